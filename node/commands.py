@@ -1,0 +1,119 @@
+"""What a person can ask of a running node: one struct for each command.
+
+The web door decodes a request's JSON into one of these, strictly; the node answers
+with the document that `caravan --json` prints. `COMMANDS` is the list that the door,
+the service and the tests share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+Progress = Callable[[dict[str, Any]], None]
+"""Takes one event: {"label": text, "done": n, "total": n or null, "unit": "bytes"}."""
+
+Urgency = Literal["routine", "security"]
+Auto = Literal["never", "security", "all"]
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request to the node."""
+
+
+class Status(Command):
+    """What the node is and does."""
+
+
+class Peers(Command):
+    """The contacts, with round-trip time and age."""
+
+
+class Lookup(Command):
+    """Who offers `digest` (any of the forms of DESIGN section 8)."""
+
+    digest: str
+
+
+class Share(Command):
+    """Offer files by digest alone; absolute paths."""
+
+    files: list[str]
+
+
+class Fetch(Command):
+    """Download, verify, keep and offer `targets`; `output` is an absolute path."""
+
+    targets: list[str] = []
+    output: str | None = None
+    dependencies: bool = True
+    lockfile: str | None = None
+
+
+class Publish(Command):
+    """Sign and offer a package made of `files` (absolute paths)."""
+
+    files: list[str]
+    name: str
+    version: str
+    depends: list[str] = []
+    urgency: Urgency = "routine"
+    note: str = ""
+    key: str = "default"
+
+
+class Broadcast(Command):
+    """Alert holders and followers of the newest release of `name` again."""
+
+    name: str
+
+
+class Follow(Command):
+    """Believe `publisher` about a name; `target` is PUBLISHER/NAME."""
+
+    target: str
+    auto: Auto = "never"
+    nickname: str | None = None
+
+
+class Unfollow(Command):
+    """No longer believe PUBLISHER/NAME."""
+
+    target: str
+
+
+class Updates(Command):
+    """What is new among the names that are held or followed."""
+
+    apply: bool = False
+
+
+class List(Command):
+    """What the cache holds."""
+
+
+class Pin(Command):
+    """Keep a digest or package, whatever the cache needs room for."""
+
+    targets: list[str]
+
+
+class Unpin(Command):
+    """No longer pin a digest or package."""
+
+    targets: list[str]
+
+
+class Leave(Command):
+    """Stop the node cleanly."""
+
+
+COMMANDS: dict[str, type[Command]] = {
+    struct.__name__.lower(): struct
+    for struct in (
+        Status, Peers, Lookup, Share, Fetch, Publish, Broadcast, Follow, Unfollow,
+        Updates, List, Pin, Unpin, Leave,
+    )
+}  # fmt: skip

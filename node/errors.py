@@ -1,0 +1,44 @@
+"""The errors that a person meets, each with its exit code.
+
+The docstring of a class is its message where none is given; the message is one
+clear sentence, with the next step where there is one.
+"""
+
+
+class NodeError(Exception):
+    """Something failed."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class UsageError(NodeError):
+    """The command was given something that it cannot read."""
+
+    exit_code = 2
+
+
+class NotRunningError(NodeError):
+    """No node is running here; start one with `caravan join --detach`."""
+
+    exit_code = 3
+
+
+class NobodyOffersError(NodeError):
+    """Nobody on the network offers this right now."""
+
+    exit_code = 4
+
+
+class VerificationError(NodeError):
+    """What arrived is not what was asked for; nothing of it was kept."""
+
+    exit_code = 5
+
+
+class RefusedError(NodeError):
+    """Refused: it is not signed by whom it claims, or is older than what is known."""
+
+    exit_code = 6
