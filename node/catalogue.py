@@ -1,0 +1,341 @@
+"""What this node knows of packages, releases and follows: tables in catalogue.sqlite.
+
+The store keeps its own tables (which artifacts there are) in the same file; this
+module never writes those. Every call is short and runs on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from dht import ReleaseRecord
+from node.packages import Package
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS package (
+  digest TEXT PRIMARY KEY, publisher BLOB NOT NULL, name TEXT NOT NULL,
+  version TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  urgency TEXT NOT NULL, note TEXT NOT NULL, previous TEXT NOT NULL,
+  held INTEGER NOT NULL, own INTEGER NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS package_by_name ON package (publisher, name);
+CREATE TABLE IF NOT EXISTS package_artifact (
+  package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
+  position INTEGER NOT NULL, file TEXT NOT NULL, artifact TEXT NOT NULL,
+  PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS package_by_artifact ON package_artifact (artifact);
+CREATE TABLE IF NOT EXISTS package_replaces (
+  package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
+  artifact TEXT NOT NULL, PRIMARY KEY (package, artifact)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS package_dependency (
+  package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
+  position INTEGER NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL,
+  PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS direct (
+  artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS follow (
+  publisher BLOB NOT NULL, name TEXT NOT NULL, auto TEXT NOT NULL,
+  PRIMARY KEY (publisher, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nickname (
+  nickname TEXT PRIMARY KEY, publisher BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS release (
+  publisher BLOB NOT NULL, name TEXT NOT NULL, raw BLOB NOT NULL,
+  epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  confirmed INTEGER NOT NULL, confirmed_at REAL NOT NULL,
+  PRIMARY KEY (publisher, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contact (
+  address TEXT PRIMARY KEY, seen_at REAL NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRow:
+    """A package file that this node knows; `held` if its artifacts are here too."""
+
+    digest: str
+    publisher: bytes
+    name: str
+    version: str
+    epoch: int
+    sequence: int
+    urgency: str
+    note: str
+    previous: str
+    held: bool
+    own: bool
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What decides which package of one name is newer."""
+        return (self.epoch, self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRow:
+    """A name that the user believes a publisher about."""
+
+    publisher: bytes
+    name: str
+    auto: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """The newest release record seen of a name."""
+
+    publisher: bytes
+    name: str
+    raw: bytes
+    order: tuple[int, int]
+    confirmed: int
+    confirmed_at: float
+
+
+class Catalogue:
+    """The node's own tables; open one for each home."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA foreign_keys=ON")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    # --- packages -----------------------------------------------------------
+
+    def add_package(
+        self, digest: str, package: Package, *, held: bool, own: bool = False
+    ) -> None:
+        """Remember a verified package file; `held` and `own` are only ever raised."""
+        body = package.body
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT INTO package VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO "
+                "UPDATE SET held = max(held, excluded.held),"
+                " own = max(own, excluded.own)",
+                (digest, package.publisher, body.name, body.version, body.epoch)
+                + (body.sequence, body.urgency, body.note, body.previous, held, own),
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO package_artifact VALUES (?,?,?,?)",
+                [
+                    (digest, position, entry.file, entry.digest)
+                    for position, entry in enumerate(body.artifacts)
+                ],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO package_replaces VALUES (?,?)",
+                [(digest, artifact) for artifact in body.replaces],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO package_dependency VALUES (?,?,?,?)",
+                [
+                    (digest, position, dependency.kind, dependency.digest)
+                    for position, dependency in enumerate(body.dependencies)
+                ],
+            )
+
+    def package(self, digest: str) -> PackageRow | None:
+        """Return the package of a package file's digest, if it is known."""
+        rows = self._packages("digest = ?", (digest,))
+        return rows[0] if rows else None
+
+    def packages_named(self, publisher: bytes, name: str) -> list[PackageRow]:
+        """Return the known packages of a name, newest first."""
+        return self._packages(
+            "publisher = ? AND name = ? ORDER BY epoch DESC, sequence DESC",
+            (publisher, name),
+        )
+
+    def packages(self) -> list[PackageRow]:
+        """Return the packages that are held whole."""
+        return self._packages("held ORDER BY name, epoch, sequence", ())
+
+    def held_names(self) -> list[tuple[bytes, str]]:
+        """Return (publisher, name) of all packages held."""
+        return self._db.execute(
+            "SELECT DISTINCT publisher, name FROM package WHERE held"
+        ).fetchall()
+
+    def holds(self, publisher: bytes, name: str) -> bool:
+        """Tell whether a package of this publisher and name is held."""
+        row = self._db.execute(
+            "SELECT 1 FROM package WHERE publisher = ? AND name = ? AND held LIMIT 1",
+            (publisher, name),
+        ).fetchone()
+        return row is not None
+
+    def files_of(self, package: str) -> list[tuple[str, str]]:
+        """Return (file name, artifact) of a package, in its own order."""
+        return self._db.execute(
+            "SELECT file, artifact FROM package_artifact WHERE package = ?"
+            " ORDER BY position",
+            (package,),
+        ).fetchall()
+
+    def replaced_by(self, package: str) -> list[str]:
+        """Return the artifacts that a package replaces."""
+        return self._column(
+            "SELECT artifact FROM package_replaces WHERE package = ?", (package,)
+        )
+
+    def dependencies_of(self, package: str) -> list[tuple[str, str]]:
+        """Return (kind, digest) of the direct dependencies of a package."""
+        return self._db.execute(
+            "SELECT kind, digest FROM package_dependency WHERE package = ?"
+            " ORDER BY position",
+            (package,),
+        ).fetchall()
+
+    def packages_with(self, artifact: str) -> list[tuple[PackageRow, str]]:
+        """Return the packages that an artifact belongs to, with its file name."""
+        found = self._db.execute(
+            "SELECT package, file FROM package_artifact WHERE artifact = ?", (artifact,)
+        ).fetchall()
+        rows = [(self.package(package), file) for package, file in found]
+        return [(row, file) for row, file in rows if row is not None]
+
+    def _packages(self, where: str, values: tuple[object, ...]) -> list[PackageRow]:
+        rows = self._db.execute(
+            f"SELECT * FROM package WHERE {where}",  # noqa: S608 - texts of this file
+            values,
+        )
+        return [
+            PackageRow(*row[:-2], held=bool(row[-2]), own=bool(row[-1])) for row in rows
+        ]
+
+    # --- artifacts held by digest alone, and pins ----------------------------
+
+    def add_direct(self, artifact: str, file: str) -> None:
+        """Remember that an artifact was shared or fetched by its digest alone."""
+        self._db.execute(
+            "INSERT INTO direct VALUES (?,?) ON CONFLICT DO UPDATE SET file ="
+            " CASE WHEN excluded.file = '' THEN file ELSE excluded.file END",
+            (artifact, file),
+        )
+
+    def direct_file(self, artifact: str) -> str:
+        """Return the file name under which an artifact was shared, or ""."""
+        found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
+        return found[0] if found else ""
+
+    def pin(self, digest: str) -> None:
+        """Pin an artifact or a package."""
+        self._db.execute("INSERT OR IGNORE INTO pin VALUES (?)", (digest,))
+
+    def unpin(self, digest: str) -> bool:
+        """Unpin; False if it was not pinned."""
+        return (
+            self._db.execute("DELETE FROM pin WHERE digest = ?", (digest,)).rowcount > 0
+        )
+
+    def pins(self) -> list[str]:
+        """Return the digests that are pinned."""
+        return self._column("SELECT digest FROM pin ORDER BY digest", ())
+
+    # --- follows and releases ------------------------------------------------
+
+    def follow(self, publisher: bytes, name: str, auto: str) -> None:
+        """Believe `publisher` about `name`, with the policy `auto`."""
+        self._db.execute(
+            "INSERT INTO follow VALUES (?,?,?)"
+            " ON CONFLICT DO UPDATE SET auto = excluded.auto",
+            (publisher, name, auto),
+        )
+
+    def unfollow(self, publisher: bytes, name: str) -> bool:
+        """No longer follow; False if it was not followed."""
+        cursor = self._db.execute(
+            "DELETE FROM follow WHERE publisher = ? AND name = ?", (publisher, name)
+        )
+        return cursor.rowcount > 0
+
+    def follows(self) -> list[FollowRow]:
+        """Return everything that is followed."""
+        rows = self._db.execute("SELECT * FROM follow ORDER BY name, publisher")
+        return [FollowRow(*row) for row in rows]
+
+    def followed(self, publisher: bytes, name: str) -> FollowRow | None:
+        """Return how a name is followed, or None."""
+        row = self._db.execute(
+            "SELECT * FROM follow WHERE publisher = ? AND name = ?", (publisher, name)
+        ).fetchone()
+        return FollowRow(*row) if row else None
+
+    def set_nickname(self, nickname: str, publisher: bytes) -> None:
+        """Call `publisher` by `nickname` from now on."""
+        self._db.execute(
+            "INSERT INTO nickname VALUES (?,?)"
+            " ON CONFLICT DO UPDATE SET publisher = excluded.publisher",
+            (nickname, publisher),
+        )
+
+    def publisher_of(self, nickname: str) -> bytes | None:
+        """Return the publisher that is called `nickname`, or None."""
+        row = self._db.execute(
+            "SELECT publisher FROM nickname WHERE nickname = ?", (nickname,)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def remember_release(
+        self, record: ReleaseRecord, confirmed: int, now: float
+    ) -> bool:
+        """Keep the newest record of a name; True if it is newer than what was known.
+
+        An older record, or other bytes of the same order, change nothing.
+        """
+        cursor = self._db.execute(
+            "INSERT INTO release VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
+            " raw = excluded.raw, epoch = excluded.epoch,"
+            " sequence = excluded.sequence, confirmed = excluded.confirmed,"
+            " confirmed_at = excluded.confirmed_at"
+            " WHERE (excluded.epoch, excluded.sequence) > (epoch, sequence)",
+            (record.publisher, record.name, record.raw, record.epoch)
+            + (record.sequence, confirmed, now),
+        )
+        if cursor.rowcount > 0:
+            return True
+        self._db.execute(
+            "UPDATE release SET confirmed = ?, confirmed_at = ?"
+            " WHERE publisher = ? AND name = ? AND raw = ?",
+            (confirmed, now, record.publisher, record.name, record.raw),
+        )
+        return False
+
+    def release(self, publisher: bytes, name: str) -> ReleaseRow | None:
+        """Return the newest release record seen of a name, or None."""
+        row = self._db.execute(
+            "SELECT * FROM release WHERE publisher = ? AND name = ?", (publisher, name)
+        ).fetchone()
+        if row is None:
+            return None
+        owner, known_name, raw, epoch, sequence, confirmed, confirmed_at = row
+        return ReleaseRow(
+            owner, known_name, raw, (epoch, sequence), confirmed, confirmed_at
+        )
+
+    # --- contacts, to join again after a restart -----------------------------
+
+    def remember_contacts(self, addresses: list[str], now: float) -> None:
+        """Keep these addresses instead of the ones kept before."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM contact")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO contact VALUES (?,?)",
+                [(address, now) for address in addresses],
+            )
+
+    def contacts(self) -> list[str]:
+        """Return the addresses kept."""
+        return self._column("SELECT address FROM contact ORDER BY address", ())
+
+    def _column(self, sql: str, values: tuple[object, ...]) -> list[str]:
+        return [row[0] for row in self._db.execute(sql, values)]

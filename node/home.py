@@ -1,0 +1,73 @@
+"""The node's folder: one node in each, and the file that says where it answers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from node.errors import NodeError
+
+
+class Home:
+    """`$CARAVAN_HOME`, locked for as long as the node runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        self.lock()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.unlock()
+
+    def lock(self) -> None:
+        """Take the folder; NodeError if it cannot be used or another node has it."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(
+                self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise NodeError(
+                f"cannot use the folder {self.folder}: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise NodeError(
+                f"another node is running on {self.folder}; stop it with "
+                "`caravan leave`, or choose another folder with --home"
+            ) from error
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Give the folder back and forget where the node answered."""
+        if self._lock is not None:
+            self._card.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def write_card(self, card: dict[str, Any]) -> None:
+        """Write node.json, which only the owner can read: it holds the API's token."""
+        fresh = self.folder / f".node.json.{secrets.token_hex(8)}"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            json.dump(card, file, indent=1)
+        fresh.replace(self._card)
+
+    @property
+    def _card(self) -> Path:
+        return self.folder / "node.json"
