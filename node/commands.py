@@ -15,6 +15,9 @@ import msgspec
 Progress = Callable[[dict[str, Any]], None]
 """Takes one event: {"label": text, "done": n, "total": n or null, "unit": "bytes"}."""
 
+Document = dict[str, Any]
+"""What a command answers: the document that `--json` prints."""
+
 Urgency = Literal["routine", "security"]
 Auto = Literal["never", "security", "all"]
 

@@ -4,14 +4,20 @@ The docstring of a class is its message where none is given; the message is one
 clear sentence, with the next step where there is one.
 """
 
+from typing import Any
+
 
 class NodeError(Exception):
     """Something failed."""
 
     exit_code = 1
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
+        self.details = details or {}
+        """What `--json` says beside the message."""
 
 
 class UsageError(NodeError):

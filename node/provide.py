@@ -25,6 +25,8 @@ class Provide:
         self._network = network
         self._port = port
         self._background = background
+        self._pending: set[bytes] = set()
+        self._sweep: asyncio.Task[None] | None = None
 
     def keys_of(self, artifact: Artifact) -> list[bytes]:
         """Return the keys under which an artifact is announced."""
@@ -39,14 +41,13 @@ class Provide:
         """Return the provider key of a digest."""
         return provider_key(self._network, digest.algorithm, digest.raw)
 
-    async def offer(self, artifacts: Iterable[Artifact]) -> None:
-        """Announce artifacts and keep them announced; waits a few seconds at most."""
-        keys = [key for artifact in artifacts for key in self.keys_of(artifact)]
-        await self._announce(keys)
+    def offer(self, artifacts: Iterable[Artifact]) -> None:
+        """Announce artifacts soon and keep them announced; see `settled`."""
+        self._announce(key for one in artifacts for key in self.keys_of(one))
 
-    async def offer_follow(self, publisher: bytes, name: str) -> None:
-        """Announce that this node wants to hear of a name."""
-        await self._announce([follow_key(self._network, publisher, name)])
+    def offer_follow(self, publisher: bytes, name: str) -> None:
+        """Announce soon that this node wants to hear of a name; see `settled`."""
+        self._announce([follow_key(self._network, publisher, name)])
 
     def withdraw(self, artifact: Artifact) -> None:
         """No longer renew the announcement of an artifact."""
@@ -90,9 +91,18 @@ class Provide:
         found.pop(self._dht.public_key, None)
         return set(found.values())
 
-    async def _announce(self, keys: list[bytes]) -> None:
-        if keys:
-            task = self._background.start(
-                self._dht.offer(keys, self._port), "announcement"
-            )
-            await asyncio.wait([task], timeout=OFFER_PATIENCE_SECONDS)
+    async def settled(self) -> None:
+        """Wait until what was offered is announced, a few seconds at most."""
+        if self._sweep is not None and not self._sweep.done():
+            await asyncio.wait([self._sweep], timeout=OFFER_PATIENCE_SECONDS)
+
+    def _announce(self, keys: Iterable[bytes]) -> None:
+        """Announce soon: one sweep at a time, each with all that has gathered."""
+        self._pending.update(keys)
+        if self._pending and (self._sweep is None or self._sweep.done()):
+            self._sweep = self._background.start(self._announce_all(), "announcement")
+
+    async def _announce_all(self) -> None:
+        while self._pending:
+            keys, self._pending = self._pending, set()
+            await self._dht.offer(keys, self._port)

@@ -1,0 +1,102 @@
+"""The commands `list`, `pin` and `unpin`: what this node keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from node import commands
+from node.catalogue import Catalogue, PackageRow
+from node.commands import Document, Progress
+from node.errors import NodeError
+from node.keys import publisher_text
+from node.targets import DigestTarget, FileTarget, parse_target
+from transfer import Artifact, Store
+
+
+class Cache:
+    """Shows and pins what the store holds."""
+
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store = store
+        self._catalogue = catalogue
+
+    async def list(self, command: commands.List, progress: Progress) -> Document:
+        """Return every artifact and package held."""
+        artifacts = await asyncio.to_thread(self._store.artifacts)
+        pinned = self._pinned()
+        packages = self._catalogue.packages()
+        return {
+            "artifacts": [self._artifact(one, pinned) for one in artifacts],
+            "packages": [_package(row, pinned) for row in packages],
+            "count": len(artifacts),
+            "bytes_held": sum(one.size for one in artifacts),
+        }
+
+    async def pin(self, command: commands.Pin, progress: Progress) -> Document:
+        """Keep what the targets name, whatever the cache needs room for."""
+        digests = [await self._held(text) for text in command.targets]
+        for digest in digests:
+            self._catalogue.pin(digest)
+        return {"pinned": digests}
+
+    async def unpin(self, command: commands.Unpin, progress: Progress) -> Document:
+        """No longer pin what the targets name."""
+        digests = [await self._held(text) for text in command.targets]
+        missing = [digest for digest in digests if not self._catalogue.unpin(digest)]
+        if missing:
+            raise NodeError(f"{missing[0]} is not pinned")
+        return {"unpinned": digests}
+
+    async def _held(self, text: str) -> str:
+        """Return the digest of what a target names, if it is held."""
+        target = parse_target(text, self._catalogue)
+        if isinstance(target, FileTarget):
+            raise NodeError(f"say the digest or the name of what {text} describes")
+        if isinstance(target, DigestTarget):
+            artifact = await asyncio.to_thread(self._store.find, target.digest)
+            if artifact is not None:
+                return str(artifact.digest)
+        else:
+            for row in self._catalogue.packages_named(target.publisher, target.name):
+                if row.held and target.version in (None, row.version):
+                    return row.digest
+        raise NodeError(f"{text} is not held here; fetch it first")
+
+    def _pinned(self) -> set[str]:
+        """Return every digest that a pin covers: packages with all they need."""
+        covered: set[str] = set()
+        waiting = self._catalogue.pins()
+        while waiting:
+            digest = waiting.pop()
+            if digest not in covered:
+                covered.add(digest)
+                waiting += [one for _, one in self._catalogue.files_of(digest)]
+                waiting += [one for _, one in self._catalogue.dependencies_of(digest)]
+        return covered
+
+    def _artifact(self, artifact: Artifact, pinned: set[str]) -> dict[str, Any]:
+        digest = str(artifact.digest)
+        packages = self._catalogue.packages_with(digest)
+        own = self._catalogue.package(digest)
+        file = packages[0][1] if packages else self._catalogue.direct_file(digest)
+        return {
+            "digest": digest,
+            "size": artifact.size,
+            "file": file or (f"{own.name}-{own.version}.caravan" if own else ""),
+            "kind": "package file" if own else "artifact",
+            "packages": [f"{row.name} {row.version}" for row, _ in packages],
+            "pinned": digest in pinned,
+            "added_at": artifact.added_at,
+        }
+
+
+def _package(row: PackageRow, pinned: set[str]) -> dict[str, Any]:
+    return {
+        "digest": row.digest,
+        "publisher": publisher_text(row.publisher),
+        "name": row.name,
+        "version": row.version,
+        "own": row.own,
+        "pinned": row.digest in pinned,
+    }

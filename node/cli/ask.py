@@ -1,0 +1,129 @@
+"""Commands that only ask the node: leave, status, peers, lookup."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from node.cli import client
+from node.cli.group import Command
+from node.cli.session import Session
+from node.cli.text import count, duration, facts, say, size, table
+from node.errors import NodeError
+
+LEAVE_SECONDS_MAX = 10.0
+_POLL_SECONDS = 0.02
+
+
+@click.command(cls=Command, examples=["caravan leave"])
+@click.pass_obj
+def leave(session: Session) -> None:
+    """Stop the node that runs here, and wait until it is gone."""
+    card = client.read_card(session.home)
+    document = session.ask("leave")
+    deadline = time.monotonic() + LEAVE_SECONDS_MAX
+    while not _is_gone(card["pid"]):
+        if time.monotonic() > deadline:
+            raise NodeError(
+                f"the node still runs after {LEAVE_SECONDS_MAX:.0f} s; its process is "
+                f"{card['pid']}"
+            )
+        time.sleep(_POLL_SECONDS)
+    session.answer(document, lambda _: say("the node has left"))
+
+
+@click.command(cls=Command, examples=["caravan status", "caravan status --json"])
+@click.pass_obj
+def status(session: Session) -> None:
+    """Show what the node is and does."""
+    session.answer(session.ask("status"), _status_words)
+
+
+@click.command(cls=Command, examples=["caravan peers"])
+@click.pass_obj
+def peers(session: Session) -> None:
+    """List the contacts of the node, with round-trip time and age."""
+    session.answer(session.ask("peers"), _peers_words)
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "caravan lookup sha256:2cf24dba...",
+        "caravan lookup sha512-<base64 of an npm lockfile>",
+    ],
+)
+@click.argument("digest")
+@click.pass_obj
+def lookup(session: Session, digest: str) -> None:
+    """Find out who offers the file with this DIGEST.
+
+    A digest is read as it stands in lockfiles: sha256:<hex>, bare hex, sha256=<hex>,
+    sha256-<base64> or ni:///sha-256;<base64url>.
+    """
+    session.answer(session.ask("lookup", digest=digest), _lookup_words)
+
+
+def _status_words(document: dict[str, Any]) -> None:
+    names = {"node_id": "node id", "bytes_held": "held"}
+    facts(
+        [
+            (names.get(name, name.replace("_", " ")), _value(name, value))
+            for name, value in document.items()
+        ]
+    )
+
+
+def _value(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return len(value)
+    if name.startswith("bytes_") and isinstance(value, int):
+        return size(value)
+    return value
+
+
+def _peers_words(document: dict[str, Any]) -> None:
+    table(
+        ("node id", "address", "rtt", "age"),
+        [
+            (
+                contact["node_id"][:16],
+                contact["address"],
+                "-" if contact["rtt_ms"] is None else f"{contact['rtt_ms']:.1f} ms",
+                duration(contact.get("age_seconds", 0)),
+            )
+            for contact in document["contacts"]
+        ],
+    )
+
+
+def _lookup_words(document: dict[str, Any]) -> None:
+    providers = document["providers"]
+    table(
+        ("node id", "address"),
+        [(provider["node_id"], provider["address"]) for provider in providers],
+    )
+    click.echo(
+        f"{count(len(providers), 'provider')} of {document['digest']} in "
+        f"{duration(document['seconds'])}, {count(document['requests'], 'request')}",
+        err=True,
+    )
+
+
+def _is_gone(pid: int) -> bool:
+    """Tell whether the process has ended, whether or not its parent has noticed."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return state[:1] == ["Z"]

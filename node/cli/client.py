@@ -1,0 +1,168 @@
+"""Asks the running node over its web door, with nothing but a socket and JSON.
+
+One request, one connection: `POST /api/COMMAND` in HTTP/1.0, answered by server-sent
+events until the connection ends. Closing it early, as Ctrl-C does, cancels the command
+in the node.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from node.errors import NodeError, NotRunningError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+CARD_BYTES_MAX = 64 * 1024
+LINE_BYTES_MAX = 64 * 1024 * 1024  # a result is one line; `list` can be long
+CONNECT_SECONDS_MAX = 5.0
+SILENCE_SECONDS_MAX = 60.0  # the node says at least every 10 s that it is alive
+
+
+class SilentError(NodeError):
+    """The node runs but does not answer; its log, or `top`, may say why."""
+
+
+def read_card(home: Path) -> dict[str, Any]:
+    """Read node.json: where the node of `home` answers, and its token.
+
+    NotRunningError if there is none.
+    """
+    path = home / "node.json"
+    try:
+        with path.open("rb") as file:
+            card = json.loads(file.read(CARD_BYTES_MAX))
+        _address(card["web"])
+        if not isinstance(card["token"], str) or not isinstance(card["pid"], int):
+            raise TypeError
+    except FileNotFoundError as error:
+        raise _not_running(home) from error
+    except OSError as error:
+        raise NodeError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise NodeError(
+            f"{path} is not what a node writes; start the node again"
+        ) from error
+    return dict(card)
+
+
+def ask(
+    home: Path,
+    command: str,
+    arguments: Mapping[str, object],
+    show: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Have the node of `home` do `command`; `show` takes each progress event.
+
+    Returns the result. Raises NotRunningError where nobody answers, else the NodeError
+    that the node reports, with its exit code.
+    """
+    card = read_card(home)
+    with _connected(home, card["web"]) as connection:
+        try:
+            connection.sendall(_request(card, command, arguments))
+            with connection.makefile("rb") as stream:
+                return _result(home, stream, show)
+        except TimeoutError as error:
+            raise SilentError from error
+        except OSError as error:
+            raise _gone() from error
+
+
+def _connected(home: Path, web: str) -> socket.socket:
+    try:
+        connection = socket.create_connection(_address(web), CONNECT_SECONDS_MAX)
+    except TimeoutError as error:
+        raise SilentError from error
+    except OSError as error:
+        raise _not_running(home) from error
+    connection.settimeout(SILENCE_SECONDS_MAX)
+    return connection
+
+
+def _address(web: str) -> tuple[str, int]:
+    host, _, port = web.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _request(
+    card: Mapping[str, Any], command: str, arguments: Mapping[str, object]
+) -> bytes:
+    body = json.dumps(arguments).encode()
+    head = (
+        f"POST /api/{command} HTTP/1.0\r\n"
+        f"Host: {card['web']}\r\n"
+        f"Authorization: Bearer {card['token']}\r\n"
+        "Accept: text/event-stream\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
+
+
+def _result(
+    home: Path, stream: BinaryIO, show: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    status, is_stream = _read_head(home, stream)
+    if not is_stream:
+        raise _refused(home, status, stream.read(LINE_BYTES_MAX))
+    for event in _events(stream):
+        if "progress" in event:
+            show(event["progress"])
+        elif "error" in event:
+            raise _error(str(event["error"]), event.get("exit_code"))
+        else:
+            return dict(event["result"])
+    raise _gone()
+
+
+def _read_head(home: Path, stream: BinaryIO) -> tuple[int, bool]:
+    """Return the HTTP status, and whether a stream of events follows."""
+    words = stream.readline(CARD_BYTES_MAX).split(maxsplit=2)
+    if not words:
+        raise _gone()
+    if not words[0].startswith(b"HTTP/1.") or len(words) < 2 or not words[1].isdigit():
+        raise _not_running(home)
+    is_stream = False
+    while (line := stream.readline(CARD_BYTES_MAX).strip()) != b"":
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-type":
+            is_stream = value.strip().startswith(b"text/event-stream")
+    return int(words[1]), is_stream
+
+
+def _events(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    while line := stream.readline(LINE_BYTES_MAX):
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
+
+
+def _refused(home: Path, status: int, body: bytes) -> NodeError:
+    """Return the error of an answer that is not a stream of events."""
+    if status == 401:
+        return _not_running(home)  # another program, or a later node, has the port
+    try:
+        document = json.loads(body)
+        return _error(str(document["error"]), document.get("exit_code"))
+    except (ValueError, TypeError, KeyError):
+        return NodeError(f"the node answers with HTTP status {status}")
+
+
+def _error(sentence: str, exit_code: object) -> NodeError:
+    error = NodeError(sentence)
+    error.exit_code = exit_code if isinstance(exit_code, int) else 1
+    return error
+
+
+def _gone() -> NodeError:
+    return NodeError("the node went away before this was done; its log may say why")
+
+
+def _not_running(home: Path) -> NotRunningError:
+    return NotRunningError(
+        f"no node is running on {home}; start one with `caravan join --detach`"
+    )

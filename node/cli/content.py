@@ -1,0 +1,154 @@
+"""Commands about files: share, fetch, list, pin, unpin."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from node.cli.group import Command
+from node.cli.session import Session
+from node.cli.text import clean, count, duration, say, size, table
+
+PACKAGE_FILE_SUFFIX = ".caravan"
+
+
+def absolute(path: str) -> str:
+    """Return `path` as the node, which has another working folder, can read it."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def target_text(target: str) -> str:
+    """Return a TARGET as the node reads it: a package file by its absolute path."""
+    return absolute(target) if target.endswith(PACKAGE_FILE_SUFFIX) else target
+
+
+@click.command(cls=Command, examples=["caravan share *.whl", "caravan share disk.img"])
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.pass_obj
+def share(session: Session, files: tuple[str, ...]) -> None:
+    """Offer files by digest alone.
+
+    They are copied, so what happens to the FILEs later does not matter. Prints each
+    digest: whoever knows it can fetch the file.
+    """
+    document = session.ask("share", files=[absolute(file) for file in files])
+    session.answer(document, _share_words)
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "caravan fetch sha256:2cf24dba... -o hello.txt",
+        "caravan fetch cryptography.caravan -o wheels/",
+        "caravan fetch PUBLISHER/NAME",
+    ],
+)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="A file for one artifact, a folder for several.",
+)
+@click.option("--no-dependencies", is_flag=True, help="Only what was asked for.")
+@click.pass_obj
+def fetch(
+    session: Session, targets: tuple[str, ...], output: str | None, no_dependencies: bool
+) -> None:
+    """Download, verify, keep and offer.
+
+    TARGET is a digest, a .caravan package file, a name that is followed, or
+    PUBLISHER/NAME[@VERSION]; a package brings its dependencies. It is pulled from
+    everybody who offers it at once, and every byte is checked.
+    """
+    document = session.ask(
+        "fetch",
+        targets=[target_text(target) for target in targets],
+        output=None if output is None else _output(output),
+        dependencies=not no_dependencies,
+    )
+    session.answer(document, _fetch_words)
+
+
+@click.command("list", cls=Command, examples=["caravan list"])
+@click.pass_obj
+def list_artifacts(session: Session) -> None:
+    """List what is kept and offered here."""
+    session.answer(session.ask("list"), _list_words)
+
+
+@click.command(cls=Command, examples=["caravan pin sha256:2cf24dba..."])
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.pass_obj
+def pin(session: Session, targets: tuple[str, ...]) -> None:
+    """Keep artifacts or packages, whatever the cache needs room for."""
+    document = session.ask("pin", targets=[target_text(target) for target in targets])
+    session.answer(document, lambda _: say(f"pinned: {' '.join(targets)}"))
+
+
+@click.command(cls=Command, examples=["caravan unpin sha256:2cf24dba..."])
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.pass_obj
+def unpin(session: Session, targets: tuple[str, ...]) -> None:
+    """No longer pin artifacts or packages."""
+    document = session.ask("unpin", targets=[target_text(target) for target in targets])
+    session.answer(document, lambda _: say(f"no longer pinned: {' '.join(targets)}"))
+
+
+def _output(path: str) -> str:
+    """Return -o for the node; a slash at the end, which means a folder, is kept."""
+    return absolute(path) + (os.sep if path.endswith(os.sep) else "")
+
+
+def _share_words(document: dict[str, Any]) -> None:
+    table(
+        ("digest", "size", "file"),
+        [
+            (artifact["digest"], size(artifact["size"]), Path(artifact["file"]).name)
+            for artifact in document["artifacts"]
+        ],
+    )
+
+
+def _fetch_words(document: dict[str, Any]) -> None:
+    table(
+        ("digest", "size", "from", "path"),
+        [
+            (
+                artifact["digest"],
+                size(artifact["size"]),
+                _origin(artifact),
+                artifact["path"] or artifact.get("file") or "-",
+            )
+            for artifact in document["artifacts"]
+        ],
+    )
+
+
+def _origin(artifact: dict[str, Any]) -> str:
+    sources = artifact["sources"]
+    if not sources:
+        return "held already"
+    return f"{count(len(sources), 'peer')} in {duration(artifact['seconds'])}"
+
+
+def _list_words(document: dict[str, Any]) -> None:
+    artifacts = document["artifacts"]
+    table(
+        ("digest", "size", "pinned", "file"),
+        [
+            (
+                artifact["digest"],
+                size(artifact["size"]),
+                "pinned" if artifact.get("pinned") else "-",
+                artifact.get("file") or "-",
+            )
+            for artifact in artifacts
+        ],
+    )
+    total = sum(artifact["size"] for artifact in artifacts)
+    words = f"{count(len(artifacts), 'artifact')}, {size(total)}"
+    click.echo(clean(words), err=True)

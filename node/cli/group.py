@@ -1,0 +1,117 @@
+"""How commands are declared: shared options, and groups that load them when asked.
+
+`--json` and `--home` are read before and after the command's name alike.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
+
+
+def _session(context: click.Context) -> Session:
+    return context.find_root().ensure_object(Session)
+
+
+def _take_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        _session(context).json = True
+
+
+def _take_home(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        _session(context).home_flag = value
+
+
+def shared_options() -> list[click.Parameter]:
+    """Return the options that every command has."""
+    return [
+        click.Option(
+            ["--home"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            expose_value=False,
+            callback=_take_home,
+            help="The node's folder.  [default: $CARAVAN_HOME, or the user's data]",
+        ),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=_take_json,
+            help="Print one JSON document on stdout.",
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with the shared options, whose examples keep their lines."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs.setdefault("context_settings", SETTINGS)
+        super().__init__(*args, **kwargs)
+        self.params += shared_options()
+        self._examples = examples
+
+    def format_epilog(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the examples below the options."""
+        if self._examples:
+            with formatter.section("Examples"):
+                for example in self._examples:
+                    formatter.write(f"  {example}\n")
+
+
+class Group(click.Group):
+    """Commands by section; the module of one is loaded when it is asked for.
+
+    `sections` maps a title to {command name: "module:attribute"}.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sections: Mapping[str, Mapping[str, str]],
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("context_settings", SETTINGS)
+        super().__init__(*args, **kwargs)
+        self.params += shared_options()
+        self._sections = sections
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of the help."""
+        return [name for section in self._sections.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load the command `cmd_name`; None if there is none."""
+        for section in self._sections.values():
+            if place := section.get(cmd_name):
+                module, _, attribute = place.partition(":")
+                command = getattr(import_module(module), attribute)
+                return command if isinstance(command, click.Command) else None
+        return None
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the commands by section, with the first sentence of their help."""
+        for title, names in self._sections.items():
+            rows = [
+                (name, command.get_short_help_str(66))
+                for name in names
+                if (command := self.get_command(ctx, name)) is not None
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)

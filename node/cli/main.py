@@ -1,0 +1,27 @@
+"""The entry point. `caravan --version` ends here, before anything is imported."""
+
+from __future__ import annotations
+
+import sys
+
+from node.cli.version import VERSION
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run `caravan` with the arguments of this process; returns the exit code."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(f"caravan {VERSION}")
+        return 0
+    try:
+        from node.cli.run import run
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Commands about packages and who is believed: publish, broadcast, follow, updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from node.cli.content import absolute, target_text
+from node.cli.group import Command
+from node.cli.session import Session
+from node.cli.text import count, say, table
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "caravan publish hello-1.0.whl --name hello --version 1.0",
+        "caravan publish hello-1.1.whl --name hello --version 1.1 \\",
+        "    --depends greet-2.0.caravan --urgency security --note 'fixes a leak'",
+    ],
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--name", required=True, help="The package's name.")
+@click.option("--version", required=True, help="Its version.")
+@click.option(
+    "--depends",
+    multiple=True,
+    metavar="TARGET",
+    help="What it needs: a .caravan file or a digest. May be repeated.",
+)
+@click.option(
+    "--urgency",
+    type=click.Choice(["routine", "security"]),
+    default="routine",
+    show_default=True,
+    help="What those who hold an older version are told.",
+)
+@click.option("--note", default="", metavar="TEXT", help="Words about this release.")
+@click.option(
+    "--key",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="The publisher key that signs; the default one is made when first needed.",
+)
+@click.pass_obj
+def publish(
+    session: Session,
+    files: tuple[str, ...],
+    depends: tuple[str, ...],
+    **options: str,
+) -> None:
+    """Sign a package, offer it, and alert who holds what it replaces.
+
+    The package file that is printed names everything in it; with it, or with
+    PUBLISHER/NAME, anybody can fetch the package.
+    """
+    document = session.ask(
+        "publish",
+        files=[absolute(file) for file in files],
+        depends=[target_text(target) for target in depends],
+        **options,
+    )
+    session.answer(document, _publish_words)
+
+
+@click.command(cls=Command, examples=["caravan broadcast hello"])
+@click.argument("name")
+@click.pass_obj
+def broadcast(session: Session, name: str) -> None:
+    """Alert holders and followers of your newest release of NAME again."""
+    session.answer(session.ask("broadcast", name=name), _broadcast_words)
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "caravan follow PUBLISHER/hello --as alice",
+        "caravan follow alice/hello --auto security",
+    ],
+)
+@click.argument("target", metavar="PUBLISHER/NAME")
+@click.option(
+    "--auto",
+    type=click.Choice(["never", "security", "all"]),
+    default="never",
+    show_default=True,
+    help="Which new versions are fetched without asking.",
+)
+@click.option(
+    "--as", "nickname", metavar="NICKNAME", help="A short name for the publisher."
+)
+@click.pass_obj
+def follow(session: Session, target: str, auto: str, nickname: str | None) -> None:
+    """Believe a publisher about a name, and hear of its new versions.
+
+    PUBLISHER is the 52 characters that `caravan publish` prints, or a nickname.
+    """
+    document = session.ask("follow", target=target, auto=auto, nickname=nickname)
+    session.answer(document, lambda _: say(f"following {target} (fetching: {auto})"))
+
+
+@click.command(cls=Command, examples=["caravan unfollow alice/hello"])
+@click.argument("target", metavar="PUBLISHER/NAME")
+@click.pass_obj
+def unfollow(session: Session, target: str) -> None:
+    """No longer believe a publisher about a name."""
+    document = session.ask("unfollow", target=target)
+    session.answer(document, lambda _: say(f"no longer following {target}"))
+
+
+@click.command(cls=Command, examples=["caravan updates", "caravan updates --apply"])
+@click.option("--apply", is_flag=True, help="Fetch what is new.")
+@click.pass_obj
+def updates(session: Session, apply: bool) -> None:
+    """Show what is new among the packages that are held or followed."""
+    session.answer(session.ask("updates", apply=apply), _updates_words)
+
+
+def _publish_words(document: dict[str, Any]) -> None:
+    name, publisher = document["name"], document["publisher"]
+    say(f"published {name} {document['version']} (release {document['sequence']})")
+    say(f"package file  {document['package_file']}")
+    say(f"digest        {document['package']}")
+    say(f"to fetch it   caravan fetch {publisher}/{name}")
+    holders, alerted = document["holders"], document["alerted"]
+    say(f"alerted       {alerted} ({count(holders, 'holder')} of what it replaces)")
+
+
+def _broadcast_words(document: dict[str, Any]) -> None:
+    say(
+        f"{count(document['holders'], 'holder')}, "
+        f"{count(document['followers'], 'follower')}: {document['alerted']} alerted, "
+        f"{document['unreachable']} unreachable"
+    )
+
+
+def _updates_words(document: dict[str, Any]) -> None:
+    found = document["updates"]
+    table(
+        ("name", "held", "newest", "urgency", "publisher", "note"),
+        [
+            (
+                update["name"],
+                update["held"] or "-",
+                update["newest"],
+                update["urgency"],
+                update["publisher"],
+                update["note"],
+            )
+            for update in found
+        ],
+    )
+    if not found:
+        click.echo("everything is up to date", err=True)

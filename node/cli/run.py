@@ -1,0 +1,128 @@
+"""Runs one command and turns whatever happens into an exit code and a sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from node.cli.group import Group
+from node.cli.main import INTERRUPTED
+from node.cli.session import Session
+from node.cli.version import VERSION
+from node.errors import NodeError
+
+_SECTIONS = {
+    "The node": {
+        "join": "node.cli.join:join",
+        "leave": "node.cli.ask:leave",
+        "status": "node.cli.ask:status",
+        "peers": "node.cli.ask:peers",
+        "demo": "node.cli.local:demo",
+    },
+    "Files by digest": {
+        "lookup": "node.cli.ask:lookup",
+        "share": "node.cli.content:share",
+        "fetch": "node.cli.content:fetch",
+        "list": "node.cli.content:list_artifacts",
+        "pin": "node.cli.content:pin",
+        "unpin": "node.cli.content:unpin",
+    },
+    "Packages and releases": {
+        "publish": "node.cli.releases:publish",
+        "broadcast": "node.cli.releases:broadcast",
+        "follow": "node.cli.releases:follow",
+        "unfollow": "node.cli.releases:unfollow",
+        "updates": "node.cli.releases:updates",
+    },
+    "Keys and networks": {
+        "key": "node.cli.local:key",
+        "network": "node.cli.local:network",
+    },
+}
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        session = context.ensure_object(Session)
+        session.json = session.json or "--json" in sys.argv
+        session.answer({"version": VERSION}, lambda _: print(f"caravan {VERSION}"))
+        context.exit()
+
+
+@click.group(
+    cls=Group,
+    sections=_SECTIONS,
+    epilog="`caravan COMMAND --help` explains a command and shows examples. "
+    "Begin with `caravan join`, or see it all at work: `caravan demo`.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def caravan() -> None:
+    """Share and fetch software packages, peer to peer, each checked by its digest.
+
+    Caravan has no server in the middle: every node keeps what it downloads and offers
+    it on. `caravan join` starts the node of this user; the other commands ask it.
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Run `caravan` with `arguments`; returns the exit code."""
+    session = Session()
+    try:
+        result = caravan.main(
+            arguments, prog_name="caravan", standalone_mode=False, obj=session
+        )
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        return _failed(session, arguments, "interrupted", INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _failed(session, arguments, _usage_sentence(error), error.exit_code)
+    except NodeError as error:
+        return _failed(session, arguments, str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our answer has had enough; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 (people get a sentence, not a traceback)
+        return _failed(session, arguments, _unexpected(error), 1)
+    return result if isinstance(result, int) else 0
+
+
+def _failed(session: Session, arguments: list[str], sentence: str, code: int) -> int:
+    # Where reading the arguments failed, `--json` may not have been reached.
+    session.json = session.json or "--json" in arguments
+    return session.fail(sentence, code)
+
+
+def _usage_sentence(error: click.ClickException) -> str:
+    sentence = error.format_message()
+    context: Any = getattr(error, "ctx", None)
+    if context is None:
+        return sentence
+    return f"{sentence.rstrip('.')}; see `{context.command_path} --help`"
+
+
+def _unexpected(error: Exception) -> str:
+    if os.environ.get("CARAVAN_TRACE"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or error}{where}"
+    return (
+        f"this should not have happened: {type(error).__name__}: {error} "
+        "(CARAVAN_TRACE=1 shows where)"
+    )

@@ -1,0 +1,59 @@
+"""One run of the command line: where the node is, and how answers are printed.
+
+Without `--json` an answer is for people: aligned columns on a terminal, columns
+separated by tabs in a pipe. With it, stdout carries exactly one JSON document, also
+when the command fails. Progress and words about it go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from node.cli import client
+from node.cli.progress import ProgressView
+from node.cli.text import clean
+from node.config import home_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(slots=True)
+class Session:
+    """What the options that every command has say, and whether it has answered."""
+
+    json: bool = False
+    home_flag: Path | None = None
+    answered: bool = False
+
+    @property
+    def home(self) -> Path:
+        """The node's folder."""
+        return home_folder(self.home_flag)
+
+    def ask(self, command: str, **arguments: object) -> dict[str, Any]:
+        """Have the running node do `command`, showing its progress to people."""
+        with ProgressView(sys.stderr) as view:
+            return client.ask(self.home, command, arguments, view.show)
+
+    def answer(
+        self, document: dict[str, Any], words: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Print the answer: the document, or `words` about it."""
+        self.answered = True
+        if self.json:
+            print(json.dumps(document), flush=True)
+        else:
+            words(document)
+
+    def fail(self, sentence: str, exit_code: int) -> int:
+        """Print what went wrong; returns the exit code."""
+        print(f"caravan: {clean(sentence)}", file=sys.stderr)
+        if self.json and not self.answered:
+            self.answered = True
+            print(json.dumps({"error": sentence, "exit_code": exit_code}))
+        return exit_code

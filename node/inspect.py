@@ -1,0 +1,105 @@
+"""The commands `status`, `peers` and `lookup`: looking without changing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Protocol
+
+from dht import Dht
+from node import commands
+from node.commands import Document, Progress
+from node.errors import NobodyOffersError, UsageError
+from node.fetch import Fetch
+from node.provide import Provide
+from transfer import Digest, DigestError, Leecher, Seeder, Store
+
+
+class Described(Protocol):
+    """Anything that can say who and where it is."""
+
+    def describe(self) -> Document:
+        """Return "node_id", "address" and "web"."""
+
+
+class Inspect:
+    """Answers questions about the node and the network."""
+
+    def __init__(
+        self,
+        node: Described,
+        dht: Dht,
+        store: Store,
+        seeder: Seeder,
+        leecher: Leecher,
+        provide: Provide,
+        fetch: Fetch,
+    ) -> None:
+        self._node = node
+        self._dht = dht
+        self._store = store
+        self._seeder = seeder
+        self._leecher = leecher
+        self._provide = provide
+        self._fetch = fetch
+
+    async def status(self, command: commands.Status, progress: Progress) -> Document:
+        """Return what the node is and does."""
+        return {
+            **self._node.describe(),
+            "contacts": len(self._dht.contacts()),
+            "artifacts": await asyncio.to_thread(len, self._store.artifacts()),
+            "bytes_held": self._store.bytes_held,
+            "downloads": self._leecher.stats["downloads"],
+            "uploads": self._seeder.stats["uploads"],
+            "transfer": {**self._seeder.stats, **self._leecher.stats},
+            "dht": self._dht.stats(),
+        }
+
+    async def peers(self, command: commands.Peers, progress: Progress) -> Document:
+        """Return the contacts in the routing table."""
+        return {
+            "contacts": [
+                {
+                    "node_id": one.contact.node_id.hex(),
+                    "address": str(one.contact.address),
+                    "rtt_ms": (
+                        None
+                        if one.rtt_seconds is None
+                        else round(one.rtt_seconds * 1000, 2)
+                    ),
+                    "age_seconds": round(one.age_seconds, 1),
+                }
+                for one in self._dht.contacts()
+            ]
+        }
+
+    async def lookup(self, command: commands.Lookup, progress: Progress) -> Document:
+        """Return who offers a digest; NobodyOffersError where nobody does."""
+        try:
+            digest = Digest.parse(command.digest)
+        except DigestError as error:
+            raise UsageError(str(error)) from error
+        held = await asyncio.to_thread(self._store.find, digest)
+        if held is not None:
+            digest = held.digest
+        self._fetch.check_algorithm(digest)
+        providers: dict[str, str] = {}
+        async with contextlib.aclosing(self._provide.search(digest)) as search:
+            async for record in search:
+                providers[record.contact.node_id.hex()] = str(record.address)
+        if held is not None:
+            own = self._node.describe()
+            providers.setdefault(own["node_id"], own["address"])
+        answer: Document = {
+            "digest": str(digest),
+            "providers": [
+                {"node_id": node_id, "address": address}
+                for node_id, address in providers.items()
+            ],
+            "seconds": round(search.seconds, 3),
+            "requests": search.requests,
+        }
+        if not providers:
+            raise NobodyOffersError(f"nobody offers {digest}", details=answer)
+        return answer

@@ -1,0 +1,257 @@
+"""Publish: sign a package file, offer it, store the release record, alert holders."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from dht import Dht, ReleaseRecord
+from node import commands
+from node.catalogue import Catalogue, PackageRow
+from node.commands import Document, Progress
+from node.errors import NodeError, UsageError
+from node.fetch import Closure, Fetch
+from node.keys import PublisherKey, PublisherKeys
+from node.names import is_file_name, is_name, is_version
+from node.packages import (
+    FORMAT,
+    REPLACES_MAX,
+    ArtifactEntry,
+    Body,
+    Dependency,
+    Package,
+    issued_now,
+)
+from node.provide import Provide
+from node.releases import Releases
+from node.share import Share
+from node.targets import DigestTarget, FileTarget, parse_target
+from node.updates import Updates
+from node.wallclock import Now
+from transfer import Artifact, Digest, Store
+
+VALID_SECONDS = 400 * 86_400.0
+
+
+class Publish:
+    """What a publisher does: release a version, and tell of it again."""
+
+    def __init__(
+        self,
+        dht: Dht,
+        store: Store,
+        catalogue: Catalogue,
+        keys: PublisherKeys,
+        share: Share,
+        fetch: Fetch,
+        releases: Releases,
+        updates: Updates,
+        provide: Provide,
+        home: Path,
+        now: Now,
+    ) -> None:
+        self._dht = dht
+        self._store = store
+        self._catalogue = catalogue
+        self._keys = keys
+        self._share = share
+        self._fetch = fetch
+        self._releases = releases
+        self._updates = updates
+        self._provide = provide
+        self._folder = home / "packages"
+        self._now = now
+
+    async def publish(
+        self, command: commands.Publish, progress: Progress
+    ) -> Document:
+        """Sign and offer a package, replace the version before, alert its holders."""
+        _check(command)
+        key = self._keys.load_or_new(command.key)
+        dependencies = [
+            await self._dependency(text, progress) for text in command.depends
+        ]
+        artifacts = [
+            await self._share.add(Path(file), progress) for file in command.files
+        ]
+        previous = await self._previous(key.publisher, command.name, progress)
+        if previous is not None and previous.version == command.version:
+            raise NodeError(
+                f"{command.name} {command.version} is published already; "
+                "a new release needs a new version"
+            )
+        entries = [
+            _entry(Path(file).name, artifact)
+            for file, artifact in zip(command.files, artifacts, strict=True)
+        ]
+        body = self._body(command, key, entries, dependencies, previous)
+        package = Package.sign(body, key)
+        stored = await self._keep(package)
+        record = self._record(package, stored, key)
+        self._releases.learn(record, confirmed=0)
+        self._provide.offer([*artifacts, stored])
+        await self._provide.settled()
+        await self._dht.store_record(record, keep=True)
+        holders, followers = await self._updates.audience(record)
+        progress({"label": "alerting", "done": 0, "total": None, "unit": "nodes"})
+        alerted = await self._updates.alert(record, holders | followers)
+        return {
+            "package": str(stored.digest),
+            "package_file": str(self._folder / package.file_name),
+            "publisher": key.text,
+            "name": body.name,
+            "version": body.version,
+            "sequence": body.sequence,
+            "replaces": len(body.replaces),
+            "holders": len(holders),
+            "followers": len(followers),
+            "alerted": alerted,
+        }
+
+    async def broadcast(
+        self, command: commands.Broadcast, progress: Progress
+    ) -> Document:
+        """Alert the holders and followers of the newest own release of a name."""
+        name = command.name
+        own = [
+            row for row in self._catalogue.packages() if row.own and row.name == name
+        ]
+        if not own:
+            raise NodeError(f"no release of {name!r} was published from here")
+        publisher = max(own, key=lambda row: row.order).publisher
+        release = self._releases.known(publisher, name)
+        if release is None:
+            raise NodeError(f"the newest release of {name!r} has expired; publish one")
+        await self._dht.store_record(release.record, keep=True)
+        holders, followers = await self._updates.audience(release.record)
+        audience = holders | followers
+        alerted = await self._updates.alert(release.record, audience)
+        return {
+            "name": name,
+            "version": release.record.version,
+            "holders": len(holders),
+            "followers": len(followers),
+            "alerted": alerted,
+            "unreachable": len(audience) - alerted,
+        }
+
+    async def _previous(
+        self, publisher: bytes, name: str, progress: Progress
+    ) -> PackageRow | None:
+        """Return the release that a new one follows, from here or the network."""
+        await self._releases.refresh(publisher, name)
+        release = self._releases.known(publisher, name)
+        if release is not None and self._catalogue.package(str(release.package)) is None:
+            await self._releases.package_of(release, progress)
+        last = self._catalogue.release(publisher, name)
+        for row in self._catalogue.packages_named(publisher, name):
+            # A crash before the record was stored leaves a package never released.
+            if last is not None and row.order <= last.order:
+                return row
+        return None
+
+    def _body(
+        self,
+        command: commands.Publish,
+        key: PublisherKey,
+        entries: list[ArtifactEntry],
+        dependencies: list[Dependency],
+        previous: PackageRow | None,
+    ) -> Body:
+        return Body(
+            format=FORMAT,
+            publisher=key.text,
+            name=command.name,
+            version=command.version,
+            epoch=previous.epoch if previous else 0,
+            sequence=previous.sequence + 1 if previous else 1,
+            issued=issued_now(self._now()),
+            artifacts=entries,
+            dependencies=dependencies,
+            replaces=self._replaces(previous, {entry.digest for entry in entries}),
+            previous=previous.digest if previous else "",
+            urgency=command.urgency,
+            note=command.note,
+        )
+
+    def _replaces(self, previous: PackageRow | None, kept: set[str]) -> list[str]:
+        """Return the artifacts that the new version ends, the latest ones first."""
+        if previous is None:
+            return []
+        ended = [artifact for _, artifact in self._catalogue.files_of(previous.digest)]
+        ended += self._catalogue.replaced_by(previous.digest)
+        return [one for one in dict.fromkeys(ended) if one not in kept][:REPLACES_MAX]
+
+    async def _keep(self, package: Package) -> Artifact:
+        """Put a package file into the store, the catalogue and people's folder."""
+        stored = await asyncio.to_thread(self._store.add_bytes, package.raw)
+        self._catalogue.add_package(str(stored.digest), package, held=True, own=True)
+        self._folder.mkdir(exist_ok=True)
+        await asyncio.to_thread(
+            self._store.export, stored, self._folder / package.file_name
+        )
+        return stored
+
+    def _record(
+        self, package: Package, stored: Artifact, key: PublisherKey
+    ) -> ReleaseRecord:
+        issued = package.body.issued.timestamp()
+        return ReleaseRecord.sign(
+            key.private_key,
+            publisher=key.publisher,
+            name=package.body.name,
+            version=package.body.version,
+            epoch=package.body.epoch,
+            sequence=package.body.sequence,
+            package=stored.digest.raw,
+            urgency=package.body.urgency,
+            issued_at=int(issued),
+            expires_at=int(issued + VALID_SECONDS),
+        )
+
+    async def _dependency(self, text: str, progress: Progress) -> Dependency:
+        """Read a --depends target; what it names is fetched, so that it is offered."""
+        target = parse_target(text, self._catalogue)
+        closure = Closure(self._fetch, progress, dependencies=True)
+        if isinstance(target, FileTarget):
+            digest = (await self._share.add(target.path, progress)).digest
+        elif isinstance(target, DigestTarget):
+            digest = target.digest
+        else:
+            digest = await self._releases.find_version(
+                target.publisher, target.name, target.version, progress
+            )
+        await closure.bring([digest], [])
+        found = closure.fetched(digest).artifact.digest
+        row = self._catalogue.package(str(found))
+        if row is None:
+            return Dependency("artifact", str(found))
+        return Dependency("package", str(found), row.name, row.version)
+
+
+def _check(command: commands.Publish) -> None:
+    """Raise UsageError for a name, version or file that cannot be published."""
+    if not is_name(command.name):
+        raise UsageError(f"{command.name!r} cannot name a package")
+    if not is_version(command.version):
+        raise UsageError(f"{command.version!r} cannot be a version")
+    if not command.files:
+        raise UsageError("a package needs at least one file")
+    names = [Path(file).name for file in command.files]
+    for name in names:
+        if not is_file_name(name):
+            raise UsageError(f"{name!r} cannot be the name of a file in a package")
+    if len({name.casefold() for name in names}) != len(names):
+        raise UsageError("two of the files have the same name")
+
+
+def _entry(file: str, artifact: Artifact) -> ArtifactEntry:
+    aliases: dict[str, Digest] = artifact.aliases
+    return ArtifactEntry(
+        file=file,
+        size=artifact.size,
+        digest=str(artifact.digest),
+        manifest=artifact.manifest_digest.hex(),
+        sha512=aliases["sha512"].hex,
+        blake2b_256=aliases["blake2b-256"].hex,
+    )

@@ -1,0 +1,276 @@
+"""The node: one of each part, started in order, joined together, stopped in reverse.
+
+This is the composition root. The parts know each other only by what is passed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from dht import Address, Dht, Network
+from node import commands, keyfiles, sockets
+from node.background import Background
+from node.cache import Cache
+from node.catalogue import Catalogue
+from node.commands import Document, Progress
+from node.errors import NodeError, UsageError
+from node.fetch import Fetch
+from node.fetching import Fetching
+from node.following import Following
+from node.home import Home
+from node.inspect import Inspect
+from node.keys import PublisherKeys
+from node.networks import load_network
+from node.provide import Provide
+from node.publish import Publish
+from node.releases import Releases
+from node.settings import DEFAULT_LISTEN, Settings
+from node.share import Share
+from node.updates import Updates
+from node.wallclock import now
+from node.web.door import Door
+from transfer import Identity, Leecher, Seeder, Store
+
+log = logging.getLogger(__name__)
+
+PORT_TRIES = 20
+REMEMBER_SECONDS = 60.0
+
+Run = Callable[[Any, Progress], Awaitable[Document]]
+
+
+class Node:
+    """A running node; `await Node.start(settings)` makes one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stopped = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._runs: dict[type[commands.Command], Run] = {}
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Node:
+        """Start everything and join; NodeError is one sentence for a person."""
+        node = cls(settings)
+        try:
+            await node._start()
+        except BaseException:
+            await node.stop()
+            raise
+        return node
+
+    async def stop(self) -> None:
+        """Stop everything that was started, in reverse."""
+        await self._stack.aclose()
+
+    async def run(
+        self, command: commands.Command, progress: Progress
+    ) -> Document:
+        """Do what a person asked; the document is what `--json` prints."""
+        return await self._runs[type(command)](command, progress)
+
+    def describe(self) -> Document:
+        """Return who and where this node is."""
+        return {
+            "node_id": self._dht.node_id.hex(),
+            "address": str(self.address),
+            "web": str(self._web),
+        }
+
+    @property
+    def address(self) -> Address:
+        """The address that others know this node by, as far as it can tell."""
+        bound = self._dht.addresses[0]
+        if self._dht.observed is not None:
+            return Address(self._dht.observed.host, bound.port)
+        if bound.host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
+            return Address("127.0.0.1" if bound.host != "::" else "::1", bound.port)
+        return bound
+
+    # --- start ---------------------------------------------------------------
+
+    async def _start(self) -> None:
+        settings = self.settings
+        self._home = self._stack.enter_context(Home(settings.home))
+        self._network = load_network(settings)
+        node_key = keyfiles.read_or_new_key(settings.home / "node.key")
+        self._catalogue = Catalogue(settings.home / "catalogue.sqlite")
+        self._stack.callback(self._catalogue.close)
+        self._store = await asyncio.to_thread(Store, settings.home)
+        self._stack.callback(self._store.close)
+        self._background = Background()
+        self._dht = Dht(
+            node_key,
+            network=self._network,
+            interested=lambda publisher, name: self._updates.interested(
+                publisher, name
+            ),
+            on_release=lambda record: self._updates.on_release(record),
+        )
+        bound = await self._bind()
+        identity = Identity(node_key)
+        secret = self._network.secret
+        self._seeder = Seeder(
+            self._store,
+            identity,
+            network_secret=secret,
+            encryption=settings.encryption,
+        )
+        await self._seeder.start(bound)
+        self._stack.push_async_callback(self._seeder.close)
+        self._leecher = Leecher(
+            self._store,
+            identity,
+            network_secret=secret,
+            encryption=settings.encryption,
+        )
+        self._stack.push_async_callback(self._leecher.close)
+        self._compose(sockets.bound_address(bound[0]).port)
+        self._stack.push_async_callback(self._background.close)
+        await self._open_door()
+        await self._join()
+
+    async def _bind(self) -> list[socket.socket]:
+        """Bind TCP, then UDP on the same ports; again where port 0 met a taken one."""
+        addresses = _addresses(self.settings.listen)
+        for attempt in range(PORT_TRIES):
+            current = addresses[0]
+            try:
+                bound = sockets.listen(addresses)
+                current = sockets.bound_address(bound[0])
+                try:
+                    await self._dht.start([sockets.bound_address(one) for one in bound])
+                except BaseException:
+                    sockets.close_all(bound)
+                    raise
+            except OSError as error:
+                if addresses[0].port or attempt == PORT_TRIES - 1:
+                    raise sockets.explain(error, current) from error
+            else:
+                self._stack.push_async_callback(self._dht.close)
+                return bound
+        raise NodeError("no free port was found")
+
+    def _compose(self, port: int) -> None:
+        """Make the parts that know packages and people."""
+        settings, catalogue, store = self.settings, self._catalogue, self._store
+        dht, network, rng = self._dht, self._network, random.Random()
+        provide = Provide(dht, network, port, self._background)
+        fetch = Fetch(
+            store, self._leecher, provide, catalogue, weak_digests=settings.weak_digests
+        )
+        releases = Releases(dht, network, catalogue, fetch, now)
+        self._provide, self._releases = provide, releases
+        self._updates = Updates(
+            dht, catalogue, releases, fetch, provide, self._background, rng
+        )
+        share = Share(store, catalogue, provide)
+        keys = PublisherKeys(settings.home)
+        publish = Publish(
+            dht, store, catalogue, keys, share, fetch, releases, self._updates,
+            provide, settings.home, now,
+        )  # fmt: skip
+        following = Following(catalogue, releases, self._updates, provide)
+        fetching = Fetching(store, catalogue, fetch, releases, share, following)
+        inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
+        cache = Cache(store, catalogue)
+        self._runs = _command_table(self, inspect, share, fetching, publish, following, cache)
+
+    async def _open_door(self) -> None:
+        token = secrets.token_urlsafe(32)
+        door = Door(self, token)
+        self._web = await door.start(self.settings.web)
+        self._stack.push_async_callback(door.stop)
+        self._token = token
+
+    async def _join(self) -> None:
+        """Join the network, then offer what is held and ask what is new."""
+        remembered = [] if self.settings.contacts else self._catalogue.contacts()
+        contacts = _addresses([*self.settings.contacts, *remembered])
+        answered = await self._dht.join(contacts)
+        if contacts and not answered:
+            log.warning("none of the contacts has answered yet; trying on")
+        self._home.write_card(
+            {**self.describe(), "token": self._token, "pid": os.getpid()}
+        )
+        self._provide.offer(await asyncio.to_thread(self._store.artifacts))
+        for row in self._catalogue.follows():
+            self._provide.offer_follow(row.publisher, row.name)
+        start = self._background.start
+        start(self._renew_own_releases(), "renewing own releases")
+        start(self._updates.catch_up_forever(), "catching up")
+        start(self._remember_contacts_forever(), "remembering contacts")
+        self._stack.callback(self._remember_contacts)
+
+    # --- in the background -----------------------------------------------------
+
+    async def _renew_own_releases(self) -> None:
+        """Keep the newest release of each own name alive in the network."""
+        own = {
+            (row.publisher, row.name) for row in self._catalogue.packages() if row.own
+        }
+        for publisher, name in sorted(own):
+            release = self._releases.known(publisher, name)
+            if release is not None:
+                await self._dht.store_record(release.record, keep=True)
+
+    async def _remember_contacts_forever(self) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER_SECONDS)
+            self._remember_contacts()
+
+    def _remember_contacts(self) -> None:
+        addresses = [str(one.contact.address) for one in self._dht.contacts()]
+        if addresses:
+            self._catalogue.remember_contacts(addresses, now())
+
+
+def _addresses(texts: Iterable[str]) -> list[Address]:
+    addresses = []
+    for text in texts:
+        try:
+            addresses.append(Address.parse(text))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return addresses
+
+
+def _command_table(
+    node: Node,
+    inspect: Inspect,
+    share: Share,
+    fetching: Fetching,
+    publish: Publish,
+    following: Following,
+    cache: Cache,
+) -> dict[type[commands.Command], Run]:
+    """Say which part does what a person can ask for."""
+
+    async def leave(_command: commands.Leave, _progress: Progress) -> Document:
+        node.stopped.set()
+        return {"left": True}
+
+    return {
+        commands.Status: inspect.status,
+        commands.Peers: inspect.peers,
+        commands.Lookup: inspect.lookup,
+        commands.Share: share.share,
+        commands.Fetch: fetching.fetch,
+        commands.Publish: publish.publish,
+        commands.Broadcast: publish.broadcast,
+        commands.Follow: following.follow,
+        commands.Unfollow: following.unfollow,
+        commands.Updates: following.updates,
+        commands.List: cache.list,
+        commands.Pin: cache.pin,
+        commands.Unpin: cache.unpin,
+        commands.Leave: leave,
+    }

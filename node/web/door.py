@@ -1,0 +1,229 @@
+"""The door: an HTTP server on a loopback address, for the node's owner.
+
+Routes: `/` is a small page, `/api/COMMAND` is the API. What a request must pass is in
+`node.web.guard`; this file owns the sockets, cuts clients that are too slow, and gives
+every answer its headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import secrets
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from dht import Address
+from node.commands import Status
+from node.errors import NodeError, UsageError
+from node.web import limits
+from node.web.api import Api, Runs
+from node.web.guard import Refusal, check_source, check_token, host_names
+from node.web.page import CONTENT_SECURITY_POLICY, render_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp.typedefs import Handler
+    from aiohttp.web_protocol import RequestHandler
+
+_HEADERS = {
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Server": "caravan",
+}
+_log = logging.getLogger(__name__)
+
+
+class Door:
+    """The HTTP door of one node.
+
+    `token` is made afresh for every door; whoever writes it down keeps it to the
+    owner.
+    """
+
+    def __init__(self, node: Runs) -> None:
+        self.token = secrets.token_urlsafe(32)
+        self._node = node
+        self._api = Api(node)
+        self._hosts: frozenset[str] = frozenset()
+        self._runner: web.AppRunner | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._connections = Connections()
+
+    async def start(self, address: str) -> Address:
+        """Open the door at HOST:PORT, where port 0 is any free one.
+
+        Returns where it is open. Raises UsageError for an address that other machines
+        could reach, NodeError where the port is taken.
+        """
+        wanted = _loopback(address)
+        runner = self._new_runner()
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, wanted.host, wanted.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise _cannot_open(wanted, error) from error
+        self._runner = runner
+        bound = Address(wanted.host, runner.addresses[0][1])
+        self._hosts = host_names([bound])
+        self._sweeper = asyncio.create_task(self._sweep())
+        return bound
+
+    async def stop(self) -> None:
+        """Close the door and end the commands under way; their clients are told."""
+        sweeper, self._sweeper = self._sweeper, None
+        runner, self._runner = self._runner, None
+        if sweeper is not None:
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
+        if runner is not None:
+            for site in list(runner.sites):
+                await site.stop()
+            self._api.cancel()
+            await runner.cleanup()
+
+    def _new_runner(self) -> web.AppRunner:
+        app = web.Application(
+            client_max_size=limits.BODY_BYTES_MAX, middlewares=[self._middleware]
+        )
+        app.router.add_get("/", self._page)
+        app.router.add_route("*", "/api/{command}", self._api.handle)
+        app.on_response_prepare.append(_add_headers)
+        # The server's own log could quote a malformed request, and so a token.
+        silent = logging.getLogger(f"{__name__}.http")
+        silent.setLevel(logging.CRITICAL + 1)
+        return web.AppRunner(
+            app,
+            access_log=None,
+            logger=silent,
+            handler_cancellation=True,
+            auto_decompress=False,
+            max_line_size=limits.HEADER_BYTES_MAX,
+            max_field_size=limits.HEADER_BYTES_MAX,
+            max_headers=limits.HEADERS_MAX,
+            lingering_time=1.0,
+            shutdown_timeout=limits.STOP_SECONDS_MAX,
+        )
+
+    @web.middleware
+    async def _middleware(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Check who asks; turn every refusal into a JSON document."""
+        with self._connections.busy(request.protocol):
+            try:
+                check_source(request, self._hosts)
+                if request.path.startswith("/api/"):
+                    check_token(request, self.token)
+                return await handler(request)
+            except Refusal as refusal:
+                return _refused(refusal)
+            except web.HTTPException as error:
+                return _refused(Refusal(error.status, _sentence(error), 2))
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        try:
+            status = await self._node.run(Status(), _ignore)
+        except NodeError as error:
+            raise Refusal(503, str(error), error.exit_code) from error
+        page = render_page(self._node.describe(), status)
+        return web.Response(text=page, content_type="text/html")
+
+    async def _sweep(self) -> None:
+        """Close connections that stay silent, or come slower than anybody needs."""
+        loop = asyncio.get_running_loop()
+        while self._runner is not None and self._runner.server is not None:
+            for connection in self._connections.overdue(
+                self._runner.server.connections, loop.time()
+            ):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(limits.SWEEP_SECONDS)
+
+
+class Connections:
+    """Since when each connection has been without a whole request."""
+
+    def __init__(self) -> None:
+        self._busy: set[RequestHandler] = set()
+        self._quiet_since: dict[RequestHandler, float] = {}
+
+    @contextlib.contextmanager
+    def busy(self, connection: RequestHandler) -> Iterator[None]:
+        """Mark `connection` as one whose request is being answered."""
+        self._busy.add(connection)
+        self._quiet_since.pop(connection, None)
+        try:
+            yield
+        finally:
+            self._busy.discard(connection)
+
+    def overdue(self, now_open: list[RequestHandler], now: float) -> list[RequestHandler]:
+        """Return the quiet connections whose time is up, and all beyond the most."""
+        quiet = {
+            connection: self._quiet_since.get(connection, now)
+            for connection in now_open
+            if connection not in self._busy
+        }
+        self._quiet_since = quiet
+        oldest_first = sorted(quiet, key=lambda connection: quiet[connection])
+        beyond = max(0, len(now_open) - limits.CONNECTIONS_MAX)
+        return [
+            connection
+            for place, connection in enumerate(oldest_first)
+            if place < beyond or now - quiet[connection] > limits.QUIET_SECONDS_MAX
+        ]
+
+
+def _loopback(text: str) -> Address:
+    try:
+        address = Address.parse(text)
+    except ValueError as error:
+        raise UsageError(f"web address: {error}") from error
+    if not ip_address(address.host).is_loopback:
+        raise UsageError(
+            f"the web door opens on a loopback address only, not on {address.host}"
+        )
+    return address
+
+
+def _cannot_open(address: Address, error: OSError) -> NodeError:
+    if error.errno == errno.EADDRINUSE:
+        return NodeError(
+            f"the web address {address} is taken by another program; choose another "
+            "with --web HOST:PORT (port 0 is any free one)"
+        )
+    return NodeError(f"the web address {address} cannot be opened: {error.strerror}")
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    return web.json_response(
+        {"error": refusal.sentence, "exit_code": refusal.exit_code},
+        status=refusal.status,
+        headers=refusal.headers,
+    )
+
+
+def _sentence(error: web.HTTPException) -> str:
+    if error.status == 404:
+        return "there is nothing here; commands are POST /api/COMMAND"
+    return error.reason
+
+
+def _ignore(_event: dict[str, object]) -> None:
+    """Progress that nobody waits for."""
