@@ -21,7 +21,7 @@ class Cache:
         self._store = store
         self._catalogue = catalogue
 
-    async def list(self, command: commands.List, progress: Progress) -> Document:
+    async def list(self, _command: commands.List, _progress: Progress) -> Document:
         """Return every artifact and package held."""
         artifacts = await asyncio.to_thread(self._store.artifacts)
         pinned = self._pinned()
@@ -33,14 +33,14 @@ class Cache:
             "bytes_held": sum(one.size for one in artifacts),
         }
 
-    async def pin(self, command: commands.Pin, progress: Progress) -> Document:
+    async def pin(self, command: commands.Pin, _progress: Progress) -> Document:
         """Keep what the targets name, whatever the cache needs room for."""
         digests = [await self._held(text) for text in command.targets]
         for digest in digests:
             self._catalogue.pin(digest)
         return {"pinned": digests}
 
-    async def unpin(self, command: commands.Unpin, progress: Progress) -> Document:
+    async def unpin(self, command: commands.Unpin, _progress: Progress) -> Document:
         """No longer pin what the targets name."""
         digests = [await self._held(text) for text in command.targets]
         missing = [digest for digest in digests if not self._catalogue.unpin(digest)]

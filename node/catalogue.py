@@ -120,8 +120,19 @@ class Catalogue:
                 "INSERT INTO package VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO "
                 "UPDATE SET held = max(held, excluded.held),"
                 " own = max(own, excluded.own)",
-                (digest, package.publisher, body.name, body.version, body.epoch)
-                + (body.sequence, body.urgency, body.note, body.previous, held, own),
+                [
+                    digest,
+                    package.publisher,
+                    body.name,
+                    body.version,
+                    body.epoch,
+                    body.sequence,
+                    body.urgency,
+                    body.note,
+                    body.previous,
+                    held,
+                    own,
+                ],
             )
             self._db.executemany(
                 "INSERT OR IGNORE INTO package_artifact VALUES (?,?,?,?)",
@@ -297,8 +308,15 @@ class Catalogue:
             " sequence = excluded.sequence, confirmed = excluded.confirmed,"
             " confirmed_at = excluded.confirmed_at"
             " WHERE (excluded.epoch, excluded.sequence) > (epoch, sequence)",
-            (record.publisher, record.name, record.raw, record.epoch)
-            + (record.sequence, confirmed, now),
+            [
+                record.publisher,
+                record.name,
+                record.raw,
+                record.epoch,
+                record.sequence,
+                confirmed,
+                now,
+            ],
         )
         if cursor.rowcount > 0:
             return True

@@ -33,6 +33,7 @@ _UNITS = {
     "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
 }  # fmt: skip
 _SIZE = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
+_HOST_NAME = re.compile(r"(?![0-9.]+$)[A-Za-z0-9_.-]{1,253}")
 _SWITCHES = {
     "1": True, "true": True, "yes": True, "on": True,
     "0": False, "false": False, "no": False, "off": False,
@@ -203,8 +204,8 @@ def _contacts(value: object, origin: Origin) -> tuple[str, ...]:
 def _web(value: object, origin: Origin) -> str:
     text = _text(value, origin).replace("localhost:", "127.0.0.1:", 1)
     address = _numeric(text, origin)
-    host, _ = _split(address, origin)
-    if not ip_address(host).is_loopback:
+    host = ip_address(address.rpartition(":")[0].strip("[]"))
+    if not host.is_loopback:
         raise origin.mistake(
             f"{host} can be reached from other machines; the web door opens on a "
             "loopback address only, like 127.0.0.1:4748"
@@ -249,46 +250,33 @@ def _size(value: object, origin: Origin) -> int:
     raise origin.mistake('a number of bytes belongs here, like 1000000 or "20 GiB"')
 
 
-def _split(text: str, origin: Origin) -> tuple[str, int]:
-    """Split HOST:PORT or [IPV6]:PORT."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise origin.mistake(f"write an IPv6 address as [::1]:4747, not {text!r}")
-    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1
-    if not colon or not host or not 0 <= number <= 65535:
-        raise origin.mistake(f"{text!r} is not HOST:PORT, like 192.0.2.7:4747")
-    return host, number
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _numeric(text: str, origin: Origin) -> str:
-    host, port = _split(text, origin)
+    """Return an address whose host is an IP, in its canonical form."""
+    from dht import Address
+
     try:
-        return _joined(str(ip_address(host)), port)
+        return str(Address.parse(text))
     except ValueError as error:
-        raise origin.mistake(
-            f"{host!r} is not an IP address; write one like 0.0.0.0:4747 or [::]:4747"
-        ) from error
+        raise origin.mistake(str(error)) from error
 
 
 def _resolved(text: str, origin: Origin) -> list[str]:
-    """Return the numeric addresses of a contact; a name may have several."""
-    host, port = _split(text, origin)
-    if port == 0:
-        raise origin.mistake(f"{text!r} has no port to speak to")
+    """Return the numeric addresses of a contact; a host name may have several."""
+    from dht import Address
+
+    host, _, port = text.rpartition(":")
+    if not _HOST_NAME.fullmatch(host) or not port.isascii() or not port.isdigit():
+        return [_numeric(text, origin)]
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
+        return [str(Address(str(address[4][0]), int(port))) for address in found]
     except (OSError, UnicodeError) as error:
         # Not a mistake in writing: the name may be known again in a minute.
         raise NodeError(
-            f"{origin.name}: the host {host!r} of {text!r} is not known here"
+            f"{origin.name}: the host {host!r} is not known here"
         ) from error
-    return [_joined(str(address[4][0]), port) for address in found]
+    except (OverflowError, ValueError) as error:
+        raise origin.mistake(f"{text!r} is not HOST:PORT: {error}") from error
 
 
 _READERS: dict[str, Reader] = {

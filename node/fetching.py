@@ -13,7 +13,7 @@ from node.fetch import Closure, Fetch, Fetched
 from node.following import Following
 from node.releases import Releases
 from node.share import Share
-from node.targets import DigestTarget, FileTarget, NameTarget, Target, parse_target
+from node.targets import DigestTarget, NameTarget, Target, parse_target
 from transfer import Digest, Store, TransferError
 
 
@@ -78,20 +78,20 @@ class Fetching:
         if output is None:
             return [self._store.path(one.artifact) for one in fetched]
         target = Path(output)
+        try:
+            return await asyncio.to_thread(self._write, fetched, target)
+        except (OSError, TransferError) as error:
+            raise NodeError(f"cannot write to {target}: {error}") from error
+
+    def _write(self, fetched: list[Fetched], target: Path) -> list[Path]:
         if len(fetched) == 1 and not target.is_dir():
             paths = [target]
         else:
             paths = [target / name for name in _file_names(fetched)]
-        try:
-            await asyncio.to_thread(self._write, fetched, paths)
-        except (OSError, TransferError) as error:
-            raise NodeError(f"cannot write to {target}: {error}") from error
-        return paths
-
-    def _write(self, fetched: list[Fetched], paths: list[Path]) -> None:
         for one, path in zip(fetched, paths, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._store.export(one.artifact, path)
+        return paths
 
 
 def _in_order(
@@ -106,7 +106,9 @@ def _in_order(
             asked.setdefault(str(root.artifact.digest), root)
         for one in closure.artifacts_of(root.artifact.digest):
             needed.setdefault(str(one.artifact.digest), one)
-    return list({**asked, **{k: v for k, v in needed.items() if k not in asked}}.values())
+    return list(
+        {**asked, **{k: v for k, v in needed.items() if k not in asked}}.values()
+    )
 
 
 def _file_names(fetched: list[Fetched]) -> list[str]:

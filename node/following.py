@@ -32,7 +32,7 @@ class Following:
         self._updates = updates
         self._provide = provide
 
-    async def follow(self, command: commands.Follow, progress: Progress) -> Document:
+    async def follow(self, command: commands.Follow, _progress: Progress) -> Document:
         """Believe a publisher about a name; says what its newest release is."""
         publisher, name = parse_followed(command.target, self._catalogue)
         if command.nickname is not None:
@@ -56,7 +56,7 @@ class Following:
         }
 
     async def unfollow(
-        self, command: commands.Unfollow, progress: Progress
+        self, command: commands.Unfollow, _progress: Progress
     ) -> Document:
         """No longer believe a publisher about a name."""
         publisher, name = parse_followed(command.target, self._catalogue)

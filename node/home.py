@@ -64,7 +64,7 @@ class Home:
         """Write node.json, which only the owner can read: it holds the API's token."""
         fresh = self.folder / f".node.json.{secrets.token_hex(8)}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w") as file:
             json.dump(card, file, indent=1)
         fresh.replace(self._card)
 

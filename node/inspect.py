@@ -43,12 +43,12 @@ class Inspect:
         self._provide = provide
         self._fetch = fetch
 
-    async def status(self, command: commands.Status, progress: Progress) -> Document:
+    async def status(self, _command: commands.Status, _progress: Progress) -> Document:
         """Return what the node is and does."""
         return {
             **self._node.describe(),
             "contacts": len(self._dht.contacts()),
-            "artifacts": await asyncio.to_thread(len, self._store.artifacts()),
+            "artifacts": len(await asyncio.to_thread(self._store.artifacts)),
             "bytes_held": self._store.bytes_held,
             "downloads": self._leecher.stats["downloads"],
             "uploads": self._seeder.stats["uploads"],
@@ -56,7 +56,7 @@ class Inspect:
             "dht": self._dht.stats(),
         }
 
-    async def peers(self, command: commands.Peers, progress: Progress) -> Document:
+    async def peers(self, _command: commands.Peers, _progress: Progress) -> Document:
         """Return the contacts in the routing table."""
         return {
             "contacts": [
@@ -74,7 +74,7 @@ class Inspect:
             ]
         }
 
-    async def lookup(self, command: commands.Lookup, progress: Progress) -> Document:
+    async def lookup(self, command: commands.Lookup, _progress: Progress) -> Document:
         """Return who offers a digest; NobodyOffersError where nobody does."""
         try:
             digest = Digest.parse(command.digest)

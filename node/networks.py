@@ -21,6 +21,9 @@ from node.settings import PUBLIC_NETWORK
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dht import Network
+    from node.settings import Settings
+
 SECRET_BYTES = 32
 NAME_CHARACTERS_MAX = 64
 
@@ -79,6 +82,16 @@ def list_networks(home: Path) -> list[PrivateNetwork]:
         for path in sorted(folder.glob(f"*{_SUFFIX}"))
         if _NAME.fullmatch(path.stem) is not None
     ]
+
+
+def load_network(settings: Settings) -> Network:
+    """Return the network that `settings` name, with its secret if it is private."""
+    from dht import Network  # here: `caravan network` needs nothing of the DHT
+
+    if settings.network == PUBLIC_NETWORK:
+        return Network(settings.network)
+    path = settings.secret_file or secret_path(settings.home, settings.network)
+    return Network(settings.network, load_secret(path))
 
 
 def load_secret(path: Path) -> bytes:

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from dht import Delegation, RecordError, is_small_order
-from node.errors import RefusedError
+from dht import Delegation, RecordError
+from dht.identity import verify_ed25519
+from node.errors import RefusedError, UsageError
 from node.keys import PublisherKey, parse_publisher, publisher_text
 from node.names import is_file_name, is_name, is_version
 
@@ -173,17 +172,13 @@ def _signed_bytes(payload: bytes) -> bytes:
 def _signer(text: str) -> bytes:
     try:
         return parse_publisher(text)
-    except Exception as error:
+    except UsageError as error:
         raise RefusedError("this package file names no valid key") from error
 
 
 def _check_signature(signer: bytes, signature: bytes, message: bytes) -> None:
-    if is_small_order(signer):
-        raise RefusedError("this package file is signed with a worthless key")
-    try:
-        Ed25519PublicKey.from_public_bytes(signer).verify(signature, message)
-    except (InvalidSignature, ValueError) as error:
-        raise RefusedError("the signature of this package file is wrong") from error
+    if not verify_ed25519(signer, signature, message):
+        raise RefusedError("the signature of this package file is wrong")
 
 
 def _check_delegation(body: Body, publisher: bytes, signer: bytes) -> None:

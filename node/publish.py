@@ -62,9 +62,7 @@ class Publish:
         self._folder = home / "packages"
         self._now = now
 
-    async def publish(
-        self, command: commands.Publish, progress: Progress
-    ) -> Document:
+    async def publish(self, command: commands.Publish, progress: Progress) -> Document:
         """Sign and offer a package, replace the version before, alert its holders."""
         _check(command)
         key = self._keys.load_or_new(command.key)
@@ -109,7 +107,7 @@ class Publish:
         }
 
     async def broadcast(
-        self, command: commands.Broadcast, progress: Progress
+        self, command: commands.Broadcast, _progress: Progress
     ) -> Document:
         """Alert the holders and followers of the newest own release of a name."""
         name = command.name
@@ -141,7 +139,10 @@ class Publish:
         """Return the release that a new one follows, from here or the network."""
         await self._releases.refresh(publisher, name)
         release = self._releases.known(publisher, name)
-        if release is not None and self._catalogue.package(str(release.package)) is None:
+        if (
+            release is not None
+            and self._catalogue.package(str(release.package)) is None
+        ):
             await self._releases.package_of(release, progress)
         last = self._catalogue.release(publisher, name)
         for row in self._catalogue.packages_named(publisher, name):

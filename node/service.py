@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from dht import Address, Dht, Network
+from dht import Address, Dht, ReleaseRecord
 from node import commands, keyfiles, sockets
 from node.background import Background
 from node.cache import Cache
@@ -32,7 +32,7 @@ from node.networks import load_network
 from node.provide import Provide
 from node.publish import Publish
 from node.releases import Releases
-from node.settings import DEFAULT_LISTEN, Settings
+from node.settings import Settings
 from node.share import Share
 from node.updates import Updates
 from node.wallclock import now
@@ -71,9 +71,7 @@ class Node:
         """Stop everything that was started, in reverse."""
         await self._stack.aclose()
 
-    async def run(
-        self, command: commands.Command, progress: Progress
-    ) -> Document:
+    async def run(self, command: commands.Command, progress: Progress) -> Document:
         """Do what a person asked; the document is what `--json` prints."""
         return await self._runs[type(command)](command, progress)
 
@@ -110,10 +108,8 @@ class Node:
         self._dht = Dht(
             node_key,
             network=self._network,
-            interested=lambda publisher, name: self._updates.interested(
-                publisher, name
-            ),
-            on_release=lambda record: self._updates.on_release(record),
+            interested=self._interested,
+            on_release=self._on_release,
         )
         bound = await self._bind()
         identity = Identity(node_key)
@@ -182,7 +178,9 @@ class Node:
         fetching = Fetching(store, catalogue, fetch, releases, share, following)
         inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
         cache = Cache(store, catalogue)
-        self._runs = _command_table(self, inspect, share, fetching, publish, following, cache)
+        self._runs = _command_table(
+            self, inspect, share, fetching, publish, following, cache
+        )
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
@@ -209,6 +207,14 @@ class Node:
         start(self._updates.catch_up_forever(), "catching up")
         start(self._remember_contacts_forever(), "remembering contacts")
         self._stack.callback(self._remember_contacts)
+
+    # The DHT is made before the parts that answer it.
+
+    def _interested(self, publisher: bytes, name: str) -> bool:
+        return self._updates.interested(publisher, name)
+
+    def _on_release(self, record: ReleaseRecord) -> bool:
+        return self._updates.on_release(record)
 
     # --- in the background -----------------------------------------------------
 

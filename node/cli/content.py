@@ -56,7 +56,10 @@ def share(session: Session, files: tuple[str, ...]) -> None:
 @click.option("--no-dependencies", is_flag=True, help="Only what was asked for.")
 @click.pass_obj
 def fetch(
-    session: Session, targets: tuple[str, ...], output: str | None, no_dependencies: bool
+    session: Session,
+    targets: tuple[str, ...],
+    output: str | None,
+    no_dependencies: bool,
 ) -> None:
     """Download, verify, keep and offer.
 

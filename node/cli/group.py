@@ -63,9 +63,7 @@ class Command(click.Command):
         self.params += shared_options()
         self._examples = examples
 
-    def format_epilog(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples below the options."""
         if self._examples:
             with formatter.section("Examples"):

@@ -122,7 +122,8 @@ def network_list(session: Session) -> None:
 
 
 @click.command(
-    cls=Command, examples=["caravan demo", "caravan demo --nodes 12", "caravan demo --json"]
+    cls=Command,
+    examples=["caravan demo", "caravan demo --nodes 12", "caravan demo --json"],
 )
 @click.option(
     "--nodes",

@@ -208,7 +208,7 @@ class NodeProcess:
             self._process.send_signal(number)
 
     def wait(self, seconds: float = STOP_SECONDS_MAX) -> int:
-        """Wait for the end of its process; returns the exit code, negative if killed."""
+        """Wait for its end; returns the exit code, negative if it was killed."""
         if self._process is None:
             raise ProcessError(f"{self.name} was never started")
         try:

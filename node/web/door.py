@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import secrets
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -44,14 +43,10 @@ _log = logging.getLogger(__name__)
 
 
 class Door:
-    """The HTTP door of one node.
+    """The HTTP door of one node; the API wants `token`, which its owner can read."""
 
-    `token` is made afresh for every door; whoever writes it down keeps it to the
-    owner.
-    """
-
-    def __init__(self, node: Runs) -> None:
-        self.token = secrets.token_urlsafe(32)
+    def __init__(self, node: Runs, token: str) -> None:
+        self._token = token
         self._node = node
         self._api = Api(node)
         self._hosts: frozenset[str] = frozenset()
@@ -125,7 +120,7 @@ class Door:
             try:
                 check_source(request, self._hosts)
                 if request.path.startswith("/api/"):
-                    check_token(request, self.token)
+                    check_token(request, self._token)
                 return await handler(request)
             except Refusal as refusal:
                 return _refused(refusal)
@@ -169,7 +164,9 @@ class Connections:
         finally:
             self._busy.discard(connection)
 
-    def overdue(self, now_open: list[RequestHandler], now: float) -> list[RequestHandler]:
+    def overdue(
+        self, now_open: list[RequestHandler], now: float
+    ) -> list[RequestHandler]:
         """Return the quiet connections whose time is up, and all beyond the most."""
         quiet = {
             connection: self._quiet_since.get(connection, now)

@@ -1,0 +1,148 @@
+"""Runs the node in this process, from its start to its clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from node.cli.join import print_ready
+from node.cli.main import INTERRUPTED
+from node.cli.text import clean
+from node.commands import Status
+from node.service import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+    from node.cli.session import Session
+    from node.settings import Settings
+
+STOP_SECONDS_MAX = 4.0
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_STOPPING = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: 0}
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+class Signals:
+    """SIGINT and SIGTERM, taken as a wish to stop; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self._loop = asyncio.get_running_loop()
+        self._wish = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        for number in _STOPPING:
+            self._loop.add_signal_handler(number, self._take, number)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number in _STOPPING:
+            self._loop.remove_signal_handler(number)
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """Return what `work` returns; None if a signal came first, and ended it."""
+        task = asyncio.create_task(work)
+        wish = asyncio.create_task(self._wish.wait())
+        try:
+            await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._wish.is_set():
+                return await task
+            task.cancel()
+            await asyncio.wait({task})
+        finally:
+            wish.cancel()
+        if not task.cancelled() and task.exception() is not None:
+            _log.debug("interrupted", exc_info=task.exception())
+        return None
+
+    def _take(self, number: signal.Signals) -> None:
+        if self._wish.is_set():
+            os._exit(_STOPPING[number])
+        self.exit_code = _STOPPING[number]
+        self._wish.set()
+
+
+def serve(session: Session, settings: Settings, *, verbose: bool) -> int:
+    """Run the node until `leave` or a signal; returns the exit code."""
+    _start_log(verbose=verbose)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(session, settings))
+
+
+async def _serve(session: Session, settings: Settings) -> int:
+    with Signals() as signals:
+        node = await signals.unless_stopped(Node.start(settings))
+        if node is None:
+            return signals.exit_code
+        try:
+            session.answer(node.describe(), print_ready)
+            await _say_how_to_join(node, settings)
+            await signals.unless_stopped(node.stopped.wait())
+        finally:
+            _end_soon(signals)
+            await node.stop()
+        return signals.exit_code
+
+
+async def _say_how_to_join(node: Node, settings: Settings) -> None:
+    """Tell people how others find a node that knows nobody."""
+    status = await node.run(Status(), lambda _: None)
+    if status["contacts"] or settings.contacts:
+        return
+    address = str(node.describe()["address"])
+    words = f"it has no contacts yet; others join it with `caravan join {address}`"
+    host, _, port = address.rpartition(":")
+    if ip_address(host.strip("[]")).is_loopback and not _is_loopback_only(settings):
+        words += f", from other machines with the IP of this one and port {port}"
+    print(clean(words), file=sys.stderr, flush=True)
+
+
+def _is_loopback_only(settings: Settings) -> bool:
+    hosts = [text.rpartition(":")[0].strip("[]") for text in settings.listen]
+    return all(ip_address(host).is_loopback for host in hosts)
+
+
+def _end_soon(signals: Signals) -> None:
+    """End the process even if a thread, say one that hashes a big file, goes on.
+
+    Nothing is lost: what is on disk is whole at every moment.
+    """
+
+    def end() -> None:
+        _log.warning("something did not stop in time; ended all the same")
+        os._exit(signals.exit_code)
+
+    timer = threading.Timer(STOP_SECONDS_MAX, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _start_log(*, verbose: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        format=LOG_FORMAT,
+        level=logging.INFO if verbose else logging.WARNING,
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the fastest event loop there is here."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
