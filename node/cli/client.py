@@ -37,17 +37,19 @@ def read_card(home: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             card = json.loads(file.read(CARD_BYTES_MAX))
         _address(card["web"])
-        if not isinstance(card["token"], str) or not isinstance(card["pid"], int):
-            raise TypeError
+        return {
+            "web": card["web"],
+            "token": str(card["token"]),
+            "pid": int(card["pid"]),
+        }
     except FileNotFoundError as error:
         raise _not_running(home) from error
     except OSError as error:
         raise NodeError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NodeError(
             f"{path} is not what a node writes; start the node again"
         ) from error
-    return dict(card)
 
 
 def ask(

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from importlib import import_module
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS_MAX = 4.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+TERMINAL_FORMAT = "caravan: %(message)s"
 _STOPPING = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: 0}
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -57,17 +59,18 @@ class Signals:
         """Return what `work` returns; None if a signal came first, and ended it."""
         task = asyncio.create_task(work)
         wish = asyncio.create_task(self._wish.wait())
-        try:
-            await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._wish.is_set():
-                return await task
-            task.cancel()
-            await asyncio.wait({task})
-        finally:
-            wish.cancel()
-        if not task.cancelled() and task.exception() is not None:
-            _log.debug("interrupted", exc_info=task.exception())
-        return None
+        await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
+        wish.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            return None
+        if (error := task.exception()) is not None:
+            _log.debug("failed while it was interrupted", exc_info=error)
+            return None
+        return task.result()
 
     def _take(self, number: signal.Signals) -> None:
         if self._wish.is_set():
@@ -134,7 +137,7 @@ def _end_soon(signals: Signals) -> None:
 def _start_log(*, verbose: bool) -> None:
     logging.basicConfig(
         stream=sys.stderr,
-        format=LOG_FORMAT,
+        format=TERMINAL_FORMAT if sys.stderr.isatty() else LOG_FORMAT,
         level=logging.INFO if verbose else logging.WARNING,
     )
 
@@ -142,7 +145,8 @@ def _start_log(*, verbose: bool) -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Return what makes the fastest event loop there is here."""
     try:
-        import uvloop
+        uvloop = import_module("uvloop")
     except ImportError:
         return asyncio.new_event_loop
-    return uvloop.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

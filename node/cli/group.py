@@ -63,7 +63,11 @@ class Command(click.Command):
         self.params += shared_options()
         self._examples = examples
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(
+        self,
+        ctx: click.Context,  # noqa: ARG002 (the names are those of click)
+        formatter: click.HelpFormatter,
+    ) -> None:
         """Write the examples below the options."""
         if self._examples:
             with formatter.section("Examples"):
@@ -88,11 +92,18 @@ class Group(click.Group):
         self.params += shared_options()
         self._sections = sections
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+    ) -> list[str]:
         """Return the names of the commands, in the order of the help."""
         return [name for section in self._sections.values() for name in section]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
         """Load the command `cmd_name`; None if there is none."""
         for section in self._sections.values():
             if place := section.get(cmd_name):

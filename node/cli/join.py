@@ -44,21 +44,21 @@ from node.cli.text import say
 @click.option("--detach", is_flag=True, help="Run in the background; log to node.log.")
 @click.option("--verbose", is_flag=True, help="Log more than warnings.")
 @click.pass_obj
-def join(session: Session, detach: bool, verbose: bool, **flags: Any) -> int:
+def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     """Run this user's node until `caravan leave`, SIGTERM or Ctrl-C.
 
     It joins the network through any node that is in it: the HOST:PORTs, or those that
     it remembers. Settings are also read from config.toml in the node's folder and from
     CARAVAN_* variables.
     """
-    from node.config import load_settings
-
-    settings = load_settings(session.home, flags)
+    flags["secret_file"] = _absolute(flags["secret_file"])
     if detach and not _is_background(session):
         return 0
     # Only now: the process that waits for the one in the background needs none of it.
     from node.cli.foreground import serve
+    from node.config import load_settings
 
+    settings = load_settings(session.home, flags)
     return serve(session, settings, verbose=verbose)
 
 
@@ -68,6 +68,11 @@ def print_ready(ready: dict[str, Any]) -> None:
     say(f"it shows itself at http://{ready['web']}/")
 
 
+def _absolute(path: Path | None) -> Path | None:
+    """Return `path` for a process with another working folder."""
+    return None if path is None else Path.cwd() / path.expanduser()
+
+
 def _is_background(session: Session) -> bool:
     """Go on in the background; False in the process that was asked, once that is ready.
 
@@ -75,6 +80,7 @@ def _is_background(session: Session) -> bool:
     """
     from node.cli.detach import detach
 
+    session.home_flag = session.home
     ready = detach(session.home)
     if ready is None:
         session.json = True

@@ -134,9 +134,9 @@ def network_list(session: Session) -> None:
 )
 @click.pass_obj
 def demo(session: Session, nodes: int) -> int:
-    """Run a whole network on this machine for a minute, with real packages.
+    """See a whole network at work on this machine, in one minute.
 
-    Needs no running node and leaves nothing behind.
+    It moves real packages, needs no running node and leaves nothing behind.
     """
     from node.demo.main import run
 

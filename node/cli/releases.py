@@ -47,6 +47,7 @@ from node.cli.text import count, say, table
 @click.pass_obj
 def publish(
     session: Session,
+    /,
     files: tuple[str, ...],
     depends: tuple[str, ...],
     **options: str,
