@@ -176,6 +176,8 @@ def test_a_big_package_fits():
             ArtifactEntry(f"file-{n}.whl", n, digest(n), "ab" * 32, "cd" * 64)
             for n in range(50)
         ],
-        dependencies=[Dependency("package", digest(n), f"d{n}", "1") for n in range(200)],
+        dependencies=[
+            Dependency("package", digest(n), f"d{n}", "1") for n in range(200)
+        ],
     )
     assert Package.sign(big, key()).body == big
