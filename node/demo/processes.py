@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ STOP_SECONDS_MAX = 5.0
 POLL_SECONDS = 0.02
 
 CARAVAN = (sys.executable, "-m", "node.cli.main")
+LIAR = (sys.executable, "-m", "node.demo.liar")
 
 T = TypeVar("T")
 
@@ -100,14 +101,13 @@ def run_caravan(
     )
 
 
-class NodeProcess:
-    """A home folder, and the node that runs on it from time to time."""
+class Process:
+    """A process that says in one line when it is ready, and is ended by its handle."""
 
     def __init__(
         self, folder: Path, name: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
-        self.home = folder / name
         self.ready: dict[str, Any] = {}
         self._environment = clean_environment(environment)
         self._said = folder / f"{name}.out"
@@ -121,14 +121,12 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """The process id of the running node."""
-        if self._process is None:
-            raise ProcessError(f"{self.name} was never started")
-        return self._process.pid
+        """Its process id; ProcessError if it was never started."""
+        return self._handle.pid
 
     @property
     def running(self) -> bool:
-        """Whether its process is alive."""
+        """Whether it is alive."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -136,15 +134,14 @@ class NodeProcess:
         """What it wrote to stderr since it was first started."""
         return self._log.read_text("utf-8") if self._log.exists() else ""
 
-    def start(self, *arguments: str, listen: str = "127.0.0.1:0") -> None:
-        """Start `caravan join` without waiting for it."""
+    def launch(self, *command: str) -> None:
+        """Start the process without waiting for it."""
         if self.running:
             raise ProcessError(f"{self.name} is running already")
-        options = ["--listen", listen, "--web", "127.0.0.1:0", "--json"]
         # A session of its own: Ctrl-C reaches only the demo, which then ends its nodes.
         with self._said.open("wb") as said, self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*CARAVAN, "--home", str(self.home), "join", *arguments, *options],
+                command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -152,7 +149,7 @@ class NodeProcess:
                 start_new_session=True,
             )
 
-    def wait_ready(self, seconds: float = READY_SECONDS_MAX) -> None:
+    def wait_ready(self, seconds: float = READY_SECONDS_MAX) -> dict[str, Any]:
         """Wait for the line that says it is ready; ProcessError if it ends before."""
 
         def ready() -> dict[str, Any] | None:
@@ -165,6 +162,53 @@ class NodeProcess:
             return None
 
         self.ready = wait_until(ready, seconds, f"{self.name} becoming ready")
+        return self.ready
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is alive."""
+        if self.running:
+            self._handle.send_signal(number)
+
+    def wait(self, seconds: float = STOP_SECONDS_MAX) -> int:
+        """Wait for its end; returns the exit code, negative if it was killed."""
+        try:
+            return self._handle.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessError(
+                f"{self.name} did not end within {seconds:.0f} s"
+            ) from error
+
+    def kill(self) -> None:
+        """End it as a power cut would, and wait until it is gone."""
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+
+    def stop(self, seconds: float = STOP_SECONDS_MAX) -> int:
+        """End it as an operator would; returns its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    @property
+    def _handle(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ProcessError(f"{self.name} was never started")
+        return self._process
+
+
+class NodeProcess(Process):
+    """A home folder, and the node that runs on it from time to time."""
+
+    def __init__(
+        self, folder: Path, name: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(folder, name, environment)
+        self.home = folder / name
+
+    def start(self, *arguments: str, listen: str = "127.0.0.1:0") -> None:
+        """Start `caravan join` without waiting for it."""
+        options = ["--listen", listen, "--web", "127.0.0.1:0", "--json"]
+        self.launch(*CARAVAN, "--home", str(self.home), "join", *arguments, *options)
 
     def join(self, *contacts: str, listen: str = "127.0.0.1:0") -> None:
         """Start the node and wait until it is ready."""
@@ -179,9 +223,7 @@ class NodeProcess:
     ) -> Answer:
         """Run one command against this node, however it ends."""
         return run_caravan(
-            "--home",
-            str(self.home),
-            *arguments,
+            *("--home", str(self.home), *arguments),
             environment=self._environment,
             seconds=seconds,
             show_progress=show_progress,
@@ -202,35 +244,21 @@ class NodeProcess:
             )
         return answer.document
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its process, if that is alive."""
-        if self._process is not None and self.running:
-            self._process.send_signal(number)
 
-    def wait(self, seconds: float = STOP_SECONDS_MAX) -> int:
-        """Wait for its end; returns the exit code, negative if it was killed."""
-        if self._process is None:
-            raise ProcessError(f"{self.name} was never started")
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            raise ProcessError(
-                f"{self.name} did not end within {seconds:.0f} s"
-            ) from error
+class LiarProcess(Process):
+    """A peer that offers a file by its right digest and sends wrong bytes of it."""
 
-    def kill(self) -> None:
-        """End its process as a power cut would, and wait until it is gone."""
-        self.signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder, name)
+        self._folder = folder / name
 
-    def stop(self, seconds: float = STOP_SECONDS_MAX) -> int:
-        """End its process as an operator would; returns its exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait(seconds)
+    def offer(self, file: Path, contact: str) -> dict[str, Any]:
+        """Start it on `file`, joined through `contact`; returns what it offers."""
+        self.launch(*LIAR, str(self._folder), str(file), contact)
+        return self.wait_ready()
 
 
-def end_all(nodes: list[NodeProcess]) -> list[str]:
+def end_all(nodes: Sequence[Process]) -> list[str]:
     """End every node, all at the same time; returns the names that had to be killed."""
     for node in nodes:
         node.signal(signal.SIGTERM)

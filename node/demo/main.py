@@ -1,0 +1,120 @@
+"""`caravan demo`: sets the stage, tells the story, clears everything away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from node.demo import attacks, news, story
+from node.demo.narrator import Narrator, megabytes
+from node.demo.stage import NODES_MIN, Stage
+from node.demo.wheels import Wheels, get_wheels
+from node.errors import NodeError, UsageError
+
+WHEELS_VARIABLE = "CARAVAN_DEMO_WHEELS"
+
+STEPS = (
+    story.join,
+    story.publish,
+    story.hold,
+    story.look_up,
+    story.fetch,
+    story.survive,
+    attacks.forged_release,
+    attacks.wrong_bytes,
+    news.new_version,
+    news.return_home,
+)
+
+
+def run(nodes: int, json_output: bool, wheels: Path | None = None) -> int:
+    """Run the demo with `nodes` nodes; returns 0 if every step did what it shows.
+
+    `wheels` is a folder that keeps the downloaded packages for the next time; without
+    it (and without the variable CARAVAN_DEMO_WHEELS) they are downloaded for this run.
+    """
+    if nodes < NODES_MIN:
+        raise UsageError(f"the demo needs at least {NODES_MIN} nodes")
+    narrator = Narrator(json_output=json_output)
+    with _interruptible(), tempfile.TemporaryDirectory(prefix="caravan-demo-") as name:
+        folder = Path(name)
+        cache = wheels or _cache() or folder / "wheels"
+        narrator.title(f"Caravan: a network of {nodes} nodes on this machine")
+        started = time.monotonic()
+        found = get_wheels(cache, folder / "packed")
+        set_up = time.monotonic() - started
+        _introduce(narrator, found)
+        started = time.monotonic()
+        stage = Stage(narrator, found, folder, nodes)
+        try:
+            failure = _play(stage)
+        finally:
+            stage.end()
+        seconds = time.monotonic() - started
+    summary = {
+        "ok": failure is None,
+        "error": failure,
+        "nodes": nodes,
+        "set_up_seconds": round(set_up, 1),
+        "seconds": round(seconds, 1),
+        "packages": _packages(found),
+        "origin": found.origin,
+        "steps": narrator.steps,
+    }
+    narrator.summary(summary)
+    return 0 if failure is None else NodeError.exit_code
+
+
+def _play(stage: Stage) -> str | None:
+    """Play all steps; returns what went wrong, None if nothing did."""
+    for step in STEPS:
+        try:
+            step(stage)
+        except (NodeError, OSError) as error:
+            stage.narrator.failed(error)
+            return str(error)
+    return None
+
+
+def _introduce(narrator: Narrator, wheels: Wheels) -> None:
+    chain = " needs ".join(f"{one.name} {one.version}" for one in wheels.first[::-1])
+    size = megabytes(sum(wheel.size for wheel in wheels.first))
+    narrator.say(f"{chain}: {size}, {wheels.origin}")
+
+
+def _packages(wheels: Wheels) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": wheel.name,
+            "version": wheel.version,
+            "file": wheel.path.name,
+            "size": wheel.size,
+            "needs": list(wheel.needs),
+        }
+        for wheel in (*wheels.first, wheels.update)
+    ]
+
+
+def _cache() -> Path | None:
+    named = os.environ.get(WHEELS_VARIABLE)
+    return Path(named) if named else None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end the demo as Ctrl-C does, so that it clears away behind itself."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,93 @@
+"""The story, last part: a new version comes out, and everybody concerned hears."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from node.demo.processes import NodeProcess, wait_until
+from node.demo.stage import Stage, must, sha256_of, together
+from node.demo.wheels import UPDATED
+
+HEAR_SECONDS_MAX = 15.0
+
+
+def new_version(stage: Stage) -> None:
+    """Release a new version; all who hold the old one are told."""
+    old, new = stage.wheels.named(UPDATED), stage.wheels.update
+    title = f"{UPDATED} {new.version} comes out, and whoever holds {old.version} hears"
+    with stage.narrator.step("new version", title) as figures:
+        say = stage.narrator.say
+        stage.traveller.ask("leave")
+        stage.traveller.wait()
+        say(f"{stage.traveller.name} holds {old.version} too, and goes offline first")
+        stage.publisher.join()
+        say(f"{stage.publisher.name} is back, through the contacts it remembers")
+        told = [*stage.holders, stage.reader, stage.survivor]
+        told = [node for node in told if _holds(stage, node)]
+        started = time.monotonic()
+        document = stage.publisher.ask(
+            *("publish", str(new.path), "--name", new.name),
+            *("--version", new.version, "--note", "shown by the demo"),
+        )
+        published = time.monotonic() - started
+        together(lambda node: wait_for_update(stage, node), told)
+        heard = time.monotonic() - started
+        say(
+            f"release {document['sequence']} is signed, stored and announced in "
+            f"{published:.1f} s: {document['holders']} holders found, "
+            f"{document['alerted']} alerted"
+        )
+        say(
+            f"`caravan updates` of all {len(told)} says {old.version} -> {new.version} "
+            f"after {heard:.1f} s"
+        )
+        must(document["alerted"] > 0, "nobody was alerted")
+        figures.update(
+            sequence=document["sequence"],
+            holders=document["holders"],
+            alerted=document["alerted"],
+            told=len(told),
+            seconds_until_all_know=round(heard, 2),
+        )
+
+
+def return_home(stage: Stage) -> None:
+    """Bring back who was away: it learns of the new version and takes it."""
+    node, new = stage.traveller, stage.wheels.update
+    title = f"{node.name} was away; back again, it learns of it by itself"
+    with stage.narrator.step("return", title) as figures:
+        started = time.monotonic()
+        node.join()
+        entry = wait_for_update(stage, node)
+        seconds = time.monotonic() - started
+        stage.narrator.say(
+            f"joined again without naming a contact; after {seconds:.1f} s: "
+            f"{entry['name']} {entry['held']} -> {entry['newest']} "
+            f'("{entry["note"]}")'
+        )
+        node.ask("updates", "--apply")
+        held = {one["digest"] for one in node.ask("list")["artifacts"]}
+        must(f"sha256:{sha256_of(new.path)}" in held, "the update was not fetched")
+        must(node.ask("updates")["updates"] == [], "it still speaks of an update")
+        stage.narrator.say("`caravan updates --apply` fetched it, verified as always")
+        figures.update(seconds_until_known=round(seconds, 2))
+
+
+def wait_for_update(stage: Stage, node: NodeProcess) -> dict[str, Any]:
+    """Wait until `updates` of a node names the new version; returns its entry."""
+
+    def entry() -> dict[str, Any] | None:
+        for one in node.ask("updates")["updates"]:
+            known = (one["publisher"], one["name"], one["newest"])
+            if known == (stage.publisher_text, UPDATED, stage.wheels.update.version):
+                return dict(one)
+        return None
+
+    return wait_until(entry, HEAR_SECONDS_MAX, f"{node.name} hearing of the update")
+
+
+def _holds(stage: Stage, node: NodeProcess) -> bool:
+    """Tell whether a node holds the old version through its publisher's package."""
+    packages = node.ask("list")["packages"]
+    return stage.packages[UPDATED] in {one["digest"] for one in packages}
