@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from node import commands
+from node.beliefs import Beliefs
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Document, Progress
 from node.errors import NodeError
@@ -17,9 +18,10 @@ from transfer import Artifact, Store
 class Cache:
     """Shows and pins what the store holds."""
 
-    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, beliefs: Beliefs) -> None:
         self._store = store
         self._catalogue = catalogue
+        self._beliefs = beliefs
 
     async def list(self, _command: commands.List, _progress: Progress) -> Document:
         """Return every artifact and package held."""
@@ -50,7 +52,7 @@ class Cache:
 
     async def _held(self, text: str) -> str:
         """Return the digest of what a target names, if it is held."""
-        target = parse_target(text, self._catalogue)
+        target = parse_target(text, self._catalogue, self._beliefs)
         if isinstance(target, FileTarget):
             raise NodeError(f"say the digest or the name of what {text} describes")
         if isinstance(target, DigestTarget):

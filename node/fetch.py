@@ -108,7 +108,6 @@ class Fetch:
 
         async with contextlib.aclosing(self._provide.peers(wanted.digest)) as peers:
             downloaded = await self._download(wanted, peers, report)
-        self._provide.offer([downloaded.artifact])
         sources = tuple((str(one.peer), one.bytes) for one in downloaded.sources)
         return Fetched(downloaded.artifact, wanted.file, downloaded.seconds, sources)
 

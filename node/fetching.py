@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 
 from node import commands
+from node.beliefs import Beliefs
 from node.catalogue import Catalogue
 from node.commands import Document, Progress
 from node.errors import NodeError, UsageError
 from node.fetch import Closure, Fetch, Fetched
 from node.following import Following
+from node.provide import Provide
 from node.releases import Releases
 from node.share import Share
 from node.targets import DigestTarget, NameTarget, Target, parse_target
@@ -24,23 +26,30 @@ class Fetching:
         self,
         store: Store,
         catalogue: Catalogue,
+        beliefs: Beliefs,
         fetch: Fetch,
         releases: Releases,
         share: Share,
         following: Following,
+        provide: Provide,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
+        self._beliefs = beliefs
         self._fetch = fetch
         self._releases = releases
         self._share = share
         self._following = following
+        self._provide = provide
 
     async def fetch(self, command: commands.Fetch, progress: Progress) -> Document:
         """Download, verify, keep and offer targets; write them where asked."""
         if not command.targets:
             raise UsageError("say what to fetch: a digest, a .caravan file or a name")
-        targets = [parse_target(text, self._catalogue) for text in command.targets]
+        targets = [
+            parse_target(text, self._catalogue, self._beliefs)
+            for text in command.targets
+        ]
         closure = Closure(self._fetch, progress, dependencies=command.dependencies)
         digests, packages, order = [], [], []
         for target in targets:
@@ -52,6 +61,7 @@ class Fetching:
         for target in targets:
             if isinstance(target, NameTarget):
                 self._following.follow_quietly(target.publisher, target.name)
+        await self._provide.sync()
         paths = await self._paths(fetched, command.output)
         return {
             "artifacts": [

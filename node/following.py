@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from node import commands
-from node.catalogue import Catalogue
+from node.beliefs import Beliefs
 from node.commands import Document, Progress
 from node.errors import NodeError, UsageError
 from node.keys import publisher_text
@@ -22,30 +23,30 @@ class Following:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        beliefs: Beliefs,
         releases: Releases,
         updates: Updates,
         provide: Provide,
     ) -> None:
-        self._catalogue = catalogue
+        self._beliefs = beliefs
         self._releases = releases
         self._updates = updates
         self._provide = provide
 
     async def follow(self, command: commands.Follow, _progress: Progress) -> Document:
         """Believe a publisher about a name; says what its newest release is."""
-        publisher, name = parse_followed(command.target, self._catalogue)
+        publisher, name = parse_followed(command.target, self._beliefs)
         if command.nickname is not None:
             if not _NICKNAME.fullmatch(command.nickname):
                 raise UsageError(
                     f"{command.nickname!r} cannot be a nickname: use up to 32 "
                     "letters, digits, '.', '_' and '-', a letter first"
                 )
-            self._catalogue.set_nickname(command.nickname, publisher)
-        self._catalogue.follow(publisher, name, command.auto)
-        self._provide.offer_follow(publisher, name)
-        await self._releases.refresh(publisher, name)
-        await self._provide.settled()
+            self._beliefs.set_nickname(command.nickname, publisher)
+        self._beliefs.follow(publisher, name, command.auto)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._provide.sync())
+            tasks.create_task(self._releases.refresh(publisher, name))
         release = self._releases.known(publisher, name)
         return {
             "publisher": publisher_text(publisher),
@@ -59,10 +60,10 @@ class Following:
         self, command: commands.Unfollow, _progress: Progress
     ) -> Document:
         """No longer believe a publisher about a name."""
-        publisher, name = parse_followed(command.target, self._catalogue)
-        if not self._catalogue.unfollow(publisher, name):
+        publisher, name = parse_followed(command.target, self._beliefs)
+        if not self._beliefs.unfollow(publisher, name):
             raise NodeError(f"{command.target} is not followed here")
-        self._provide.withdraw_follow(publisher, name)
+        await self._provide.sync()
         return {"publisher": publisher_text(publisher), "name": name}
 
     async def updates(self, command: commands.Updates, progress: Progress) -> Document:
@@ -72,7 +73,9 @@ class Following:
         return {"updates": await self._updates.report(), "applied": False}
 
     def follow_quietly(self, publisher: bytes, name: str) -> None:
-        """Follow a name because it was fetched, unless it is followed already."""
-        if self._catalogue.followed(publisher, name) is None:
-            self._catalogue.follow(publisher, name, "never")
-            self._provide.offer_follow(publisher, name)
+        """Follow a name because it was fetched, unless it is followed already.
+
+        The caller announces it with what it fetched.
+        """
+        if self._beliefs.followed(publisher, name) is None:
+            self._beliefs.follow(publisher, name, "never")

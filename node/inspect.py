@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import asdict
 from typing import Protocol
 
 from dht import Dht
@@ -45,14 +46,15 @@ class Inspect:
 
     async def status(self, _command: commands.Status, _progress: Progress) -> Document:
         """Return what the node is and does."""
+        seeder, leecher = self._seeder.stats, self._leecher.stats
         return {
             **self._node.describe(),
             "contacts": len(self._dht.contacts()),
             "artifacts": len(await asyncio.to_thread(self._store.artifacts)),
             "bytes_held": self._store.bytes_held,
-            "downloads": self._leecher.stats["downloads"],
-            "uploads": self._seeder.stats["uploads"],
-            "transfer": {**self._seeder.stats, **self._leecher.stats},
+            "downloads": leecher.downloads,
+            "uploads": seeder.uploads,
+            "transfer": {"seeder": asdict(seeder), "leecher": asdict(leecher)},
             "dht": self._dht.stats(),
         }
 

@@ -16,22 +16,56 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.errors import NodeError
 
+ENCRYPTED_MARK = b"ENCRYPTED PRIVATE KEY"
+
 
 def public_bytes(key: Ed25519PrivateKey) -> bytes:
     """Return the 32 bytes of the public half of `key`."""
     return key.public_key().public_bytes_raw()
 
 
-def read_key(path: Path) -> Ed25519PrivateKey:
-    """Read a private key; raises NodeError, naming the file, if that fails."""
+def to_pem(key: Ed25519PrivateKey, passphrase: str = "") -> bytes:
+    """Return `key` as PEM, encrypted where a passphrase is given."""
+    encryption: serialization.KeySerializationEncryption
+    encryption = serialization.NoEncryption()
+    if passphrase:
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
+
+
+def from_pem(content: bytes, source: object, passphrase: str = "") -> Ed25519PrivateKey:
+    """Read a key from PEM; NodeError names `source` and says what is wrong."""
+    encrypted = ENCRYPTED_MARK in content
+    if encrypted and not passphrase:
+        raise NodeError(f"the key {source} is encrypted: its passphrase is needed")
+    password = passphrase.encode() if encrypted else None
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(content, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if encrypted:
+            raise NodeError(f"this is not the passphrase of {source}") from error
+        raise NodeError(f"{source} is not an Ed25519 private key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise NodeError(f"{source} is not an Ed25519 private key")
+    return key
+
+
+def read_file(path: Path) -> bytes:
+    """Read a key file; NodeError names it if that fails."""
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise NodeError(f"cannot read the key {path}: {error.strerror}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise NodeError(f"{path} is not an Ed25519 private key") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise NodeError(f"{path} is not an Ed25519 private key")
+
+
+def read_or_new_key(path: Path) -> Ed25519PrivateKey:
+    """Read the key at `path`, made now if there is none."""
+    if path.exists():
+        return from_pem(read_file(path), path)
+    key = Ed25519PrivateKey.generate()
+    write_secret(path, to_pem(key))
     return key
 
 
@@ -49,25 +83,6 @@ def write_secret(path: Path, content: bytes) -> None:
     finally:
         fresh.unlink()
     _sync_folder(path.parent)
-
-
-def new_key(path: Path) -> Ed25519PrivateKey:
-    """Make a key and write it to `path`; FileExistsError if there is one."""
-    key = Ed25519PrivateKey.generate()
-    write_secret(
-        path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
-    return key
-
-
-def read_or_new_key(path: Path) -> Ed25519PrivateKey:
-    """Read the key at `path`, made now if there is none."""
-    return read_key(path) if path.exists() else new_key(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Publisher keys: who may say what the newest version of a name is.
 
-A publisher is an Ed25519 root key. Its text is the lower-case base32 of the public
-half (RFC 4648, no padding, 52 characters).
+A publisher is an Ed25519 root key, which can stay on a machine that is never online.
+A release key acts for it, for an epoch and until an end, by a delegation that the
+root signed. A key file is PEM; a release key's delegation is a second block in it.
 """
 
 from __future__ import annotations
@@ -9,21 +10,28 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dht import Delegation, RecordError
 from node import keyfiles
 from node.errors import NodeError, UsageError
 
 DEFAULT_KEY = "default"
 PUBLISHER_CHARACTERS = 52
+EPOCH_MAX = 2**31 - 1
+
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BEGIN = b"-----BEGIN CARAVAN DELEGATION-----\n"
+_END = b"-----END CARAVAN DELEGATION-----\n"
+_DELEGATION = re.compile(re.escape(_BEGIN) + rb"([A-Za-z0-9+/=\n]+)" + re.escape(_END))
 
 
 def publisher_text(public_key: bytes) -> str:
-    """Return the text of a publisher's 32-byte root key."""
+    """Return the text of a publisher's 32-byte root key (base32, RFC 4648)."""
     return base64.b32encode(public_key).decode().rstrip("=").lower()
 
 
@@ -42,10 +50,11 @@ def parse_publisher(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PublisherKey:
-    """A key that signs for a publisher."""
+    """A key that signs for a publisher: its root, or a release key with delegation."""
 
     private_key: Ed25519PrivateKey
     publisher: bytes
+    delegation: Delegation | None = None
 
     @property
     def text(self) -> str:
@@ -59,46 +68,115 @@ class PublisherKeys:
     def __init__(self, home: Path) -> None:
         self._folder = home / "publishers"
 
-    def new(self, name: str = DEFAULT_KEY) -> str:
-        """Make the key `name`; returns its publisher. NodeError if there is one."""
-        try:
-            key = keyfiles.new_key(self._path(name))
-        except FileExistsError as error:
-            raise NodeError(f"there is a key {name!r} already; it was kept") from error
-        except OSError as error:
-            raise NodeError(f"cannot write the key: {error}") from error
+    def new(self, name: str = DEFAULT_KEY, passphrase: str = "") -> str:
+        """Make a root key; returns its publisher. NodeError if the name is taken."""
+        key = Ed25519PrivateKey.generate()
+        self._write(name, keyfiles.to_pem(key, passphrase))
         return publisher_text(keyfiles.public_bytes(key))
+
+    def delegate(
+        self,
+        name: str,
+        root: str,
+        *,
+        days: float,
+        epoch: int | None = None,
+        passphrase: str = "",
+    ) -> PublisherKey:
+        """Make the release key `name` that acts for the key `root` for some days.
+
+        A new epoch revokes the release keys of all epochs before it. Without `epoch`
+        it is one more than the highest that was delegated here.
+        """
+        owner = self.load(root, passphrase)
+        if owner.delegation is not None:
+            raise NodeError(f"{root!r} is a release key; only a root key can delegate")
+        if epoch is None:
+            epoch = 1 + max(self._epochs(owner.publisher), default=0)
+        if not 0 < epoch <= EPOCH_MAX:
+            raise UsageError(f"an epoch is a number from 1 to {EPOCH_MAX}")
+        key = Ed25519PrivateKey.generate()
+        delegation = Delegation.sign(
+            owner.private_key,
+            keyfiles.public_bytes(key),
+            epoch=epoch,
+            not_after=time.time() + days * 86_400,
+        )
+        self._write(name, keyfiles.to_pem(key, passphrase) + _block(delegation))
+        return PublisherKey(key, owner.publisher, delegation)
 
     def names(self) -> list[str]:
         """Return the names of the keys, sorted."""
         return sorted(path.stem for path in self._folder.glob("*.key"))
 
-    def show(self) -> list[dict[str, str]]:
-        """Return {"name", "publisher"} of every key."""
-        return [
-            {"name": name, "publisher": self.load(name).text} for name in self.names()
-        ]
+    def show(self) -> list[dict[str, object]]:
+        """Return what each key is; an encrypted root key does not show its publisher."""
+        return [self._described(name) for name in self.names()]
 
-    def load(self, name: str) -> PublisherKey:
+    def load(self, name: str, passphrase: str = "") -> PublisherKey:
         """Return the key `name`; NodeError says how to make one if there is none."""
+        path = self._path(name)
+        content = self._content(name)
+        return _parse(content, path, passphrase)
+
+    def load_or_new(self, name: str, passphrase: str = "") -> PublisherKey:
+        """Return the key `name`; the default key is made where there is none."""
+        if name == DEFAULT_KEY and not self._path(name).exists():
+            self.new(name, passphrase)
+        return self.load(name, passphrase)
+
+    def export(self, name: str) -> str:
+        """Return the key file's text, to keep elsewhere; as encrypted as it is."""
+        return self._content(name).decode()
+
+    def import_(self, name: str, content: bytes, passphrase: str = "") -> str:
+        """Keep an exported key under `name`; returns its publisher."""
+        key = _parse(content, "given", passphrase)
+        self._write(name, content)
+        return key.text
+
+    def is_encrypted(self, name: str) -> bool:
+        """Tell whether the key `name` needs a passphrase."""
+        path = self._path(name)
+        return path.exists() and keyfiles.ENCRYPTED_MARK in keyfiles.read_file(path)
+
+    def _described(self, name: str) -> dict[str, object]:
+        content = self._content(name)
+        delegation = _delegation(content, name)
+        encrypted = keyfiles.ENCRYPTED_MARK in content
+        publisher = None
+        if delegation is not None:
+            publisher = publisher_text(delegation.publisher)
+        elif not encrypted:
+            publisher = self.load(name).text
+        return {
+            "name": name,
+            "publisher": publisher,
+            "kind": "release" if delegation else "root",
+            "encrypted": encrypted,
+            "epoch": delegation.epoch if delegation else None,
+            "ends": delegation.not_after if delegation else None,
+        }
+
+    def _epochs(self, publisher: bytes) -> list[int]:
+        found = [_delegation(self._content(name), name) for name in self.names()]
+        return [one.epoch for one in found if one and one.publisher == publisher]
+
+    def _content(self, name: str) -> bytes:
         path = self._path(name)
         if not path.exists():
             raise NodeError(
                 f"there is no key {name!r}; make it with `caravan key new {name}`"
             )
-        private_key = keyfiles.read_key(path)
-        return PublisherKey(private_key, keyfiles.public_bytes(private_key))
+        return keyfiles.read_file(path)
 
-    def load_or_new(self, name: str) -> PublisherKey:
-        """Return the key `name`; the default key is made where there is none."""
-        if name == DEFAULT_KEY and not self._path(name).exists():
-            self.new(name)
-        return self.load(name)
-
-    def export(self, name: str) -> str:
-        """Return the PEM of the private key `name`, to keep elsewhere."""
-        self.load(name)
-        return self._path(name).read_text()
+    def _write(self, name: str, content: bytes) -> None:
+        try:
+            keyfiles.write_secret(self._path(name), content)
+        except FileExistsError as error:
+            raise NodeError(f"there is a key {name!r} already; it was kept") from error
+        except OSError as error:
+            raise NodeError(f"cannot write the key: {error.strerror}") from error
 
     def _path(self, name: str) -> Path:
         if not _KEY_NAME.fullmatch(name):
@@ -106,3 +184,29 @@ class PublisherKeys:
                 f"{name!r} cannot name a key: use letters, digits, '.', '_' and '-'"
             )
         return self._folder / f"{name}.key"
+
+
+def _parse(content: bytes, source: object, passphrase: str) -> PublisherKey:
+    private_key = keyfiles.from_pem(content, source, passphrase)
+    public_key = keyfiles.public_bytes(private_key)
+    delegation = _delegation(content, source)
+    if delegation is None:
+        return PublisherKey(private_key, public_key)
+    if delegation.release_key != public_key:
+        raise NodeError(f"the delegation in {source} is for another key")
+    return PublisherKey(private_key, delegation.publisher, delegation)
+
+
+def _block(delegation: Delegation) -> bytes:
+    return _BEGIN + base64.encodebytes(delegation.raw) + _END
+
+
+def _delegation(content: bytes, source: object) -> Delegation | None:
+    """Return the delegation in a key file, whether or not it has ended."""
+    found = _DELEGATION.search(content)
+    if found is None:
+        return None
+    try:
+        return Delegation.verify(base64.b64decode(found[1]), now=0)
+    except (RecordError, ValueError) as error:
+        raise NodeError(f"the delegation in {source} is damaged") from error

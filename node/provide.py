@@ -1,4 +1,8 @@
-"""Translate between content and the DHT: who offers a digest, and offering our own."""
+"""Translate between content and the DHT: who offers a digest, and offering our own.
+
+What is announced is always derived: `sync` compares what `Offering` says with what is
+announced now, and announces or withdraws the difference.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +12,53 @@ from collections.abc import AsyncIterator, Iterable
 
 from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
 from node.background import Background
-from transfer import Artifact, Digest, Peer
+from node.beliefs import Beliefs
+from node.offering import Offering
+from transfer import Artifact, Digest, Peer, Store, TransferError
 
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
-OFFER_PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0
 """How long a command waits for its announcement; it goes on afterwards."""
+SEARCHES_AT_ONCE = 16
 
 
 class Provide:
     """Offers what the store holds, and finds who offers what is wanted."""
 
     def __init__(
-        self, dht: Dht, network: Network, port: int, background: Background
+        self,
+        dht: Dht,
+        network: Network,
+        port: int,
+        store: Store,
+        offering: Offering,
+        beliefs: Beliefs,
+        background: Background,
     ) -> None:
         self._dht = dht
         self._network = network
         self._port = port
+        self._store = store
+        self._offering = offering
+        self._beliefs = beliefs
         self._background = background
-        self._pending: set[bytes] = set()
+        self._announced: set[bytes] = set()
+        self._wanted = False
         self._sweep: asyncio.Task[None] | None = None
 
-    def keys_of(self, artifact: Artifact) -> list[bytes]:
-        """Return the keys under which an artifact is announced."""
-        digests = [artifact.digest, *artifact.aliases.values()]
-        return [
-            self.key_of(digest)
-            for digest in digests
-            if digest.algorithm in ANNOUNCED_ALGORITHMS
-        ]
+    async def sync(self) -> None:
+        """Announce what is offered now; waits a few seconds, then goes on by itself.
 
-    def key_of(self, digest: Digest) -> bytes:
-        """Return the provider key of a digest."""
-        return provider_key(self._network, digest.algorithm, digest.raw)
-
-    def offer(self, artifacts: Iterable[Artifact]) -> None:
-        """Announce artifacts soon and keep them announced; see `settled`."""
-        self._announce(key for one in artifacts for key in self.keys_of(one))
-
-    def offer_follow(self, publisher: bytes, name: str) -> None:
-        """Announce soon that this node wants to hear of a name; see `settled`."""
-        self._announce([follow_key(self._network, publisher, name)])
-
-    def withdraw(self, artifact: Artifact) -> None:
-        """No longer renew the announcement of an artifact."""
-        self._dht.withdraw(self.keys_of(artifact))
-
-    def withdraw_follow(self, publisher: bytes, name: str) -> None:
-        """No longer renew the announcement of a follower."""
-        self._dht.withdraw([follow_key(self._network, publisher, name)])
+        One sweep runs at a time; what changes meanwhile is taken by the next.
+        """
+        self._wanted = True
+        if self._sweep is None or self._sweep.done():
+            self._sweep = self._background.start(self._sweep_all(), "announcement")
+        await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
 
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
-        return self._dht.find_providers(self.key_of(digest))
+        return self._dht.find_providers(self._key(digest))
 
     async def peers(self, digest: Digest) -> AsyncIterator[Peer]:
         """Yield the peers that offer `digest`, without this node, as they are found."""
@@ -71,18 +70,25 @@ class Provide:
 
     async def holders(self, digests: Iterable[Digest]) -> set[Contact]:
         """Return everybody else who offers one of `digests`."""
-        return await self._contacts(self.key_of(digest) for digest in digests)
+        return await self._contacts(self._key(digest) for digest in digests)
 
     async def followers(self, publisher: bytes, name: str) -> set[Contact]:
         """Return everybody else who wants to hear of a name."""
         return await self._contacts([follow_key(self._network, publisher, name)])
 
+    def _key(self, digest: Digest) -> bytes:
+        return provider_key(self._network, digest.algorithm, digest.raw)
+
     async def _contacts(self, keys: Iterable[bytes]) -> set[Contact]:
         found: dict[bytes, Contact] = {}
+        slots = asyncio.Semaphore(SEARCHES_AT_ONCE)
 
         async def search(key: bytes) -> None:
-            async with contextlib.aclosing(self._dht.find_providers(key)) as records:
-                async for record in records:
+            async with (
+                slots,
+                contextlib.aclosing(self._dht.find_providers(key)) as all_,
+            ):
+                async for record in all_:
                     found.setdefault(record.public_key, record.contact)
 
         async with asyncio.TaskGroup() as tasks:
@@ -91,18 +97,43 @@ class Provide:
         found.pop(self._dht.public_key, None)
         return set(found.values())
 
-    async def settled(self) -> None:
-        """Wait until what was offered is announced, a few seconds at most."""
-        if self._sweep is not None and not self._sweep.done():
-            await asyncio.wait([self._sweep], timeout=OFFER_PATIENCE_SECONDS)
+    async def _sweep_all(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            held = {
+                str(one.digest): one
+                for one in await asyncio.to_thread(self._store.artifacts)
+            }
+            offered = [held[one] for one in sorted(self._offering.choose(held.keys()))]
+            await self._announce(offered)
+            # Hashing again what lacks an alias must not delay the SHA-256 of the rest.
+            complete = [await self._with_aliases(one) for one in offered]
+            await self._announce(complete)
 
-    def _announce(self, keys: Iterable[bytes]) -> None:
-        """Announce soon: one sweep at a time, each with all that has gathered."""
-        self._pending.update(keys)
-        if self._pending and (self._sweep is None or self._sweep.done()):
-            self._sweep = self._background.start(self._announce_all(), "announcement")
+    async def _announce(self, artifacts: list[Artifact]) -> None:
+        """Make the announced keys those of `artifacts` and of the names followed."""
+        keys = {key for artifact in artifacts for key in self._keys_of(artifact)}
+        for row in self._beliefs.follows():
+            keys.add(follow_key(self._network, row.publisher, row.name))
+        new, gone = keys - self._announced, self._announced - keys
+        self._announced = keys
+        if gone:
+            self._dht.withdraw(gone)
+        if new:
+            await self._dht.offer(new, self._port)
 
-    async def _announce_all(self) -> None:
-        while self._pending:
-            keys, self._pending = self._pending, set()
-            await self._dht.offer(keys, self._port)
+    def _keys_of(self, artifact: Artifact) -> list[bytes]:
+        digests = [artifact.digest, *artifact.aliases.values()]
+        return [
+            self._key(digest)
+            for digest in digests
+            if digest.algorithm in ANNOUNCED_ALGORITHMS
+        ]
+
+    async def _with_aliases(self, artifact: Artifact) -> Artifact:
+        if artifact.has_all_aliases:
+            return artifact
+        try:
+            return await asyncio.to_thread(self._store.with_aliases, artifact.digest)
+        except TransferError:
+            return artifact  # gone or damaged meanwhile: the next sweep sees it

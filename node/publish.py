@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dht import Dht, ReleaseRecord
 from node import commands
+from node.beliefs import Beliefs
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Document, Progress
 from node.errors import NodeError, UsageError
@@ -28,7 +29,7 @@ from node.share import Share
 from node.targets import DigestTarget, FileTarget, parse_target
 from node.updates import Updates
 from node.wallclock import Now
-from transfer import Artifact, Digest, Store
+from transfer import Artifact, Store
 
 VALID_SECONDS = 400 * 86_400.0
 
@@ -41,6 +42,7 @@ class Publish:
         dht: Dht,
         store: Store,
         catalogue: Catalogue,
+        beliefs: Beliefs,
         keys: PublisherKeys,
         share: Share,
         fetch: Fetch,
@@ -53,6 +55,7 @@ class Publish:
         self._dht = dht
         self._store = store
         self._catalogue = catalogue
+        self._beliefs = beliefs
         self._keys = keys
         self._share = share
         self._fetch = fetch
@@ -69,9 +72,7 @@ class Publish:
         dependencies = [
             await self._dependency(text, progress) for text in command.depends
         ]
-        artifacts = [
-            await self._share.add(Path(file), progress) for file in command.files
-        ]
+        artifacts = [await self._add(Path(file), progress) for file in command.files]
         previous = await self._previous(key.publisher, command.name, progress)
         if previous is not None and previous.version == command.version:
             raise NodeError(
@@ -87,8 +88,7 @@ class Publish:
         stored = await self._keep(package)
         record = self._record(package, stored, key)
         self._releases.learn(record, confirmed=0)
-        self._provide.offer([*artifacts, stored])
-        await self._provide.settled()
+        await self._provide.sync()
         await self._dht.store_record(record, keep=True)
         holders, followers = await self._updates.audience(record)
         progress({"label": "alerting", "done": 0, "total": None, "unit": "nodes"})
@@ -144,7 +144,7 @@ class Publish:
             and self._catalogue.package(str(release.package)) is None
         ):
             await self._releases.package_of(release, progress)
-        last = self._catalogue.release(publisher, name)
+        last = self._beliefs.release(publisher, name)
         for row in self._catalogue.packages_named(publisher, name):
             # A crash before the record was stored leaves a package never released.
             if last is not None and row.order <= last.order:
@@ -183,6 +183,10 @@ class Publish:
         ended += self._catalogue.replaced_by(previous.digest)
         return [one for one in dict.fromkeys(ended) if one not in kept][:REPLACES_MAX]
 
+    async def _add(self, path: Path, progress: Progress) -> Artifact:
+        artifact = await self._share.add(path, progress)
+        return await asyncio.to_thread(self._store.with_aliases, artifact.digest)
+
     async def _keep(self, package: Package) -> Artifact:
         """Put a package file into the store, the catalogue and people's folder."""
         stored = await asyncio.to_thread(self._store.add_bytes, package.raw)
@@ -212,7 +216,7 @@ class Publish:
 
     async def _dependency(self, text: str, progress: Progress) -> Dependency:
         """Read a --depends target; what it names is fetched, so that it is offered."""
-        target = parse_target(text, self._catalogue)
+        target = parse_target(text, self._catalogue, self._beliefs)
         closure = Closure(self._fetch, progress, dependencies=True)
         if isinstance(target, FileTarget):
             digest = (await self._share.add(target.path, progress)).digest
@@ -247,7 +251,7 @@ def _check(command: commands.Publish) -> None:
 
 
 def _entry(file: str, artifact: Artifact) -> ArtifactEntry:
-    aliases: dict[str, Digest] = artifact.aliases
+    aliases = artifact.aliases
     return ArtifactEntry(
         file=file,
         size=artifact.size,

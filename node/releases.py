@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from dht import Dht, Network, RecordError, ReleaseRecord, release_key
+from node.beliefs import Beliefs
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Progress
 from node.errors import NobodyOffersError, RefusedError
@@ -42,21 +43,28 @@ class Releases:
     """Knows the newest release record of each name."""
 
     def __init__(
-        self, dht: Dht, network: Network, catalogue: Catalogue, fetch: Fetch, now: Now
+        self,
+        dht: Dht,
+        network: Network,
+        catalogue: Catalogue,
+        beliefs: Beliefs,
+        fetch: Fetch,
+        now: Now,
     ) -> None:
         self._dht = dht
         self._network = network
         self._catalogue = catalogue
+        self._beliefs = beliefs
         self._fetch = fetch
         self._now = now
 
     def learn(self, record: ReleaseRecord, confirmed: int) -> bool:
         """Remember a verified record; True if it is newer than what was known."""
-        return self._catalogue.remember_release(record, confirmed, self._now())
+        return self._beliefs.remember_release(record, confirmed, self._now())
 
     def known(self, publisher: bytes, name: str) -> Release | None:
         """Return the newest release seen of a name that is still valid, or None."""
-        row = self._catalogue.release(publisher, name)
+        row = self._beliefs.release(publisher, name)
         if row is None:
             return None
         try:

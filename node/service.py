@@ -18,8 +18,9 @@ from typing import Any
 from dht import Address, Dht, ReleaseRecord
 from node import commands, keyfiles, sockets
 from node.background import Background
+from node.beliefs import Beliefs
 from node.cache import Cache
-from node.catalogue import Catalogue
+from node.catalogue import Catalogue, open_database
 from node.commands import Document, Progress
 from node.errors import NodeError, UsageError
 from node.fetch import Fetch
@@ -29,6 +30,7 @@ from node.home import Home
 from node.inspect import Inspect
 from node.keys import PublisherKeys
 from node.networks import load_network
+from node.offering import Offering
 from node.provide import Provide
 from node.publish import Publish
 from node.releases import Releases
@@ -100,8 +102,9 @@ class Node:
         self._home = self._stack.enter_context(Home(settings.home))
         self._network = load_network(settings)
         node_key = keyfiles.read_or_new_key(settings.home / "node.key")
-        self._catalogue = Catalogue(settings.home / "catalogue.sqlite")
-        self._stack.callback(self._catalogue.close)
+        database = open_database(settings.home / "catalogue.sqlite")
+        self._stack.callback(database.close)
+        self._catalogue, self._beliefs = Catalogue(database), Beliefs(database)
         self._store = await asyncio.to_thread(Store, settings.home)
         self._stack.callback(self._store.close)
         self._background = Background()
@@ -157,27 +160,32 @@ class Node:
 
     def _compose(self, port: int) -> None:
         """Make the parts that know packages and people."""
-        settings, catalogue, store = self.settings, self._catalogue, self._store
-        dht, network, rng = self._dht, self._network, random.Random()
-        provide = Provide(dht, network, port, self._background)
+        settings, catalogue, beliefs = self.settings, self._catalogue, self._beliefs
+        store, dht, network = self._store, self._dht, self._network
+        offering = Offering(catalogue, settings.sharing)
+        provide = Provide(
+            dht, network, port, store, offering, beliefs, self._background
+        )
         fetch = Fetch(
             store, self._leecher, provide, catalogue, weak_digests=settings.weak_digests
         )
-        releases = Releases(dht, network, catalogue, fetch, now)
-        self._provide, self._releases = provide, releases
-        self._updates = Updates(
-            dht, catalogue, releases, fetch, provide, self._background, rng
-        )
-        share = Share(store, catalogue, provide)
-        keys = PublisherKeys(settings.home)
-        publish = Publish(
-            dht, store, catalogue, keys, share, fetch, releases, self._updates,
-            provide, settings.home, now,
+        releases = Releases(dht, network, catalogue, beliefs, fetch, now)
+        updates = Updates(
+            dht, catalogue, beliefs, releases, fetch, provide, self._background,
+            random.Random(),
         )  # fmt: skip
-        following = Following(catalogue, releases, self._updates, provide)
-        fetching = Fetching(store, catalogue, fetch, releases, share, following)
+        self._provide, self._releases, self._updates = provide, releases, updates
+        share = Share(store, catalogue, provide)
+        publish = Publish(
+            dht, store, catalogue, beliefs, PublisherKeys(settings.home), share, fetch,
+            releases, updates, provide, settings.home, now,
+        )  # fmt: skip
+        following = Following(beliefs, releases, updates, provide)
+        fetching = Fetching(
+            store, catalogue, beliefs, fetch, releases, share, following, provide
+        )
         inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
-        cache = Cache(store, catalogue)
+        cache = Cache(store, catalogue, beliefs)
         self._runs = _command_table(
             self, inspect, share, fetching, publish, following, cache
         )
@@ -199,10 +207,8 @@ class Node:
         self._home.write_card(
             {**self.describe(), "token": self._token, "pid": os.getpid()}
         )
-        self._provide.offer(await asyncio.to_thread(self._store.artifacts))
-        for row in self._catalogue.follows():
-            self._provide.offer_follow(row.publisher, row.name)
         start = self._background.start
+        start(self._provide.sync(), "announcing what is held")
         start(self._renew_own_releases(), "renewing own releases")
         start(self._updates.catch_up_forever(), "catching up")
         start(self._remember_contacts_forever(), "remembering contacts")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 DEFAULT_LISTEN = ("0.0.0.0:4747", "[::]:4747")
 DEFAULT_WEB = "127.0.0.1:4748"
 PUBLIC_NETWORK = "caravan"
+
+Sharing = Literal["all", "published", "none"]
+"""What is offered: everything held, only what was published here, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Settings:
     secret_file: Path | None = None
     encryption: bool = True
     weak_digests: bool = False
+    sharing: Sharing = "all"
     store_bytes: int | None = None
     upload_bytes_per_second: int | None = None
     download_bytes_per_second: int | None = None

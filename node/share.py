@@ -43,8 +43,7 @@ class Share:
             artifact = await self.add(Path(file), progress)
             self._catalogue.add_direct(str(artifact.digest), Path(file).name)
             shared.append((file, artifact))
-        self._provide.offer([artifact for _, artifact in shared])
-        await self._provide.settled()
+        await self._provide.sync()
         return {
             "artifacts": [
                 {"file": file, "digest": str(one.digest), "size": one.size}

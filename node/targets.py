@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.beliefs import Beliefs
 from node.catalogue import Catalogue
 from node.errors import UsageError
 from node.keys import PUBLISHER_CHARACTERS, parse_publisher
@@ -39,7 +40,7 @@ class NameTarget:
 Target = DigestTarget | FileTarget | NameTarget
 
 
-def parse_target(text: str, catalogue: Catalogue) -> Target:
+def parse_target(text: str, catalogue: Catalogue, beliefs: Beliefs) -> Target:
     """Read a target; UsageError says which forms are read."""
     if text.endswith(SUFFIX):
         return FileTarget(Path(text))
@@ -48,19 +49,19 @@ def parse_target(text: str, catalogue: Catalogue) -> Target:
     except DigestError as error:
         reason = str(error)
     head, slash, rest = text.partition("/")
-    publisher = _publisher(head, catalogue) if slash else None
+    publisher = _publisher(head, beliefs) if slash else None
     if publisher is not None:
         name, version = _split_version(rest)
         return NameTarget(publisher, name, version)
     if is_name(_split_version(text)[0]) and not _looks_like_digest(text):
-        return _followed(text, catalogue)
+        return _followed(text, catalogue, beliefs)
     raise UsageError(reason)
 
 
-def parse_followed(text: str, catalogue: Catalogue) -> tuple[bytes, str]:
+def parse_followed(text: str, beliefs: Beliefs) -> tuple[bytes, str]:
     """Read PUBLISHER/NAME; UsageError if it is anything else."""
     head, slash, name = text.partition("/")
-    publisher = catalogue.publisher_of(head) if slash else None
+    publisher = beliefs.publisher_of(head) if slash else None
     if slash and publisher is None:
         publisher = parse_publisher(head)
     if publisher is None or not is_name(name):
@@ -68,8 +69,8 @@ def parse_followed(text: str, catalogue: Catalogue) -> tuple[bytes, str]:
     return publisher, name
 
 
-def _publisher(head: str, catalogue: Catalogue) -> bytes | None:
-    nickname = catalogue.publisher_of(head)
+def _publisher(head: str, beliefs: Beliefs) -> bytes | None:
+    nickname = beliefs.publisher_of(head)
     if nickname is not None:
         return nickname
     return parse_publisher(head) if len(head) == PUBLISHER_CHARACTERS else None
@@ -94,9 +95,9 @@ def _looks_like_digest(text: str) -> bool:
     )
 
 
-def _followed(text: str, catalogue: Catalogue) -> NameTarget:
+def _followed(text: str, catalogue: Catalogue, beliefs: Beliefs) -> NameTarget:
     name, version = _split_version(text)
-    publishers = {row.publisher for row in catalogue.follows() if row.name == name}
+    publishers = {row.publisher for row in beliefs.follows() if row.name == name}
     publishers |= {owner for owner, held in catalogue.held_names() if held == name}
     if len(publishers) == 1:
         return NameTarget(publishers.pop(), name, version)

@@ -14,6 +14,7 @@ from typing import Any
 
 from dht import Contact, Dht, ReleaseRecord
 from node.background import Background
+from node.beliefs import Beliefs
 from node.catalogue import Catalogue
 from node.commands import Progress
 from node.errors import NodeError
@@ -39,6 +40,7 @@ class Updates:
         self,
         dht: Dht,
         catalogue: Catalogue,
+        beliefs: Beliefs,
         releases: Releases,
         fetch: Fetch,
         provide: Provide,
@@ -47,6 +49,7 @@ class Updates:
     ) -> None:
         self._dht = dht
         self._catalogue = catalogue
+        self._beliefs = beliefs
         self._releases = releases
         self._fetch = fetch
         self._provide = provide
@@ -56,7 +59,7 @@ class Updates:
 
     def interested(self, publisher: bytes, name: str) -> bool:
         """Tell whether an alert of `publisher` about `name` is believed here."""
-        return self._catalogue.followed(
+        return self._beliefs.followed(
             publisher, name
         ) is not None or self._catalogue.holds(publisher, name)
 
@@ -101,7 +104,7 @@ class Updates:
     def names(self) -> list[tuple[bytes, str]]:
         """Return (publisher, name) of everything held or followed."""
         names = set(self._catalogue.held_names())
-        names |= {(row.publisher, row.name) for row in self._catalogue.follows()}
+        names |= {(row.publisher, row.name) for row in self._beliefs.follows()}
         return sorted(names)
 
     async def report(self) -> list[dict[str, Any]]:
@@ -128,6 +131,7 @@ class Updates:
         packages = [Digest.parse(entry["digest"]) for entry in entries]
         closure = Closure(self._fetch, progress, dependencies=True)
         await closure.bring([], packages)
+        await self._provide.sync()
         return entries
 
     async def alert(self, record: ReleaseRecord, contacts: set[Contact]) -> int:
@@ -182,9 +186,10 @@ class Updates:
             await self._dht.notify(record, chosen)
 
     async def _apply_policy(self, release: Release) -> None:
-        row = self._catalogue.followed(release.record.publisher, release.record.name)
+        row = self._beliefs.followed(release.record.publisher, release.record.name)
         policy = row.auto if row else "never"
         if policy == "all" or policy == release.record.urgency == "security":
             closure = Closure(self._fetch, lambda _event: None, dependencies=True)
             await closure.bring([], [release.package])
+            await self._provide.sync()
             log.info("fetched %s %s", release.record.name, release.record.version)

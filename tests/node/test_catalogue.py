@@ -1,10 +1,11 @@
-"""The catalogue remembers packages, follows and the newest release, never back."""
+"""The catalogue and the beliefs remember packages, follows and the newest release, never back."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import ReleaseRecord
-from node.catalogue import Catalogue
+from node.beliefs import Beliefs
+from node.catalogue import Catalogue, open_database
 from node.keys import PublisherKey
 from node.packages import ArtifactEntry, Body, Dependency, Package, issued_now
 
@@ -15,10 +16,20 @@ OLD, NEW = "sha256:" + "0a" * 32, "sha256:" + "0b" * 32
 
 
 @pytest.fixture
-def catalogue(tmp_path):
-    opened = Catalogue(tmp_path / "catalogue.sqlite")
+def database(tmp_path):
+    opened = open_database(tmp_path / "catalogue.sqlite")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def catalogue(database):
+    return Catalogue(database)
+
+
+@pytest.fixture
+def beliefs(database):
+    return Beliefs(database)
 
 
 def package(sequence: int = 1, **changes) -> Package:
@@ -86,41 +97,42 @@ def test_held_and_own_are_only_raised(catalogue):
     assert not catalogue.holds(bytes(32), "cffi")
 
 
-def test_the_newest_release_never_goes_back(catalogue):
+def test_the_newest_release_never_goes_back(beliefs):
     """An older record and other bytes of the same order change nothing."""
     second = record(2)
-    assert catalogue.remember_release(second, 3, NOW)
-    assert not catalogue.remember_release(record(1), 9, NOW)
-    assert not catalogue.remember_release(record(2, package_byte=8), 9, NOW)
-    row = catalogue.release(KEY.publisher, "cffi")
+    assert beliefs.remember_release(second, 3, NOW)
+    assert not beliefs.remember_release(record(1), 9, NOW)
+    assert not beliefs.remember_release(record(2, package_byte=8), 9, NOW)
+    row = beliefs.release(KEY.publisher, "cffi")
     assert row is not None
     assert (row.raw, row.confirmed) == (second.raw, 3)
-    assert not catalogue.remember_release(second, 5, NOW + 1)
-    again = catalogue.release(KEY.publisher, "cffi")
+    assert not beliefs.remember_release(second, 5, NOW + 1)
+    again = beliefs.release(KEY.publisher, "cffi")
     assert again is not None
     assert (again.confirmed, again.confirmed_at) == (5, NOW + 1)
-    assert catalogue.remember_release(record(1, epoch=1), 1, NOW)
+    assert beliefs.remember_release(record(1, epoch=1), 1, NOW)
 
 
 def test_follows_nicknames_pins_and_contacts_survive(tmp_path):
     """What the user chose is there after a restart."""
-    first = Catalogue(tmp_path / "catalogue.sqlite")
-    first.follow(KEY.publisher, "cffi", "security")
-    first.set_nickname("armin", KEY.publisher)
-    first.pin(OLD)
-    first.remember_contacts(["127.0.0.1:1", "[::1]:2"], NOW)
+    first = open_database(tmp_path / "catalogue.sqlite")
+    Beliefs(first).follow(KEY.publisher, "cffi", "security")
+    Beliefs(first).set_nickname("armin", KEY.publisher)
+    Catalogue(first).pin(OLD)
+    Catalogue(first).remember_contacts(["127.0.0.1:1", "[::1]:2"], NOW)
     first.close()
-    again = Catalogue(tmp_path / "catalogue.sqlite")
+    again = open_database(tmp_path / "catalogue.sqlite")
     try:
-        follow = again.followed(KEY.publisher, "cffi")
+        beliefs, catalogue = Beliefs(again), Catalogue(again)
+        follow = beliefs.followed(KEY.publisher, "cffi")
         assert follow is not None
         assert follow.auto == "security"
-        assert again.publisher_of("armin") == KEY.publisher
-        assert again.pins() == [OLD]
-        assert again.contacts() == ["127.0.0.1:1", "[::1]:2"]
-        assert again.unfollow(KEY.publisher, "cffi")
-        assert not again.unfollow(KEY.publisher, "cffi")
-        assert again.unpin(OLD)
-        assert not again.unpin(OLD)
+        assert beliefs.publisher_of("armin") == KEY.publisher
+        assert catalogue.pins() == [OLD]
+        assert catalogue.contacts() == ["127.0.0.1:1", "[::1]:2"]
+        assert beliefs.unfollow(KEY.publisher, "cffi")
+        assert not beliefs.unfollow(KEY.publisher, "cffi")
+        assert catalogue.unpin(OLD)
+        assert not catalogue.unpin(OLD)
     finally:
         again.close()
