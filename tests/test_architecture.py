@@ -32,7 +32,7 @@ FORBIDDEN_LAYERS = {"dht": {"node", "transfer"}, "transfer": {"node", "dht"}}
 DOORS: dict[str, tuple[str, ...]] = {
     "kademlia": ("dht/routing.py",),
     "asyncio_dgram": ("dht/transport.py",),
-    "msgpack": ("dht/wire.py", "dht/records.py", "transfer/wire.py"),
+    "msgpack": ("dht/packing.py", "transfer/wire.py"),
     "click": ("node/cli/",),
     "rich": ("node/cli/", "node/demo/"),
     "aiohttp": ("node/web/",),
