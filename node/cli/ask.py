@@ -74,6 +74,7 @@ def _status_words(document: dict[str, Any]) -> None:
         [
             (names.get(name, name.replace("_", " ")), _value(name, value))
             for name, value in document.items()
+            if not isinstance(value, dict)
         ]
     )
 

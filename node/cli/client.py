@@ -116,7 +116,7 @@ def _result(
         if "progress" in event:
             show(event["progress"])
         elif "error" in event:
-            raise _error(str(event["error"]), event.get("exit_code"))
+            raise reported(event)
         else:
             return dict(event["result"])
     raise _gone()
@@ -148,15 +148,16 @@ def _refused(home: Path, status: int, body: bytes) -> NodeError:
     if status == 401:
         return _not_running(home)  # another program, or a later node, has the port
     try:
-        document = json.loads(body)
-        return _error(str(document["error"]), document.get("exit_code"))
+        return reported(json.loads(body))
     except (ValueError, TypeError, KeyError):
         return NodeError(f"the node answers with HTTP status {status}")
 
 
-def _error(sentence: str, exit_code: object) -> NodeError:
-    error = NodeError(sentence)
-    error.exit_code = exit_code if isinstance(exit_code, int) else 1
+def reported(document: dict[str, Any]) -> NodeError:
+    """Return the error that {"error", "exit_code", and details} reports."""
+    details = dict(document)
+    error = NodeError(str(details.pop("error")), details=details)
+    error.exit_code = int(details.pop("exit_code", 1))
     return error
 
 

@@ -14,6 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from node.cli.client import reported
 from node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -92,7 +93,5 @@ def _ready(line: bytes, log: Path) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise NodeError(f"the node ended before it was ready; see {log}") from error
     if "error" in document:
-        failure = NodeError(document["error"])
-        failure.exit_code = document["exit_code"]
-        raise failure
+        raise reported(document)
     return document

@@ -9,12 +9,10 @@ import signal
 import sys
 import threading
 from importlib import import_module
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from node.cli.join import print_ready
 from node.cli.main import INTERRUPTED
-from node.cli.text import clean
 from node.commands import Status
 from node.service import Node
 
@@ -92,31 +90,18 @@ async def _serve(session: Session, settings: Settings) -> int:
         if node is None:
             return signals.exit_code
         try:
-            session.answer(node.describe(), print_ready)
-            await _say_how_to_join(node, settings)
+            status = await node.run(Status(), lambda _: None)
+            ready = {
+                **node.describe(),
+                "contacts": status["contacts"],
+                "listen": list(settings.listen),
+            }
+            session.answer(ready, print_ready)
             await signals.unless_stopped(node.stopped.wait())
         finally:
             _end_soon(signals)
             await node.stop()
         return signals.exit_code
-
-
-async def _say_how_to_join(node: Node, settings: Settings) -> None:
-    """Tell people how others find a node that knows nobody."""
-    status = await node.run(Status(), lambda _: None)
-    if status["contacts"] or settings.contacts:
-        return
-    address = str(node.describe()["address"])
-    words = f"it has no contacts yet; others join it with `caravan join {address}`"
-    host, _, port = address.rpartition(":")
-    if ip_address(host.strip("[]")).is_loopback and not _is_loopback_only(settings):
-        words += f", from other machines with the IP of this one and port {port}"
-    print(clean(words), file=sys.stderr, flush=True)
-
-
-def _is_loopback_only(settings: Settings) -> bool:
-    hosts = [text.rpartition(":")[0].strip("[]") for text in settings.listen]
-    return all(ip_address(host).is_loopback for host in hosts)
 
 
 def _end_soon(signals: Signals) -> None:

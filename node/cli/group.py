@@ -88,6 +88,7 @@ class Group(click.Group):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("context_settings", SETTINGS)
+        kwargs.setdefault("no_args_is_help", False)
         super().__init__(*args, **kwargs)
         self.params += shared_options()
         self._sections = sections
@@ -111,6 +112,19 @@ class Group(click.Group):
                 command = getattr(import_module(module), attribute)
                 return command if isinstance(command, click.Command) else None
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with, or say which may be meant."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, self.list_commands(ctx), 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            ctx.fail(f"there is no command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,32 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     flags["secret_file"] = _absolute(flags["secret_file"])
     if detach and not _is_background(session):
         return 0
-    # Only now: the process that waits for the one in the background needs none of it.
-    from node.cli.foreground import serve
     from node.config import load_settings
 
     settings = load_settings(session.home, flags)
+    # Only now, because it takes its time: wrong settings are told at once, and the
+    # process that waits for the one in the background needs none of it.
+    from node.cli.foreground import serve
+
     return serve(session, settings, verbose=verbose)
 
 
 def print_ready(ready: dict[str, Any]) -> None:
-    """Print that the node is ready, for people."""
-    say(f"node {ready['node_id'][:16]} is ready at {ready['address']}")
+    """Print that the node is ready, for people, and how others join it if need be."""
+    address = str(ready["address"])
+    say(f"node {ready['node_id'][:16]} is ready at {address}")
     say(f"it shows itself at http://{ready['web']}/")
+    if ready["contacts"]:
+        return
+    words = f"it has no contacts yet; others join it with `caravan join {address}`"
+    if _is_loopback(address) and not all(map(_is_loopback, ready["listen"])):
+        port = address.rpartition(":")[2]
+        words += f", from other machines with this one's IP and port {port}"
+    say(words)
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
 
 
 def _absolute(path: Path | None) -> Path | None:

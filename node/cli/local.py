@@ -9,6 +9,7 @@ import click
 from node.cli.group import Command, Group
 from node.cli.session import Session
 from node.cli.text import say, table
+from node.errors import NodeError
 
 _HERE = "node.cli.local"
 
@@ -50,11 +51,13 @@ def key_show(session: Session, name: str | None) -> None:
     """Show the publisher keys of this user, or the one called NAME."""
     from node.keys import DEFAULT_KEY, PublisherKeys
 
-    stored = PublisherKeys(session.home)
-    if name is None:
-        keys = stored.show()
-    else:
-        keys = [{"name": name, "publisher": stored.load(name).text}]
+    keys = PublisherKeys(session.home).show()
+    if name is not None:
+        keys = [one for one in keys if one["name"] == name]
+        if not keys:
+            raise NodeError(
+                f"there is no key {name!r}; make it with `caravan key new {name}`"
+            )
     publishers = {one["name"]: one["publisher"] for one in keys}
     document = {"publisher": publishers.get(name or DEFAULT_KEY), "keys": keys}
     session.answer(document, _keys_words)
@@ -72,10 +75,10 @@ def key_export(session: Session, name: str) -> None:
     """
     from node.keys import PublisherKeys
 
-    stored = PublisherKeys(session.home)
-    pem = stored.export(name)
-    publisher = stored.load(name).text
-    document = {"name": name, "publisher": publisher, "private_key": pem}
+    keys = PublisherKeys(session.home)
+    pem = keys.export(name)
+    publishers = {one["name"]: one["publisher"] for one in keys.show()}
+    document = {"name": name, "publisher": publishers[name], "private_key": pem}
     session.answer(document, lambda _: print(pem, end=""))
 
 
@@ -147,7 +150,7 @@ def demo(session: Session, nodes: int) -> int:
 def _keys_words(document: dict[str, Any]) -> None:
     table(
         ("name", "publisher"),
-        [(one["name"], one["publisher"]) for one in document["keys"]],
+        [(one["name"], one["publisher"] or "-") for one in document["keys"]],
     )
     if not document["keys"]:
         click.echo("no publisher key yet; make one with `caravan key new`", err=True)

@@ -155,3 +155,5 @@ def _updates_words(document: dict[str, Any]) -> None:
     )
     if not found:
         click.echo("everything is up to date", err=True)
+    elif document.get("applied"):
+        click.echo(f"{count(len(found), 'update')} fetched", err=True)

@@ -79,18 +79,18 @@ def run(arguments: list[str]) -> int:
     session = Session()
     try:
         result = caravan.main(
-            arguments, prog_name="caravan", standalone_mode=False, obj=session
+            arguments or ["--help"],
+            prog_name="caravan",
+            standalone_mode=False,
+            obj=session,
         )
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return _failed(session, arguments, "interrupted", INTERRUPTED)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return 2
     except click.ClickException as error:
         return _failed(session, arguments, _usage_sentence(error), error.exit_code)
     except NodeError as error:
-        return _failed(session, arguments, str(error), error.exit_code)
+        return session.fail(str(error), error.exit_code, error.details)
     except BrokenPipeError:
         # Whoever read our answer has had enough; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

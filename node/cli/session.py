@@ -50,10 +50,13 @@ class Session:
         else:
             words(document)
 
-    def fail(self, sentence: str, exit_code: int) -> int:
-        """Print what went wrong; returns the exit code."""
+    def fail(
+        self, sentence: str, exit_code: int, details: dict[str, Any] | None = None
+    ) -> int:
+        """Print what went wrong, with `details` in JSON only; returns the exit code."""
         print(f"caravan: {clean(sentence)}", file=sys.stderr)
         if self.json and not self.answered:
             self.answered = True
-            print(json.dumps({"error": sentence, "exit_code": exit_code}))
+            document = {"error": sentence, "exit_code": exit_code}
+            print(json.dumps({**(details or {}), **document}), flush=True)
         return exit_code

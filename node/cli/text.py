@@ -67,7 +67,7 @@ def bold(text: str) -> str:
 
 def say(text: str) -> None:
     """Print one line of an answer."""
-    print(clean(text))
+    print(clean(text), flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -190,7 +190,7 @@ def _outcome(task: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
     if error is None:
         return {"result": task.result()}
     if isinstance(error, NodeError):
-        return _error(str(error), error.exit_code)
+        return {**error.details, **_error(str(error), error.exit_code)}
     _log.error("a command failed unexpectedly", exc_info=error)
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
