@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from dht import ReleaseRecord
+from dht import Delegation, ReleaseRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS follow (
@@ -22,6 +22,12 @@ CREATE TABLE IF NOT EXISTS release (
   epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
   confirmed INTEGER NOT NULL, confirmed_at REAL NOT NULL,
   PRIMARY KEY (publisher, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delegation (
+  publisher BLOB PRIMARY KEY, epoch INTEGER NOT NULL, raw BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS conflict (
+  publisher BLOB NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, one BLOB NOT NULL, other BLOB NOT NULL,
+  PRIMARY KEY (publisher, name, epoch, sequence)) STRICT, WITHOUT ROWID;
 """
 
 
@@ -138,3 +144,37 @@ class Beliefs:
         return ReleaseRow(
             owner, known_name, raw, (epoch, sequence), confirmed, confirmed_at
         )
+
+    # --- epochs and equivocation -----------------------------------------------
+
+    def remember_delegation(self, delegation: Delegation) -> bool:
+        """Keep a publisher's delegation of the highest epoch; True if it is news."""
+        cursor = self._db.execute(
+            "INSERT INTO delegation VALUES (?,?,?) ON CONFLICT DO UPDATE SET"
+            " epoch = excluded.epoch, raw = excluded.raw"
+            " WHERE excluded.epoch > epoch",
+            (delegation.publisher, delegation.epoch, delegation.raw),
+        )
+        return cursor.rowcount > 0
+
+    def epoch_of(self, publisher: bytes) -> int:
+        """Return the highest epoch seen of a publisher; it counts for all names."""
+        row = self._db.execute(
+            "SELECT epoch FROM delegation WHERE publisher = ?", (publisher,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def remember_conflict(self, one: bytes, other: ReleaseRecord) -> bool:
+        """Keep the proof that a publisher signed two things; True if it is news."""
+        cursor = self._db.execute(
+            "INSERT OR IGNORE INTO conflict VALUES (?,?,?,?,?,?)",
+            (other.publisher, other.name, *other.order, one, other.raw),
+        )
+        return cursor.rowcount > 0
+
+    def conflicts_of(self, publisher: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the proofs of a publisher's equivocation in its present epoch."""
+        return self._db.execute(
+            "SELECT one, other FROM conflict WHERE publisher = ? AND epoch >= ?",
+            (publisher, self.epoch_of(publisher)),
+        ).fetchall()

@@ -11,6 +11,7 @@ from node.catalogue import Catalogue, PackageRow
 from node.commands import Document, Progress
 from node.errors import NodeError
 from node.keys import publisher_text
+from node.provide import Provide
 from node.targets import DigestTarget, FileTarget, parse_target
 from transfer import Artifact, Store
 
@@ -18,10 +19,13 @@ from transfer import Artifact, Store
 class Cache:
     """Shows and pins what the store holds."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, beliefs: Beliefs) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, beliefs: Beliefs, provide: Provide
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._beliefs = beliefs
+        self._provide = provide
 
     async def list(self, _command: commands.List, _progress: Progress) -> Document:
         """Return every artifact and package held."""
@@ -36,10 +40,16 @@ class Cache:
         }
 
     async def pin(self, command: commands.Pin, _progress: Progress) -> Document:
-        """Keep what the targets name, whatever the cache needs room for."""
+        """Keep what the targets name, whatever the cache needs room for.
+
+        What was withdrawn of it is offered again: a pin is its owner's word.
+        """
         digests = [await self._held(text) for text in command.targets]
         for digest in digests:
             self._catalogue.pin(digest)
+        for digest in self._pinned() & self._catalogue.withdrawn().keys():
+            self._catalogue.restore(digest)
+        await self._provide.sync()
         return {"pinned": digests}
 
     async def unpin(self, command: commands.Unpin, _progress: Progress) -> Document:

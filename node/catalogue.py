@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS package_dependency (
   PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS direct (
   artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS withdrawn (
+  artifact TEXT PRIMARY KEY, package TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS contact (
   address TEXT PRIMARY KEY, seen_at REAL NOT NULL) STRICT;
@@ -188,9 +190,7 @@ class Catalogue:
             f"SELECT * FROM package WHERE {where}",  # noqa: S608 - texts of this file
             values,
         )
-        return [
-            PackageRow(*row[:-2], held=bool(row[-2]), own=bool(row[-1])) for row in rows
-        ]
+        return [PackageRow(*row[:-2], bool(row[-2]), bool(row[-1])) for row in rows]
 
     # --- artifacts held by digest alone, and pins ----------------------------
 
@@ -210,6 +210,26 @@ class Catalogue:
         """Return the file name under which an artifact was shared, or ""."""
         found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
         return found[0] if found else ""
+
+    def needed_by(self, digest: str) -> list[str]:
+        """Return the packages that name `digest` as a dependency."""
+        return self._column(
+            "SELECT package FROM package_dependency WHERE digest = ?", (digest,)
+        )
+
+    def withdraw(self, artifact: str, package: str) -> None:
+        """No longer offer an artifact, because the release `package` ended it."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO withdrawn VALUES (?,?)", (artifact, package)
+        )
+
+    def restore(self, artifact: str) -> None:
+        """Offer a withdrawn artifact again."""
+        self._db.execute("DELETE FROM withdrawn WHERE artifact = ?", (artifact,))
+
+    def withdrawn(self) -> dict[str, str]:
+        """Return the artifacts withdrawn, each with the release that did it."""
+        return dict(self._db.execute("SELECT artifact, package FROM withdrawn"))
 
     def pin(self, digest: str) -> None:
         """Pin an artifact or a package."""

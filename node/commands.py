@@ -22,7 +22,7 @@ Urgency = Literal["routine", "security"]
 Auto = Literal["never", "security", "all"]
 
 
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Command(msgspec.Struct, forbid_unknown_fields=True):
     """A request to the node."""
 
 

@@ -16,6 +16,7 @@ from node.provide import Provide
 from node.releases import Releases
 from node.share import Share
 from node.targets import DigestTarget, NameTarget, Target, parse_target
+from node.withdrawal import Withdrawal
 from transfer import Digest, Store, TransferError
 
 
@@ -32,6 +33,7 @@ class Fetching:
         share: Share,
         following: Following,
         provide: Provide,
+        withdrawal: Withdrawal,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
@@ -41,6 +43,7 @@ class Fetching:
         self._share = share
         self._following = following
         self._provide = provide
+        self._withdrawal = withdrawal
 
     async def fetch(self, command: commands.Fetch, progress: Progress) -> Document:
         """Download, verify, keep and offer targets; write them where asked."""
@@ -51,13 +54,17 @@ class Fetching:
             for text in command.targets
         ]
         closure = Closure(self._fetch, progress, dependencies=command.dependencies)
-        digests, packages, order = [], [], []
+        digests: list[Digest] = []
+        packages: list[Digest] = []
+        order: list[Digest] = []
         for target in targets:
             digest = await self._digest(target, progress)
             order.append(digest)
             (digests if isinstance(target, DigestTarget) else packages).append(digest)
         await closure.bring(digests, packages)
         fetched = _in_order(closure, digests, order)
+        for one in fetched:
+            self._withdrawal.check(str(one.artifact.digest))
         for target in targets:
             if isinstance(target, NameTarget):
                 self._following.follow_quietly(target.publisher, target.name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dht import Delegation, RecordError
 from node import keyfiles
 from node.errors import NodeError, UsageError
+from node.wallclock import now
 
 DEFAULT_KEY = "default"
 PUBLISHER_CHARACTERS = 52
@@ -100,7 +100,7 @@ class PublisherKeys:
             owner.private_key,
             keyfiles.public_bytes(key),
             epoch=epoch,
-            not_after=time.time() + days * 86_400,
+            not_after=now() + days * 86_400,
         )
         self._write(name, keyfiles.to_pem(key, passphrase) + _block(delegation))
         return PublisherKey(key, owner.publisher, delegation)
@@ -110,7 +110,7 @@ class PublisherKeys:
         return sorted(path.stem for path in self._folder.glob("*.key"))
 
     def show(self) -> list[dict[str, object]]:
-        """Return what each key is; an encrypted root key does not show its publisher."""
+        """Return what each key is; an encrypted root key hides its publisher."""
         return [self._described(name) for name in self.names()]
 
     def load(self, name: str, passphrase: str = "") -> PublisherKey:

@@ -28,7 +28,7 @@ class Offering:
             offered |= self._catalogue.directs() & held
         for package in self.packages(held):
             offered |= self._content(package)
-        return offered
+        return offered - self._catalogue.withdrawn().keys()
 
     def packages(self, held: AbstractSet[str]) -> set[str]:
         """Return the packages that are offered: those held with all they need."""

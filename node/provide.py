@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
 from node.background import Background
@@ -60,7 +60,7 @@ class Provide:
         """Start a search for those who offer `digest`."""
         return self._dht.find_providers(self._key(digest))
 
-    async def peers(self, digest: Digest) -> AsyncIterator[Peer]:
+    async def peers(self, digest: Digest) -> AsyncGenerator[Peer, None]:
         """Yield the peers that offer `digest`, without this node, as they are found."""
         async with contextlib.aclosing(self.search(digest)) as search:
             async for record in search:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 
 from dht import Dht, ReleaseRecord
@@ -88,7 +89,12 @@ class Publish:
         stored = await self._keep(package)
         record = self._record(package, stored, key)
         self._releases.learn(record, confirmed=0)
+        release = self._releases.known(record.publisher, record.name)
+        if release is not None:
+            await self._updates.withdraw(release)
         await self._provide.sync()
+        if key.delegation is not None:
+            await self._dht.store_record(key.delegation, keep=True)
         await self._dht.store_record(record, keep=True)
         holders, followers = await self._updates.audience(record)
         progress({"label": "alerting", "done": 0, "total": None, "unit": "nodes"})
@@ -159,13 +165,15 @@ class Publish:
         dependencies: list[Dependency],
         previous: PackageRow | None,
     ) -> Body:
+        epoch, sequence = self._order(key, command.name)
+        delegation = key.delegation.raw if key.delegation else b""
         return Body(
             format=FORMAT,
             publisher=key.text,
             name=command.name,
             version=command.version,
-            epoch=previous.epoch if previous else 0,
-            sequence=previous.sequence + 1 if previous else 1,
+            epoch=epoch,
+            sequence=sequence,
             issued=issued_now(self._now()),
             artifacts=entries,
             dependencies=dependencies,
@@ -173,7 +181,25 @@ class Publish:
             previous=previous.digest if previous else "",
             urgency=command.urgency,
             note=command.note,
+            delegation=base64.b64encode(delegation).decode(),
         )
+
+    def _order(self, key: PublisherKey, name: str) -> tuple[int, int]:
+        """Return (epoch, sequence) of the next release; NodeError for a revoked key."""
+        epoch = self._beliefs.epoch_of(key.publisher)
+        if key.delegation is not None:
+            if key.delegation.epoch < epoch:
+                raise NodeError(
+                    "this release key was revoked: its publisher has delegated a "
+                    f"newer one (epoch {epoch})"
+                )
+            if key.delegation.not_after <= self._now():
+                raise NodeError("the delegation of this release key has ended")
+            epoch = key.delegation.epoch
+        last = self._beliefs.release(key.publisher, name)
+        if last is None or last.order[0] < epoch:
+            return epoch, 1
+        return epoch, last.order[1] + 1
 
     def _replaces(self, previous: PackageRow | None, kept: set[str]) -> list[str]:
         """Return the artifacts that the new version ends, the latest ones first."""
@@ -212,6 +238,7 @@ class Publish:
             urgency=package.body.urgency,
             issued_at=int(issued),
             expires_at=int(issued + VALID_SECONDS),
+            delegation=key.delegation,
         )
 
     async def _dependency(self, text: str, progress: Progress) -> Dependency:

@@ -7,10 +7,19 @@ is older than the newest one seen changes nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
-from dht import Dht, Network, RecordError, ReleaseRecord, release_key
-from node.beliefs import Beliefs
+from dht import (
+    Delegation,
+    Dht,
+    Network,
+    RecordSearch,
+    ReleaseRecord,
+    delegation_key,
+    release_key,
+)
+from node.beliefs import Beliefs, ReleaseRow
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Progress
 from node.errors import NobodyOffersError, RefusedError
@@ -20,7 +29,12 @@ from node.packages import Package
 from node.wallclock import Now
 from transfer import Digest
 
+log = logging.getLogger(__name__)
+
 WALK_BACK_MAX = 1_000
+SEQUENCE_JUMP_MAX = 10_000
+"""A stolen key must not use up the sequence numbers of an epoch in one step."""
+FRESH_SECONDS = 30 * 86_400.0
 REPAIR_SHARE = 0.6
 """A record that fewer than this share of the asked nodes hold is stored again."""
 
@@ -37,6 +51,14 @@ class Release:
     def package(self) -> Digest:
         """The digest of the package file that it points to."""
         return Digest("sha256", self.record.package)
+
+    def expired(self, now: float) -> bool:
+        """Tell whether the record has ended: newer ones may be kept from us."""
+        return now >= self.record.expires_at
+
+    def stale(self, now: float) -> bool:
+        """Tell whether the publisher has not signed anew for too long."""
+        return now - self.record.issued_at > FRESH_SECONDS
 
 
 class Releases:
@@ -59,18 +81,45 @@ class Releases:
         self._now = now
 
     def learn(self, record: ReleaseRecord, confirmed: int) -> bool:
-        """Remember a verified record; True if it is newer than what was known."""
+        """Remember a verified record; True if it is newer than what was known.
+
+        Refused, and nothing changed: an older record, one of a revoked epoch, a jump
+        that would leave the publisher no room, other bytes of the same order. The
+        last is kept as proof that the publisher's key signed two things.
+        """
+        if record.delegation is not None:
+            self._beliefs.remember_delegation(record.delegation)
+        row = self._beliefs.release(record.publisher, record.name)
+        if row is not None and row.order == record.order and row.raw != record.raw:
+            self.learn_conflict(row.raw, record)
+            return False
+        if why := self._why_not(record, row):
+            log.warning("a release record of %s was refused: %s", record.name, why)
+            return False
         return self._beliefs.remember_release(record, confirmed, self._now())
 
+    def learn_conflict(self, one: bytes, other: ReleaseRecord) -> None:
+        """Keep two records of one order: nothing of theirs is fetched by itself."""
+        if self._beliefs.remember_conflict(one, other):
+            log.warning(
+                "%s was released twice as number %d of epoch %d: its publisher's key "
+                "may be stolen",
+                other.name,
+                other.sequence,
+                other.epoch,
+            )
+
     def known(self, publisher: bytes, name: str) -> Release | None:
-        """Return the newest release seen of a name that is still valid, or None."""
+        """Return the newest release seen of a name, or None.
+
+        One of a revoked epoch is no longer known; one that has expired still is,
+        and says so.
+        """
         row = self._beliefs.release(publisher, name)
-        if row is None:
+        if row is None or row.order[0] < self._beliefs.epoch_of(publisher):
             return None
-        try:
-            record = ReleaseRecord.verify(row.raw, self._now())
-        except RecordError:
-            return None
+        # It was valid when it was last confirmed; whether it still is, `expired` says.
+        record = ReleaseRecord.verify(row.raw, row.confirmed_at)
         return Release(record, row.confirmed, row.confirmed_at)
 
     async def refresh(self, publisher: bytes, name: str) -> bool:
@@ -79,21 +128,40 @@ class Releases:
         Where the network has an older one than we do, or too few copies, ours is
         stored again: a record outlives its publisher's absence by its holders.
         """
-        search = await self._dht.find_record(
-            release_key(self._network, publisher, name)
+        search, delegations = await asyncio.gather(
+            self._dht.find_record(release_key(self._network, publisher, name)),
+            self._dht.find_record(delegation_key(self._network, publisher)),
         )
-        found = search.newest
-        news = False
+        delegation = delegations.newest
+        if isinstance(delegation, Delegation) and delegation.publisher == publisher:
+            self._beliefs.remember_delegation(delegation)
+        found, news = search.newest, False
         if isinstance(found, ReleaseRecord):
-            if (found.publisher, found.name) != (publisher, name):
-                return False
             news = self.learn(found, search.confirmed)
-        known = self.known(publisher, name)
-        if known is not None and search.asked:
-            current = found is not None and found.raw == known.record.raw
-            if not current or search.confirmed < REPAIR_SHARE * search.asked:
-                await self._dht.store_record(known.record)
+            for other in search.conflicts:
+                if isinstance(other, ReleaseRecord):
+                    self.learn_conflict(found.raw, other)
+        await self._repair(publisher, name, search)
         return news
+
+    async def _repair(self, publisher: bytes, name: str, search: RecordSearch) -> None:
+        known = self.known(publisher, name)
+        if known is None or not search.asked or known.expired(self._now()):
+            return
+        current = search.newest is not None and search.newest.raw == known.record.raw
+        if not current or search.confirmed < REPAIR_SHARE * search.asked:
+            await self._dht.store_record(known.record)
+
+    def _why_not(self, record: ReleaseRecord, row: ReleaseRow | None) -> str:
+        """Return why a record is not believed, or ""."""
+        if record.epoch < self._beliefs.epoch_of(record.publisher):
+            return "the key that signed it was revoked"
+        known = row.order if row is not None else None
+        if known is not None and record.epoch == known[0]:
+            jump = record.sequence - known[1]
+            if jump > SEQUENCE_JUMP_MAX:
+                return f"its sequence jumps by {jump}"
+        return ""
 
     async def newest(self, publisher: bytes, name: str) -> Release:
         """Return the newest release, asking the network first; NobodyOffersError."""
@@ -109,12 +177,14 @@ class Releases:
         """Return the package file of a release; RefusedError if it is another's."""
         package, _ = await self._fetch.package(release.package, progress)
         record, body = release.record, package.body
-        if (package.publisher, body.name, body.version, package.order) != (
+        same = (package.publisher, body.name, body.version, body.urgency) == (
             record.publisher,
             record.name,
             record.version,
-            record.order,
-        ):
+            record.urgency,
+        )
+        # A record may be signed anew for the same package, so it may be the later one.
+        if not same or package.order > record.order:
             raise RefusedError("the package file is not the one that was released")
         self._catalogue.add_package(str(release.package), package, held=False)
         return package

@@ -39,6 +39,7 @@ from node.share import Share
 from node.updates import Updates
 from node.wallclock import now
 from node.web.door import Door
+from node.withdrawal import Withdrawal
 from transfer import Identity, Leecher, Seeder, Store
 
 log = logging.getLogger(__name__)
@@ -169,10 +170,11 @@ class Node:
         fetch = Fetch(
             store, self._leecher, provide, catalogue, weak_digests=settings.weak_digests
         )
+        withdrawal = Withdrawal(catalogue)
         releases = Releases(dht, network, catalogue, beliefs, fetch, now)
         updates = Updates(
-            dht, catalogue, beliefs, releases, fetch, provide, self._background,
-            random.Random(),
+            dht, catalogue, beliefs, releases, fetch, provide, withdrawal,
+            self._background, random.Random(), withdraw=settings.withdraw,
         )  # fmt: skip
         self._provide, self._releases, self._updates = provide, releases, updates
         share = Share(store, catalogue, provide)
@@ -182,10 +184,18 @@ class Node:
         )  # fmt: skip
         following = Following(beliefs, releases, updates, provide)
         fetching = Fetching(
-            store, catalogue, beliefs, fetch, releases, share, following, provide
+            store,
+            catalogue,
+            beliefs,
+            fetch,
+            releases,
+            share,
+            following,
+            provide,
+            withdrawal,
         )
         inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
-        cache = Cache(store, catalogue, beliefs)
+        cache = Cache(store, catalogue, beliefs, provide)
         self._runs = _command_table(
             self, inspect, share, fetching, publish, following, cache
         )
@@ -231,8 +241,11 @@ class Node:
         }
         for publisher, name in sorted(own):
             release = self._releases.known(publisher, name)
-            if release is not None:
-                await self._dht.store_record(release.record, keep=True)
+            if release is None:
+                continue
+            if release.record.delegation is not None:
+                await self._dht.store_record(release.record.delegation, keep=True)
+            await self._dht.store_record(release.record, keep=True)
 
     async def _remember_contacts_forever(self) -> None:
         while True:

@@ -30,6 +30,7 @@ class Settings:
     encryption: bool = True
     weak_digests: bool = False
     sharing: Sharing = "all"
+    withdraw: bool = True
     store_bytes: int | None = None
     upload_bytes_per_second: int | None = None
     download_bytes_per_second: int | None = None

@@ -15,13 +15,14 @@ from typing import Any
 from dht import Contact, Dht, ReleaseRecord
 from node.background import Background
 from node.beliefs import Beliefs
-from node.catalogue import Catalogue
+from node.catalogue import Catalogue, PackageRow
 from node.commands import Progress
 from node.errors import NodeError
 from node.fetch import Closure, Fetch
 from node.keys import publisher_text
 from node.provide import Provide
 from node.releases import Release, Releases
+from node.withdrawal import Withdrawal
 from transfer import Digest
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,11 @@ class Updates:
         releases: Releases,
         fetch: Fetch,
         provide: Provide,
+        withdrawal: Withdrawal,
         background: Background,
         rng: random.Random,
+        *,
+        withdraw: bool,
     ) -> None:
         self._dht = dht
         self._catalogue = catalogue
@@ -53,6 +57,8 @@ class Updates:
         self._releases = releases
         self._fetch = fetch
         self._provide = provide
+        self._withdrawal = withdrawal
+        self._withdraw_wished = withdraw
         self._background = background
         self._rng = rng
         self._asked_at: dict[tuple[bytes, str], float] = {}
@@ -118,7 +124,7 @@ class Updates:
                 for row in self._catalogue.packages_named(publisher, name)
                 if row.held
             ]
-            if release is None or (held and held[0].order >= release.record.order):
+            if release is None or (held and _is_current(held[0], release)):
                 continue
             entries.append(
                 await self._entry(release, held[0].version if held else None)
@@ -174,6 +180,7 @@ class Updates:
             await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
             if pass_on:
                 await self._pass_on(record)
+            await self.withdraw(release)
             await self._apply_policy(release)
         except NodeError as error:
             log.warning("the alert about %s: %s", record.name, error)
@@ -185,11 +192,23 @@ class Updates:
             chosen = self._rng.sample(others, min(PASS_ON_MAX, len(others)))
             await self._dht.notify(record, chosen)
 
+    async def withdraw(self, release: Release) -> None:
+        """Stop offering what a security release ends, before anybody asks for it."""
+        if self._withdraw_wished and self._withdrawal.apply(str(release.package)):
+            await self._provide.sync()
+
     async def _apply_policy(self, release: Release) -> None:
         row = self._beliefs.followed(release.record.publisher, release.record.name)
         policy = row.auto if row else "never"
+        if self._beliefs.conflicts_of(release.record.publisher):
+            return  # a key that signed two things is not obeyed
         if policy == "all" or policy == release.record.urgency == "security":
             closure = Closure(self._fetch, lambda _event: None, dependencies=True)
             await closure.bring([], [release.package])
             await self._provide.sync()
             log.info("fetched %s %s", release.record.name, release.record.version)
+
+
+def _is_current(held: PackageRow, release: Release) -> bool:
+    """Tell whether the package held is the one released, or a later one."""
+    return held.digest == str(release.package) or held.order >= release.record.order
