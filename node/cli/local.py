@@ -143,7 +143,6 @@ def demo(session: Session, nodes: int) -> int:
     """
     from node.demo.main import run
 
-    session.answered = session.json
     return run(nodes, session.json)
 
 

@@ -93,7 +93,7 @@ class Door:
             client_max_size=limits.BODY_BYTES_MAX, middlewares=[self._middleware]
         )
         app.router.add_get("/", self._page)
-        app.router.add_route("*", "/api/{command}", self._api.handle)
+        app.router.add_route("*", "/api/{command}", self._command)
         app.on_response_prepare.append(_add_headers)
         # The server's own log could quote a malformed request, and so a token.
         silent = logging.getLogger(f"{__name__}.http")
@@ -119,13 +119,15 @@ class Door:
         with self._connections.busy(request.protocol):
             try:
                 check_source(request, self._hosts)
-                if request.path.startswith("/api/"):
-                    check_token(request, self._token)
                 return await handler(request)
             except Refusal as refusal:
                 return _refused(refusal)
             except web.HTTPException as error:
                 return _refused(Refusal(error.status, _sentence(error), 2))
+
+    async def _command(self, request: web.Request) -> web.StreamResponse:
+        check_token(request, self._token)
+        return await self._api.handle(request)
 
     async def _page(self, _request: web.Request) -> web.Response:
         try:
