@@ -82,7 +82,7 @@ def wait_for_contacts(nodes: Sequence[NodeProcess], least: int) -> None:
 
     def enough() -> bool:
         counts = at_once(lambda node: node.ask("status")["contacts"], nodes)
-        return min(counts) >= least
+        return bool(min(counts) >= least)
 
     wait_until(enough, SETTLE_SECONDS_MAX, "the nodes finding each other")
 
