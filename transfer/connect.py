@@ -1,0 +1,129 @@
+"""A leecher's connections: opened and greeted, kept warm, used again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from transfer.errors import PeerRefusedError
+from transfer.greeting import Terms, greet_seeder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transfer.channel import Channel
+    from transfer.limits import LeecherLimits
+    from transfer.peers import Peer
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One greeted connection to a seeder, used by one download at a time."""
+
+    channel: Channel
+    peer: Peer
+    round_trip: float
+    """Seconds, as the greeting showed; an upper bound."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    warm_since: float = 0.0
+
+
+class Connections:
+    """Opens connections, and keeps those that a download has left in order."""
+
+    def __init__(self, terms: Terms, limits: LeecherLimits) -> None:
+        self._terms = terms
+        self._limits = limits
+        self._warm: dict[Peer, deque[Connection]] = {}
+        self._warm_count = 0
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def open(self, peer: Peer) -> Connection:
+        """Return a warm connection or a new one; raises PeerError or OSError."""
+        if (connection := self._take(peer)) is not None:
+            return connection
+        async with asyncio.timeout(self._limits.opening_seconds):
+            if self._terms.encryption:
+                return await self._dial(peer, tls=True)
+            try:
+                return await self._dial(peer, tls=False)
+            except PeerRefusedError:
+                return await self._dial(peer, tls=True)
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection on which nothing is under way for a later download."""
+        if self._warm_count >= self._limits.warm_connections_max:
+            connection.channel.close()
+            return
+        connection.warm_since = time.monotonic()
+        self._warm.setdefault(connection.peer, deque()).append(connection)
+        self._warm_count += 1
+        asyncio.get_running_loop().add_reader(
+            connection.channel.fileno(), self._cool, connection
+        )
+        if self._expiry is None:
+            self._schedule_expiry()
+
+    def close(self) -> None:
+        """Close all warm connections."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        for line in list(self._warm.values()):
+            for connection in list(line):
+                self._cool(connection)
+
+    async def _dial(self, peer: Peer, *, tls: bool) -> Connection:
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in peer.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        began = loop.time()
+        try:
+            await loop.sock_connect(sock, (peer.host, peer.port))
+        except BaseException:
+            sock.close()
+            raise
+        round_trip = loop.time() - began
+        channel = await greet_seeder(sock, self._terms, peer.public_key, tls=tls)
+        return Connection(channel, peer, round_trip)
+
+    def _take(self, peer: Peer) -> Connection | None:
+        line = self._warm.get(peer)
+        if not line:
+            return None
+        connection = line[-1]
+        self._forget(connection)
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        line = self._warm[connection.peer]
+        line.remove(connection)
+        if not line:
+            del self._warm[connection.peer]
+        self._warm_count -= 1
+        asyncio.get_running_loop().remove_reader(connection.channel.fileno())
+
+    def _cool(self, connection: Connection) -> None:
+        """Close a warm connection: too old, or its peer closed or spoke."""
+        self._forget(connection)
+        connection.channel.close()
+
+    def _schedule_expiry(self) -> None:
+        self._expiry = asyncio.get_running_loop().call_later(
+            self._limits.warm_seconds / 2, self._expire
+        )
+
+    def _expire(self) -> None:
+        self._expiry = None
+        oldest = time.monotonic() - self._limits.warm_seconds
+        for line in list(self._warm.values()):
+            for connection in [c for c in line if c.warm_since < oldest]:
+                self._cool(connection)
+        if self._warm_count:
+            self._schedule_expiry()

@@ -1,0 +1,169 @@
+"""The leecher: downloads artifacts by their digests from many peers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transfer.connect import Connections
+from transfer.download import Download
+from transfer.errors import ClosedError
+from transfer.greeting import Terms
+from transfer.limits import LeecherLimits
+from transfer.peers import Downloaded, Peer
+from transfer.rate import RateLimiter
+from transfer.workshop import Workshop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from transfer.digest import Digest
+    from transfer.identity import Identity
+    from transfer.store import Store
+
+    Progress = Callable[[int, int | None], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """A download with everybody who waits for it."""
+
+    download: Download
+    task: asyncio.Task[Downloaded]
+    callers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeecherStats:
+    """What a leecher does and has done."""
+
+    downloads: int
+    """Downloads under way."""
+    bytes_received: int
+    """Bytes of artifacts that were downloaded and kept."""
+
+
+class Leecher:
+    """Downloads into a store; make one inside a running event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        *,
+        network_secret: bytes | None = None,
+        encryption: bool = True,
+        limits: LeecherLimits | None = None,
+    ) -> None:
+        limits = limits or LeecherLimits()
+        self._stop = threading.Event()
+        self._closed = False
+        self._shared: dict[Digest, _Shared] = {}
+        self._bytes_received = 0
+        self._pool = ThreadPoolExecutor(limits.download_threads_max, "caravan-download")
+        self._hash_pool = ThreadPoolExecutor(limits.hash_threads_max, "caravan-verify")
+        terms = Terms(identity, network_secret, encryption)
+        self._workshop = Workshop(
+            store,
+            Connections(terms, limits),
+            self._pool,
+            self._hash_pool,
+            RateLimiter(limits.bytes_per_second, self._stop),
+            limits,
+        )
+
+    async def download(
+        self,
+        digest: Digest,
+        peers: Iterable[Peer] | AsyncIterator[Peer],
+        *,
+        size: int | None = None,
+        manifest_digest: bytes | None = None,
+        on_progress: Callable[[int, int | None], None] | None = None,
+    ) -> Downloaded:
+        """Bring an artifact into the store, and return it with its sources.
+
+        Peers may come late through an async iterator. A caller that knows the
+        artifact's size or manifest names them, and is not misled by a false
+        manifest then. Several callers for one digest share one download; it is
+        cancelled with the last of them. `on_progress(done, total)` counts bytes
+        and is called on the event loop.
+
+        Raises NoPeerError where nobody could give it, WrongBytesError where
+        peers answered and nothing of it was right, StoreError, ClosedError.
+        """
+        if self._closed:
+            raise ClosedError
+        if (held := self._workshop.store.find(digest)) is not None:
+            return Downloaded(held, 0.0, [])
+        shared = self._shared.get(digest)
+        if shared is None:
+            shared = self._start(digest, size, manifest_digest)
+        shared.download.add_peers(peers)
+        return await self._share(shared, on_progress)
+
+    async def close(self) -> None:
+        """Cancel all downloads, keeping what they have; leaves no thread."""
+        self._closed = True
+        self._stop.set()
+        tasks = [shared.task for shared in self._shared.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._workshop.connections.close()
+        self._pool.shutdown()
+        self._hash_pool.shutdown()
+
+    @property
+    def stats(self) -> LeecherStats:
+        """What is going on."""
+        return LeecherStats(len(self._shared), self._bytes_received)
+
+    def _start(
+        self, digest: Digest, size: int | None, manifest_digest: bytes | None
+    ) -> _Shared:
+        download = Download(
+            self._workshop, digest, size=size, manifest_digest=manifest_digest
+        )
+        task = asyncio.get_running_loop().create_task(download.run())
+        shared = _Shared(download, task)
+        self._shared[digest] = shared
+        task.add_done_callback(lambda _: self._ended(shared))
+        return shared
+
+    def _ended(self, shared: _Shared) -> None:
+        if self._shared.get(shared.download.digest) is shared:
+            del self._shared[shared.download.digest]
+        if not shared.task.cancelled() and shared.task.exception() is None:
+            sources = shared.task.result().sources
+            self._bytes_received += sum(source.bytes for source in sources)
+
+    async def _share(
+        self,
+        shared: _Shared,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> Downloaded:
+        shared.callers += 1
+        if on_progress is not None:
+            shared.download.progress.append(on_progress)
+        try:
+            return await asyncio.shield(shared.task)
+        except asyncio.CancelledError:
+            if shared.task.cancelled():
+                raise ClosedError from None
+            raise
+        finally:
+            shared.callers -= 1
+            if on_progress is not None:
+                shared.download.progress.remove(on_progress)
+            if not shared.callers and not shared.task.done():
+                await self._cancel(shared)
+
+    async def _cancel(self, shared: _Shared) -> None:
+        """Cancel a download that nobody waits for, and wait for its end."""
+        self._shared.pop(shared.download.digest, None)
+        shared.task.cancel()
+        await asyncio.wait([shared.task])

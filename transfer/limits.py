@@ -1,0 +1,93 @@
+"""Every bound of the transfer layer in one place, with its unit in its name.
+
+The wire's bounds are constants, because both ends must agree on them. What an
+owner of a node may tune is in `SeederLimits` and `LeecherLimits`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Artifacts and manifests.
+CHUNK_BYTES_SMALL = 256 * KIB
+SMALL_ARTIFACT_BYTES_MAX = 64 * MIB
+CHUNK_BYTES_LARGE_MIN = MIB
+CHUNKS_MAX = 16_384
+ARTIFACT_BYTES_MAX = 2**40
+BUFFER_BYTES = MIB
+READ_BYTES_MAX = 64 * MIB
+
+# The wire.
+MAGIC_BYTES = 8
+HELLO_FRAME_BYTES_MAX = 256
+REQUEST_FRAME_BYTES_MAX = 1024
+REPLY_FRAME_BYTES_MAX = CHUNKS_MAX * 32 + 1024
+BITMAP_BYTES_MAX = CHUNKS_MAX // 8
+REASON_CHARACTERS_MAX = 200
+WANTS_PER_CONNECTION_MAX = 64
+EAGER_BYTES_MAX = 256 * KIB
+BUSY_SECONDS_MAX = 600
+
+# A store's background work.
+CHECK_AGAIN_SECONDS = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class SeederLimits:
+    """What a seeder spends on others."""
+
+    connections_max: int = 512
+    connections_per_source_max: int = 64
+    greetings_max: int = 64
+    upload_threads_max: int = 8
+    greeting_seconds: float = 10.0
+    idle_seconds: float = 120.0
+    linger_seconds: float = 0.05
+    stall_seconds: float = 10.0
+    """How long one send may wait for a peer that reads nothing."""
+    turn_seconds: float = 1.0
+    """How long one connection keeps a thread while others wait for one."""
+    have_seconds: float = 0.1
+    """The least time between two `have` frames for one artifact."""
+    complaint_seconds: float = 60.0
+    """The least time between two checks of one file that complaints caused."""
+    bytes_per_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeecherLimits:
+    """What downloads may use."""
+
+    connections_max: int = 64
+    """Open connections of one download."""
+    openings_max: int = 8
+    """Connections of one download that are being opened and not yet late."""
+    opening_soft_seconds: float = 0.5
+    """After this long an opening counts as late and another may start."""
+    opening_seconds: float = 5.0
+    answer_seconds: float = 10.0
+    download_threads_max: int = 32
+    hash_threads_max: int = 2
+    lanes_per_lone_peer: int = 2
+    """Connections to one peer while it is the only one, for large artifacts."""
+    second_lane_bytes_min: int = 8 * MIB
+    wait_seconds: float = 0.25
+    """How long a thread waits for a peer before the event loop waits instead."""
+    stall_seconds: float = 30.0
+    """A download with no new chunk for this long gives up."""
+    pace_window_seconds: float = 10.0
+    bytes_per_second_min: int = 4 * KIB
+    """A peer slower than this over one window, inside a chunk, is dropped."""
+    requests_per_peer_max: int = 64
+    request_bytes_max: int = 16 * MIB
+    """Chunks asked of one peer at once, by number and by bytes."""
+    turn_seconds_min: float = 2.0
+    """No peer loses its turn sooner than this after a request."""
+    attempts_max: int = 3
+    """Tries of one peer that fails without having sent anything useful."""
+    warm_connections_max: int = 64
+    warm_seconds: float = 30.0
+    bytes_per_second: int | None = None

@@ -1,0 +1,218 @@
+"""Receiving chunks in a worker thread: ask, receive, verify, write.
+
+One thread serves one lane for as long as chunks flow. It goes back to the
+event loop when there is nothing to ask, or when the peer keeps it waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from transfer import bitmap, wire
+from transfer.channel import Pace
+from transfer.errors import (
+    BadChunkError,
+    ClosedError,
+    PeerError,
+    PeerGoneError,
+    WireError,
+)
+from transfer.limits import BUFFER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transfer.connect import Connection
+    from transfer.limits import LeecherLimits
+    from transfer.partial import Partial
+    from transfer.rate import RateLimiter
+    from transfer.schedule import Lane, Schedule
+
+_buffers = threading.local()
+
+
+class Outcome(enum.Enum):
+    """Why a thread gave a lane back."""
+
+    NO_WORK = enum.auto()
+    WAITING = enum.auto()
+    BUSY = enum.auto()
+    OVER = enum.auto()
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """A lane with its connection and the number of its request."""
+
+    connection: Connection
+    lane: Lane
+    number: int
+
+
+@dataclass(slots=True)
+class Reception:
+    """What the threads of one download share."""
+
+    schedule: Schedule
+    partial: Partial
+    lock: threading.Lock
+    """Guards the schedule."""
+    over: threading.Event
+    rate: RateLimiter
+    limits: LeecherLimits
+    advanced: Callable[[], None]
+    """Called, in the thread, after a chunk was written."""
+
+    def work(self, line: Line) -> Outcome:
+        """Receive as long as there is something; raises PeerError or OSError."""
+        channel = line.connection.channel
+        channel.enter_thread(self.limits.pace_window_seconds / 2)
+        outcome = self._receive(line)
+        channel.leave_thread()
+        return outcome
+
+    def _receive(self, line: Line) -> Outcome:
+        while not self.over.is_set():
+            self._ask(line)
+            if not line.lane.asked:
+                return Outcome.NO_WORK
+            message = line.connection.channel.receive_frame(self.limits.wait_seconds)
+            if message is None:
+                return Outcome.WAITING
+            if not self._take(line, message):
+                return Outcome.BUSY
+        return Outcome.OVER
+
+    def _ask(self, line: Line) -> None:
+        with self.lock:
+            picked = self.schedule.pick(line.lane, time.monotonic())
+        if picked:
+            gets = [wire.encode(wire.Get(line.number, index)) for index in picked]
+            line.connection.channel.send(b"".join(gets))
+
+    def _take(self, line: Line, message: wire.AnyMessage) -> bool:
+        """Take one message; False where the peer is busy."""
+        match message:
+            case wire.Chunk():
+                self._take_chunk(line, message)
+            case wire.Have():
+                self.take_have(line, message)
+            case wire.Lacking():
+                with self.lock:
+                    self.schedule.lacking(line.lane, message.index)
+            case wire.Busy():
+                until = time.monotonic() + max(message.seconds, 1)
+                with self.lock:
+                    self.schedule.drop_asked(line.lane, until)
+                return False
+            case wire.Bye():
+                raise PeerGoneError
+            case _:
+                raise WireError("The seeder sent a message that nobody asked for.")
+        return True
+
+    def take_have(self, line: Line, message: wire.Have) -> None:
+        """Learn what the peer has gained; raises WireError."""
+        manifest = line.lane.manifest
+        if message.number != line.number or message.manifest != manifest.digest:
+            raise WireError("The seeder speaks of another artifact.")
+        have = None if message.whole else bitmap.unpack(message.bitmap, manifest.count)
+        with self.lock:
+            self.schedule.update(line.lane, have)
+
+    def _take_chunk(self, line: Line, message: wire.Chunk) -> None:
+        lane, index = line.lane, message.index
+        if message.number != line.number or index not in lane.asked:
+            raise WireError("The seeder sent a chunk that nobody asked for.")
+        length = lane.manifest.length(index)
+        if message.length != length:
+            raise WireError("The seeder sent a chunk of the wrong length.")
+        if length <= BUFFER_BYTES:
+            self._take_buffered(line, index, length)
+        else:
+            self._take_streamed(line, index, length)
+        with self.lock:
+            self.schedule.answered(lane, index, time.monotonic())
+        self.rate.take(length)
+
+    def _take_buffered(self, line: Line, index: int, length: int) -> None:
+        """Receive a chunk into memory, verify it, then write it."""
+        lane = line.lane
+        view = _buffer()[:length]
+        line.connection.channel.receive_into(view, self._pace())
+        if blake3(view).digest() != lane.manifest.chunk(index):
+            self._complain(line, index)
+        with self.lock:
+            claimed = self.schedule.claim(lane, index)
+        if claimed:
+            self.partial.write(lane.manifest.offset(index), view)
+            self._written(lane, index)
+
+    def _take_streamed(self, line: Line, index: int, length: int) -> None:
+        """Receive a chunk that is larger than a buffer.
+
+        It is written part by part and counts only once it is verified whole.
+        """
+        lane = line.lane
+        with self.lock:
+            claimed = self.schedule.claim(lane, index)
+        try:
+            sound = self._stream(line, index, length, write=claimed)
+        except BaseException:
+            if claimed:
+                with self.lock:
+                    self.schedule.unclaim(index)
+            raise
+        if not sound:
+            if claimed:
+                with self.lock:
+                    self.schedule.unclaim(index)
+            self._complain(line, index)
+        if claimed:
+            self._written(lane, index)
+
+    def _stream(self, line: Line, index: int, length: int, *, write: bool) -> bool:
+        state, pace, buffer = blake3(), self._pace(), _buffer()
+        offset = line.lane.manifest.offset(index)
+        end = offset + length
+        while offset < end:
+            view = buffer[: min(BUFFER_BYTES, end - offset)]
+            line.connection.channel.receive_into(view, pace)
+            state.update(view)
+            if write:
+                self.partial.write(offset, view)
+            offset += len(view)
+        return state.digest() == line.lane.manifest.chunk(index)
+
+    def _written(self, lane: Lane, index: int) -> None:
+        with self.lock:
+            self.schedule.written(lane, index)
+            self.partial.mark(index)
+        self.advanced()
+
+    def _complain(self, line: Line, index: int) -> None:
+        complaint = wire.encode(wire.Complaint(line.number, index))
+        with contextlib.suppress(PeerError, OSError):
+            line.connection.channel.send(complaint)
+        raise BadChunkError
+
+    def _pace(self) -> Pace:
+        if self.over.is_set():
+            raise ClosedError
+        return Pace(self.limits.pace_window_seconds, self.limits.bytes_per_second_min)
+
+
+def _buffer() -> memoryview:
+    """Return this thread's buffer; its pages are used over and over."""
+    buffer: memoryview | None = getattr(_buffers, "view", None)
+    if buffer is None:
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        _buffers.view = buffer
+    return buffer

@@ -1,0 +1,402 @@
+"""Which chunk to ask of which peer: pure decisions, no clock and no I/O.
+
+A lane is one connection; several lanes may lead to one source. Lanes name a
+manifest each. One manifest is favoured: the file is put together after it, and
+lanes of other manifests give the chunks in which theirs agrees with it. A
+manifest is known to be false only when the whole file was verified against
+the digest that was asked for; then another one is favoured.
+
+Rarest chunks first, lower indexes first among equals. When nothing is left to
+assign, chunks that are late elsewhere are asked a second time. A lane that lets
+a chunk wait for too long gives it back and rests.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from transfer.limits import LeecherLimits
+    from transfer.manifest import Manifest
+
+_OWNERS_MAX = 2
+_SMOOTHING = 0.3
+_LATE_FACTOR = 8.0
+_DUPLICATE_FACTOR = 2.0
+_DUPLICATE_SECONDS_MIN = 0.1
+_REST_SECONDS_MAX = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One connection, as the schedule sees it."""
+
+    source: Hashable
+    manifest: Manifest
+    whole: bool
+    """Whether its peer claims the whole artifact and vouches for the manifest."""
+    mask: bytearray
+    """1 for each chunk of the favoured manifest that it can give."""
+    have: bytearray
+    asked: dict[int, float] = field(default_factory=dict)
+    """Chunks asked of it and not yet answered, and when."""
+    round_trip: float = 0.0
+    chunk_seconds: float | None = None
+    last_arrival: float = 0.0
+    rest_until: float = 0.0
+    rest_seconds: float = 0.0
+    bytes_given: int = 0
+
+
+class Schedule:
+    """What is still missing of one artifact, and who is to send it."""
+
+    def __init__(self, limits: LeecherLimits) -> None:
+        self.favoured: Manifest | None = None
+        self.lanes: set[Lane] = set()
+        self.banned: set[Hashable] = set()
+        self.false: set[bytes] = set()
+        """Digests of manifests that proved to be false."""
+        self.missing = 0
+        self._limits = limits
+        self._done = bytearray()
+        self._writing: set[int] = set()
+        self._owners: dict[int, set[Lane]] = {}
+        self._todo: list[int] = []
+        """Missing chunks that nobody was asked for, the next one last."""
+        self._sorted = True
+
+    # What is to be put together.
+
+    def favour(self, manifest: Manifest, done: bytearray) -> None:
+        """Put the file together after this manifest; `done` chunks are held."""
+        self.favoured = manifest
+        self._done = bytearray(done)
+        self._writing.clear()
+        self.missing = manifest.count - done.count(1)
+        for lane in self.lanes:
+            lane.mask = self._mask(lane)
+        self._owners = {}
+        for lane in self.lanes:
+            for index in lane.asked:
+                if self._agrees(lane, index):
+                    self._owners.setdefault(index, set()).add(lane)
+        self._refill()
+
+    def reject_favoured(self) -> list[Lane]:
+        """Learn that the favoured manifest is false; return the lanes to close.
+
+        Sources that claimed to have the whole of it are banned.
+        """
+        favoured = self.favoured
+        if favoured is None:
+            return []
+        self.false.add(favoured.digest)
+        liars = [lane for lane in self.lanes if lane.manifest.digest in self.false]
+        self.banned.update(lane.source for lane in liars if lane.whole)
+        return [
+            lane for lane in self.lanes if lane in liars or lane.source in self.banned
+        ]
+
+    def unfavour(self) -> None:
+        """Go on without a manifest until somebody names another one."""
+        self.favoured = None
+        self._todo.clear()
+        self._owners.clear()
+
+    def candidate(self, now: float) -> Manifest | None:
+        """Return the other manifest that most whole sources name, or None.
+
+        Lanes that rest count only where there is no other.
+        """
+        favoured = None if self.favoured is None else self.favoured.digest
+        sources: dict[bytes, set[Hashable]] = {}
+        manifests: dict[bytes, Manifest] = {}
+        for lane in self.lanes:
+            digest = lane.manifest.digest
+            if not lane.whole or digest in self.false or digest == favoured:
+                continue
+            manifests[digest] = lane.manifest
+            awake = sources.setdefault(digest, set())
+            if lane.rest_until <= now:
+                awake.add(lane.source)
+        if not sources:
+            return None
+        best = max(sources, key=lambda digest: (len(sources[digest]), digest))
+        return manifests[best]
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether a chunk is missing that no lane which is awake can ever give."""
+        if self.favoured is None or self._writing:
+            return False
+        awake = [lane for lane in self.lanes if lane.rest_until <= now]
+        if any(lane.manifest.digest == self.favoured.digest for lane in awake):
+            return False
+        return any(
+            not done and not any(lane.mask[index] for lane in awake)
+            for index, done in enumerate(self._done)
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk of the favoured manifest is written."""
+        return self.favoured is not None and self.missing == 0
+
+    @property
+    def bytes_done(self) -> int:
+        """How many bytes of the favoured manifest's chunks are written."""
+        favoured = self.favoured
+        if favoured is None or not favoured.count:
+            return 0
+        last = favoured.count - 1
+        short = favoured.chunk_size - favoured.length(last) if self._done[last] else 0
+        return (favoured.count - self.missing) * favoured.chunk_size - short
+
+    def prefix(self, start: int) -> int:
+        """Return how many chunks from the first on are written; at least `start`."""
+        end = self._done.find(0, start)
+        return len(self._done) if end < 0 else end
+
+    # Lanes.
+
+    def join(
+        self, source: Hashable, manifest: Manifest, have: bytearray | None
+    ) -> Lane:
+        """Take in a connection; `have` is None where the peer has it all."""
+        held = bytearray(b"\x01" * manifest.count) if have is None else have
+        lane = Lane(source, manifest, have is None, bytearray(), held)
+        self.lanes.add(lane)
+        lane.mask = self._mask(lane)
+        self._sorted = self._sorted and lane.whole
+        return lane
+
+    def update(self, lane: Lane, have: bytearray | None) -> None:
+        """Learn what a lane's peer has by now."""
+        lane.whole = lane.whole or have is None
+        lane.have = bytearray(b"\x01" * lane.manifest.count) if have is None else have
+        lane.mask = self._mask(lane)
+        self._sorted = False
+
+    def leave(self, lane: Lane) -> None:
+        """Forget a lane; what was asked of it is to be asked of others."""
+        self.lanes.discard(lane)
+        for index in list(lane.asked):
+            self._release(lane, index)
+        self._sorted = self._sorted and lane.whole
+
+    def ban(self, source: Hashable) -> list[Lane]:
+        """Ban a source; return its lanes, which are to be closed."""
+        self.banned.add(source)
+        return [lane for lane in self.lanes if lane.source == source]
+
+    # Chunks.
+
+    def pick(self, lane: Lane, now: float) -> list[int]:
+        """Return the chunks to ask of this lane now; they count as asked."""
+        picked: list[int] = []
+        if self.favoured is None or lane.rest_until > now:
+            return picked
+        room = self._depth(lane) - len(lane.asked)
+        while room > len(picked):
+            index = self._next(lane)
+            if index is None and not lane.asked:
+                index = self._late_elsewhere(lane, now)
+            if index is None:
+                break
+            self._owners.setdefault(index, set()).add(lane)
+            lane.asked[index] = now
+            picked.append(index)
+        return picked
+
+    def claim(self, lane: Lane, index: int) -> bool:
+        """Whether this lane's chunk, just verified, is to be written."""
+        if self._agrees(lane, index) and not (
+            self._done[index] or index in self._writing
+        ):
+            self._writing.add(index)
+            return True
+        return False
+
+    def unclaim(self, index: int) -> None:
+        """Learn that a claimed chunk will not be written after all."""
+        self._writing.discard(index)
+
+    def written(self, lane: Lane, index: int) -> None:
+        """Learn that a claimed chunk is on disk."""
+        self._writing.discard(index)
+        if self.favoured is not None and not self._done[index]:
+            self._done[index] = 1
+            self.missing -= 1
+            lane.bytes_given += self.favoured.length(index)
+
+    def answered(self, lane: Lane, index: int, now: float) -> None:
+        """Learn that a lane sent a chunk, needed or not."""
+        asked_at = lane.asked.get(index, now)
+        took = now - max(asked_at, lane.last_arrival)
+        if lane.chunk_seconds is None:
+            lane.chunk_seconds = took
+        else:
+            lane.chunk_seconds += _SMOOTHING * (took - lane.chunk_seconds)
+        lane.last_arrival = now
+        lane.rest_until = lane.rest_seconds = 0.0
+        self._release(lane, index)
+
+    def lacking(self, lane: Lane, index: int) -> None:
+        """Learn that a lane's peer cannot send a chunk that it seemed to have."""
+        if index < len(lane.have):
+            lane.have[index] = 0
+        if index < len(lane.mask):
+            lane.mask[index] = 0
+        self._release(lane, index)
+
+    def drop_asked(self, lane: Lane, rest_until: float) -> None:
+        """Learn that a lane's peer is busy and dropped what was asked of it."""
+        for index in list(lane.asked):
+            self._release(lane, index)
+        lane.rest_until = rest_until
+
+    def reclaim(self, now: float) -> bool:
+        """Take late chunks from lanes that are too slow; True where any was.
+
+        The lane rests, longer each time, but its answer still counts when it
+        comes.
+        """
+        typical = self._typical_seconds()
+        reclaimed = False
+        for lane in self.lanes:
+            patience = max(
+                self._limits.turn_seconds_min,
+                _LATE_FACTOR * typical,
+                2 * lane.round_trip,
+            )
+            waited_since = max(lane.last_arrival, min(lane.asked.values(), default=now))
+            if lane.rest_until > now or now - waited_since < patience:
+                continue
+            lane.rest_seconds = min(max(2 * lane.rest_seconds, 1.0), _REST_SECONDS_MAX)
+            lane.rest_until = now + lane.rest_seconds
+            for index in lane.asked:
+                self._give_back(lane, index)
+            reclaimed = True
+        return reclaimed
+
+    def has_work(self, lane: Lane, now: float) -> bool:
+        """Whether `pick` would return anything for this lane."""
+        if self.favoured is None or lane.rest_until > now:
+            return False
+        if any(lane.mask[index] and index not in lane.asked for index in self._todo):
+            return True
+        return not lane.asked and self._late_elsewhere(lane, now) is not None
+
+    def _depth(self, lane: Lane) -> int:
+        """How many chunks may be asked of a lane at once.
+
+        Enough to fill the path, twice over, and no more than a fair share of
+        what is left.
+        """
+        chunk_size = self.favoured.chunk_size if self.favoured else 1
+        most = min(
+            self._limits.requests_per_peer_max,
+            max(self._limits.request_bytes_max // chunk_size, 2),
+        )
+        wanted = 2
+        if lane.chunk_seconds is not None:
+            wanted += int(2 * lane.round_trip / max(lane.chunk_seconds, 1e-4))
+        share = max(len(self._todo) // max(len(self.lanes), 1), 1)
+        return max(min(wanted, most, share + 1), 1)
+
+    def _next(self, lane: Lane) -> int | None:
+        if not self._sorted:
+            self._sort()
+        todo, mask = self._todo, lane.mask
+        for place in range(len(todo) - 1, -1, -1):
+            if mask[todo[place]] and todo[place] not in lane.asked:
+                return todo.pop(place)
+        return None
+
+    def _late_elsewhere(self, lane: Lane, now: float) -> int | None:
+        """Return the chunk that another source has owed longest, or None."""
+        patience = max(
+            _DUPLICATE_SECONDS_MIN,
+            _DUPLICATE_FACTOR * (lane.chunk_seconds or self._typical_seconds()),
+        )
+        latest: tuple[float, int] | None = None
+        for index, owners in self._owners.items():
+            if not lane.mask[index] or self._done[index] or len(owners) >= _OWNERS_MAX:
+                continue
+            if any(owner.source == lane.source for owner in owners):
+                continue
+            since = min(max(owner.asked[index], owner.last_arrival) for owner in owners)
+            if now - since > patience and (latest is None or since < latest[0]):
+                latest = (since, index)
+        return None if latest is None else latest[1]
+
+    def _typical_seconds(self) -> float:
+        times = [
+            lane.chunk_seconds for lane in self.lanes if lane.chunk_seconds is not None
+        ]
+        return statistics.median(times) if times else 0.0
+
+    def _release(self, lane: Lane, index: int) -> None:
+        lane.asked.pop(index, None)
+        self._give_back(lane, index)
+
+    def _give_back(self, lane: Lane, index: int) -> None:
+        """Free a chunk of its owner; it is to be asked again unless done."""
+        owners = self._owners.get(index)
+        if owners is None or lane not in owners:
+            return
+        owners.discard(lane)
+        if owners:
+            return
+        del self._owners[index]
+        if not self._done[index] and index not in self._writing:
+            self._todo.append(index)
+            self._sorted = False
+
+    def _agrees(self, lane: Lane, index: int) -> bool:
+        favoured = self.favoured
+        if favoured is None or index >= favoured.count:
+            return False
+        if lane.manifest is favoured:
+            return True
+        return lane.manifest.chunk_size == favoured.chunk_size and lane.manifest.chunk(
+            index
+        ) == favoured.chunk(index)
+
+    def _mask(self, lane: Lane) -> bytearray:
+        favoured = self.favoured
+        if favoured is None:
+            return bytearray()
+        if lane.manifest.digest == favoured.digest:
+            return bytearray(lane.have)
+        mask = bytearray(favoured.count)
+        for index in range(min(favoured.count, lane.manifest.count)):
+            mask[index] = lane.have[index] and self._agrees(lane, index)
+        return mask
+
+    def _refill(self) -> None:
+        self._todo = [
+            index
+            for index, done in enumerate(self._done)
+            if not done and index not in self._owners
+        ]
+        self._sorted = False
+
+    def _sort(self) -> None:
+        partial = [lane.mask for lane in self.lanes if not lane.whole]
+        self._todo.sort(reverse=True)
+        if partial:
+            counts = _sums(partial, len(self._done))
+            self._todo.sort(key=counts.__getitem__, reverse=True)
+        self._sorted = True
+
+
+def _sums(masks: Iterable[bytearray], count: int) -> list[int]:
+    sums = [0] * count
+    for mask in masks:
+        sums = [total + one for total, one in zip(sums, mask, strict=True)]
+    return sums

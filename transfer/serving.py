@@ -1,0 +1,298 @@
+"""What a seeder does with one connection while a worker thread has it.
+
+A thread answers requests as long as they come, then gives the connection back
+to the event loop, which watches idle connections at the price of one file
+descriptor each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from transfer import wire
+from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
+from transfer.limits import WANTS_PER_CONNECTION_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transfer.channel import Channel
+    from transfer.digest import Digest
+    from transfer.limits import SeederLimits
+    from transfer.manifest import Manifest
+    from transfer.partial import Partial
+    from transfer.rate import RateLimiter
+    from transfer.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(enum.Enum):
+    """What is to become of a connection after its turn."""
+
+    IDLE = enum.auto()
+    AGAIN = enum.auto()
+    CLOSE = enum.auto()
+
+
+@dataclass(slots=True)
+class Offer:
+    """One artifact, or download under way, that a connection wants."""
+
+    name: Digest
+    descriptor: int
+    manifest: Manifest
+    partial: Partial | None = None
+    version_sent: int = -1
+    sent_at: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One connection of a seeder."""
+
+    channel: Channel
+    source: str
+    label: str
+    """Its address, for people."""
+    offers: dict[int, Offer] = field(default_factory=dict)
+    active_at: float = 0.0
+    bytes_sent: int = 0
+
+    def close(self) -> None:
+        """Close the connection and every file that it wants."""
+        self.channel.close()
+        for offer in self.offers.values():
+            os.close(offer.descriptor)
+        self.offers.clear()
+
+    def has_news(self, now: float, have_seconds: float) -> bool:
+        """Whether chunks were gained that this peer has not heard of."""
+        return any(_is_due(offer, now, have_seconds) for offer in self.offers.values())
+
+
+class Service:
+    """Answers requests, in any number of worker threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        limits: SeederLimits,
+        rate: RateLimiter,
+        stop: threading.Event,
+        others_wait: Callable[[], bool],
+    ) -> None:
+        self.chunks_sent = 0
+        self.bytes_sent = 0
+        self._store = store
+        self._limits = limits
+        self._rate = rate
+        self._stop = stop
+        self._others_wait = others_wait
+        self._complaints: dict[Digest, float] = {}
+        self._lock = threading.Lock()
+
+    def serve(self, session: Session) -> Verdict:
+        """Serve one turn; raises PeerError, TransferError or OSError."""
+        channel = session.channel
+        channel.enter_thread(self._limits.stall_seconds)
+        began = time.monotonic()
+        while not self._stop.is_set():
+            self._tell_news(session)
+            linger = 0.0 if self._others_wait() else self._limits.linger_seconds
+            message = channel.receive_frame(linger)
+            if message is None:
+                channel.leave_thread()
+                return Verdict.IDLE
+            if not self._answer(session, message):
+                return Verdict.CLOSE
+            session.active_at = time.monotonic()
+            over = session.active_at - began > self._limits.turn_seconds
+            if over and self._others_wait():
+                channel.leave_thread()
+                return Verdict.AGAIN
+        return Verdict.CLOSE
+
+    def _answer(self, session: Session, message: wire.AnyMessage) -> bool:
+        """Answer one message; False ends the connection."""
+        match message:
+            case wire.Get():
+                self._send_chunk(session, message)
+            case wire.Want():
+                self._begin(session, message)
+            case wire.Done():
+                if offer := session.offers.pop(message.number, None):
+                    os.close(offer.descriptor)
+            case wire.Complaint():
+                self._hear_complaint(session, message)
+            case wire.Bye():
+                return False
+            case _:
+                raise WireError("The leecher sent a message that only seeders send.")
+        return True
+
+    def _begin(self, session: Session, want: wire.Want) -> None:
+        if (
+            want.number in session.offers
+            or len(session.offers) >= WANTS_PER_CONNECTION_MAX
+        ):
+            raise WireError("The leecher wants too much at once.")
+        offer = self._open_whole(want) or self._open_partial(want)
+        if offer is None:
+            held = self._store.open_partial(want.name)
+            if held is not None:
+                os.close(held[1])
+            answer = wire.Absent(want.number, partial=held is not None)
+            session.channel.send(wire.encode(answer))
+            return
+        session.offers[want.number] = offer
+        self._send_listing(session, want, offer)
+
+    def _open_whole(self, want: wire.Want) -> Offer | None:
+        artifact = self._store.find(want.name)
+        if artifact is None:
+            return None
+        try:
+            manifest = self._store.manifest(artifact)
+            descriptor = self._store.open_checked(artifact, self._stop)
+        except (NotHeldError, DamagedError):
+            return None
+        return Offer(artifact.digest, descriptor, manifest)
+
+    def _open_partial(self, want: wire.Want) -> Offer | None:
+        """Open a download under way, for a leecher that names its manifest."""
+        opened = self._store.open_partial(want.name)
+        if opened is None:
+            return None
+        partial, descriptor = opened
+        manifest = partial.manifest
+        if manifest is None or manifest.digest != want.manifest:
+            os.close(descriptor)
+            return None
+        return Offer(want.name, descriptor, manifest, partial)
+
+    def _send_listing(self, session: Session, want: wire.Want, offer: Offer) -> None:
+        manifest = offer.manifest
+        parts = []
+        if want.manifest != manifest.digest:
+            parts.append(wire.encode(wire.Listing(want.number, manifest.encode())))
+        parts.append(wire.encode(_have(want.number, offer)))
+        whole = offer.partial is None
+        if whole and manifest.count == 1 and manifest.size <= want.eager:
+            head = wire.Chunk(want.number, 0, manifest.size)
+            self._rate.take(manifest.size)
+            data = os.pread(offer.descriptor, manifest.size, 0)
+            if len(data) != manifest.size:
+                raise DamagedError
+            parts += [wire.encode(head), data]
+            self._count(session, manifest.size)
+        session.channel.send(b"".join(parts))
+
+    def _send_chunk(self, session: Session, get: wire.Get) -> None:
+        offer = session.offers.get(get.number)
+        if offer is None:
+            raise WireError("The leecher asks for chunks of what it does not want.")
+        manifest = offer.manifest
+        if get.index >= manifest.count:
+            raise WireError("The leecher asks for a chunk beyond the end.")
+        length = manifest.length(get.index)
+        head = wire.encode(wire.Chunk(get.number, get.index, length))
+        if offer.partial is not None:
+            self._send_partial_chunk(session, offer, get, head)
+        else:
+            session.channel.send(head, more=True)
+            session.channel.send_file(
+                offer.descriptor, manifest.offset(get.index), length, self._rate
+            )
+        self._count(session, length)
+
+    def _send_partial_chunk(
+        self, session: Session, offer: Offer, get: wire.Get, head: bytes
+    ) -> None:
+        """Send a chunk of a download under way.
+
+        It is read first and checked after: another manifest may have taken the
+        place of ours meanwhile, and then its bytes may lie there.
+        """
+        partial = offer.partial
+        manifest = offer.manifest
+        offset, length = manifest.offset(get.index), manifest.length(get.index)
+        data = os.pread(offer.descriptor, length, offset)
+        if (
+            partial is None
+            or len(data) != length
+            or not partial.has(manifest.digest, get.index)
+        ):
+            session.channel.send(wire.encode(wire.Lacking(get.number, get.index)))
+            return
+        session.channel.send(head, more=True)
+        view = memoryview(data)
+        step = self._rate.slice_bytes(len(data))
+        for start in range(0, len(data), step):
+            part = view[start : start + step]
+            self._rate.take(len(part))
+            session.channel.send(part)
+
+    def _tell_news(self, session: Session) -> None:
+        now = time.monotonic()
+        for number, offer in session.offers.items():
+            if _is_due(offer, now, self._limits.have_seconds):
+                session.channel.send(wire.encode(_have(number, offer)))
+
+    def _hear_complaint(self, session: Session, complaint: wire.Complaint) -> None:
+        """Check a file that a leecher found damaged, unless just done."""
+        offer = session.offers.get(complaint.number)
+        if offer is None or offer.partial is not None:
+            return
+        now = time.monotonic()
+        with self._lock:
+            recently = now - self._limits.complaint_seconds
+            self._complaints = {
+                name: at for name, at in self._complaints.items() if at > recently
+            }
+            if offer.name in self._complaints:
+                return
+            self._complaints[offer.name] = now
+        log.warning("%s complains about %s", session.label, offer.name)
+        self._store.distrust(offer.name)
+        artifact = self._store.find(offer.name)
+        if artifact is None:
+            return
+        with contextlib.suppress(NotHeldError, DamagedError, ClosedError):
+            os.close(self._store.open_checked(artifact, self._stop))
+
+    def _count(self, session: Session, length: int) -> None:
+        session.bytes_sent += length
+        with self._lock:
+            self.chunks_sent += 1
+            self.bytes_sent += length
+
+
+def _have(number: int, offer: Offer) -> wire.Have:
+    if offer.partial is None:
+        return wire.Have(number, offer.manifest.digest, whole=True, bitmap=b"")
+    offer.version_sent = offer.partial.version
+    offer.sent_at = time.monotonic()
+    held = offer.partial.have(offer.manifest.digest)
+    none = bytes(-(-offer.manifest.count // 8))
+    return wire.Have(
+        number,
+        offer.manifest.digest,
+        whole=False,
+        bitmap=none if held is None else held,
+    )
+
+
+def _is_due(offer: Offer, now: float, have_seconds: float) -> bool:
+    return (
+        offer.partial is not None
+        and offer.version_sent != offer.partial.version
+        and now - offer.sent_at >= have_seconds
+    )

@@ -1,0 +1,403 @@
+"""The store: artifacts on disk, named by their SHA-256, whole after every crash.
+
+An artifact gets a fresh temporary name, is verified, synced and renamed; then
+the folder is synced and the index gets its row. Nothing is ever renamed over,
+and what has no row is neither listed nor served. All methods block and may be
+called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from transfer import upkeep
+from transfer.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
+from transfer.errors import DamagedError, NotHeldError, StoreError
+from transfer.fs import Fs, store_errors
+from transfer.hashing import Contents, ContentsHasher, blocks, sound_chunks
+from transfer.index import Artifact, Index
+from transfer.limits import ARTIFACT_BYTES_MAX, READ_BYTES_MAX
+from transfer.partial import Partial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from transfer.manifest import Manifest
+
+    Progress = Callable[[int, int | None], None]
+
+log = logging.getLogger(__name__)
+
+Signature = tuple[int, int, int, int]
+
+
+class Store:
+    """All artifacts of one node, under `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fs: Fs | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.folder = folder
+        self.fs = fs or Fs()
+        self.partial_folder = folder / "partial"
+        self.on_quarantine: Callable[[Artifact], None] | None = None
+        """Called, in any thread, with an artifact that was just set aside."""
+        self._artifacts_folder = folder / "store" / NAME_ALGORITHM
+        self._quarantine_folder = folder / "quarantine"
+        self._clock = clock
+        self._commit_lock = threading.Lock()
+        self._signatures: dict[bytes, Signature] = {}
+        self._partials: dict[Digest, Partial] = {}
+        self._partials_lock = threading.Lock()
+        with store_errors(folder):
+            self.fs.make_folder(self._artifacts_folder)
+            self.fs.make_folder(self.partial_folder)
+        self.index = Index(folder / "catalogue.sqlite")
+        upkeep.recover(self)
+
+    def close(self) -> None:
+        """Close the index; twice does no harm."""
+        self.index.close()
+
+    def add(self, path: Path, progress: Progress | None = None) -> Artifact:
+        """Copy a file into the store and return its artifact.
+
+        Later changes of `path` do not matter. The same content twice is one
+        artifact. Raises StoreError, also where the file changes meanwhile.
+        """
+        with store_errors(path):
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with store_errors(path):
+                size = upkeep.regular_size(source, path)
+            with self._staged() as (temporary, descriptor):
+                contents = self._copy_in(source, path, descriptor, size, progress)
+                return self.commit(temporary, descriptor, contents)
+        finally:
+            os.close(source)
+
+    def add_bytes(self, data: bytes) -> Artifact:
+        """Put bytes that are in memory into the store."""
+        with ContentsHasher(len(data)) as hasher:
+            hasher.update(data)
+            return self.add_verified(data, hasher.contents())
+
+    def add_verified(self, data: bytes, contents: Contents) -> Artifact:
+        """Put bytes into the store whose contents have been computed already."""
+        if held := self.find(contents.name):
+            return held
+        with self._staged() as (temporary, descriptor):
+            with store_errors(self.folder):
+                self.fs.write(descriptor, data, 0)
+            return self.commit(temporary, descriptor, contents)
+
+    def find(self, digest: Digest) -> Artifact | None:
+        """Return the artifact that `digest`, of any algorithm, names, or None."""
+        return self.index.find(digest)
+
+    def artifacts(self) -> list[Artifact]:
+        """Return all artifacts, the oldest first."""
+        return self.index.artifacts()
+
+    @property
+    def bytes_held(self) -> int:
+        """The sizes of all artifacts together."""
+        return self.index.bytes_held()
+
+    def path(self, artifact: Artifact) -> Path:
+        """Return where the artifact lies; do not write there."""
+        return self.path_of(artifact.digest)
+
+    def path_of(self, name: Digest) -> Path:
+        """Return where the artifact with this SHA-256 would lie."""
+        return self._artifacts_folder / name.hex[:2] / name.hex
+
+    def read(self, artifact: Artifact) -> bytes:
+        """Return the bytes of a small artifact, verified.
+
+        Raises NotHeldError, DamagedError, or StoreError for one that is too
+        large to be held in memory.
+        """
+        if artifact.size > READ_BYTES_MAX:
+            raise StoreError(f"{artifact.digest} is too large to be read at once.")
+        descriptor = self.open_checked(artifact)
+        try:
+            data = b"".join(bytes(part) for part in blocks(descriptor, artifact.size))
+        finally:
+            os.close(descriptor)
+        if Digest.of(data) != artifact.digest:
+            self.quarantine(artifact)
+            raise DamagedError
+        return data
+
+    def export(self, artifact: Artifact, target: Path) -> None:
+        """Write a verified copy to `target`, replacing it atomically."""
+        descriptor = self.open_checked(artifact)
+        fresh = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+        try:
+            with store_errors(target):
+                upkeep.copy_out(self.fs, descriptor, artifact.size, fresh, target)
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                self.fs.remove(fresh)
+
+    def remove(self, digest: Digest) -> None:
+        """Remove an artifact; whoever has its file open can still read it.
+
+        The file goes before the row: a crash in between leaves a row without
+        a file, which is dropped, and never a file that comes back.
+        """
+        artifact = self.find(digest)
+        if artifact is None:
+            raise NotHeldError
+        with self._commit_lock, store_errors(self.folder):
+            self.fs.remove(self.path(artifact))
+            self._signatures.pop(artifact.digest.raw, None)
+            self.index.delete(artifact.digest)
+
+    def check(self, digest: Digest, progress: Progress | None = None) -> bool:
+        """Hash an artifact again; False, and quarantined, where it is damaged."""
+        artifact = self.find(digest)
+        if artifact is None:
+            raise NotHeldError
+        try:
+            descriptor = self._open(artifact)
+        except NotHeldError:
+            return False
+        try:
+            signature = _signature(descriptor)
+            sound = upkeep.matches(descriptor, artifact, progress)
+        finally:
+            os.close(descriptor)
+        return self._settle(artifact, signature, sound=sound)
+
+    def open_checked(
+        self, artifact: Artifact, stop: threading.Event | None = None
+    ) -> int:
+        """Open an artifact for reading, checked since the node started.
+
+        It is hashed against its manifest when its inode, size or times are not
+        those of the last check. Raises NotHeldError or DamagedError; the caller
+        closes the descriptor.
+        """
+        descriptor = self._open(artifact)
+        try:
+            signature = _signature(descriptor)
+            if self._signatures.get(artifact.digest.raw) == signature:
+                return descriptor
+            sound = self._is_sound(descriptor, artifact, stop)
+            if not self._settle(artifact, signature, sound=sound):
+                raise DamagedError  # noqa: TRY301 (the descriptor is closed below)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def distrust(self, name: Digest) -> None:
+        """Make the next opening of this artifact check it first."""
+        self._signatures.pop(name.raw, None)
+
+    def manifest(self, artifact: Artifact) -> Manifest:
+        """Return the manifest; computed again where the index has lost it."""
+        manifest = self.index.manifest(artifact.manifest_digest)
+        if manifest is not None:
+            return manifest
+        descriptor = self._open(artifact)
+        try:
+            contents = upkeep.contents_of(descriptor, artifact.size)
+        finally:
+            os.close(descriptor)
+        if contents.name != artifact.digest:
+            self.quarantine(artifact)
+            raise DamagedError
+        self._insert(artifact, contents)
+        return contents.manifest
+
+    def with_aliases(
+        self, digest: Digest, stop: threading.Event | None = None
+    ) -> Artifact:
+        """Return the artifact with all aliases, computing those not yet known."""
+        artifact = self.find(digest)
+        if artifact is None:
+            raise NotHeldError
+        if artifact.has_all_aliases:
+            return artifact
+        descriptor = self._open(artifact)
+        try:
+            contents = upkeep.contents_of(descriptor, artifact.size, stop)
+        finally:
+            os.close(descriptor)
+        if contents.name != artifact.digest:
+            self.quarantine(artifact)
+            raise DamagedError
+        aliases = {name: contents.digests[name] for name in ALIAS_ALGORITHMS}
+        self.index.set_aliases(artifact.digest, aliases)
+        return self.find(artifact.digest) or artifact
+
+    def quarantine(self, artifact: Artifact) -> None:
+        """Set a damaged artifact aside: it is no longer listed or served."""
+        log.warning("%s is damaged and was set aside", artifact.digest)
+        aside = self._quarantine_folder / f"{artifact.digest.hex}-{time.time_ns()}"
+        with self._commit_lock, store_errors(self.folder):
+            if self.find(artifact.digest) is None:
+                return
+            self.fs.make_folder(self._quarantine_folder)
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rename(self.path(artifact), aside)
+            self._signatures.pop(artifact.digest.raw, None)
+            self.index.delete(artifact.digest)
+        if self.on_quarantine is not None:
+            self.on_quarantine(artifact)
+
+    def commit(self, temporary: Path, descriptor: int, contents: Contents) -> Artifact:
+        """Make a verified file of `partial/` an artifact of the store."""
+        with store_errors(self.folder):
+            self.fs.sync(descriptor)
+            with self._commit_lock:
+                if held := self.find(contents.name):
+                    self.fs.remove(temporary)
+                    return held
+                target = self.path_of(contents.name)
+                self.fs.make_folder(target.parent)
+                self.fs.remove(target)
+                self.fs.rename(temporary, target)
+                self.fs.sync_folder(target.parent)
+                return self._enter(descriptor, contents)
+
+    def partial(self, digest: Digest) -> Partial:
+        """Open the file of a download; `drop_partial` ends it."""
+        partial = Partial(self.partial_folder, digest, self.fs)
+        with self._partials_lock:
+            self._partials[digest] = partial
+        return partial
+
+    def has_partial(self, digest: Digest) -> bool:
+        """Whether an earlier download of this left something."""
+        return Partial.path_in(self.partial_folder, digest).exists()
+
+    def drop_partial(self, partial: Partial, *, discard: bool = False) -> None:
+        """End a download's file: keep it for a later run, or remove it."""
+        with self._partials_lock:
+            self._partials.pop(partial.digest, None)
+            partial.discard() if discard else partial.close()
+
+    def open_partial(self, digest: Digest) -> tuple[Partial, int] | None:
+        """Return a download under way with a descriptor of one's own, or None."""
+        with self._partials_lock:
+            partial = self._partials.get(digest)
+            if partial is None or partial.descriptor < 0:
+                return None
+            return partial, os.dup(partial.descriptor)
+
+    def _enter(self, descriptor: int, contents: Contents) -> Artifact:
+        aliases = {
+            name: contents.digests[name]
+            for name in ALIAS_ALGORITHMS
+            if name in contents.digests
+        }
+        artifact = Artifact(
+            contents.name,
+            contents.manifest.size,
+            contents.manifest.digest,
+            aliases,
+            self._clock(),
+        )
+        try:
+            self._insert(artifact, contents)
+        except StoreError:
+            self.fs.remove(self.path(artifact))
+            raise
+        self._signatures[artifact.digest.raw] = _signature(descriptor)
+        return artifact
+
+    def _insert(self, artifact: Artifact, contents: Contents) -> None:
+        self.index.insert([(artifact, contents.manifest)], self._clock())
+
+    @contextlib.contextmanager
+    def _staged(self) -> Iterator[tuple[Path, int]]:
+        """Give a fresh file in `partial/`, removed again unless committed."""
+        temporary = self.partial_folder / f"add-{secrets.token_hex(8)}.new"
+        with store_errors(self.folder):
+            descriptor = self.fs.create(temporary)
+        try:
+            yield temporary, descriptor
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                self.fs.remove(temporary)
+
+    def _copy_in(
+        self,
+        source: int,
+        path: Path,
+        target: int,
+        size: int,
+        progress: Progress | None,
+    ) -> Contents:
+        if size > ARTIFACT_BYTES_MAX:
+            raise StoreError(f"{path} is larger than any artifact may be.")
+        cloned = self.fs.clone(source, target)
+        if cloned:
+            source, size = target, os.fstat(target).st_size
+        done = 0
+        with ContentsHasher(size) as hasher, store_errors(path):
+            for part in blocks(source, size):
+                if not cloned:
+                    with store_errors(self.folder):
+                        self.fs.write(target, part, done)
+                hasher.update(part)
+                done += len(part)
+                if progress is not None:
+                    progress(done, size)
+            if done != size:
+                raise StoreError(f"{path} became shorter while it was read.")
+            return hasher.contents()
+
+    def _open(self, artifact: Artifact) -> int:
+        try:
+            return os.open(self.path(artifact), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            if self.find(artifact.digest) is not None:
+                self.quarantine(artifact)
+            raise NotHeldError from error
+        except OSError:
+            with store_errors(self.path(artifact)):
+                raise
+
+    def _is_sound(
+        self, descriptor: int, artifact: Artifact, stop: threading.Event | None
+    ) -> bool:
+        manifest = self.index.manifest(artifact.manifest_digest)
+        if os.fstat(descriptor).st_size != artifact.size:
+            return False
+        if manifest is None or manifest.size != artifact.size:
+            return upkeep.matches(descriptor, artifact, None)
+        try:
+            return all(sound_chunks(descriptor, manifest, stop))
+        except OSError:
+            return False
+
+    def _settle(self, artifact: Artifact, signature: Signature, *, sound: bool) -> bool:
+        if not sound:
+            self.quarantine(artifact)
+            return False
+        self._signatures[artifact.digest.raw] = signature
+        self.index.set_checked(artifact.digest, self._clock())
+        return True
+
+
+def _signature(descriptor: int) -> Signature:
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,135 @@
+"""What keeps a store whole: recovery after a crash, checks, copies outwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transfer.digest import ALGORITHM_BYTES, NAME_ALGORITHM, Digest, new_hash
+from transfer.errors import StoreError
+from transfer.fs import store_errors
+from transfer.hashing import Contents, ContentsHasher, blocks
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from transfer.fs import Fs
+    from transfer.index import Artifact
+    from transfer.store import Store
+
+log = logging.getLogger(__name__)
+
+_NAME_CHARACTERS = 2 * ALGORITHM_BYTES[NAME_ALGORITHM]
+
+
+def recover(store: Store) -> None:
+    """Bring files and rows together again after a crash.
+
+    Unfinished copies are removed. A row without a file is dropped. A file
+    without a row, left by a crash between renaming and writing the row, is
+    verified and entered, or set aside.
+    """
+    with store_errors(store.folder):
+        for leftover in store.partial_folder.glob("*.new"):
+            store.fs.remove(leftover)
+        names = store.index.names()
+        files = _files(store.path_of(Digest.of(b"")).parent.parent)
+    for raw in names - files.keys():
+        log.warning("%s has lost its file and is no longer listed", raw.hex())
+        store.index.delete(Digest(NAME_ALGORITHM, raw))
+    for raw in files.keys() - names:
+        _adopt(store, Digest(NAME_ALGORITHM, raw), files[raw])
+
+
+def _files(folder: Path) -> dict[bytes, Path]:
+    found: dict[bytes, Path] = {}
+    for shelf in os.scandir(folder):
+        if not shelf.is_dir(follow_symlinks=False):
+            continue
+        for entry in os.scandir(shelf.path):
+            try:
+                raw = bytes.fromhex(entry.name)
+            except ValueError:
+                continue
+            if len(entry.name) == _NAME_CHARACTERS:
+                found[raw] = Path(entry.path)
+    return found
+
+
+def _adopt(store: Store, name: Digest, path: Path) -> None:
+    """Take a file without a row into the index through a new commit."""
+    temporary = store.partial_folder / f"adopt-{name.hex}.new"
+    with store_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            contents = contents_of(descriptor, os.fstat(descriptor).st_size)
+            store.fs.rename(path, temporary)
+            if contents.name == name:
+                store.commit(temporary, descriptor, contents)
+            else:
+                log.warning("%s held other bytes and was removed", path)
+                store.fs.remove(temporary)
+        finally:
+            os.close(descriptor)
+
+
+def contents_of(
+    descriptor: int, size: int, stop: threading.Event | None = None
+) -> Contents:
+    """Compute all digests and the manifest of an open file."""
+    with ContentsHasher(size) as hasher:
+        for part in blocks(descriptor, size, stop):
+            hasher.update(part)
+        return hasher.contents()
+
+
+def matches(
+    descriptor: int,
+    artifact: Artifact,
+    progress: Callable[[int, int | None], None] | None,
+) -> bool:
+    """Whether an open file has the artifact's SHA-256."""
+    if os.fstat(descriptor).st_size != artifact.size:
+        return False
+    state = new_hash(NAME_ALGORITHM)
+    done = 0
+    try:
+        for part in blocks(descriptor, artifact.size):
+            state.update(part)
+            done += len(part)
+            if progress is not None:
+                progress(done, artifact.size)
+    except OSError as error:
+        log.warning("%s cannot be read: %s", artifact.digest, error)
+        return False
+    return state.digest() == artifact.digest.raw
+
+
+def regular_size(descriptor: int, path: Path) -> int:
+    """Return the size of an open file; StoreError where it is not a file."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path} is not a regular file.")
+    return status.st_size
+
+
+def copy_out(fs: Fs, source: int, size: int, fresh: Path, target: Path) -> None:
+    """Copy an open file to `fresh` and then give it the name `target`."""
+    descriptor = fs.create(fresh)
+    try:
+        if not fs.clone(source, descriptor):
+            offset = 0
+            for part in blocks(source, size):
+                fs.write(descriptor, part, offset)
+                offset += len(part)
+            if offset != size:
+                raise StoreError(f"The stored copy of {target.name} is too short.")
+        fs.sync(descriptor)
+    finally:
+        os.close(descriptor)
+    fs.rename(fresh, target)
+    fs.sync_folder(target.parent)
