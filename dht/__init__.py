@@ -1,0 +1,62 @@
+"""Kademlia for Caravan: keys, contacts and signed records, and nothing of packages.
+
+`Dht` is the node; everything else here is what it takes and returns.
+"""
+
+from __future__ import annotations
+
+from dht.addresses import Address
+from dht.alerts import NotifyReport
+from dht.clock import Clock, SystemClock
+from dht.contacts import Contact, ContactStatus
+from dht.errors import AddressError, ClosedError, DhtError, RecordError
+from dht.identity import KeySigner, Signer, Verify, is_weak_key, verify_ed25519
+from dht.keys import (
+    Network,
+    delegation_key,
+    distance,
+    follow_key,
+    provider_key,
+    release_key,
+)
+from dht.offers import OfferReport
+from dht.providers import ProviderRecord
+from dht.publishing import RecordSearch, StoreReport
+from dht.records import Delegation, ReleaseRecord, Urgency
+from dht.searches import ProviderSearch
+from dht.service import Dht
+from dht.transport import Sockets
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "Clock",
+    "ClosedError",
+    "Contact",
+    "ContactStatus",
+    "Delegation",
+    "Dht",
+    "DhtError",
+    "KeySigner",
+    "Network",
+    "NotifyReport",
+    "OfferReport",
+    "ProviderRecord",
+    "ProviderSearch",
+    "RecordError",
+    "RecordSearch",
+    "ReleaseRecord",
+    "Signer",
+    "Sockets",
+    "StoreReport",
+    "SystemClock",
+    "Urgency",
+    "Verify",
+    "delegation_key",
+    "distance",
+    "follow_key",
+    "is_weak_key",
+    "provider_key",
+    "release_key",
+    "verify_ed25519",
+]

@@ -1,0 +1,142 @@
+"""What this node remembers of others: tokens, proofs, silence, round-trip times.
+
+All of it is bounded and all of it may be forgotten: then a token is asked for, or a
+proof, once more.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from dht.fairness import Remembered
+from dht.limits import (
+    ACQUAINTANCES_MAX,
+    DEAD_ADDRESSES_PER_HOST_MAX,
+    DEAD_SECONDS,
+    PROOF_SECONDS,
+    RETRANSMIT_SECONDS,
+    SOFT_TIMEOUT_SECONDS,
+    SOFT_TIMEOUT_SECONDS_MAX,
+    SOFT_TIMEOUT_SECONDS_MIN,
+    TOKEN_USE_SECONDS,
+)
+
+if TYPE_CHECKING:
+    from dht.addresses import Address
+    from dht.contacts import Contact
+
+
+class RoundTrips:
+    """An estimate of round-trip times (RFC 6298), which sets the soft timeout."""
+
+    __slots__ = ("_deviation", "_mean")
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+        self._deviation = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Note how long an answer took that was asked for once only."""
+        if self._mean is None:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        error = abs(self._mean - seconds)
+        self._deviation = 0.75 * self._deviation + 0.25 * error
+        self._mean = 0.875 * self._mean + 0.125 * seconds
+
+    @property
+    def soft_timeout(self) -> float:
+        """Seconds after which a silent contact no longer holds a slot."""
+        if self._mean is None:
+            return SOFT_TIMEOUT_SECONDS
+        late = self._mean + 4 * self._deviation
+        return min(max(late, SOFT_TIMEOUT_SECONDS_MIN), SOFT_TIMEOUT_SECONDS_MAX)
+
+    @property
+    def retransmit(self) -> float:
+        """Seconds after which a request is sent once more."""
+        return max(RETRANSMIT_SECONDS, self.soft_timeout)
+
+
+class Silence:
+    """Addresses that lately did not answer.
+
+    Where several addresses of one public host are silent, the host is left alone:
+    false contacts cannot make this node knock at every port of a victim.
+    """
+
+    __slots__ = ("_addresses", "_hosts")
+
+    def __init__(self) -> None:
+        self._addresses = Remembered(DEAD_SECONDS, ACQUAINTANCES_MAX)
+        self._hosts: dict[str, tuple[int, float]] = {}
+
+    def add(self, address: Address, now: float) -> None:
+        """Note that an address did not answer."""
+        self._addresses.add(address.packed, now)
+        if address.group is None:
+            return
+        count, until = self._hosts.get(address.host, (0, 0.0))
+        count = count + 1 if until > now else 1
+        self._hosts[address.host] = (count, now + DEAD_SECONDS)
+        if len(self._hosts) > ACQUAINTANCES_MAX:
+            del self._hosts[next(iter(self._hosts))]
+
+    def has(self, address: Address, now: float) -> bool:
+        """Whether an address should not be asked now."""
+        if self._addresses.has(address.packed, now):
+            return True
+        count, until = self._hosts.get(address.host, (0, 0.0))
+        return until > now and count >= DEAD_ADDRESSES_PER_HOST_MAX
+
+    def discard(self, address: Address) -> None:
+        """Note that an address has answered after all."""
+        self._addresses.discard(address.packed)
+        self._hosts.pop(address.host, None)
+
+
+class Acquaintances:
+    """Tokens that others gave, and contacts that have proved their id."""
+
+    __slots__ = ("_proven", "_tokens", "round_trips", "silence")
+
+    def __init__(self) -> None:
+        self._tokens: OrderedDict[Address, tuple[bytes, float]] = OrderedDict()
+        self._proven: OrderedDict[Contact, float] = OrderedDict()
+        self.round_trips = RoundTrips()
+        self.silence = Silence()
+
+    def token(self, address: Address, now: float) -> bytes:
+        """Return the token an address gave, or nothing where it may be too old."""
+        token, until = self._tokens.get(address, (b"", 0.0))
+        return token if until > now else b""
+
+    def keep_token(self, address: Address, token: bytes, now: float) -> None:
+        """Remember the token of an address."""
+        self._tokens.pop(address, None)
+        self._tokens[address] = (token, now + TOKEN_USE_SECONDS)
+        while len(self._tokens) > ACQUAINTANCES_MAX:
+            self._tokens.popitem(last=False)
+
+    def is_proven(self, contact: Contact, now: float) -> bool:
+        """Whether a contact has proved its id at this address lately."""
+        return self._proven.get(contact, 0.0) > now
+
+    def keep_proof(self, contact: Contact, now: float) -> None:
+        """Remember that a contact has proved its id."""
+        self._proven.pop(contact, None)
+        self._proven[contact] = now + PROOF_SECONDS
+        while len(self._proven) > ACQUAINTANCES_MAX:
+            self._proven.popitem(last=False)
+
+    def drop_proof(self, contact: Contact) -> None:
+        """Ask a contact for its proof again, next time."""
+        self._proven.pop(contact, None)
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old to be used; both are in the order of their end."""
+        while self._proven and next(iter(self._proven.values())) <= now:
+            self._proven.popitem(last=False)
+        while self._tokens and next(iter(self._tokens.values()))[1] <= now:
+            self._tokens.popitem(last=False)

@@ -1,0 +1,86 @@
+"""Contacts: a node's public key and the address where it answers.
+
+The id of a node is SHA-256 of its key, so whoever claims an id can be asked to
+prove it. Contacts are shared: reading the same bytes twice gives the same object,
+which lets ten thousand simulated nodes live in one process.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from dht.addresses import (
+    PACKED_IPV4_BYTES,
+    PACKED_IPV6_BYTES,
+    Address,
+    unpack_address,
+)
+from dht.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PUBLIC_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A node as others know it."""
+
+    public_key: bytes
+    address: Address
+    node_id: bytes = field(init=False, compare=False, repr=False)
+    long_id: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        node_id = hashlib.sha256(self.public_key).digest()
+        object.__setattr__(self, "node_id", node_id)
+        object.__setattr__(self, "long_id", int.from_bytes(node_id, "big"))
+
+    @property
+    def id(self) -> bytes:
+        """The node id, under the name that the routing table's buckets use."""
+        return self.node_id
+
+    @property
+    def packed(self) -> bytes:
+        """Public key and packed address, as contacts travel."""
+        return self.public_key + self.address.packed
+
+
+@dataclass(frozen=True, slots=True)
+class ContactStatus:
+    """A contact of the table and how well it is known."""
+
+    contact: Contact
+    rtt_seconds: float | None
+    age_seconds: float
+
+
+@functools.lru_cache(maxsize=65536)
+def unpack_contact(packed: bytes) -> Contact:
+    """Return the one shared contact of these bytes; raises `WireError`."""
+    return Contact(packed[:PUBLIC_KEY_BYTES], unpack_address(packed[PUBLIC_KEY_BYTES:]))
+
+
+def pack_contacts(contacts: Iterable[Contact]) -> bytes:
+    """Join contacts for a message."""
+    return b"".join([contact.packed for contact in contacts])
+
+
+def unpack_contacts(packed: bytes, limit: int) -> list[Contact]:
+    """Read contacts that follow one another; raises `WireError` past `limit`."""
+    contacts = []
+    position = 0
+    while position < len(packed):
+        family = packed[position + PUBLIC_KEY_BYTES : position + PUBLIC_KEY_BYTES + 1]
+        size = PACKED_IPV6_BYTES if family == b"\x06" else PACKED_IPV4_BYTES
+        end = position + PUBLIC_KEY_BYTES + size
+        contacts.append(unpack_contact(packed[position:end]))
+        position = end
+    if len(contacts) > limit:
+        raise WireError("contacts")
+    return contacts

@@ -1,0 +1,95 @@
+"""What one node is made of, shared by those who ask and those who answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from dht.acquaintances import Acquaintances
+from dht.envelope import envelope_for
+from dht.fairness import Allowance
+from dht.limits import (
+    SIGNATURES_PER_SECOND,
+    SIGNATURES_PER_SOURCE_PER_SECOND,
+)
+from dht.routing import Table
+from dht.tokens import Tokens
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from dht.addresses import Address
+    from dht.clock import Clock
+    from dht.contacts import Contact
+    from dht.identity import Signer, Verify
+    from dht.keys import Network
+    from dht.reach import Reach
+
+
+class Core:
+    """The identity, tables, memory and counters of a node."""
+
+    def __init__(
+        self,
+        *,
+        signer: Signer,
+        verify: Verify,
+        network: Network,
+        clock: Clock,
+        rng: random.Random,
+        reach: Reach,
+    ) -> None:
+        now = clock.monotonic()
+        self.signer = signer
+        self.public_key = signer.public_key
+        self.node_id = hashlib.sha256(signer.public_key).digest()
+        self.verify = verify
+        self.network = network
+        self.clock = clock
+        self.rng = rng
+        self.reach = reach
+        self.envelope = envelope_for(network, clock, rng)
+        self.tables = {4: Table(self.node_id, now), 6: Table(self.node_id, now)}
+        self.acquaintances = Acquaintances()
+        self.tokens = Tokens(rng, now)
+        self.stats: Counter[str] = Counter()
+        self.families: frozenset[int] = frozenset()
+        self.on_new_contact: Callable[[Contact], None] = _nothing
+        self.on_questionable: Callable[[Contact], None] = _nothing
+        self._signatures = Allowance(SIGNATURES_PER_SECOND, 2 * SIGNATURES_PER_SECOND)
+        self._signatures_of = Allowance(
+            SIGNATURES_PER_SOURCE_PER_SECOND, 4 * SIGNATURES_PER_SOURCE_PER_SECOND
+        )
+
+    def table_of(self, address: Address) -> Table:
+        """Return the table of an address's family."""
+        return self.tables[address.family]
+
+    def may_sign_for(self, source: bytes, now: float) -> bool:
+        """Whether a proof may be made for a source: signing is rate-limited."""
+        return self._signatures_of.take(source, now) and self._signatures.take(b"", now)
+
+    def meet(self, contact: Contact, now: float, *, read_only: bool) -> None:
+        """Take note of a contact that has just proved its id at its address."""
+        self.acquaintances.keep_proof(contact, now)
+        self.acquaintances.silence.discard(contact.address)
+        if not read_only:
+            self.table(contact, now)
+
+    def table(self, contact: Contact, now: float) -> None:
+        """Put a proven contact into its table, as far as there is room."""
+        table = self.table_of(contact.address)
+        if not contact.address.dialable:
+            return
+        known = contact in table
+        questionable = table.add(contact, now)
+        if questionable is not None:
+            self.on_questionable(questionable)
+        elif not known and contact in table:
+            self.on_new_contact(contact)
+
+
+def _nothing(contact: Contact) -> None:
+    """Ignore what nobody wants to hear of."""

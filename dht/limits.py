@@ -1,0 +1,102 @@
+"""Every bound of the DHT in one place; the unit is in the name.
+
+The figures come from the Kademlia paper (k, alpha, refresh) and from measurements
+of this code under loss and churn; `docs/protocol-dht.md` names those that are
+part of the protocol and that another implementation must share.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Datagrams.
+DATAGRAM_BYTES_MAX: Final = 1200
+REQUEST_BYTES_MIN: Final = 128  # so that the shortest reply fits in any request
+FIRST_PING_BYTES: Final = 216  # a pong with its proof, in a private network too
+FIRST_FIND_BYTES: Final = 1016  # 20 IPv4 contacts with a proof
+RECEIVE_BUFFER_BYTES: Final = 4 << 20
+INGRESS_DATAGRAMS_MAX: Final = 1024
+INGRESS_BATCH_DATAGRAMS: Final = 32
+
+# Kademlia.
+K: Final = 20
+ALPHA: Final = 4
+REPLY_CONTACTS_MAX: Final = 20
+REPLY_CONTACTS_IPV6_MAX: Final = 16
+REPLY_CONTACTS_BESIDE_RECORD_MAX: Final = 6
+REPLACEMENTS_PER_BUCKET_MAX: Final = 8
+BUCKET_REFRESH_SECONDS: Final = 3600.0
+CONTACT_STALE_SECONDS: Final = 900.0
+CONTACT_FAILURES_MAX: Final = 2
+LOOKUP_REQUESTS_MAX: Final = 400
+LOOKUP_REQUESTS_PER_GROUP_MAX: Final = 8
+STORE_PATHS: Final = 2
+
+# Diversity: a group is an IPv4 /24 or an IPv6 /64 of public addresses.
+GROUP_CONTACTS_PER_BUCKET_MAX: Final = 2
+GROUP_CONTACTS_PER_TABLE_MAX: Final = 3
+PORT_MIN: Final = 1024
+
+# Requests.
+SOFT_TIMEOUT_SECONDS: Final = 0.25
+SOFT_TIMEOUT_SECONDS_MIN: Final = 0.1
+SOFT_TIMEOUT_SECONDS_MAX: Final = 1.0
+RETRANSMIT_SECONDS: Final = 0.4
+REQUEST_SECONDS_MAX: Final = 1.5
+DEAD_SECONDS: Final = 60.0
+DEAD_ADDRESSES_PER_HOST_MAX: Final = 3
+ACQUAINTANCES_MAX: Final = 2048
+REQUESTS_IN_FLIGHT_MAX: Final = 32  # of one sweep or one notify
+
+# Proofs and tokens.
+PROOF_SECONDS: Final = 3600.0
+TOKEN_BYTES: Final = 8
+TOKEN_SECRET_SECONDS: Final = 300.0
+TOKEN_USE_SECONDS: Final = 290.0  # shorter than any keeper forgets a secret
+SIGNATURES_PER_SECOND: Final = 2000.0
+SIGNATURES_PER_SOURCE_PER_SECOND: Final = 50.0
+OBSERVED_REPORTS_MAX: Final = 16
+OBSERVED_REPORTS_MIN: Final = 3
+
+# Private networks.
+CLOCK_WINDOW_SECONDS: Final = 120
+REPLAY_MACS_MAX: Final = 200_000
+
+# Providers.
+PROVIDER_SECONDS: Final = 5 * 3600
+RENEW_SECONDS: Final = 2 * 3600
+CLOCK_SKEW_SECONDS: Final = 600
+PROVIDERS_PER_KEY_MAX: Final = 1024
+PROVIDERS_MAX: Final = 100_000
+PROVIDERS_PER_REPLY_MAX: Final = 8
+PROVIDERS_PER_SEARCH_MAX: Final = 256
+ANNOUNCE_ENTRIES_MAX: Final = 8
+STORE_AGAIN_SECONDS: Final = 2.0  # debounce after the table grew
+STORE_AGAIN_SECONDS_MAX: Final = 30.0
+
+# Records.
+RECORD_BYTES_MAX: Final = 700
+RECORD_NAME_BYTES_MAX: Final = 214
+RECORD_VERSION_BYTES_MAX: Final = 128
+RECORD_KEPT_SECONDS: Final = 24 * 3600
+RECORDS_BYTES_MAX: Final = 64 << 20
+RECORD_OVERHEAD_BYTES: Final = 600  # what one kept record costs beside its bytes
+PROOFS_PER_SOURCE_PER_SECOND: Final = 20.0  # verified in requests
+VERIFICATIONS_PER_SOURCE_PER_SECOND: Final = 500.0  # of what is to be stored
+NOTIFIES_PER_SOURCE_PER_SECOND: Final = 20.0
+NOTIFIES_PER_PUBLISHER_PER_SECOND: Final = 5.0
+
+# Notify.
+HINTS_MAX: Final = 4
+PASSED_ON_MAX: Final = 8
+HINT_PING_SECONDS: Final = 60.0
+RELEASES_SEEN_MAX: Final = 10_000
+
+# Life of a node.
+JOIN_SECONDS_MAX: Final = 4.5
+JOIN_RETRY_SECONDS: Final = 2.0
+JOIN_RETRY_SECONDS_MAX: Final = 60.0
+TICK_SECONDS: Final = 10.0
+PROBE_SECONDS: Final = 600.0
+SENT_TO_MEMORY_SECONDS: Final = 600.0
+SENT_TO_HOSTS_MAX: Final = 4096

@@ -1,0 +1,170 @@
+"""What a node does unasked: expiry, refresh, renewal, and knowing its own reach."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from dht.addresses import Address, Scope, unpack_address
+from dht.errors import WireError
+from dht.fairness import Remembered
+from dht.joining import Joining
+from dht.limits import (
+    BUCKET_REFRESH_SECONDS,
+    HINT_PING_SECONDS,
+    PROBE_SECONDS,
+    RENEW_SECONDS,
+    STORE_AGAIN_SECONDS,
+    STORE_AGAIN_SECONDS_MAX,
+    TICK_SECONDS,
+)
+from dht.wire import Ping, RequestFlag
+
+if TYPE_CHECKING:
+    from dht.answering import Asked
+    from dht.asking import Answer, Asking
+    from dht.contacts import Contact
+    from dht.core import Core
+    from dht.keeping import Keeping
+    from dht.offers import Offers
+    from dht.publishing import Publishing
+    from dht.tasks import Tasks
+
+_PROBED_MAX = 1024
+
+
+class Maintenance:
+    """The timers of a node."""
+
+    def __init__(
+        self,
+        core: Core,
+        asking: Asking,
+        loop: asyncio.AbstractEventLoop,
+        tasks: Tasks,
+        *,
+        keeping: Keeping,
+        offers: Offers,
+        publishing: Publishing,
+    ) -> None:
+        self._core = core
+        self._asking = asking
+        self._tasks = tasks
+        self._keeping = keeping
+        self._offers = offers
+        self._publishing = publishing
+        self._joining = Joining(core, asking, loop, tasks)
+        self._grown = asyncio.Event()
+        self._probed = Remembered(HINT_PING_SECONDS, _PROBED_MAX)
+        self._questioned: set[Contact] = set()
+
+    def start(self) -> None:
+        """Begin; the tasks end with the node."""
+        self._core.on_new_contact = self._on_new_contact
+        self._core.on_questionable = self._on_questionable
+        self._tasks.start(self._tick(), "caravan-dht-tick")
+        self._tasks.start(self._renew(), "caravan-dht-renew")
+        self._tasks.start(self._store_again(), "caravan-dht-store-again")
+
+    async def _tick(self) -> None:
+        """Drop what has ended, refresh what is stale, learn whether we are reached."""
+        core = self._core
+        probe_at = 0.0
+        while True:
+            await asyncio.sleep(TICK_SECONDS * core.rng.uniform(0.8, 1.2))
+            now = core.clock.monotonic()
+            self._keeping.expire(now)
+            core.acquaintances.expire(now)
+            for family in sorted(core.families):
+                await self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
+                if now >= probe_at and core.reach.needs_probe(family):
+                    probe_at = now + PROBE_SECONDS
+                    self._ask_for_probes(family)
+
+    async def _renew(self) -> None:
+        """Announce all offers and store all kept records again, every two hours."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS * self._core.rng.uniform(0.9, 1.0))
+            await self._offers.sweep(self._offers.keys(), renew=True)
+            await self._publishing.renew(wanting=False)
+
+    async def _store_again(self) -> None:
+        """Store what too few nodes hold again, soon after the table has grown.
+
+        A burst of newcomers is waited out, and while they keep coming the pauses
+        grow, so that a young network is not busy with nothing else.
+        """
+        pause = STORE_AGAIN_SECONDS
+        while True:
+            await self._grown.wait()
+            await asyncio.sleep(pause * self._core.rng.uniform(0.8, 1.2))
+            self._grown.clear()
+            await self._offers.sweep(self._offers.wanting(), renew=False)
+            await self._publishing.renew(wanting=True)
+            pause = min(2 * pause, STORE_AGAIN_SECONDS_MAX)
+            try:
+                async with asyncio.timeout(STORE_AGAIN_SECONDS_MAX):
+                    await self._grown.wait()
+            except TimeoutError:
+                pause = STORE_AGAIN_SECONDS
+
+    def _on_new_contact(self, contact: Contact) -> None:
+        del contact
+        self._grown.set()
+
+    def _on_questionable(self, contact: Contact) -> None:
+        """Ping a contact that was silent for long while others want its place."""
+        if contact in self._questioned:
+            return
+        self._questioned.add(contact)
+
+        def done(answer: Answer | None) -> None:
+            self._questioned.discard(contact)
+            if answer is None:
+                self._core.table_of(contact.address).remove(contact)
+
+        self._asking.ask(contact, Ping(), done)
+
+    def _ask_for_probes(self, family: int) -> None:
+        """Ask three contacts to have somebody else ping this node.
+
+        A ping from a host to which nothing was ever sent shows that others can
+        reach this node; see `dht.reach`.
+        """
+        public = [
+            contact
+            for contact in self._core.tables[family]
+            if contact.address.scope is Scope.PUBLIC
+        ]
+        for contact in self._core.rng.sample(public, min(3, len(public))):
+            self._asking.ask(contact, Ping(), _ignore, flags=RequestFlag.PROBE)
+
+    def pinged(self, ping: Ping, asked: Asked) -> None:
+        """Do what a ping asks for beside its answer."""
+        now = asked.now
+        table = self._core.table_of(asked.source)
+        if asked.echoed and asked.request.flags & RequestFlag.PROBE:
+            if self._probed.has(asked.source.packed, now):
+                return
+            self._probed.add(asked.source.packed, now)
+            others = [c for c in table if c.address.group != asked.source.group]
+            if others:
+                body = Ping(asked.source.packed)
+                self._asking.ask(self._core.rng.choice(others), body, _ignore)
+        elif asked.echoed and ping.probe and asked.sender in table:
+            self._probe(ping.probe, now)
+
+    def _probe(self, packed: bytes, now: float) -> None:
+        """Ping an address for a contact, once a minute at most."""
+        try:
+            address: Address = unpack_address(packed)
+        except WireError:
+            return
+        if address.scope is not Scope.PUBLIC or self._probed.has(packed, now):
+            return
+        self._probed.add(packed, now)
+        self._asking.probe(address)
+
+
+def _ignore(answer: Answer | None) -> None:
+    """Want nothing of an answer."""

@@ -1,0 +1,269 @@
+"""Offers: the keys this node provides, announced in sweeps and kept renewed.
+
+A sweep takes the keys in order. One lookup serves all keys of the same
+neighbourhood: it finds more contacts than a single key needs, and each key goes to
+the nearest of them, several keys in one datagram.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from dht.addresses import Address
+from dht.limits import (
+    ANNOUNCE_ENTRIES_MAX,
+    PROVIDER_SECONDS,
+    REQUESTS_IN_FLIGHT_MAX,
+    STORE_PATHS,
+    K,
+)
+from dht.providers import ProviderRecord
+from dht.tokens import write_scope
+from dht.walk import Walk
+from dht.wire import Announce, FindNode, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dht.asking import Answer, Asking
+    from dht.contacts import Contact
+    from dht.core import Core
+
+_SLICES: Final = 8  # parts of a sweep that run side by side
+_GROUP_KEYS_MAX: Final = 256  # keys that share a lookup
+
+
+@dataclass(slots=True)
+class OfferReport:
+    """How many nodes store each key now, and the requests that it took."""
+
+    stored: dict[bytes, int] = field(default_factory=dict)
+    requests: int = 0
+
+
+class Offer:
+    """One key on offer."""
+
+    __slots__ = ("expires_at", "keepers", "port", "records")
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.expires_at = 0
+        self.keepers: set[Contact] = set()  # since the last renewal
+        self.records: dict[Address, ProviderRecord] = {}
+
+
+class Offers:
+    """Announces keys and knows which ones need it again."""
+
+    def __init__(
+        self, core: Core, asking: Asking, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._core = core
+        self._asking = asking
+        self._loop = loop
+        self._offers: dict[bytes, Offer] = {}
+        self._sweeping = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._offers)
+
+    def put(self, keys: Iterable[bytes], port: int) -> list[bytes]:
+        """Note keys as offered, and return them without repeats."""
+        chosen = sorted(set(keys))
+        for key in chosen:
+            offer = self._offers.get(key)
+            if offer is None or offer.port != port:
+                self._offers[key] = Offer(port)
+        return chosen
+
+    def withdraw(self, keys: Iterable[bytes]) -> None:
+        """Stop renewing keys; the records of others end by themselves."""
+        for key in keys:
+            self._offers.pop(key, None)
+
+    def keys(self) -> list[bytes]:
+        """Return all keys on offer."""
+        return list(self._offers)
+
+    def wanting(self) -> list[bytes]:
+        """Return the keys that fewer than k nodes store."""
+        return [key for key, each in self._offers.items() if len(each.keepers) < K]
+
+    def record_for(self, key: bytes, address: Address) -> ProviderRecord | None:
+        """Return this node's record of a key under the IP of `address`."""
+        offer = self._offers.get(key)
+        if offer is None:
+            return None
+        now = self._core.clock.time()
+        if offer.expires_at <= now + PROVIDER_SECONDS / 2:
+            self._begin_again(offer, now)
+        return self._record(key, offer, address.host)
+
+    async def sweep(self, keys: Iterable[bytes], *, renew: bool) -> OfferReport:
+        """Announce keys to the k nodes nearest to each.
+
+        Without `renew`, nodes that store a key already are left alone.
+        """
+        report = OfferReport()
+        async with self._sweeping:
+            wanted = sorted(key for key in set(keys) if key in self._offers)
+            now = self._core.clock.time()
+            for key in wanted:
+                offer = self._offers[key]
+                if renew or offer.expires_at <= now:
+                    self._begin_again(offer, now)
+            size = -(-len(wanted) // _SLICES)
+            async with asyncio.TaskGroup() as tasks:
+                for family in sorted(self._core.families):
+                    if not len(self._core.tables[family]):
+                        continue
+                    for start in range(0, len(wanted), max(size, 1)):
+                        part = wanted[start : start + size]
+                        tasks.create_task(self._sweep_slice(family, part, report))
+            for key in wanted:
+                offered = self._offers.get(key)
+                report.stored[key] = len(offered.keepers) if offered else 0
+        return report
+
+    def _begin_again(self, offer: Offer, now: float) -> None:
+        """Start a new life of an offer: records of a later end, stored by nobody."""
+        offer.expires_at = int(now) + PROVIDER_SECONDS
+        offer.keepers.clear()
+        offer.records.clear()
+
+    async def _sweep_slice(
+        self, family: int, keys: Sequence[bytes], report: OfferReport
+    ) -> None:
+        """Announce sorted keys, those of a neighbourhood together."""
+        position = 0
+        while position < len(keys):
+            first = keys[position]
+            alone = position + 1 == len(keys) or not self._are_near(
+                family, first, keys[position + 1]
+            )
+            answers: dict[Contact, Answer] = {}
+            count = K if alone else 2 * K
+            walk = Walk(
+                self._core,
+                self._asking,
+                self._loop,
+                family,
+                FindNode(first),
+                first,
+                count=count,
+                paths=STORE_PATHS,
+                on_answer=lambda answer, seen=answers: seen.update(  # type: ignore[misc]
+                    {answer.contact: answer}
+                ),
+            )
+            found = await walk.run()
+            report.requests += walk.lookup.requests
+            group = _group(keys, position, found, count)
+            await self._announce(group, found, answers, report)
+            position += len(group)
+
+    def _are_near(self, family: int, first: bytes, second: bytes) -> bool:
+        """Whether two keys probably share most of their k nearest nodes.
+
+        The density of nodes is read off this node's own neighbourhood.
+        """
+        if first[:1] != second[:1]:
+            return False
+        table = self._core.tables[family]
+        own = int.from_bytes(self._core.node_id, "big")
+        near = table.nearest(own, K)
+        if len(near) < K:
+            return True
+        apart = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
+        return apart < (near[K // 2].long_id ^ own)
+
+    async def _announce(
+        self,
+        keys: Sequence[bytes],
+        found: Sequence[Contact],
+        answers: dict[Contact, Answer],
+        report: OfferReport,
+    ) -> None:
+        """Send each key to its nearest contacts, many keys in one datagram."""
+        of_keeper: dict[tuple[Contact, int], list[bytes]] = {}
+        for key in keys:
+            offer = self._offers.get(key)
+            if offer is None:
+                continue  # withdrawn meanwhile
+            target = int.from_bytes(key, "big")
+            nearest = heapq.nsmallest(K, found, key=lambda c: c.long_id ^ target)
+            for contact in nearest:
+                if contact not in offer.keepers:
+                    of_keeper.setdefault((contact, offer.port), []).append(key)
+        batches = [
+            (contact, port, mine[start : start + ANNOUNCE_ENTRIES_MAX])
+            for (contact, port), mine in of_keeper.items()
+            for start in range(0, len(mine), ANNOUNCE_ENTRIES_MAX)
+        ]
+        for start in range(0, len(batches), REQUESTS_IN_FLIGHT_MAX):
+            part = batches[start : start + REQUESTS_IN_FLIGHT_MAX]
+            report.requests += len(part)
+            await asyncio.gather(
+                *(self._announce_to(each, answers[each[0]]) for each in part)
+            )
+
+    async def _announce_to(
+        self, batch: tuple[Contact, int, list[bytes]], answer: Answer
+    ) -> None:
+        """Announce some keys to one contact and note which of them it stores."""
+        contact, port, keys = batch
+        offers = [(key, self._offers.get(key)) for key in keys]
+        present = [(key, offer) for key, offer in offers if offer is not None]
+        host = answer.observed.host
+        entries = [self._record(key, offer, host).entry for key, offer in present]
+        if not entries:
+            return
+        body = Announce(answer.body.write_token, port, entries)
+        stored = await self._asking.call(contact, body)
+        if stored is None:
+            return
+        for (_, offer), status in zip(present, stored.body.statuses, strict=False):
+            if status == Stored.STORED:
+                offer.keepers.add(contact)
+
+    def _record(self, key: bytes, offer: Offer, host: str) -> ProviderRecord:
+        """Return the signed record of an offer under an IP address."""
+        address = Address(host, offer.port)
+        record = offer.records.get(address)
+        if record is None:
+            core = self._core
+            record = ProviderRecord.sign(
+                core.signer, core.network.tag, key, address, offer.expires_at
+            )
+            offer.records[address] = record
+        return record
+
+
+def _group(
+    keys: Sequence[bytes], position: int, found: Sequence[Contact], count: int
+) -> list[bytes]:
+    """Return the keys from `position` on that the found contacts serve.
+
+    All of them lie in the block of ids that holds about half of the k nearest, so
+    their own nearest nodes are among what was found; where the lookup found the
+    whole network, every key is served. A write token covers one first byte.
+    """
+    first = keys[position]
+    scope = write_scope(first)
+    target = int.from_bytes(first, "big")
+    block = 1 << 256
+    if len(found) >= count:
+        if count == K:
+            return [first]
+        block = 1 << ((found[K // 2].long_id ^ target).bit_length() - 1)
+    group = []
+    for key in keys[position : position + _GROUP_KEYS_MAX]:
+        apart = int.from_bytes(key, "big") ^ target
+        if apart >= block or write_scope(key) != scope:
+            break
+        group.append(key)
+    return group

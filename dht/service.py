@@ -1,0 +1,290 @@
+"""The DHT as others use it: one object that joins, offers, finds and tells."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dht.addresses import Address, Scope
+from dht.alerts import Alerts, NotifyReport
+from dht.answering import Answering
+from dht.asking import Asking
+from dht.clock import SystemClock, system_entropy
+from dht.contacts import Contact, ContactStatus
+from dht.core import Core
+from dht.errors import ClosedError, WireError
+from dht.identity import KeySigner, verify_ed25519
+from dht.joining import Joining
+from dht.keeping import Keeping
+from dht.keys import Network
+from dht.maintenance import Maintenance
+from dht.offers import OfferReport, Offers
+from dht.publishing import Publishing, RecordSearch, StoreReport
+from dht.reach import Reach
+from dht.searches import ProviderSearch
+from dht.tasks import Tasks
+from dht.transport import Sockets, SystemSockets, Transport
+from dht.wire import Reply, decode
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterable, Sequence
+
+    from dht.clock import Clock
+    from dht.identity import Signer, Verify
+    from dht.providers import ProviderRecord
+    from dht.records import Record, ReleaseRecord
+
+_PUBLIC_NETWORK: Final = Network()
+
+
+def never_interested(publisher: bytes, name: str) -> bool:
+    """Act on no notify."""
+    del publisher, name
+    return False
+
+
+def not_new(record: ReleaseRecord) -> bool:
+    """Pass no release on."""
+    del record
+    return False
+
+
+class Dht:
+    """A node of the DHT.
+
+    `node_key` is the node's Ed25519 key (or a `Signer`). `read_only` says whether
+    others can ask this node; None lets it find out. `interested(publisher, name)`
+    tells whether a notify would be acted on; `on_release(record)` gets a verified
+    one and returns whether it is new here, to be passed on. `clock`, `rng`, `verify`
+    and `sockets` are what a simulation replaces.
+    """
+
+    def __init__(
+        self,
+        node_key: Ed25519PrivateKey | Signer,
+        *,
+        network: Network = _PUBLIC_NETWORK,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        read_only: bool | None = None,
+        interested: Callable[[bytes, str], bool] = never_interested,
+        on_release: Callable[[ReleaseRecord], bool] = not_new,
+        verify: Verify = verify_ed25519,
+        sockets: Sockets | None = None,
+    ) -> None:
+        real = isinstance(node_key, Ed25519PrivateKey)
+        signer = KeySigner(node_key) if real else node_key
+        self._sockets = sockets or SystemSockets()
+        self._core = Core(
+            signer=signer,
+            verify=verify,
+            network=network,
+            clock=clock or SystemClock(),
+            rng=rng or system_entropy(),
+            reach=Reach(read_only=read_only, is_own=self._is_own),
+        )
+        self._interested = interested
+        self._on_release = on_release
+        self._tasks = Tasks()
+        self._running: _Running | None = None
+        self._addresses: tuple[Address, ...] = ()
+
+    @property
+    def node_id(self) -> bytes:
+        """SHA-256 of the public key."""
+        return self._core.node_id
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes of the node's Ed25519 key."""
+        return self._core.public_key
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses this node is bound to."""
+        return self._addresses
+
+    @property
+    def observed(self) -> Address | None:
+        """The address that most proven nodes see, a public one before others."""
+        reports = self._core.reach.observed
+        seen = [each for f in (4, 6) if (each := reports[f].address()) is not None]
+        return max(seen, key=lambda each: each.scope, default=None)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this node tells public addresses that nobody can ask it."""
+        return all(
+            self._core.reach.is_read_only(Address(host, 1024))
+            for host in ("8.8.8.8", "2001:4860:4860::8888")
+        )
+
+    async def start(self, listen: Sequence[Address]) -> None:
+        """Bind the addresses, at most one of each family.
+
+        Raises `OSError` when one is taken; whatever was opened is closed again.
+        """
+        if self._running is not None:
+            raise RuntimeError("The DHT runs already.")
+        running = _Running(self._core, self._tasks, self._sockets, self._callbacks())
+        try:
+            for address in listen:
+                await running.transport.open(address)
+        except BaseException:
+            await running.transport.close()
+            raise
+        self._running = running
+        self._addresses = running.transport.addresses
+        self._core.families = running.transport.families
+        running.maintenance.start()
+
+    async def join(self, contacts: Iterable[Address]) -> int:
+        """Meet the network through these addresses; how many answered.
+
+        Ends within 5 s. If none answers, they are tried again in the background.
+        """
+        return await self._run.joining.join(contacts)
+
+    async def close(self) -> None:
+        """Stop at once; no task and no socket is left."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        await self._tasks.close()
+        running.asking.close()
+        await running.transport.close()
+
+    def contacts(self) -> list[ContactStatus]:
+        """Return the contacts of the tables and how well each is known."""
+        now = self._core.clock.monotonic()
+        return [
+            ContactStatus(
+                contact,
+                status.rtt_seconds if status is not None else None,
+                now - status.first_seen if status is not None else 0.0,
+            )
+            for table in self._core.tables.values()
+            for contact in table
+            for status in [table.status(contact)]
+        ]
+
+    def find_providers(self, key: bytes) -> ProviderSearch:
+        """Look for nodes that offer a key; iterate over the result."""
+        run = self._run
+        return ProviderSearch(key, self._core, run.asking, run.keeping, self._tasks)
+
+    async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:
+        """Announce keys under a port, and keep them renewed until withdrawn."""
+        offers = self._run.offers
+        return await offers.sweep(offers.put(keys, port), renew=False)
+
+    def withdraw(self, keys: Iterable[bytes]) -> None:
+        """Stop renewing keys."""
+        self._run.offers.withdraw(keys)
+
+    async def find_record(self, key: bytes) -> RecordSearch:
+        """Look for the newest release record or delegation of a key."""
+        return await self._run.publishing.find(key)
+
+    async def store_record(self, record: Record, *, keep: bool = False) -> StoreReport:
+        """Store a record; with `keep`, renew it until a newer one is kept."""
+        return await self._run.publishing.store(record, keep=keep)
+
+    async def notify(
+        self,
+        record: ReleaseRecord,
+        to: Sequence[Contact],
+        hints: Sequence[Contact] = (),
+    ) -> NotifyReport:
+        """Push a release to contacts, who may pass it on to some of the hints."""
+        return await self._run.alerts.notify(record, to, hints)
+
+    def stats(self) -> dict[str, int]:
+        """Return counters by name, and how much is kept."""
+        stats = dict(sorted(self._core.stats.items()))
+        if self._running is not None:
+            keeping = self._running.keeping
+            stats["kept.providers"] = len(keeping.provider_store)
+            stats["kept.records"] = len(keeping.record_store)
+            stats["kept.record_bytes"] = keeping.record_store.bytes_held
+            stats["in_flight"] = self._running.asking.in_flight
+        return stats
+
+    @property
+    def _run(self) -> _Running:
+        if self._running is None:
+            raise ClosedError("The DHT is not running.")
+        return self._running
+
+    def _is_own(self, host: str) -> bool:
+        return self._running is not None and self._running.transport.is_own(host)
+
+    def _callbacks(
+        self,
+    ) -> tuple[Callable[[bytes, str], bool], Callable[[ReleaseRecord], bool]]:
+        return self._interested, self._on_release
+
+
+class _Running:
+    """The parts that live between `start` and `close`, and how they are joined."""
+
+    def __init__(
+        self,
+        core: Core,
+        tasks: Tasks,
+        sockets: Sockets,
+        callbacks: tuple[Callable[[bytes, str], bool], Callable[[ReleaseRecord], bool]],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._core = core
+        self.transport = Transport(sockets, self._on_datagram, core.stats)
+        self.asking = Asking(core, self.transport.send, loop)
+        self.offers = Offers(core, self.asking, loop)
+        self.keeping = Keeping(core, self._own_offer)
+        self.alerts = Alerts(core, self.asking, *callbacks)
+        self.publishing = Publishing(core, self.asking, self.keeping, loop)
+        self.joining = Joining(core, self.asking, loop, tasks)
+        self.maintenance = Maintenance(
+            core,
+            self.asking,
+            loop,
+            tasks,
+            keeping=self.keeping,
+            offers=self.offers,
+            publishing=self.publishing,
+        )
+        self.answering = Answering(
+            core, self.keeping, self.alerts.received, self.maintenance.pinged
+        )
+
+    def _on_datagram(self, datagram: bytes, source: Address) -> None:
+        """Read one datagram and answer it; what is wrong with it is counted."""
+        core = self._core
+        try:
+            packed = core.envelope.open(datagram)
+            message = decode(packed)
+            if isinstance(message, Reply):
+                self.asking.receive(message, packed, source)
+                return
+            reply = self.answering.answer(message, packed, source, len(datagram))
+        except WireError as error:
+            core.stats[f"dropped.{error.reason}"] += 1
+            return
+        core.stats["answered"] += 1
+        self.transport.send(reply, source)
+
+    def _own_offer(self, key: bytes, asker: Address) -> ProviderRecord | None:
+        """Return this node's own record of a key, under an address the asker can use.
+
+        To a public asker that is the address public nodes see, if they agree.
+        """
+        observed = None
+        if asker.scope is Scope.PUBLIC:
+            observed = self._core.reach.observed[asker.family].address(Scope.PUBLIC)
+        host = self.transport.host_towards(asker) if observed is None else observed.host
+        if host is None:
+            return None
+        return self.offers.record_for(key, Address(host, asker.port))

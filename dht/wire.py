@@ -1,0 +1,304 @@
+"""The messages, as bytes and as frozen structs; `docs/protocol-dht.md` tells all.
+
+A datagram is a prefix (see `dht.envelope`) and one msgpack array. A request is
+`[1, kind, transaction, sender key, flags, token, body, padding, proof]`, a reply
+`[1, kind + 64, transaction, id hint, observed, token, flags, body, proof]`. The
+proof is always the last element, so that what it signs is everything before it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import astuple
+
+from dht.errors import WireError
+from dht.limits import (
+    ANNOUNCE_ENTRIES_MAX,
+    DATAGRAM_BYTES_MAX,
+    HINTS_MAX,
+    PROVIDERS_PER_KEY_MAX,
+    PROVIDERS_PER_REPLY_MAX,
+    RECORD_BYTES_MAX,
+    TOKEN_BYTES,
+)
+from dht.packing import convert, pack, unpack
+
+VERSION: Final = 1
+REPLY: Final = 64  # added to the kind of the request
+REQUEST_PROOF_BYTES: Final = 64
+REPLY_PROOF_BYTES: Final = 96
+ANNOUNCE_ENTRY_BYTES: Final = 104
+HINT_BYTES: Final = 8
+
+Transaction: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Key: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Token: TypeAlias = Annotated[bytes, Meta(max_length=TOKEN_BYTES)]
+Flags: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
+PackedAddress: TypeAlias = Annotated[bytes, Meta(max_length=19)]
+PackedContacts: TypeAlias = Annotated[bytes, Meta(max_length=1020)]
+Record: TypeAlias = Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]
+Status: TypeAlias = Annotated[int, Meta(ge=0, le=15)]
+
+
+class RequestFlag(enum.IntFlag):
+    """What the sender of a request wants or is."""
+
+    PROOF = 1  # prove your id
+    READ_ONLY = 2  # answer me, but do not pass me on
+    IPV4 = 4  # I can use IPv4 contacts
+    IPV6 = 8
+    PROBE = 16  # have somebody else ping me
+
+
+class ReplyFlag(enum.IntFlag):
+    """What the sender of a reply adds."""
+
+    INTRODUCE = 1  # prove yourself and I shall table you
+    TRUNCATED = 2  # ask again with this token for the rest
+    CONFLICT = 4  # I know other bytes of the same order
+    READ_ONLY = 8  # do not pass me on
+
+
+class Stored(enum.IntEnum):
+    """What became of something that was to be stored."""
+
+    STORED = 0
+    BAD_TOKEN = 1
+    INVALID = 2
+    FULL = 3
+    OLDER = 4  # a newer record is held, and comes with the reply
+    CONFLICT = 5  # other bytes of the same order are held, and come with it
+    LIMITED = 6
+
+
+class Body(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
+):
+    """The part of a message that depends on its kind."""
+
+
+class Ping(Body):
+    """Are you there? `probe`, if any, is an address that is to be pinged."""
+
+    probe: PackedAddress = b""
+
+
+class FindNode(Body):
+    """Who is nearest to the target?"""
+
+    target: Key
+
+
+class FindProviders(Body):
+    """Who offers the key? The cursor of an earlier reply asks for more."""
+
+    target: Key
+    cursor: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+
+
+class Announce(Body):
+    """I offer these keys; each entry is key, expiry and signature."""
+
+    write_token: Token
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    entries: Annotated[
+        list[
+            Annotated[
+                bytes,
+                Meta(min_length=ANNOUNCE_ENTRY_BYTES, max_length=ANNOUNCE_ENTRY_BYTES),
+            ]
+        ],
+        Meta(min_length=1, max_length=ANNOUNCE_ENTRIES_MAX),
+    ]
+
+
+class FindRecord(Body):
+    """What is the newest record of the key? Or the proof that it has two faces."""
+
+    target: Key
+    conflict: bool = False
+
+
+class StoreRecord(Body):
+    """Keep this record."""
+
+    target: Key
+    write_token: Token
+    record: Record
+
+
+class Notify(Body):
+    """Here is a newer release; the hints are contacts who may want it too."""
+
+    record: Record
+    hints: Annotated[bytes, Meta(max_length=HINTS_MAX * 51)] = b""
+
+
+class Pong(Body):
+    """I am here."""
+
+
+class Nodes(Body):
+    """The contacts nearest to the target, and leave to write near it."""
+
+    contacts: PackedContacts
+    write_token: Token
+
+
+class Providers(Body):
+    """Some providers of the key, drawn evenly, how many there are, and a cursor."""
+
+    contacts: PackedContacts
+    write_token: Token
+    total: Annotated[int, Meta(ge=0, le=PROVIDERS_PER_KEY_MAX + 1)]
+    cursor: Annotated[int, Meta(ge=0, lt=1 << 32)]
+    providers: Annotated[
+        list[Annotated[bytes, Meta(min_length=111, max_length=123)]],
+        Meta(max_length=PROVIDERS_PER_REPLY_MAX),
+    ]
+
+
+class Announced(Body):
+    """What became of each entry."""
+
+    statuses: Annotated[list[Status], Meta(max_length=ANNOUNCE_ENTRIES_MAX)]
+
+
+class RecordFound(Body):
+    """The record that was asked for, or nothing."""
+
+    contacts: PackedContacts
+    write_token: Token
+    record: Record
+
+
+class RecordStored(Body):
+    """What became of the record; `record` is the one that stood in its way."""
+
+    status: Status
+    record: Record = b""
+
+
+class Notified(Body):
+    """It has arrived. The same for everybody: it tells nothing of what is held."""
+
+
+REQUEST_KINDS: Final[dict[int, type[Body]]] = {
+    1: Ping,
+    2: FindNode,
+    3: FindProviders,
+    4: Announce,
+    5: FindRecord,
+    6: StoreRecord,
+    7: Notify,
+}
+REPLY_KINDS: Final[dict[int, type[Body]]] = {
+    1: Pong,
+    2: Nodes,
+    3: Providers,
+    4: Announced,
+    5: RecordFound,
+    6: RecordStored,
+    7: Notified,
+}
+_KIND_OF: Final[dict[type[Body], int]] = {
+    **{body: kind for kind, body in REQUEST_KINDS.items()},
+    **{body: kind + REPLY for kind, body in REPLY_KINDS.items()},
+}
+
+
+class Request(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
+):
+    """A question."""
+
+    version: Literal[1]
+    kind: int
+    transaction: Transaction
+    sender: Key
+    flags: Flags
+    token: Token
+    body: Any
+    padding: Annotated[bytes, Meta(max_length=DATAGRAM_BYTES_MAX)] = b""
+    proof: Annotated[bytes, Meta(max_length=REQUEST_PROOF_BYTES)] = b""
+
+
+class Reply(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
+):
+    """An answer."""
+
+    version: Literal[1]
+    kind: int
+    transaction: Transaction
+    hint: Annotated[bytes, Meta(min_length=HINT_BYTES, max_length=HINT_BYTES)]
+    observed: PackedAddress
+    token: Token
+    flags: Flags
+    body: Any
+    proof: Annotated[bytes, Meta(max_length=REPLY_PROOF_BYTES)] = b""
+
+
+def kind_of(body: Body) -> int:
+    """Return the number of a message's kind."""
+    return _KIND_OF[type(body)]
+
+
+def decode(packed: bytes) -> Request | Reply:
+    """Read one message; raises `WireError` with the reason it is refused."""
+    raw = unpack(packed)
+    if type(raw) is not list or len(raw) != 9:
+        raise WireError("shape")
+    version, kind = raw[0], raw[1]
+    if version != VERSION or type(version) is not int:
+        raise WireError("version")
+    if type(kind) is not int:
+        raise WireError("shape")
+    reply = kind >= REPLY
+    body_type = (REPLY_KINDS if reply else REQUEST_KINDS).get(kind & ~REPLY)
+    if body_type is None or kind not in (kind & 63, (kind & 63) + REPLY):
+        raise WireError("kind")
+    place = 7 if reply else 6
+    raw[place] = convert(raw[place], body_type)
+    message = convert(raw, Reply if reply else Request)
+    if len(message.proof) not in (0, _proof_bytes(message)):
+        raise WireError("proof")
+    return message
+
+
+def _proof_bytes(message: Request | Reply) -> int:
+    return REPLY_PROOF_BYTES if isinstance(message, Reply) else REQUEST_PROOF_BYTES
+
+
+def proved_part(packed: bytes, proof: bytes) -> bytes:
+    """Return the bytes that a message's proof signs; raises `WireError`.
+
+    They are everything before the last element, which must be encoded in the short
+    form (bin 8), so that there is one way only to cut the message.
+    """
+    size = len(proof)
+    if packed[-size - 2 : -size] != bytes([0xC4, size]):
+        raise WireError("proof")
+    return packed[: -size - 2]
+
+
+def encode_unproved(message: Request | Reply) -> bytes:
+    """Return the bytes of a message up to its proof."""
+    fields = list(astuple(message)[:-1])
+    fields[7 if isinstance(message, Reply) else 6] = astuple(message.body)
+    # An array of nine whose last element, the proof, is still to come.
+    return b"\x99" + pack(fields)[1:]
+
+
+def add_proof(part: bytes, proof: bytes = b"") -> bytes:
+    """Return a whole message from its part before the proof."""
+    return part + bytes([0xC4, len(proof)]) + proof
+
+
+def encode(message: Request | Reply) -> bytes:
+    """Return the bytes of a message, with the proof that it holds."""
+    return add_proof(encode_unproved(message), message.proof)
