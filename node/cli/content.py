@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from node.cli.session import Session
 from node.cli.text import clean, count, duration, say, size, table
 
 PACKAGE_FILE_SUFFIX = ".caravan"
+SHORT_CHARACTERS = len("sha256:") + 12
 
 
 def absolute(path: str) -> str:
@@ -73,7 +75,9 @@ def fetch(
         output=None if output is None else _output(output),
         dependencies=not no_dependencies,
     )
-    session.answer(document, _fetch_words)
+    session.answer(
+        document, lambda _: _fetch_words(document, is_written=output is not None)
+    )
 
 
 @click.command("list", cls=Command, examples=["caravan list"])
@@ -116,15 +120,19 @@ def _share_words(document: dict[str, Any]) -> None:
     )
 
 
-def _fetch_words(document: dict[str, Any]) -> None:
+def _fetch_words(document: dict[str, Any], *, is_written: bool) -> None:
+    """Print what was fetched; on a terminal without what would only fill the line."""
+    short = sys.stdout.isatty()
     table(
-        ("digest", "size", "from", "path"),
+        ("digest", "size", "from", "file"),
         [
             (
-                artifact["digest"],
+                artifact["digest"][: SHORT_CHARACTERS if short else None],
                 size(artifact["size"]),
                 _origin(artifact),
-                artifact["path"] or artifact.get("file") or "-",
+                artifact.get("file", "")
+                if short and not is_written
+                else artifact["path"],
             )
             for artifact in document["artifacts"]
         ],

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from node.cli.session import Session
     from node.settings import Settings
 
-STOP_SECONDS_MAX = 4.0
+STOP_SECONDS_MAX = 4.0  # for the node's own parts
+THREADS_SECONDS_MAX = 0.5  # after that, for what still runs in threads
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 TERMINAL_FORMAT = "caravan: %(message)s"
 _STOPPING = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: 0}
@@ -99,22 +100,23 @@ async def _serve(session: Session, settings: Settings) -> int:
             session.answer(ready, print_ready)
             await signals.unless_stopped(node.stopped.wait())
         finally:
-            _end_soon(signals)
+            _end_within(STOP_SECONDS_MAX, signals)
             await node.stop()
+            _end_within(THREADS_SECONDS_MAX, signals)
         return signals.exit_code
 
 
-def _end_soon(signals: Signals) -> None:
+def _end_within(seconds: float, signals: Signals) -> None:
     """End the process even if a thread, say one that hashes a big file, goes on.
 
     Nothing is lost: what is on disk is whole at every moment.
     """
 
     def end() -> None:
-        _log.warning("something did not stop in time; ended all the same")
+        _log.info("not everything stopped within %s s; ended all the same", seconds)
         os._exit(signals.exit_code)
 
-    timer = threading.Timer(STOP_SECONDS_MAX, end)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 
