@@ -75,8 +75,11 @@ class Dht:
         verify: Verify = verify_ed25519,
         sockets: Sockets | None = None,
     ) -> None:
-        real = isinstance(node_key, Ed25519PrivateKey)
-        signer = KeySigner(node_key) if real else node_key
+        signer: Signer
+        if isinstance(node_key, Ed25519PrivateKey):
+            signer = KeySigner(node_key)
+        else:
+            signer = node_key
         self._sockets = sockets or SystemSockets()
         self._core = Core(
             signer=signer,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import asyncio_dgram
 
@@ -101,7 +101,7 @@ class Transport:
         self._stats = stats
         self._ingress = Ingress()
         self._bound: dict[int, tuple[Address, socket.socket]] = {}
-        self._streams: list[asyncio_dgram.DatagramServer] = []
+        self._streams: list[asyncio_dgram.aio.DatagramStream] = []
         self._readers: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
         self._working = False
@@ -182,18 +182,19 @@ class Transport:
             self._towards[address.host] = self._sockets.host_towards(address)
         return self._towards[address.host]
 
-    async def _read(self, stream: asyncio_dgram.DatagramServer) -> None:
+    async def _read(self, stream: asyncio_dgram.aio.DatagramStream) -> None:
         """Move datagrams to the bounded queue as fast as they come."""
         while True:
             try:
-                datagram, (host, port, *_) = await stream.recv()
+                received: tuple[bytes, Any] = await stream.recv()
             except asyncio_dgram.TransportClosed:
                 return
             except OSError:
                 self._stats["dropped.receive"] += 1
                 continue
             self._stats["received"] += 1
-            source = source_address(host, port)
+            datagram, sender = received
+            source = source_address(sender[0], sender[1])
             if source is None:
                 self._stats["dropped.source"] += 1
                 continue

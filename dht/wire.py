@@ -81,26 +81,26 @@ class Body(
     """The part of a message that depends on its kind."""
 
 
-class Ping(Body):
-    """Are you there? `probe`, if any, is an address that is to be pinged."""
+class Ping(Body, frozen=True):
+    """A sign of life is asked for; `probe`, if any, is an address to ping."""
 
     probe: PackedAddress = b""
 
 
-class FindNode(Body):
-    """Who is nearest to the target?"""
+class FindNode(Body, frozen=True):
+    """A question for the contacts nearest to the target."""
 
     target: Key
 
 
-class FindProviders(Body):
-    """Who offers the key? The cursor of an earlier reply asks for more."""
+class FindProviders(Body, frozen=True):
+    """A question for those who offer the key; an earlier reply's cursor asks on."""
 
     target: Key
     cursor: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
-class Announce(Body):
+class Announce(Body, frozen=True):
     """I offer these keys; each entry is key, expiry and signature."""
 
     write_token: Token
@@ -116,14 +116,14 @@ class Announce(Body):
     ]
 
 
-class FindRecord(Body):
-    """What is the newest record of the key? Or the proof that it has two faces."""
+class FindRecord(Body, frozen=True):
+    """A question for the newest record of the key, or for proof of a conflict."""
 
     target: Key
     conflict: bool = False
 
 
-class StoreRecord(Body):
+class StoreRecord(Body, frozen=True):
     """Keep this record."""
 
     target: Key
@@ -131,25 +131,25 @@ class StoreRecord(Body):
     record: Record
 
 
-class Notify(Body):
+class Notify(Body, frozen=True):
     """Here is a newer release; the hints are contacts who may want it too."""
 
     record: Record
     hints: Annotated[bytes, Meta(max_length=HINTS_MAX * 51)] = b""
 
 
-class Pong(Body):
+class Pong(Body, frozen=True):
     """I am here."""
 
 
-class Nodes(Body):
+class Nodes(Body, frozen=True):
     """The contacts nearest to the target, and leave to write near it."""
 
     contacts: PackedContacts
     write_token: Token
 
 
-class Providers(Body):
+class Providers(Body, frozen=True):
     """Some providers of the key, drawn evenly, how many there are, and a cursor."""
 
     contacts: PackedContacts
@@ -162,13 +162,13 @@ class Providers(Body):
     ]
 
 
-class Announced(Body):
+class Announced(Body, frozen=True):
     """What became of each entry."""
 
     statuses: Annotated[list[Status], Meta(max_length=ANNOUNCE_ENTRIES_MAX)]
 
 
-class RecordFound(Body):
+class RecordFound(Body, frozen=True):
     """The record that was asked for, or nothing."""
 
     contacts: PackedContacts
@@ -176,14 +176,14 @@ class RecordFound(Body):
     record: Record
 
 
-class RecordStored(Body):
+class RecordStored(Body, frozen=True):
     """What became of the record; `record` is the one that stood in its way."""
 
     status: Status
     record: Record = b""
 
 
-class Notified(Body):
+class Notified(Body, frozen=True):
     """It has arrived. The same for everybody: it tells nothing of what is held."""
 
 
@@ -264,14 +264,11 @@ def decode(packed: bytes) -> Request | Reply:
         raise WireError("kind")
     place = 7 if reply else 6
     raw[place] = convert(raw[place], body_type)
-    message = convert(raw, Reply if reply else Request)
-    if len(message.proof) not in (0, _proof_bytes(message)):
+    message: Request | Reply = convert(raw, Reply) if reply else convert(raw, Request)
+    proof_bytes = REPLY_PROOF_BYTES if reply else REQUEST_PROOF_BYTES
+    if len(message.proof) not in (0, proof_bytes):
         raise WireError("proof")
     return message
-
-
-def _proof_bytes(message: Request | Reply) -> int:
-    return REPLY_PROOF_BYTES if isinstance(message, Reply) else REQUEST_PROOF_BYTES
 
 
 def proved_part(packed: bytes, proof: bytes) -> bytes:
