@@ -7,7 +7,7 @@ module never writes those. Every call is short and runs on the event loop's thre
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from node.packages import Package
@@ -190,7 +190,10 @@ class Catalogue:
             f"SELECT * FROM package WHERE {where}",  # noqa: S608 - texts of this file
             values,
         )
-        return [PackageRow(*row[:-2], bool(row[-2]), bool(row[-1])) for row in rows]
+        return [
+            replace(PackageRow(*row), held=bool(row[9]), own=bool(row[10]))
+            for row in rows
+        ]
 
     # --- artifacts held by digest alone, and pins ----------------------------
 

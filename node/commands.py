@@ -35,7 +35,7 @@ class Peers(Command):
 
 
 class Lookup(Command):
-    """Who offers `digest` (any of the forms of DESIGN section 8)."""
+    """Who offers `digest` (in any of the forms that `Digest.parse` reads)."""
 
     digest: str
 

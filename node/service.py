@@ -40,7 +40,14 @@ from node.updates import Updates
 from node.wallclock import now
 from node.web.door import Door
 from node.withdrawal import Withdrawal
-from transfer import Identity, Leecher, Seeder, Store
+from transfer import (
+    Identity,
+    Leecher,
+    LeecherLimits,
+    Seeder,
+    SeederLimits,
+    Store,
+)
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +130,7 @@ class Node:
             identity,
             network_secret=secret,
             encryption=settings.encryption,
+            limits=SeederLimits(bytes_per_second=settings.upload_bytes_per_second),
         )
         await self._seeder.start(bound)
         self._stack.push_async_callback(self._seeder.close)
@@ -131,6 +139,7 @@ class Node:
             identity,
             network_secret=secret,
             encryption=settings.encryption,
+            limits=LeecherLimits(bytes_per_second=settings.download_bytes_per_second),
         )
         self._stack.push_async_callback(self._leecher.close)
         self._compose(sockets.bound_address(bound[0]).port)
