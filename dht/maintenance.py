@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from dht.addresses import Address, Scope, unpack_address
 from dht.errors import WireError
 from dht.fairness import Remembered
-from dht.joining import Joining
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
     HINT_PING_SECONDS,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from dht.asking import Answer, Asking
     from dht.contacts import Contact
     from dht.core import Core
+    from dht.joining import Joining
     from dht.keeping import Keeping
     from dht.offers import Offers
     from dht.publishing import Publishing
@@ -40,9 +40,9 @@ class Maintenance:
         self,
         core: Core,
         asking: Asking,
-        loop: asyncio.AbstractEventLoop,
         tasks: Tasks,
         *,
+        joining: Joining,
         keeping: Keeping,
         offers: Offers,
         publishing: Publishing,
@@ -53,7 +53,7 @@ class Maintenance:
         self._keeping = keeping
         self._offers = offers
         self._publishing = publishing
-        self._joining = Joining(core, asking, loop, tasks)
+        self._joining = joining
         self._grown = asyncio.Event()
         self._probed = Remembered(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()

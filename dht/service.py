@@ -253,8 +253,8 @@ class _Running:
         self.maintenance = Maintenance(
             core,
             self.asking,
-            loop,
             tasks,
+            joining=self.joining,
             keeping=self.keeping,
             offers=self.offers,
             publishing=self.publishing,

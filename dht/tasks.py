@@ -16,7 +16,7 @@ class Tasks:
     """The background tasks of one node; a failure is logged, never lost."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in order of their start
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -26,7 +26,7 @@ class Tasks:
     ) -> asyncio.Task[None]:
         """Run a coroutine until it ends or the owner closes."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
@@ -36,9 +36,9 @@ class Tasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.difference_update(tasks)
+        self._tasks.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s failed", task.get_name(), exc_info=task.exception())
