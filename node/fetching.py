@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from node import commands
@@ -95,13 +96,16 @@ class Fetching:
         if output is None:
             return [self._store.path(one.artifact) for one in fetched]
         target = Path(output)
+        is_folder = output.endswith(os.sep)
         try:
-            return await asyncio.to_thread(self._write, fetched, target)
+            return await asyncio.to_thread(self._write, fetched, target, is_folder)
         except (OSError, TransferError) as error:
             raise NodeError(f"cannot write to {target}: {error}") from error
 
-    def _write(self, fetched: list[Fetched], target: Path) -> list[Path]:
-        if len(fetched) == 1 and not target.is_dir():
+    def _write(
+        self, fetched: list[Fetched], target: Path, is_folder: bool
+    ) -> list[Path]:
+        if len(fetched) == 1 and not is_folder and not target.is_dir():
             paths = [target]
         else:
             paths = [target / name for name in _file_names(fetched)]

@@ -258,8 +258,8 @@ class Node:
 
     async def _remember_contacts_forever(self) -> None:
         while True:
-            await asyncio.sleep(REMEMBER_SECONDS)
             self._remember_contacts()
+            await asyncio.sleep(REMEMBER_SECONDS)
 
     def _remember_contacts(self) -> None:
         addresses = [str(one.contact.address) for one in self._dht.contacts()]

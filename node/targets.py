@@ -53,7 +53,7 @@ def parse_target(text: str, catalogue: Catalogue, beliefs: Beliefs) -> Target:
     if publisher is not None:
         name, version = _split_version(rest)
         return NameTarget(publisher, name, version)
-    if is_name(_split_version(text)[0]) and not _looks_like_digest(text):
+    if not _looks_like_digest(text) and is_name(_split_version(text)[0]):
         return _followed(text, catalogue, beliefs)
     raise UsageError(reason)
 
