@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from node.cli.group import Command
 from node.cli.session import Session
 from node.cli.text import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command(
@@ -53,7 +56,7 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     CARAVAN_* variables.
     """
     flags["secret_file"] = _absolute(flags["secret_file"])
-    if detach and not _is_background(session):
+    if detach and not _is_background(session, asked=flags["contacts"]):
         return 0
     from node.config import load_settings
 
@@ -88,7 +91,7 @@ def _absolute(path: Path | None) -> Path | None:
     return None if path is None else Path.cwd() / path.expanduser()
 
 
-def _is_background(session: Session) -> bool:
+def _is_background(session: Session, asked: Sequence[str]) -> bool:
     """Go on in the background; False in the process that was asked, once that is ready.
 
     Raises what the background reports as its error.
@@ -101,4 +104,7 @@ def _is_background(session: Session) -> bool:
         session.json = True
         return True
     session.answer(ready, print_ready)
+    if asked and not ready["contacts"]:
+        words = f"none of {' '.join(asked)} has answered yet; the node keeps trying"
+        click.echo(words, err=True)
     return False
