@@ -90,7 +90,7 @@ class Inspect:
         async with contextlib.aclosing(self._provide.search(digest)) as search:
             async for record in search:
                 providers[record.contact.node_id.hex()] = str(record.address)
-        if held is not None:
+        if held is not None and self._provide.is_offered(held):
             own = self._node.describe()
             providers.setdefault(own["node_id"], own["address"])
         answer: Document = {

@@ -127,7 +127,7 @@ class Package:
         envelope, payload, signature = _open(raw)
         try:
             body = msgspec.json.decode(payload, type=Body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusedError(f"this package file is damaged: {error}") from error
         signer = _signer(envelope.signatures[0].keyid)
         publisher = _signer(body.publisher)
@@ -143,7 +143,7 @@ def is_package_file(content: bytes) -> bool:
         return False
     try:
         envelope = msgspec.json.decode(content, type=_Envelope)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return envelope.payloadType == PAYLOAD_TYPE
 
@@ -151,7 +151,7 @@ def is_package_file(content: bytes) -> bool:
 def _open(raw: bytes) -> tuple[_Envelope, bytes, bytes]:
     try:
         envelope = msgspec.json.decode(raw, type=_Envelope)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError("this is not a package file") from error
     if envelope.payloadType != PAYLOAD_TYPE or len(envelope.signatures) != 1:
         raise RefusedError("this is not a package file")

@@ -56,6 +56,10 @@ class Provide:
             self._sweep = self._background.start(self._sweep_all(), "announcement")
         await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
 
+    def is_offered(self, artifact: Artifact) -> bool:
+        """Tell whether this node announces an artifact now."""
+        return self._key(artifact.digest) in self._announced
+
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
         return self._dht.find_providers(self._key(digest))
