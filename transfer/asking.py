@@ -11,6 +11,8 @@ from transfer.errors import (
     BadChunkError,
     FalseManifestError,
     ManifestError,
+    PeerBusyError,
+    PeerError,
     PeerGoneError,
     PeerRefusedError,
     WireError,
@@ -90,19 +92,15 @@ class Asking:
         await channel.write(wire.encode(want))
         manifest = known
         message = await channel.read_frame()
+        while isinstance(message, wire.Have) and message.number < number:
+            message = await channel.read_frame()  # of an earlier download
         if isinstance(message, wire.Listing):
             manifest = self._believable(message.encoded)
             message = await channel.read_frame()
-        if isinstance(message, wire.Absent):
-            if message.partial and known is None:
-                return None
-            raise PeerRefusedError("It does not have this.")
-        if isinstance(message, wire.Busy):
-            raise PeerRefusedError("It is busy.")
-        if isinstance(message, wire.Bye):
-            raise PeerGoneError
+        if isinstance(message, wire.Absent) and message.partial and known is None:
+            return None
         if not isinstance(message, wire.Have) or message.number != number:
-            raise WireError("The seeder did not answer what was asked.")
+            raise _refusal(message)
         if manifest is None or message.manifest != manifest.digest:
             raise WireError("The seeder has chunks of a manifest that it did not give.")
         if message.whole:
@@ -139,3 +137,16 @@ class Asking:
         if chunk_digest(data) != manifest.chunk(0):
             raise BadChunkError
         return data
+
+
+def _refusal(message: wire.AnyMessage) -> PeerError:
+    """Return the error that tells why there was no answer as hoped for."""
+    match message:
+        case wire.Absent():
+            return PeerRefusedError("It does not have this.")
+        case wire.Busy():
+            return PeerBusyError(message.seconds)
+        case wire.Bye():
+            return PeerGoneError()
+        case _:
+            return WireError("The seeder did not answer what was asked.")

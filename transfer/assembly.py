@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from transfer.asking import Offered
     from transfer.index import Artifact
+    from transfer.lane import Lane
     from transfer.limits import LeecherLimits
     from transfer.manifest import Manifest
     from transfer.partial import Partial
     from transfer.rate import RateLimiter
-    from transfer.schedule import Lane
     from transfer.store import Store
 
 Whole = dict[str, Digest] | OSError
@@ -61,7 +61,7 @@ class Assembly:
 
     def resume(self) -> Manifest | None:
         """Take up what an earlier run left; its manifest, or None. Blocks."""
-        if not self._store.has_partial(self._digest):
+        if not self._store.partials.exists(self._digest):
             return None
         partial = self._open()
         if not partial.resume(self.over) or partial.manifest is None:
@@ -150,12 +150,12 @@ class Assembly:
         if self.hasher is not None:
             self.hasher.stop()
         if self.partial is not None:
-            self._store.drop_partial(self.partial, discard=discard)
+            self._store.partials.end(self.partial, discard=discard)
             self.partial = None
 
     def _open(self) -> Partial:
         if self.partial is None:
-            self.partial = self._store.partial(self._digest)
+            self.partial = self._store.partials.begin(self._digest)
         return self.partial
 
     def _favour(self, manifest: Manifest, done: bytearray) -> None:

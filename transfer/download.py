@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transfer import wire
 from transfer.asking import Asking
 from transfer.assembly import Assembly
+from transfer.crowd import Crowd
 from transfer.digest import NAME_ALGORITHM, Digest
 from transfer.errors import (
     BadChunkError,
     FalseManifestError,
     NoPeerError,
+    PeerBusyError,
     PeerError,
+    PeerRefusedError,
     StoreError,
     WireError,
     WrongBytesError,
@@ -31,17 +34,18 @@ from transfer.peers import Downloaded, Peer, Source
 from transfer.receive import Line, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from transfer.asking import Offered
     from transfer.assembly import Whole
     from transfer.connect import Connection
     from transfer.index import Artifact
+    from transfer.lane import Lane
     from transfer.manifest import Manifest
     from transfer.prefix import PrefixHasher
-    from transfer.schedule import Lane
     from transfer.workshop import Workshop
 
+    T = TypeVar("T")
     Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
@@ -76,27 +80,24 @@ class Download:
             self._hashed_in_thread,
         )
         self._outcome: asyncio.Future[Artifact] = self._loop.create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._known: set[Peer] = set()
-        self._queue: deque[Peer] = deque()
-        self._gathering = self._attending = self._openings = 0
+        self._crowd = Crowd(workshop.limits, self._attend, self._give_up, self._fail)
         self._lines: dict[Line, tuple[asyncio.Event, asyncio.Task[Any]]] = {}
         self._given: Counter[Peer] = Counter()
         self._favoured = asyncio.Event()
         self._favour_lock = asyncio.Lock()
         self._lied = False
+        self._waiting = 0
 
     def add_peers(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
         """Use these peers as well, as they come."""
-        self._gathering += 1
-        self._spawn(self._gather(peers))
+        self._crowd.add(peers)
 
     async def run(self) -> Downloaded:
         """Download; raises NoPeerError, WrongBytesError or StoreError."""
         began = time.monotonic()
         try:
-            self._spawn(self._watch())
-            if self._workshop.store.has_partial(self.digest):
+            self._crowd.spawn(self._watch())
+            if self._workshop.store.partials.exists(self.digest):
                 self._note_favoured(await self._in_thread(self._assembly.resume))
             artifact = await self._outcome
         finally:
@@ -117,83 +118,32 @@ class Download:
                 event.set()
             else:
                 line.connection.channel.abort()
-        tasks = list(self._tasks)
-        for task in tasks:
-            if task not in graceful:
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._crowd.end(graceful)
         useless = won or self._assembly.schedule.favoured is None
         await self._in_thread(lambda: self._assembly.close(discard=useless))
         self._outcome.cancel()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         if not self._outcome.done():
             self._outcome.set_exception(error)
             self._outcome.exception()  # told also where nobody waits any more
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        """Run blocking work; when cancelled, wait for its end all the same."""
-        future = self._loop.run_in_executor(self._workshop.pool, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
-            raise
+    def _win(self, artifact: Artifact) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(artifact)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await self._workshop.in_thread(work, self._assembly.over)
 
     # Peers.
 
-    async def _gather(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
-        try:
-            if hasattr(peers, "__aiter__"):
-                async for peer in peers:
-                    self._meet(peer)
-            else:
-                for peer in peers:
-                    self._meet(peer)
-        finally:
-            self._gathering -= 1
-            self._check_hope()
-
-    def _meet(self, peer: Peer) -> None:
-        if peer not in self._known:
-            self._known.add(peer)
-            self._queue.append(peer)
-            self._attend_more()
-
-    def _attend_more(self) -> None:
-        while (
-            self._queue
-            and self._openings < self._limits.openings_max
-            and self._attending < self._limits.connections_max
-            and not self._outcome.done()
-        ):
-            self._attending += 1
-            self._spawn(self._attend(self._queue.popleft()))
-
     async def _attend(self, peer: Peer) -> None:
         """Converse with a peer, again while it fails but was of use."""
-        try:
-            for attempt in range(self._limits.attempts_max):
-                before = self._given[peer]
-                if await self._try(peer) or self._given[peer] == before:
-                    return
-                await asyncio.sleep(_RETRY_SECONDS * 2**attempt)
-        finally:
-            self._attending -= 1
-            self._attend_more()
-            self._check_hope()
+        for attempt in range(self._limits.attempts_max):
+            before = self._given[peer]
+            if await self._try(peer) or self._given[peer] == before:
+                return
+            await asyncio.sleep(_RETRY_SECONDS * 2**attempt)
 
     async def _try(self, peer: Peer) -> bool:
         """Converse once; False where that failed and may be tried again."""
@@ -213,43 +163,44 @@ class Download:
     async def _converse(self, peer: Peer) -> None:
         if peer.source in self._assembly.schedule.banned:
             return
-        connection = await self._open(peer)
+        connections = self._workshop.connections
+        connection = await self._crowd.opening(connections.open(peer))
         in_order = False
         try:
-            while (offered := await self._asking.ask(connection)) is None:
-                await self._favoured.wait()
+            offered = await self._ask(connection)
             if offered.data is not None:
                 in_order = await self._take_whole(offered, offered.data)
             else:
                 in_order = await self._exchange(offered)
         finally:
             if in_order:
-                self._workshop.connections.keep(connection)
+                connections.keep(connection)
             else:
                 connection.channel.close()
 
-    async def _open(self, peer: Peer) -> Connection:
-        """Open a connection; when it is late, the next opening may start."""
-        holds_place = True
-        self._openings += 1
+    async def _ask(self, connection: Connection) -> Offered:
+        """Ask until the peer is neither busy nor waits for us to know more."""
+        for _ in range(self._limits.busy_answers_max):
+            try:
+                while (offered := await self._asking.ask(connection)) is None:
+                    await self._wait_for_manifest()
+            except PeerBusyError as busy:
+                await asyncio.sleep(busy.seconds)
+            else:
+                return offered
+        raise PeerRefusedError("It is always busy.")
 
-        def give_place() -> None:
-            nonlocal holds_place
-            if holds_place:
-                holds_place = False
-                self._openings -= 1
-                self._attend_more()
-
-        late = self._loop.call_later(self._limits.opening_soft_seconds, give_place)
+    async def _wait_for_manifest(self) -> None:
+        """Wait until somebody who vouches for a manifest has named it."""
+        self._waiting += 1
         try:
-            return await self._workshop.connections.open(peer)
+            await self._favoured.wait()
         finally:
-            late.cancel()
-            give_place()
+            self._waiting -= 1
 
-    def _check_hope(self) -> None:
-        """Give up once nobody is left who could send anything."""
-        if self._gathering or self._attending or self._queue or self._outcome.done():
+    def _give_up(self) -> None:
+        """Fail, since nobody is left who could send anything."""
+        if self._assembly.schedule.complete or self._outcome.done():
             return
         if self._lied and not self._assembly.schedule.bytes_done:
             self._fail(WrongBytesError())
@@ -268,15 +219,14 @@ class Download:
             raise FalseManifestError
         done = wire.encode(wire.Done(offered.number))
         await offered.connection.channel.write(done)
-        if self._outcome.done() or self._favour_lock.locked():
-            return True
         async with self._favour_lock:
+            if self._outcome.done():
+                return True
             contents = Contents(digests, offered.manifest)
             store = self._workshop.store
             artifact = await self._in_thread(lambda: store.add_verified(data, contents))
-            if not self._outcome.done():
-                self._given[offered.connection.peer] += len(data)
-                self._outcome.set_result(artifact)
+            self._given[offered.connection.peer] += len(data)
+            self._win(artifact)
         return True
 
     async def _exchange(self, offered: Offered) -> bool:
@@ -323,17 +273,7 @@ class Download:
             woken.cancel()
             await asyncio.gather(readable, woken, return_exceptions=True)
         if readable.done() and not line.lane.asked and not event.is_set():
-            await self._hear(line)
-
-    async def _hear(self, line: Line) -> None:
-        """Take a message that a peer sends of its own accord."""
-        message = await line.connection.channel.read_frame()
-        if isinstance(message, wire.Have):
-            self._assembly.reception().take_have(line, message)
-        elif isinstance(message, wire.Bye):
-            raise PeerError(f"It said: {message.reason!r}.")
-        else:
-            raise WireError("The seeder sent a message that nobody asked for.")
+            await self._assembly.reception().hear(line)
 
     async def _ensure_favoured(self, manifest: Manifest) -> None:
         async with self._favour_lock:
@@ -358,11 +298,10 @@ class Download:
             len(self._lines) < self._limits.lanes_per_lone_peer
             and offered.have is None
             and manifest.size >= self._limits.second_lane_bytes_min
-            and not self._queue
-            and self._attending == len(self._lines)
+            and not self._crowd.has_queue
+            and self._crowd.attending == len(self._lines)
         ):
-            self._attending += 1
-            self._spawn(self._attend(offered.connection.peer))
+            self._crowd.again(offered.connection.peer)
 
     def _abort_lanes(self, lanes: Iterable[Lane]) -> None:
         closing = set(lanes)
@@ -394,9 +333,19 @@ class Download:
             self._wake_idle()
             if favoured is not None:
                 self._tell(done, favoured.size)
-            idle = now - assembly.chunk_at
-            if self._lines and idle > self._limits.stall_seconds:
-                self._fail(NoPeerError("The peers stopped sending."))
+            self._give_up_if_stalled(now)
+
+    def _give_up_if_stalled(self, now: float) -> None:
+        """Fail where peers are there, but nothing comes of it."""
+        schedule, limits = self._assembly.schedule, self._limits
+        idle = now - max(self._assembly.chunk_at, self._crowd.met_at)
+        if schedule.complete or self._crowd.gathering:
+            return
+        if self._lines and idle > limits.stall_seconds:
+            self._fail(NoPeerError("The peers that offer this stopped sending."))
+        only_waiting = 0 < self._waiting == self._crowd.attending
+        if only_waiting and idle > limits.vouching_seconds:
+            self._fail(NoPeerError("Nobody who could be reached has all of it."))
 
     def _tell(self, done: int, total: int) -> None:
         for progress in self.progress:
@@ -409,7 +358,7 @@ class Download:
 
     def _hashed(self, hasher: PrefixHasher, whole: Whole) -> None:
         if hasher is self._assembly.hasher and not self._outcome.done():
-            self._spawn(self._settle(whole))
+            self._crowd.spawn(self._settle(whole))
 
     async def _settle(self, whole: Whole) -> None:
         """Commit the file, or find out who is to blame."""
@@ -420,16 +369,23 @@ class Download:
                 return
             if whole[self.digest.algorithm] == self.digest:
                 artifact = await self._in_thread(lambda: self._assembly.commit(whole))
-                self._outcome.set_result(artifact)
+                self._win(artifact)
                 return
             if not await self._in_thread(self._assembly.recheck):
-                self._wake_idle()
+                self._after_setback()
                 return
         self._lied = True
         log.warning("a manifest of %s was false", self.digest)
         liars = self._assembly.reject()
         await self._switch(self._assembly.next_manifest())
         self._abort_lanes(liars)
+        self._after_setback()
+
+    def _after_setback(self) -> None:
+        """Go on with who is left, if anybody is."""
+        self._wake_idle()
+        if self._crowd.is_deserted:
+            self._give_up()
 
     async def _switch(self, manifest: Manifest | None) -> None:
         async with self._favour_lock:

@@ -62,6 +62,14 @@ class PeerRefusedError(PeerError):
     """The peer refused to serve."""
 
 
+class PeerBusyError(PeerError):
+    """The peer is busy."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
 class WireError(PeerError):
     """The peer sent something that the protocol does not allow."""
 

@@ -6,7 +6,9 @@ the processor's cores; each buffer is read once and stays in the cache.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,12 +19,12 @@ from transfer.limits import BUFFER_BYTES
 from transfer.manifest import Manifest, ManifestHasher, chunk_digest
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterable, Iterator
 
     from _typeshed import ReadableBuffer
 
 _THREADS_MAX = 4
+_NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,27 @@ def blocks(
             return
         yield room[:count]
         offset += count
+
+
+def digests_of(
+    descriptor: int,
+    size: int,
+    algorithms: Iterable[str],
+    stop: threading.Event | None = None,
+) -> dict[str, Digest]:
+    """Compute digests of an open file in this thread alone."""
+    hashes = {name: new_hash(name) for name in algorithms}
+    for part in blocks(descriptor, size, stop):
+        for state in hashes.values():
+            state.update(part)
+    return {name: Digest(name, state.digest()) for name, state in hashes.items()}
+
+
+def lower_priority() -> None:
+    """Let this thread yield to all others; for work that nobody waits for."""
+    with contextlib.suppress(OSError, AttributeError):
+        # On Linux this is the priority of one thread.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def sound_chunks(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from transfer.connect import Connections
 from transfer.download import Download
-from transfer.errors import ClosedError
+from transfer.errors import ClosedError, DamagedError, NotHeldError
 from transfer.greeting import Terms
+from transfer.hashing import lower_priority
 from transfer.limits import LeecherLimits
 from transfer.peers import Downloaded, Peer
 from transfer.rate import RateLimiter
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from transfer.store import Store
 
     Progress = Callable[[int, int | None], None]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +70,7 @@ class Leecher:
         self._bytes_received = 0
         self._pool = ThreadPoolExecutor(limits.download_threads_max, "caravan-download")
         self._hash_pool = ThreadPoolExecutor(limits.hash_threads_max, "caravan-verify")
+        self._alias_pool = ThreadPoolExecutor(1, "caravan-aliases")
         terms = Terms(identity, network_secret, encryption)
         self._workshop = Workshop(
             store,
@@ -74,6 +80,7 @@ class Leecher:
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
         )
+        self._alias_pool.submit(self._fill_aliases)
 
     async def download(
         self,
@@ -116,6 +123,7 @@ class Leecher:
         self._workshop.connections.close()
         self._pool.shutdown()
         self._hash_pool.shutdown()
+        self._alias_pool.shutdown(cancel_futures=True)
 
     @property
     def stats(self) -> LeecherStats:
@@ -140,6 +148,20 @@ class Leecher:
         if not shared.task.cancelled() and shared.task.exception() is None:
             sources = shared.task.result().sources
             self._bytes_received += sum(source.bytes for source in sources)
+            if not self._closed:
+                self._alias_pool.submit(self._fill_aliases)
+
+    def _fill_aliases(self) -> None:
+        """Compute what else the artifacts are called, when nobody waits for it."""
+        lower_priority()
+        try:
+            for name in self._workshop.store.lacking_aliases():
+                with contextlib.suppress(NotHeldError, DamagedError):
+                    self._workshop.store.with_aliases(name, self._stop)
+        except ClosedError:
+            return
+        except Exception:
+            log.exception("computing aliases failed")
 
     async def _share(
         self,

@@ -50,6 +50,11 @@ class SeederLimits:
     """How long one send may wait for a peer that reads nothing."""
     turn_seconds: float = 1.0
     """How long one connection keeps a thread while others wait for one."""
+    waiting_max: int = 64
+    """With more connections than this waiting for a thread, a want is put off."""
+    busy_seconds: int = 2
+    upkeep_seconds: float = 60.0
+    """How often to look whether an artifact has not been checked for a week."""
     have_seconds: float = 0.1
     """The least time between two `have` frames for one artifact."""
     complaint_seconds: float = 60.0
@@ -78,6 +83,9 @@ class LeecherLimits:
     """How long a thread waits for a peer before the event loop waits instead."""
     stall_seconds: float = 30.0
     """A download with no new chunk for this long gives up."""
+    vouching_seconds: float = 5.0
+    """How long a download waits, among peers that have parts, for a whole one."""
+    busy_answers_max: int = 5
     pace_window_seconds: float = 10.0
     bytes_per_second_min: int = 4 * KIB
     """A peer slower than this over one window, inside a chunk, is dropped."""

@@ -6,6 +6,7 @@ event loop when there is nothing to ask, or when the peer keeps it waiting.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import threading
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transfer.connect import Connection
+    from transfer.lane import Lane
     from transfer.limits import LeecherLimits
     from transfer.partial import Partial
     from transfer.rate import RateLimiter
-    from transfer.schedule import Lane, Schedule
+    from transfer.schedule import Schedule
 
 _buffers = threading.local()
 
@@ -78,6 +80,17 @@ class Reception:
         channel.leave_thread()
         return outcome
 
+    async def hear(self, line: Line) -> None:
+        """Take a message, on the event loop, that a peer sends unasked."""
+        async with asyncio.timeout(self.limits.answer_seconds):
+            message = await line.connection.channel.read_frame()
+        if isinstance(message, wire.Have):
+            self.take_have(line, message)
+        elif isinstance(message, wire.Bye):
+            raise PeerGoneError
+        else:
+            raise WireError("The seeder sent a message that nobody asked for.")
+
     def _receive(self, line: Line) -> Outcome:
         while not self.over.is_set():
             self._ask(line)
@@ -121,6 +134,8 @@ class Reception:
     def take_have(self, line: Line, message: wire.Have) -> None:
         """Learn what the peer has gained; raises WireError."""
         manifest = line.lane.manifest
+        if message.number < line.number:
+            return  # of an earlier download over this connection
         if message.number != line.number or message.manifest != manifest.digest:
             raise WireError("The seeder speaks of another artifact.")
         have = None if message.whole else bitmap.unpack(message.bitmap, manifest.count)
@@ -193,8 +208,8 @@ class Reception:
 
     def _written(self, lane: Lane, index: int) -> None:
         with self.lock:
-            self.schedule.written(lane, index)
-            self.partial.mark(index)
+            if self.schedule.written(lane, index):
+                self.partial.mark(index)
         self.advanced()
 
     def _complain(self, line: Line, index: int) -> None:

@@ -14,8 +14,9 @@ a chunk wait for too long gives it back and rests.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from transfer.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -24,32 +25,10 @@ if TYPE_CHECKING:
     from transfer.manifest import Manifest
 
 _OWNERS_MAX = 2
-_SMOOTHING = 0.3
 _LATE_FACTOR = 8.0
 _DUPLICATE_FACTOR = 2.0
 _DUPLICATE_SECONDS_MIN = 0.1
 _REST_SECONDS_MAX = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One connection, as the schedule sees it."""
-
-    source: Hashable
-    manifest: Manifest
-    whole: bool
-    """Whether its peer claims the whole artifact and vouches for the manifest."""
-    mask: bytearray
-    """1 for each chunk of the favoured manifest that it can give."""
-    have: bytearray
-    asked: dict[int, float] = field(default_factory=dict)
-    """Chunks asked of it and not yet answered, and when."""
-    round_trip: float = 0.0
-    chunk_seconds: float | None = None
-    last_arrival: float = 0.0
-    rest_until: float = 0.0
-    rest_seconds: float = 0.0
-    bytes_given: int = 0
 
 
 class Schedule:
@@ -107,6 +86,7 @@ class Schedule:
         self.favoured = None
         self._todo.clear()
         self._owners.clear()
+        self._writing.clear()
 
     def candidate(self, now: float) -> Manifest | None:
         """Return the other manifest that most whole sources name, or None.
@@ -168,7 +148,7 @@ class Schedule:
     ) -> Lane:
         """Take in a connection; `have` is None where the peer has it all."""
         held = bytearray(b"\x01" * manifest.count) if have is None else have
-        lane = Lane(source, manifest, have is None, bytearray(), held)
+        lane = Lane(source, manifest, have is None, held)
         self.lanes.add(lane)
         lane.mask = self._mask(lane)
         self._sorted = self._sorted and lane.whole
@@ -225,24 +205,22 @@ class Schedule:
         """Learn that a claimed chunk will not be written after all."""
         self._writing.discard(index)
 
-    def written(self, lane: Lane, index: int) -> None:
-        """Learn that a claimed chunk is on disk."""
+    def written(self, lane: Lane, index: int) -> bool:
+        """Learn that a claimed chunk is on disk; False where it is of no use.
+
+        That is so where another manifest was favoured in the meantime.
+        """
+        if self.favoured is None or index not in self._writing:
+            return False
         self._writing.discard(index)
-        if self.favoured is not None and not self._done[index]:
-            self._done[index] = 1
-            self.missing -= 1
-            lane.bytes_given += self.favoured.length(index)
+        self._done[index] = 1
+        self.missing -= 1
+        lane.bytes_given += self.favoured.length(index)
+        return True
 
     def answered(self, lane: Lane, index: int, now: float) -> None:
         """Learn that a lane sent a chunk, needed or not."""
-        asked_at = lane.asked.get(index, now)
-        took = now - max(asked_at, lane.last_arrival)
-        if lane.chunk_seconds is None:
-            lane.chunk_seconds = took
-        else:
-            lane.chunk_seconds += _SMOOTHING * (took - lane.chunk_seconds)
-        lane.last_arrival = now
-        lane.rest_until = lane.rest_seconds = 0.0
+        lane.note_arrival(index, now)
         self._release(lane, index)
 
     def lacking(self, lane: Lane, index: int) -> None:
@@ -273,8 +251,7 @@ class Schedule:
                 _LATE_FACTOR * typical,
                 2 * lane.round_trip,
             )
-            waited_since = max(lane.last_arrival, min(lane.asked.values(), default=now))
-            if lane.rest_until > now or now - waited_since < patience:
+            if lane.rest_until > now or now - lane.waits_since(now) < patience:
                 continue
             lane.rest_seconds = min(max(2 * lane.rest_seconds, 1.0), _REST_SECONDS_MAX)
             lane.rest_until = now + lane.rest_seconds
@@ -286,6 +263,8 @@ class Schedule:
     def has_work(self, lane: Lane, now: float) -> bool:
         """Whether `pick` would return anything for this lane."""
         if self.favoured is None or lane.rest_until > now:
+            return False
+        if len(lane.asked) >= self._depth(lane):
             return False
         if any(lane.mask[index] and index not in lane.asked for index in self._todo):
             return True

@@ -19,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transfer.errors import PeerError, TransferError
+from transfer.errors import ClosedError, PeerError, TransferError
 from transfer.greeting import Terms, greet_leecher
+from transfer.hashing import lower_priority
 from transfer.limits import SeederLimits
 from transfer.rate import RateLimiter
 from transfer.serving import Service, Session, Verdict
@@ -73,7 +74,7 @@ class Seeder:
             self._limits,
             RateLimiter(self._limits.bytes_per_second, self._stop),
             self._stop,
-            lambda: bool(self._waiting),
+            lambda: len(self._waiting),
         )
         self._sessions: set[Session] = set()
         self._idle: dict[Session, int] = {}
@@ -84,6 +85,8 @@ class Seeder:
         self._greetings = 0
         self._refused: Counter[str] = Counter()
         self._pool: ThreadPoolExecutor | None = None
+        self._upkeep_pool = ThreadPoolExecutor(1, "caravan-upkeep")
+        self._store = store
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound and listening; they are closed at close."""
@@ -95,6 +98,7 @@ class Seeder:
             sock.setblocking(False)
             self._spawn(self._accept(sock))
         self._spawn(self._sweep())
+        self._spawn(self._keep_up())
 
     async def close(self) -> None:
         """Stop serving; returns within a second and leaves no thread."""
@@ -112,6 +116,7 @@ class Seeder:
             sock.close()
         if self._pool is not None:
             self._pool.shutdown()
+        self._upkeep_pool.shutdown()
 
     @property
     def stats(self) -> SeederStats:
@@ -272,6 +277,28 @@ class Seeder:
                     self._drop(session)
                 elif session.has_news(now, self._limits.have_seconds):
                     self._wake(session)
+
+    async def _keep_up(self) -> None:
+        """Check again, one by one, what was not checked for a week."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._limits.upkeep_seconds)
+            work = loop.run_in_executor(self._upkeep_pool, self._check_due)
+            try:
+                await asyncio.shield(work)
+            except (TransferError, OSError) as error:
+                log.warning("the weekly check failed: %s", error)
+
+    def _check_due(self) -> None:
+        """Check what is due, until nothing is or the seeder closes."""
+        lower_priority()
+        while (due := self._store.due_for_check()) is not None:
+            self._store.check(due, self._heed_stop)
+
+    def _heed_stop(self, done: int, total: int | None) -> None:
+        del done, total
+        if self._stop.is_set():
+            raise ClosedError
 
 
 def _descriptor_room() -> int:

@@ -87,7 +87,7 @@ class Service:
         limits: SeederLimits,
         rate: RateLimiter,
         stop: threading.Event,
-        others_wait: Callable[[], bool],
+        waiting: Callable[[], int],
     ) -> None:
         self.chunks_sent = 0
         self.bytes_sent = 0
@@ -95,7 +95,7 @@ class Service:
         self._limits = limits
         self._rate = rate
         self._stop = stop
-        self._others_wait = others_wait
+        self._waiting = waiting
         self._complaints: dict[Digest, float] = {}
         self._lock = threading.Lock()
 
@@ -106,7 +106,7 @@ class Service:
         began = time.monotonic()
         while not self._stop.is_set():
             self._tell_news(session)
-            linger = 0.0 if self._others_wait() else self._limits.linger_seconds
+            linger = 0.0 if self._waiting() else self._limits.linger_seconds
             message = channel.receive_frame(linger)
             if message is None:
                 channel.leave_thread()
@@ -115,7 +115,7 @@ class Service:
                 return Verdict.CLOSE
             session.active_at = time.monotonic()
             over = session.active_at - began > self._limits.turn_seconds
-            if over and self._others_wait():
+            if over and self._waiting():
                 channel.leave_thread()
                 return Verdict.AGAIN
         return Verdict.CLOSE
@@ -144,12 +144,13 @@ class Service:
             or len(session.offers) >= WANTS_PER_CONNECTION_MAX
         ):
             raise WireError("The leecher wants too much at once.")
+        if self._waiting() > self._limits.waiting_max:
+            session.channel.send(wire.encode(wire.Busy(self._limits.busy_seconds)))
+            return
         offer = self._open_whole(want) or self._open_partial(want)
         if offer is None:
-            held = self._store.open_partial(want.name)
-            if held is not None:
-                os.close(held[1])
-            answer = wire.Absent(want.number, partial=held is not None)
+            under_way = self._store.partials.is_open(want.name)
+            answer = wire.Absent(want.number, partial=under_way)
             session.channel.send(wire.encode(answer))
             return
         session.offers[want.number] = offer
@@ -168,7 +169,7 @@ class Service:
 
     def _open_partial(self, want: wire.Want) -> Offer | None:
         """Open a download under way, for a leecher that names its manifest."""
-        opened = self._store.open_partial(want.name)
+        opened = self._store.partials.borrow(want.name)
         if opened is None:
             return None
         partial, descriptor = opened

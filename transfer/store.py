@@ -20,10 +20,10 @@ from transfer import upkeep
 from transfer.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
 from transfer.errors import DamagedError, NotHeldError, StoreError
 from transfer.fs import Fs, store_errors
-from transfer.hashing import Contents, ContentsHasher, blocks, sound_chunks
+from transfer.hashing import Contents, ContentsHasher, blocks, digests_of, sound_chunks
 from transfer.index import Artifact, Index
-from transfer.limits import ARTIFACT_BYTES_MAX, READ_BYTES_MAX
-from transfer.partial import Partial
+from transfer.limits import ARTIFACT_BYTES_MAX, CHECK_AGAIN_SECONDS, READ_BYTES_MAX
+from transfer.partials import Partials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,19 +50,19 @@ class Store:
     ) -> None:
         self.folder = folder
         self.fs = fs or Fs()
-        self.partial_folder = folder / "partial"
         self.on_quarantine: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact that was just set aside."""
+        self.on_aliases: Callable[[Artifact], None] | None = None
+        """Called, in any thread, with an artifact whose aliases are now known."""
         self._artifacts_folder = folder / "store" / NAME_ALGORITHM
         self._quarantine_folder = folder / "quarantine"
         self._clock = clock
         self._commit_lock = threading.Lock()
         self._signatures: dict[bytes, Signature] = {}
-        self._partials: dict[Digest, Partial] = {}
-        self._partials_lock = threading.Lock()
+        self.partials = Partials(folder / "partial", self.fs)
         with store_errors(folder):
             self.fs.make_folder(self._artifacts_folder)
-            self.fs.make_folder(self.partial_folder)
+            self.fs.make_folder(self.partials.folder)
         self.index = Index(folder / "catalogue.sqlite")
         upkeep.recover(self)
 
@@ -234,17 +234,27 @@ class Store:
             raise NotHeldError
         if artifact.has_all_aliases:
             return artifact
-        descriptor = self._open(artifact)
+        lacking = [name for name in ALIAS_ALGORITHMS if name not in artifact.aliases]
+        descriptor = self.open_checked(artifact, stop)
         try:
-            contents = upkeep.contents_of(descriptor, artifact.size, stop)
+            aliases = digests_of(descriptor, artifact.size, lacking, stop)
         finally:
             os.close(descriptor)
-        if contents.name != artifact.digest:
-            self.quarantine(artifact)
-            raise DamagedError
-        aliases = {name: contents.digests[name] for name in ALIAS_ALGORITHMS}
         self.index.set_aliases(artifact.digest, aliases)
-        return self.find(artifact.digest) or artifact
+        complete = self.find(artifact.digest)
+        if complete is None:
+            raise NotHeldError
+        if self.on_aliases is not None:
+            self.on_aliases(complete)
+        return complete
+
+    def lacking_aliases(self) -> list[Digest]:
+        """Return the names of artifacts whose aliases are not all computed."""
+        return self.index.lacking_aliases()
+
+    def due_for_check(self) -> Digest | None:
+        """Return the artifact that has gone longest without a check, if too long."""
+        return self.index.due_for_check(self._clock() - CHECK_AGAIN_SECONDS)
 
     def quarantine(self, artifact: Artifact) -> None:
         """Set a damaged artifact aside: it is no longer listed or served."""
@@ -276,31 +286,6 @@ class Store:
                 self.fs.sync_folder(target.parent)
                 return self._enter(descriptor, contents)
 
-    def partial(self, digest: Digest) -> Partial:
-        """Open the file of a download; `drop_partial` ends it."""
-        partial = Partial(self.partial_folder, digest, self.fs)
-        with self._partials_lock:
-            self._partials[digest] = partial
-        return partial
-
-    def has_partial(self, digest: Digest) -> bool:
-        """Whether an earlier download of this left something."""
-        return Partial.path_in(self.partial_folder, digest).exists()
-
-    def drop_partial(self, partial: Partial, *, discard: bool = False) -> None:
-        """End a download's file: keep it for a later run, or remove it."""
-        with self._partials_lock:
-            self._partials.pop(partial.digest, None)
-            partial.discard() if discard else partial.close()
-
-    def open_partial(self, digest: Digest) -> tuple[Partial, int] | None:
-        """Return a download under way with a descriptor of one's own, or None."""
-        with self._partials_lock:
-            partial = self._partials.get(digest)
-            if partial is None or partial.descriptor < 0:
-                return None
-            return partial, os.dup(partial.descriptor)
-
     def _enter(self, descriptor: int, contents: Contents) -> Artifact:
         aliases = {
             name: contents.digests[name]
@@ -328,7 +313,7 @@ class Store:
     @contextlib.contextmanager
     def _staged(self) -> Iterator[tuple[Path, int]]:
         """Give a fresh file in `partial/`, removed again unless committed."""
-        temporary = self.partial_folder / f"add-{secrets.token_hex(8)}.new"
+        temporary = self.partials.folder / f"add-{secrets.token_hex(8)}.new"
         with store_errors(self.folder):
             descriptor = self.fs.create(temporary)
         try:

@@ -34,7 +34,7 @@ def recover(store: Store) -> None:
     verified and entered, or set aside.
     """
     with store_errors(store.folder):
-        for leftover in store.partial_folder.glob("*.new"):
+        for leftover in store.partials.folder.glob("*.new"):
             store.fs.remove(leftover)
         names = store.index.names()
         files = _files(store.path_of(Digest.of(b"")).parent.parent)
@@ -62,7 +62,7 @@ def _files(folder: Path) -> dict[bytes, Path]:
 
 def _adopt(store: Store, name: Digest, path: Path) -> None:
     """Take a file without a row into the index through a new commit."""
-    temporary = store.partial_folder / f"adopt-{name.hex}.new"
+    temporary = store.partials.folder / f"adopt-{name.hex}.new"
     with store_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from transfer.connect import Connections
     from transfer.limits import LeecherLimits
     from transfer.rate import RateLimiter
     from transfer.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +29,15 @@ class Workshop:
     hash_pool: Executor
     rate: RateLimiter
     limits: LeecherLimits
+
+    async def in_thread(self, work: Callable[[], T], over: threading.Event) -> T:
+        """Run blocking work; when cancelled, set `over` and wait for its end."""
+        future = asyncio.get_running_loop().run_in_executor(self.pool, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            over.set()
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
+            raise

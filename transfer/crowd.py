@@ -1,0 +1,154 @@
+"""The peers of one download: they come one by one, and some are slow to open.
+
+So many connections are opened at once as the limits say; one that is late
+gives its place to the next, so that silent peers do not hold up the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+
+    from transfer.limits import LeecherLimits
+    from transfer.peers import Peer
+
+
+class Crowd:
+    """Runs one conversation per peer until nobody is left."""
+
+    def __init__(
+        self,
+        limits: LeecherLimits,
+        attend: Callable[[Peer], Awaitable[None]],
+        deserted: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._limits = limits
+        self._attend = attend
+        self._deserted = deserted
+        self._failed = failed
+        self._known: set[Peer] = set()
+        self._queue: deque[Peer] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gathering = self._attending = self._openings = 0
+        self.met_at = time.monotonic()
+        """When the last new peer came."""
+
+    @property
+    def gathering(self) -> bool:
+        """Whether more peers may still come."""
+        return self._gathering > 0
+
+    @property
+    def attending(self) -> int:
+        """How many conversations are under way."""
+        return self._attending
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether peers wait for their turn."""
+        return bool(self._queue)
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether nobody is left and nobody will come."""
+        return not (self._gathering or self._attending or self._queue)
+
+    def add(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
+        """Use these peers as well, as they come."""
+        self._gathering += 1
+        self.spawn(self._gather(peers))
+
+    def again(self, peer: Peer) -> None:
+        """Open one more connection to a peer that is attended already."""
+        self._start(peer)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task that ends with the download, and fails it when it fails."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    async def end(self, graceful: Iterable[asyncio.Task[Any]]) -> None:
+        """Cancel everything but the graceful tasks, and wait for the end."""
+        self._queue.clear()
+        spared = set(graceful)
+        tasks = list(self._tasks)
+        for task in tasks:
+            if task not in spared:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def opening(self, opened: Awaitable[Any]) -> Any:
+        """Await an opening; while it is in time, it counts against the limit."""
+        holds_place = True
+        self._openings += 1
+
+        def give_place() -> None:
+            nonlocal holds_place
+            if holds_place:
+                holds_place = False
+                self._openings -= 1
+                self._attend_more()
+
+        late = asyncio.get_running_loop().call_later(
+            self._limits.opening_soft_seconds, give_place
+        )
+        try:
+            return await opened
+        finally:
+            late.cancel()
+            give_place()
+
+    async def _gather(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
+        try:
+            if hasattr(peers, "__aiter__"):
+                async for peer in peers:
+                    self._meet(peer)
+            else:
+                for peer in peers:
+                    self._meet(peer)
+        finally:
+            self._gathering -= 1
+            self._check()
+
+    def _meet(self, peer: Peer) -> None:
+        if peer not in self._known:
+            self._known.add(peer)
+            self.met_at = time.monotonic()
+            self._queue.append(peer)
+            self._attend_more()
+
+    def _attend_more(self) -> None:
+        while (
+            self._queue
+            and self._openings < self._limits.openings_max
+            and self._attending < self._limits.connections_max
+        ):
+            self._start(self._queue.popleft())
+
+    def _start(self, peer: Peer) -> None:
+        self._attending += 1
+        self.spawn(self._run(peer))
+
+    async def _run(self, peer: Peer) -> None:
+        try:
+            await self._attend(peer)
+        finally:
+            self._attending -= 1
+            self._attend_more()
+            self._check()
+
+    def _check(self) -> None:
+        if self.is_deserted:
+            self._deserted()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
