@@ -33,7 +33,7 @@ def forged_release(stage: Stage) -> None:
     """Sign a release in the publisher's name with another key, and tell everybody."""
     title = f"A stranger forges a security release of {UPDATED}"
     with stage.narrator.step("forged record", title) as figures:
-        watchers = [*stage.holders, stage.survivor, stage.traveller]
+        watchers = [*stage.holders, stage.traveller]
         before = together(lambda node: node.ask("updates")["updates"], watchers)
         outcome = asyncio.run(_forge(stage))
         after = together(lambda node: node.ask("updates")["updates"], watchers)
@@ -73,9 +73,9 @@ def wrong_bytes(stage: Stage) -> None:
         liar = LiarProcess(stage.folder, "liar-among-others")
         stack.callback(liar.kill)
         chunks = liar.offer(wheel.path, contact)["chunks"]
-        target = stage.folder / "out" / f"newcomer-{wheel.path.name}"
+        target = stage.folder / "out" / f"contested-{wheel.path.name}"
         started = time.monotonic()
-        document = stage.newcomer.ask("fetch", digest, "-o", str(target))
+        document = stage.traveller.ask("fetch", digest, "-o", str(target))
         seconds = time.monotonic() - started
         must(sha256_of(target) == digest, "the file has wrong bytes")
         counted = sources_of(document["artifacts"])
@@ -84,9 +84,12 @@ def wrong_bytes(stage: Stage) -> None:
             f"{wheel.path.name} is offered by {len(counted)} honest peers and a liar "
             f"with a flipped bit in each of {chunks} chunks"
         )
+        must(
+            f"{liar.address} is banned" in stage.traveller.log, "nobody named the liar"
+        )
         say(
-            f"{megabytes(wheel.size)} arrived intact in {seconds:.1f} s, none of it "
-            "from the liar"
+            f"{megabytes(wheel.size)} arrived intact in {seconds:.1f} s; the liar, "
+            f"{liar.address}, was banned at its first chunk"
         )
         figures.update(exit_code_alone=VerificationError.exit_code, chunks=chunks)
 
@@ -95,13 +98,13 @@ def _refused(stage: Stage, liar: LiarProcess) -> None:
     """See that what only the liar offers is refused, and that nothing is written."""
     target = stage.folder / "out" / "refused"
     digest = str(liar.ready["digest"])
-    answer = stage.newcomer.run("fetch", digest, "-o", str(target))
+    answer = stage.traveller.run("fetch", digest, "-o", str(target))
     must(
         answer.exit_code == VerificationError.exit_code,
         f"wrong bytes ended with exit code {answer.exit_code}: {answer.said}",
     )
     must(not target.exists(), "wrong bytes were written")
-    held = {one["digest"] for one in stage.newcomer.ask("list")["artifacts"]}
+    held = {one["digest"] for one in stage.traveller.ask("list")["artifacts"]}
     must(digest not in held, "wrong bytes are in the store")
 
 

@@ -13,11 +13,17 @@ from typing import Any
 
 from node.demo import attacks, news, story
 from node.demo.narrator import Narrator, megabytes
+from node.demo.processes import ProcessError
 from node.demo.stage import NODES_MIN, Stage
 from node.demo.wheels import Wheels, get_wheels
 from node.errors import NodeError, UsageError
 
 WHEELS_VARIABLE = "CARAVAN_DEMO_WHEELS"
+
+SECONDS_MAX = 58.0
+"""How long the minimum of nodes may take; each one more adds SECONDS_PER_NODE."""
+
+SECONDS_PER_NODE = 3.0
 
 STEPS = (
     story.join,
@@ -25,9 +31,9 @@ STEPS = (
     story.hold,
     story.look_up,
     story.fetch,
-    story.survive,
     attacks.forged_release,
     attacks.wrong_bytes,
+    story.survive,
     news.new_version,
     news.return_home,
 )
@@ -53,7 +59,8 @@ def run(nodes: int, json_output: bool, wheels: Path | None = None) -> int:
         started = time.monotonic()
         stage = Stage(narrator, found, folder, nodes)
         try:
-            failure = _play(stage)
+            with _bounded(stage, SECONDS_MAX + SECONDS_PER_NODE * (nodes - NODES_MIN)):
+                failure = _play(stage)
         finally:
             stage.end()
         seconds = time.monotonic() - started
@@ -104,6 +111,23 @@ def _packages(wheels: Wheels) -> list[dict[str, Any]]:
 def _cache() -> Path | None:
     named = os.environ.get(WHEELS_VARIABLE)
     return Path(named) if named else None
+
+
+@contextmanager
+def _bounded(stage: Stage, seconds: float) -> Iterator[None]:
+    """Fail whatever is being waited for after `seconds`: nobody answers any more."""
+
+    def give_up(_number: int, _frame: object) -> None:
+        stage.kill()
+        raise ProcessError(f"the demo took longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

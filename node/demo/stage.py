@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from node.demo.processes import NodeProcess, ProcessError, end_all
 from node.demo.wheels import Wheels
 
 NODES_MIN = 8
+UPLOAD_BYTES_PER_SECOND = 2_500_000
 ASKED_AT_ONCE = 8
 
 _NAMES = (
@@ -33,7 +35,8 @@ class Stage:
         self.narrator = narrator
         self.wheels = wheels
         self.folder = folder
-        self.nodes = [NodeProcess(folder, name) for name in names(count)]
+        line = {"CARAVAN_UPLOAD_BYTES_PER_SECOND": str(UPLOAD_BYTES_PER_SECOND)}
+        self.nodes = [NodeProcess(folder, name, line) for name in names(count)]
         self.publisher_text = ""
         self.packages: dict[str, str] = {}  # name -> digest of its package file
 
@@ -83,6 +86,11 @@ class Stage:
                 return node.name
         return address
 
+    def kill(self) -> None:
+        """End every process at once, so that whoever waits for one is answered."""
+        for node in self.nodes:
+            node.signal(signal.SIGKILL)
+
     def end(self) -> None:
         """End every process that is still alive."""
         end_all(self.nodes)
@@ -107,7 +115,7 @@ def sources_of(artifacts: Iterable[dict[str, Any]]) -> dict[str, int]:
         for source in artifact["sources"]:
             address = source["address"]
             counted[address] = counted.get(address, 0) + source["bytes"]
-    return counted
+    return {address: count for address, count in counted.items() if count}
 
 
 def sha256_of(path: Path) -> str:

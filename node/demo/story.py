@@ -8,7 +8,14 @@ from typing import Any
 
 from node.demo.narrator import megabytes
 from node.demo.processes import NodeProcess, wait_until
-from node.demo.stage import Stage, must, sha256_of, sources_of, together
+from node.demo.stage import (
+    UPLOAD_BYTES_PER_SECOND,
+    Stage,
+    must,
+    sha256_of,
+    sources_of,
+    together,
+)
 from node.demo.wheels import TOP, UPDATED
 
 SETTLE_SECONDS_MAX = 15.0
@@ -32,7 +39,12 @@ def join(stage: Stage) -> None:
             SETTLE_SECONDS_MAX,
             "the nodes finding each other",
         )
-        say(f"they know {min(counts)} to {max(counts)} others each; nobody leads")
+        known = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+        say(f"each knows {known} others after it; nobody leads")
+        say(
+            f"each sends at most {megabytes(UPLOAD_BYTES_PER_SECOND)} a second, as "
+            "on a line at home"
+        )
         figures.update(nodes=len(running), contacts_min=min(counts))
 
 
@@ -63,7 +75,8 @@ def hold(stage: Stage) -> None:
     title = f"{len(holders)} nodes fetch {TOP} by name, and get what it needs"
     with stage.narrator.step("hold", title) as figures:
         target = stage.target(TOP)
-        answers = together(lambda node: node.ask("fetch", target), holders)
+        answers = [holders[0].ask("fetch", target)]
+        answers += together(lambda node: node.ask("fetch", target), holders[1:])
         stage.traveller.ask("fetch", stage.target(UPDATED))
         counted = sources_of(one for answer in answers for one in answer["artifacts"])
         from_publisher = counted.get(stage.publisher.address, 0)
@@ -71,7 +84,8 @@ def hold(stage: Stage) -> None:
         stage.narrator.say(
             f"{megabytes(total)} arrived and were verified: "
             f"{megabytes(from_publisher)} from {stage.publisher.name}, "
-            f"{megabytes(total - from_publisher)} from one another"
+            f"{megabytes(total - from_publisher)} from {holders[0].name}, "
+            "who was first and offered it on"
         )
         stage.narrator.say(
             f"{stage.traveller.name} fetches {UPDATED} alone; all offer what they have"
@@ -126,9 +140,10 @@ def fetch(stage: Stage) -> None:
             )
         must(len(artifact["sources"]) > 1, "it came from one peer only")
         seconds = artifact["seconds"]
+        alone = wheel.size / UPLOAD_BYTES_PER_SECOND
         stage.narrator.say(
-            f"{megabytes(wheel.size)} in {seconds:.2f} s, "
-            "every chunk and the whole file verified"
+            f"{megabytes(wheel.size)} in {seconds:.1f} s, every chunk and the whole "
+            f"file verified; one of them alone would take {alone:.1f} s"
         )
         figures.update(sources=len(artifact["sources"]), fetch_seconds=seconds)
 

@@ -132,6 +132,7 @@ def source_addresses(document: dict[str, Any]) -> set[str]:
         source["address"]
         for artifact in document["artifacts"]
         for source in artifact["sources"]
+        if source["bytes"]
     }
 
 
