@@ -64,7 +64,10 @@ class Publish(Command):
     depends: list[str] = []
     urgency: Urgency = "routine"
     note: str = ""
+    license: str = ""
+    home_page: str = ""
     key: str = "default"
+    passphrase: str = ""
 
 
 class Broadcast(Command):

@@ -17,6 +17,7 @@ import msgspec
 
 from dht import Delegation, RecordError
 from dht.identity import verify_ed25519
+from node.ecosystems import TAGS_MAX, is_purl_of
 from node.errors import RefusedError, UsageError
 from node.keys import PublisherKey, parse_publisher, publisher_text
 from node.names import is_file_name, is_name, is_version
@@ -28,6 +29,7 @@ ARTIFACTS_MAX = 256
 DEPENDENCIES_MAX = 1024
 REPLACES_MAX = 256
 NOTE_CHARACTERS_MAX = 1000
+LINE_CHARACTERS_MAX = 200
 SUFFIX = ".caravan"
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
@@ -42,6 +44,8 @@ class ArtifactEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifest: str
     sha512: str = ""
     blake2b_256: str = msgspec.field(default="", name="blake2b-256")
+    purl: str = ""
+    tags: list[str] = []
 
 
 class Dependency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +73,8 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     previous: str = ""
     urgency: Literal["routine", "security"] = "routine"
     note: str = ""
+    license: str = ""
+    home_page: str = ""
     delegation: str = ""
 
 
@@ -219,6 +225,15 @@ def _check_body(body: Body) -> None:
         "it has too many dependencies": len(body.dependencies) > DEPENDENCIES_MAX,
         "it replaces too much": len(body.replaces) > REPLACES_MAX,
         "its note is too long": len(body.note) > NOTE_CHARACTERS_MAX,
+        "its licence or home page is too long": max(
+            len(body.license), len(body.home_page)
+        )
+        > LINE_CHARACTERS_MAX,
+        "a text in it has characters that cannot be shown": not (
+            body.note + body.license + body.home_page
+        ).isprintable(),
+        "its home page is not a web address": body.home_page != ""
+        and not body.home_page.startswith(("https://", "http://")),
         "a digest in it is malformed": not all(map(_SHA256.fullmatch, digests)),
     }
     for problem, found in problems.items():
@@ -226,6 +241,8 @@ def _check_body(body: Body) -> None:
             raise RefusedError(f"this package file is refused: {problem}")
     for entry in body.artifacts:
         _check_artifact(entry)
+        if entry.purl and not is_purl_of(entry.purl, body.name, body.version):
+            raise RefusedError("a purl in this package file is of another package")
     for dependency in body.dependencies:
         if dependency.name and not is_name(dependency.name):
             raise RefusedError("a dependency in this package file has a bad name")
@@ -238,6 +255,8 @@ def _check_artifact(entry: ArtifactEntry) -> None:
         raise RefusedError(f"this package file has an unsafe file name: {entry.file!r}")
     if not 0 <= entry.size < 2**50:
         raise RefusedError("this package file names an impossible size")
+    if len(entry.tags) > TAGS_MAX or any(len(tag) > 100 for tag in entry.tags):
+        raise RefusedError("this package file has too many tags")
     lengths = {"manifest": 64, "sha512": 128, "blake2b_256": 64}
     for field, length in lengths.items():
         text = getattr(entry, field)

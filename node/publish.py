@@ -11,6 +11,7 @@ from node import commands
 from node.beliefs import Beliefs
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Document, Progress
+from node.ecosystems import describe_file
 from node.errors import NodeError, UsageError
 from node.fetch import Closure, Fetch
 from node.keys import PublisherKey, PublisherKeys
@@ -69,7 +70,7 @@ class Publish:
     async def publish(self, command: commands.Publish, progress: Progress) -> Document:
         """Sign and offer a package, replace the version before, alert its holders."""
         _check(command)
-        key = self._keys.load_or_new(command.key)
+        key = self._keys.load_or_new(command.key, command.passphrase)
         dependencies = [
             await self._dependency(text, progress) for text in command.depends
         ]
@@ -81,7 +82,7 @@ class Publish:
                 "a new release needs a new version"
             )
         entries = [
-            _entry(Path(file).name, artifact)
+            _entry(Path(file).name, artifact, command)
             for file, artifact in zip(command.files, artifacts, strict=True)
         ]
         body = self._body(command, key, entries, dependencies, previous)
@@ -181,6 +182,8 @@ class Publish:
             previous=previous.digest if previous else "",
             urgency=command.urgency,
             note=command.note,
+            license=command.license,
+            home_page=command.home_page,
             delegation=base64.b64encode(delegation).decode(),
         )
 
@@ -277,7 +280,8 @@ def _check(command: commands.Publish) -> None:
         raise UsageError("two of the files have the same name")
 
 
-def _entry(file: str, artifact: Artifact) -> ArtifactEntry:
+def _entry(file: str, artifact: Artifact, command: commands.Publish) -> ArtifactEntry:
+    purl, tags = describe_file(file, command.name, command.version)
     aliases = artifact.aliases
     return ArtifactEntry(
         file=file,
@@ -286,4 +290,6 @@ def _entry(file: str, artifact: Artifact) -> ArtifactEntry:
         manifest=artifact.manifest_digest.hex(),
         sha512=aliases["sha512"].hex,
         blake2b_256=aliases["blake2b-256"].hex,
+        purl=purl,
+        tags=tags,
     )

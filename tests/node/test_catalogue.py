@@ -41,9 +41,7 @@ def package(sequence: int = 1, **changes) -> Package:
         "epoch": 0,
         "sequence": sequence,
         "issued": issued_now(NOW),
-        "artifacts": [
-            ArtifactEntry(f"cffi-{sequence}.whl", 3, digest(sequence), "ab" * 32)
-        ],
+        "artifacts": [ArtifactEntry(f"cffi-{sequence}.whl", 3, digest(sequence), AB)],
     }
     return Package.sign(Body(**{**fields, **changes}), KEY)
 

@@ -140,6 +140,9 @@ def test_a_small_order_key_is_refused():
         {"replaces": [digest(number) for number in range(257)]},
         {"previous": "nothing"},
         {"note": "x" * 1001},
+        {"note": "\x1b[2J"},
+        {"home_page": "javascript:alert(1)"},
+        {"license": "x" * 201},
     ],
 )
 def test_a_bad_field_is_refused_even_when_signed(changes):
