@@ -1,4 +1,4 @@
-"""The catalogue and the beliefs remember packages, follows and the newest release, never back."""
+"""The catalogue and the beliefs remember packages and releases, and never go back."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +12,7 @@ from node.packages import ArtifactEntry, Body, Dependency, Package, issued_now
 NOW = 1_800_000_000.0
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 KEY = PublisherKey(PRIVATE, PRIVATE.public_key().public_bytes_raw())
+AB = "ab" * 32
 OLD, NEW = "sha256:" + "0a" * 32, "sha256:" + "0b" * 32
 
 
