@@ -28,17 +28,19 @@ if TYPE_CHECKING:
 class Observed:
     """What proven nodes say of this node's own address, for one family."""
 
-    __slots__ = ("_reports",)
+    __slots__ = ("_public_hosts", "_reports")
 
     def __init__(self) -> None:
         self._reports: OrderedDict[bytes, tuple[Address, Address]] = OrderedDict()
+        self._public_hosts: Counter[str] = Counter()  # as public nodes report them
 
     def report(self, seen: Address, by: Address) -> None:
         """Note that a proven node at `by` saw this node at `seen`."""
-        self._reports.pop(by.source, None)
+        self._count(self._reports.pop(by.source, None), -1)
         self._reports[by.source] = (seen, by)
+        self._count((seen, by), 1)
         if len(self._reports) > OBSERVED_REPORTS_MAX:
-            self._reports.popitem(last=False)
+            self._count(self._reports.popitem(last=False)[1], -1)
 
     def address(self, scope: Scope | None = None) -> Address | None:
         """Return what most report, of one scope if it is given."""
@@ -60,15 +62,26 @@ class Observed:
         """
         if by.scope is not Scope.PUBLIC:
             return False
-        hosts = Counter(
-            address.host
-            for source, (address, reporter) in self._reports.items()
-            if reporter.scope is Scope.PUBLIC and source != by.source
-        )
-        if hosts.total() < OBSERVED_REPORTS_MIN:
+        hosts = self._public_hosts
+        if len(hosts) == 1 and seen.host in hosts:
             return False
-        host, votes = hosts.most_common(1)[0]
-        return 2 * votes > hosts.total() and host != seen.host
+        own = self._reports.get(by.source)
+        total = hosts.total() - (own is not None)
+        if total < OBSERVED_REPORTS_MIN:
+            return False
+        for host, votes in hosts.items():
+            mine = own is not None and own[0].host == host
+            if 2 * (votes - mine) > total:
+                return host != seen.host
+        return False
+
+    def _count(self, report: tuple[Address, Address] | None, change: int) -> None:
+        if report is None or report[1].scope is not Scope.PUBLIC:
+            return
+        host = report[0].host
+        self._public_hosts[host] += change
+        if not self._public_hosts[host]:
+            del self._public_hosts[host]
 
 
 class Reach:

@@ -75,7 +75,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
     """The contacts of one address family. Times are in monotonic seconds."""
 
     def __init__(self, own_id: bytes, now: float) -> None:
-        self._now = now
+        self._created_at = now
         self._groups: Counter[bytes] = Counter()
         self._status: dict[bytes, Status] = {}
         self.buckets: list[Bucket]
@@ -93,7 +93,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
 
     def flush(self) -> None:
         """Forget all contacts."""
-        self.buckets = [Bucket(0, (1 << ID_BITS) - 1, self._now)]
+        self.buckets = [Bucket(0, (1 << ID_BITS) - 1, self._created_at)]
         self._groups.clear()
         self._status.clear()
 
@@ -260,7 +260,10 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         group = contact.address.group
         if group is None:
             return True
-        if self._groups[group] >= GROUP_CONTACTS_PER_TABLE_MAX:
+        in_table = self._groups[group]
+        if in_table == 0:
+            return True
+        if in_table >= GROUP_CONTACTS_PER_TABLE_MAX:
             return False
         same = sum(1 for other in bucket.members() if other.address.group == group)
         return same < GROUP_CONTACTS_PER_BUCKET_MAX
@@ -279,6 +282,5 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         if oldest is None:
             return None
         status = self._status.get(oldest.node_id)
-        if status is not None and now - status.last_seen < CONTACT_STALE_SECONDS:
-            return None
-        return oldest
+        last_seen = self._created_at if status is None else status.last_seen
+        return oldest if now - last_seen >= CONTACT_STALE_SECONDS else None

@@ -44,23 +44,23 @@ Record: TypeAlias = Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]
 Status: TypeAlias = Annotated[int, Meta(ge=0, le=15)]
 
 
-class RequestFlag(enum.IntFlag):
+class RequestFlag:
     """What the sender of a request wants or is."""
 
-    PROOF = 1  # prove your id
-    READ_ONLY = 2  # answer me, but do not pass me on
-    IPV4 = 4  # I can use IPv4 contacts
-    IPV6 = 8
-    PROBE = 16  # have somebody else ping me
+    PROOF: Final = 1  # prove your id
+    READ_ONLY: Final = 2  # answer me, but do not pass me on
+    IPV4: Final = 4  # I can use IPv4 contacts
+    IPV6: Final = 8
+    PROBE: Final = 16  # have somebody else ping me
 
 
-class ReplyFlag(enum.IntFlag):
+class ReplyFlag:
     """What the sender of a reply adds."""
 
-    INTRODUCE = 1  # prove yourself and I shall table you
-    TRUNCATED = 2  # ask again with this token for the rest
-    CONFLICT = 4  # I know other bytes of the same order
-    READ_ONLY = 8  # do not pass me on
+    INTRODUCE: Final = 1  # prove yourself and I shall table you
+    TRUNCATED: Final = 2  # ask again with this token for the rest
+    CONFLICT: Final = 4  # I know other bytes of the same order
+    READ_ONLY: Final = 8  # do not pass me on
 
 
 class Stored(enum.IntEnum):
