@@ -45,7 +45,8 @@ def joined(home: Path, *arguments: str):
     """Run a node in the foreground; yields its process and its ready line."""
     process = subprocess.Popen(
         command("join", *ANY_PORT, "--json", *arguments),
-        env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(home), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         assert process.stdout is not None
