@@ -48,6 +48,8 @@ class Origin:
     error: type[NodeError]
     is_text: bool = True
     """Whether everything is text there; a TOML file has types of its own."""
+    folder: Path = Path()
+    """What a relative path is relative to."""
 
     def mistake(self, problem: str) -> NodeError:
         """Return the error that says what is wrong with the value."""
@@ -79,7 +81,7 @@ def load_settings(
     not given. Raises UsageError for a flag or variable that cannot be read, NodeError
     for the file.
     """
-    layers = [_from_file(home / CONFIG_FILE), _from_environment(environ)]
+    layers = [_from_file(home), _from_environment(environ)]
     layers.append(
         {
             name: (value, Origin(_flag_name(name), UsageError))
@@ -120,9 +122,10 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
     return layer
 
 
-def _from_file(path: Path) -> Layer:
+def _from_file(home: Path) -> Layer:
     import tomllib  # here: only a node that starts reads the file
 
+    path = home / CONFIG_FILE
     try:
         with path.open("rb") as file:
             content = file.read(CONFIG_BYTES_MAX + 1)
@@ -143,7 +146,7 @@ def _from_file(path: Path) -> Layer:
         if name not in _READERS:
             known = ", ".join(_READERS)
             raise NodeError(f"{path}: there is no setting {name!r}; there are {known}")
-        layer[name] = (value, Origin(f"{path}: {name}", NodeError, is_text=False))
+        layer[name] = (value, Origin(f"{path}: {name}", NodeError, False, home))
     return layer
 
 
@@ -226,9 +229,8 @@ def _network(value: object, origin: Origin) -> str:
 
 
 def _path(value: object, origin: Origin) -> Path:
-    if isinstance(value, Path):
-        return _absolute(value)
-    return _absolute(Path(_text(value, origin)))
+    path = value if isinstance(value, Path) else Path(_text(value, origin))
+    return _absolute(origin.folder / path.expanduser())
 
 
 def _switch(value: object, origin: Origin) -> bool:

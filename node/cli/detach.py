@@ -38,7 +38,7 @@ def detach(home: Path) -> dict[str, Any] | None:
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
-        _settle(home, write_end, log)
+        _settle(write_end, log)
         return None
     os.close(write_end)
     os.close(log)
@@ -63,10 +63,9 @@ def _open_log(home: Path) -> int:
         raise NodeError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _settle(home: Path, stdout: int, stderr: int) -> None:
+def _settle(stdout: int, stderr: int) -> None:
     """Leave the terminal: an own session, no input, output to the parent and log."""
     os.setsid()
-    os.chdir(home)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
         os.dup2(source, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,13 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     it remembers. Settings are also read from config.toml in the node's folder and from
     CARAVAN_* variables.
     """
-    flags["secret_file"] = _absolute(flags["secret_file"])
     if detach and not _is_background(session, asked=flags["contacts"]):
         return 0
     from node.config import load_settings
 
     settings = load_settings(session.home, flags)
+    if detach:
+        os.chdir(session.home)  # nobody need wait to unmount where it was started
     # Only now, because it takes its time: wrong settings are told at once, and the
     # process that waits for the one in the background needs none of it.
     from node.cli.foreground import serve
@@ -84,11 +86,6 @@ def print_ready(ready: dict[str, Any]) -> None:
 
 def _is_loopback(address: str) -> bool:
     return ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
-
-
-def _absolute(path: Path | None) -> Path | None:
-    """Return `path` for a process with another working folder."""
-    return None if path is None else Path.cwd() / path.expanduser()
 
 
 def _is_background(session: Session, asked: Sequence[str]) -> bool:

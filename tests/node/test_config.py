@@ -153,6 +153,14 @@ def test_a_secret_goes_with_the_network_that_it_was_written_beside(tmp_path):
         load_settings(tmp_path, {"network": "other"}, {})
 
 
+def test_a_path_in_the_file_is_relative_to_its_folder(tmp_path, monkeypatch):
+    write(tmp_path, 'network = "lab"\nsecret_file = "lab.secret"\n')
+    assert load_settings(tmp_path, {}, {}).secret_file == tmp_path / "lab.secret"
+    monkeypatch.chdir("/")
+    flags = {"network": "lab", "secret_file": Path("lab.secret")}
+    assert load_settings(tmp_path, flags, {}).secret_file == Path("/lab.secret")
+
+
 def test_the_home_is_the_flag_or_the_variable_or_the_platforms(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = {"CARAVAN_HOME": "/elsewhere"}
