@@ -31,6 +31,7 @@ def new_version(stage: Stage) -> None:
             *("--version", new.version, "--note", "shown by the demo"),
         )
         published = time.monotonic() - started
+        must(document["alerted"] > 0, "nobody was alerted")
         together(lambda node: wait_for_update(stage, node), told)
         heard = time.monotonic() - started
         say(
@@ -42,7 +43,6 @@ def new_version(stage: Stage) -> None:
             f"`caravan updates` of all {len(told)} says {old.version} -> {new.version} "
             f"after {heard:.1f} s"
         )
-        must(document["alerted"] > 0, "nobody was alerted")
         figures.update(
             sequence=document["sequence"],
             holders=document["holders"],

@@ -1,0 +1,50 @@
+"""The documents: every link leads somewhere, every command that is shown exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from node.cli.run import caravan
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+COMMAND = re.compile(r"(?:^\$ |`|^)caravan (?!COMMAND)([a-z]+)\b", re.MULTILINE)
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Return the relative links in `text` that lead nowhere from `folder`."""
+    links = [link for link in LINK.findall(text) if "://" not in link]
+    return [link for link in links if not (folder / link).exists()]
+
+
+def unknown_commands(text: str) -> list[str]:
+    """Return the commands of `caravan` that `text` shows and that do not exist."""
+    known = caravan.list_commands(
+        caravan.make_context("caravan", ["--help"], resilient_parsing=True)
+    )
+    return [name for name in COMMAND.findall(text) if name not in known]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    assert broken_links(path.read_text("utf-8"), path.parent) == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_exist(path):
+    assert unknown_commands(path.read_text("utf-8")) == []
+
+
+def test_a_broken_link_is_seen():
+    assert broken_links("see [it](nowhere.md) and [that](README.md)", ROOT) == [
+        "nowhere.md"
+    ]
+
+
+def test_an_unknown_command_is_seen():
+    text = "$ caravan frobnicate\nrun `caravan status`\ncaravan conquer\n"
+    assert unknown_commands(text) == ["frobnicate", "conquer"]
