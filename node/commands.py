@@ -94,6 +94,9 @@ class Updates(Command):
     """What is new among the names that are held or followed."""
 
     apply: bool = False
+    wait: bool = False
+    """Answer only when there is a release whose digest is not in `seen`."""
+    seen: list[str] = []
 
 
 class List(Command):

@@ -68,9 +68,17 @@ class Following:
 
     async def updates(self, command: commands.Updates, progress: Progress) -> Document:
         """Say what is newer than what is held; fetch it if so wished."""
-        if command.apply:
-            return {"updates": await self._updates.apply(progress), "applied": True}
-        return {"updates": await self._updates.report(), "applied": False}
+        if command.wait:
+            entries = await self._updates.wait(command.seen)
+        elif command.apply:
+            entries = await self._updates.apply(progress)
+        else:
+            entries = await self._updates.report()
+        return {
+            "updates": entries,
+            "applied": command.apply,
+            "doubts": self._updates.doubts(),
+        }
 
     def follow_quietly(self, publisher: bytes, name: str) -> None:
         """Follow a name because it was fetched, unless it is followed already.

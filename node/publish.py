@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dht import Dht, ReleaseRecord
 from node import commands
+from node.alerting import Alerting
 from node.beliefs import Beliefs
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Document, Progress
@@ -50,6 +51,7 @@ class Publish:
         fetch: Fetch,
         releases: Releases,
         updates: Updates,
+        alerting: Alerting,
         provide: Provide,
         home: Path,
         now: Now,
@@ -63,6 +65,7 @@ class Publish:
         self._fetch = fetch
         self._releases = releases
         self._updates = updates
+        self._alerting = alerting
         self._provide = provide
         self._folder = home / "packages"
         self._now = now
@@ -97,9 +100,9 @@ class Publish:
         if key.delegation is not None:
             await self._dht.store_record(key.delegation, keep=True)
         await self._dht.store_record(record, keep=True)
-        holders, followers = await self._updates.audience(record)
         progress({"label": "alerting", "done": 0, "total": None, "unit": "nodes"})
-        alerted = await self._updates.alert(record, holders | followers)
+        audience = await self._alerting.audience(record)
+        reach = await self._alerting.alert(record, audience)
         return {
             "package": str(stored.digest),
             "package_file": str(self._folder / package.file_name),
@@ -108,9 +111,10 @@ class Publish:
             "version": body.version,
             "sequence": body.sequence,
             "replaces": len(body.replaces),
-            "holders": len(holders),
-            "followers": len(followers),
-            "alerted": alerted,
+            "holders": len(audience.holders),
+            "followers": len(audience.followers),
+            "alerted": reach.told,
+            "unreachable": reach.unreachable,
         }
 
     async def broadcast(
@@ -128,16 +132,15 @@ class Publish:
         if release is None:
             raise NodeError(f"the newest release of {name!r} has expired; publish one")
         await self._dht.store_record(release.record, keep=True)
-        holders, followers = await self._updates.audience(release.record)
-        audience = holders | followers
-        alerted = await self._updates.alert(release.record, audience)
+        audience = await self._alerting.audience(release.record)
+        reach = await self._alerting.alert(release.record, audience)
         return {
             "name": name,
             "version": release.record.version,
-            "holders": len(holders),
-            "followers": len(followers),
-            "alerted": alerted,
-            "unreachable": len(audience) - alerted,
+            "holders": len(audience.holders),
+            "followers": len(audience.followers),
+            "alerted": reach.told,
+            "unreachable": reach.unreachable,
         }
 
     async def _previous(

@@ -7,6 +7,7 @@ is older than the newest one seen changes nothing.
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from dataclasses import dataclass
 
@@ -37,6 +38,14 @@ SEQUENCE_JUMP_MAX = 10_000
 FRESH_SECONDS = 30 * 86_400.0
 REPAIR_SHARE = 0.6
 """A record that fewer than this share of the asked nodes hold is stored again."""
+
+
+class Learned(enum.Enum):
+    """What a record meant to what was known."""
+
+    NEWS = enum.auto()
+    CONFLICT = enum.auto()
+    NOTHING = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +89,37 @@ class Releases:
         self._fetch = fetch
         self._now = now
 
-    def learn(self, record: ReleaseRecord, confirmed: int) -> bool:
-        """Remember a verified record; True if it is newer than what was known.
+    def learn(self, record: ReleaseRecord, confirmed: int) -> Learned:
+        """Remember a verified record if it is newer than what was known.
 
         Refused, and nothing changed: an older record, one of a revoked epoch, a jump
-        that would leave the publisher no room, other bytes of the same order. The
-        last is kept as proof that the publisher's key signed two things.
+        that would leave the publisher no room. Other bytes of the same order are kept
+        as proof that the publisher's key signed two things.
         """
         if record.delegation is not None:
             self._beliefs.remember_delegation(record.delegation)
         row = self._beliefs.release(record.publisher, record.name)
         if row is not None and row.order == record.order and row.raw != record.raw:
-            self.learn_conflict(row.raw, record)
-            return False
+            return self._learn_conflict(row.raw, record)
         if why := self._why_not(record, row):
             log.warning("a release record of %s was refused: %s", record.name, why)
-            return False
-        return self._beliefs.remember_release(record, confirmed, self._now())
+            return Learned.NOTHING
+        if self._beliefs.remember_release(record, confirmed, self._now()):
+            return Learned.NEWS
+        return Learned.NOTHING
 
-    def learn_conflict(self, one: bytes, other: ReleaseRecord) -> None:
-        """Keep two records of one order: nothing of theirs is fetched by itself."""
-        if self._beliefs.remember_conflict(one, other):
-            log.warning(
-                "%s was released twice as number %d of epoch %d: its publisher's key "
-                "may be stolen",
-                other.name,
-                other.sequence,
-                other.epoch,
-            )
+    def _learn_conflict(self, one: bytes, other: ReleaseRecord) -> Learned:
+        """Keep two records of one order: their publisher is no longer obeyed."""
+        if not self._beliefs.remember_conflict(one, other):
+            return Learned.NOTHING
+        log.warning(
+            "%s was released twice as number %d of epoch %d: its publisher's key may "
+            "be stolen",
+            other.name,
+            other.sequence,
+            other.epoch,
+        )
+        return Learned.CONFLICT
 
     def known(self, publisher: bytes, name: str) -> Release | None:
         """Return the newest release seen of a name, or None.
@@ -137,10 +149,10 @@ class Releases:
             self._beliefs.remember_delegation(delegation)
         found, news = search.newest, False
         if isinstance(found, ReleaseRecord):
-            news = self.learn(found, search.confirmed)
+            news = self.learn(found, search.confirmed) is Learned.NEWS
             for other in search.conflicts:
                 if isinstance(other, ReleaseRecord):
-                    self.learn_conflict(found.raw, other)
+                    self._learn_conflict(found.raw, other)
         await self._repair(publisher, name, search)
         return news
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from dht import Address, Dht, ReleaseRecord
 from node import commands, keyfiles, sockets
+from node.alerting import Alerting
 from node.background import Background
 from node.beliefs import Beliefs
 from node.cache import Cache
@@ -181,15 +182,21 @@ class Node:
         )
         withdrawal = Withdrawal(catalogue)
         releases = Releases(dht, network, catalogue, beliefs, fetch, now)
+        rng = random.Random()
         updates = Updates(
-            dht, catalogue, beliefs, releases, fetch, provide, withdrawal,
-            self._background, random.Random(), withdraw=settings.withdraw,
+            catalogue, beliefs, releases, fetch, provide,
+            withdrawal if settings.withdraw else None, rng, now,
         )  # fmt: skip
-        self._provide, self._releases, self._updates = provide, releases, updates
+        alerting = Alerting(
+            dht, catalogue, beliefs, releases, provide, self._background, rng,
+            updates.act_on,
+        )  # fmt: skip
+        self._provide, self._releases = provide, releases
+        self._updates, self._alerting = updates, alerting
         share = Share(store, catalogue, provide)
         publish = Publish(
             dht, store, catalogue, beliefs, PublisherKeys(settings.home), share, fetch,
-            releases, updates, provide, settings.home, now,
+            releases, updates, alerting, provide, settings.home, now,
         )  # fmt: skip
         following = Following(beliefs, releases, updates, provide)
         fetching = Fetching(
@@ -236,10 +243,10 @@ class Node:
     # The DHT is made before the parts that answer it.
 
     def _interested(self, publisher: bytes, name: str) -> bool:
-        return self._updates.interested(publisher, name)
+        return self._alerting.interested(publisher, name)
 
     def _on_release(self, record: ReleaseRecord) -> bool:
-        return self._updates.on_release(record)
+        return self._alerting.on_release(record)
 
     # --- in the background -----------------------------------------------------
 

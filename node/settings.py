@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,35 @@ PUBLIC_NETWORK = "caravan"
 
 Sharing = Literal["all", "published", "none"]
 """What is offered: everything held, only what was published here, or nothing."""
+
+
+Winner = Literal["upstream", "network"]
+"""Who a name means where an upstream and a followed publisher both have it."""
+
+UPSTREAM_NAMES = ("pypi", "npm", "cargo", "opam", "debian")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """An index that the gateway asks; one without a URL is switched off.
+
+    With `share` False it is private: nothing of it is announced or served to peers.
+    """
+
+    url: str
+    share: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """How package managers are served.
+
+    Without `stream`, nothing of a file leaves before all of it is verified. `names`
+    says who wins where a name would otherwise be refused.
+    """
+
+    stream: bool = True
+    names: Mapping[str, Winner] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +64,5 @@ class Settings:
     store_bytes: int | None = None
     upload_bytes_per_second: int | None = None
     download_bytes_per_second: int | None = None
+    upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
