@@ -214,6 +214,19 @@ class Catalogue:
         found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
         return found[0] if found else ""
 
+    def forget(self, digests: list[str]) -> None:
+        """No longer hold these packages, nor these artifacts by their digest.
+
+        What a package file says stays known: it costs little and may be asked again.
+        """
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            for digest in digests:
+                self._db.execute(
+                    "UPDATE package SET held = 0 WHERE digest = ?", (digest,)
+                )
+                self._db.execute("DELETE FROM direct WHERE artifact = ?", (digest,))
+
     def needed_by(self, digest: str) -> list[str]:
         """Return the packages that name `digest` as a dependency."""
         return self._column(

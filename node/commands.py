@@ -115,6 +115,17 @@ class Unpin(Command):
     targets: list[str]
 
 
+class Clean(Command):
+    """Free space: what nothing needs, then what is older, then what is too much."""
+
+    keep_bytes: int | None = None
+    days: float | None = None
+
+
+class Verify(Command):
+    """Hash everything that is kept again."""
+
+
 class Leave(Command):
     """Stop the node cleanly."""
 
@@ -123,6 +134,6 @@ COMMANDS: dict[str, type[Command]] = {
     struct.__name__.lower(): struct
     for struct in (
         Status, Peers, Lookup, Share, Fetch, Publish, Broadcast, Follow, Unfollow,
-        Updates, List, Pin, Unpin, Leave,
+        Updates, List, Pin, Unpin, Clean, Verify, Leave,
     )
 }  # fmt: skip

@@ -22,6 +22,7 @@ from node.background import Background
 from node.beliefs import Beliefs
 from node.cache import Cache
 from node.catalogue import Catalogue, open_database
+from node.cleaning import Cleaning
 from node.commands import Document, Progress
 from node.errors import NodeError, UsageError
 from node.fetch import Fetch
@@ -212,8 +213,9 @@ class Node:
         )
         inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
         cache = Cache(store, catalogue, beliefs, provide)
+        cleaning = Cleaning(store, catalogue, provide, now)
         self._runs = _command_table(
-            self, inspect, share, fetching, publish, following, cache
+            self, inspect, share, fetching, publish, following, cache, cleaning
         )
 
     async def _open_door(self) -> None:
@@ -292,6 +294,7 @@ def _command_table(
     publish: Publish,
     following: Following,
     cache: Cache,
+    cleaning: Cleaning,
 ) -> dict[type[commands.Command], Run]:
     """Say which part does what a person can ask for."""
 
@@ -313,5 +316,7 @@ def _command_table(
         commands.List: cache.list,
         commands.Pin: cache.pin,
         commands.Unpin: cache.unpin,
+        commands.Clean: cleaning.clean,
+        commands.Verify: cleaning.verify,
         commands.Leave: leave,
     }
