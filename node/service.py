@@ -54,7 +54,7 @@ from transfer import (
 log = logging.getLogger(__name__)
 
 PORT_TRIES = 20
-REMEMBER_SECONDS = 60.0
+REMEMBER_SECONDS_MAX = 60.0
 
 Run = Callable[[Any, Progress], Awaitable[Document]]
 
@@ -227,8 +227,9 @@ class Node:
 
     async def _join(self) -> None:
         """Join the network, then offer what is held and ask what is new."""
-        remembered = [] if self.settings.contacts else self._catalogue.contacts()
-        contacts = _addresses([*self.settings.contacts, *remembered])
+        # Those that were given may be gone; those of last time help then.
+        texts = [*self.settings.contacts, *self._catalogue.contacts()]
+        contacts = _addresses(dict.fromkeys(texts))
         answered = await self._dht.join(contacts)
         if contacts and not answered:
             log.warning("none of the contacts has answered yet; trying on")
@@ -266,9 +267,12 @@ class Node:
             await self._dht.store_record(release.record, keep=True)
 
     async def _remember_contacts_forever(self) -> None:
+        # Often at first: a node that is killed early must find its network again.
+        pause = 1.0
         while True:
             self._remember_contacts()
-            await asyncio.sleep(REMEMBER_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, REMEMBER_SECONDS_MAX)
 
     def _remember_contacts(self) -> None:
         addresses = [str(one.contact.address) for one in self._dht.contacts()]
