@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from transfer.identity import Identity
     from transfer.index import Artifact
+    from transfer.intake import Intake
     from transfer.leecher import Leecher, LeecherStats
     from transfer.limits import LeecherLimits, SeederLimits
     from transfer.manifest import Manifest
@@ -44,6 +45,7 @@ __all__ = [
     "DigestError",
     "Downloaded",
     "Identity",
+    "Intake",
     "Leecher",
     "LeecherLimits",
     "LeecherStats",
@@ -68,6 +70,7 @@ _MODULE_OF = {
     "Digest": "digest",
     "Downloaded": "peers",
     "Identity": "identity",
+    "Intake": "intake",
     "Leecher": "leecher",
     "LeecherLimits": "limits",
     "LeecherStats": "leecher",

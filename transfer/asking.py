@@ -135,7 +135,7 @@ class Asking:
             raise WireError("The seeder did not send the chunk that was due.")
         data = await connection.channel.read_exactly(manifest.size)
         if chunk_digest(data) != manifest.chunk(0):
-            raise BadChunkError
+            raise BadChunkError(number, 0)
         return data
 
 

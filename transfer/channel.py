@@ -106,6 +106,16 @@ class Channel:
             except ssl.SSLWantReadError:
                 await self._ready(write=False)
 
+    async def drain(self, bytes_max: int) -> None:
+        """Read and forget until the peer closes or `bytes_max` have come."""
+        try:
+            while bytes_max > 0:
+                bytes_max -= len(self._buffer)
+                self._buffer.clear()
+                await self._fill()
+        except PeerGoneError:
+            return
+
     async def wait_readable(self) -> None:
         """Wait until a read would not wait."""
         if not self.has_buffered:

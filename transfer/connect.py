@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from transfer.errors import PeerRefusedError
+from transfer import wire
+from transfer.errors import PeerError, PeerRefusedError
 from transfer.greeting import Terms, greet_seeder
 
 if TYPE_CHECKING:
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from transfer.channel import Channel
     from transfer.limits import LeecherLimits
     from transfer.peers import Peer
+
+log = logging.getLogger(__name__)
+
+_LAST_WORD_SECONDS = 2.0
+_LAST_WORD_BYTES_MAX = 64 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +49,7 @@ class Connections:
         self._warm: dict[Peer, deque[Connection]] = {}
         self._warm_count = 0
         self._expiry: asyncio.TimerHandle | None = None
+        self._complaints: set[asyncio.Task[None]] = set()
 
     async def open(self, peer: Peer) -> Connection:
         """Return a warm connection or a new one; raises PeerError or OSError."""
@@ -69,8 +77,21 @@ class Connections:
         if self._expiry is None:
             self._schedule_expiry()
 
-    def close(self) -> None:
-        """Close all warm connections."""
+    def complain(self, connection: Connection, number: int, index: int) -> None:
+        """Tell a seeder, in the background, of its bad chunk; then close."""
+        complaint = wire.encode(wire.Complaint(number, index))
+        task = asyncio.get_running_loop().create_task(
+            _say_and_close(connection.channel, complaint)
+        )
+        self._complaints.add(task)
+        task.add_done_callback(self._complaints.discard)
+
+    async def close(self) -> None:
+        """Close all warm connections, and those that a complaint is sent over."""
+        tasks = list(self._complaints)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -127,3 +148,19 @@ class Connections:
                 self._cool(connection)
         if self._warm_count:
             self._schedule_expiry()
+
+
+async def _say_and_close(channel: Channel, frame: bytes) -> None:
+    """Send a frame, and read on until the peer closes, for a short while.
+
+    To close at once, with chunks still coming, would reset the connection and
+    the frame would be lost with it.
+    """
+    try:
+        async with asyncio.timeout(_LAST_WORD_SECONDS):
+            await channel.write(frame)
+            await channel.drain(_LAST_WORD_BYTES_MAX)
+    except (PeerError, OSError) as error:
+        log.debug("a complaint was not heard: %s", error)
+    finally:
+        channel.close()

@@ -115,7 +115,7 @@ class Crowd:
                     self._meet(peer)
         finally:
             self._gathering -= 1
-            self._check()
+        self._check()
 
     def _meet(self, peer: Peer) -> None:
         if peer not in self._known:
@@ -141,8 +141,8 @@ class Crowd:
             await self._attend(peer)
         finally:
             self._attending -= 1
-            self._attend_more()
-            self._check()
+        self._attend_more()
+        self._check()
 
     def _check(self) -> None:
         if self.is_deserted:

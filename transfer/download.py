@@ -165,18 +165,22 @@ class Download:
             return
         connections = self._workshop.connections
         connection = await self._crowd.opening(connections.open(peer))
-        in_order = False
         try:
             offered = await self._ask(connection)
             if offered.data is not None:
                 in_order = await self._take_whole(offered, offered.data)
             else:
                 in_order = await self._exchange(offered)
-        finally:
-            if in_order:
-                connections.keep(connection)
-            else:
-                connection.channel.close()
+        except BadChunkError as bad:
+            connections.complain(connection, bad.number, bad.index)
+            raise
+        except BaseException:
+            connection.channel.close()
+            raise
+        if in_order:
+            connections.keep(connection)
+        else:
+            connection.channel.close()
 
     async def _ask(self, connection: Connection) -> Offered:
         """Ask until the peer is neither busy nor waits for us to know more."""

@@ -85,6 +85,11 @@ class NetworkProofError(PeerError):
 class BadChunkError(PeerError):
     """The peer sent a chunk that does not match the manifest that it named."""
 
+    def __init__(self, number: int, index: int) -> None:
+        super().__init__()
+        self.number = number
+        self.index = index
+
 
 class FalseManifestError(PeerError):
     """The peer named a manifest that is not of this content."""

@@ -120,7 +120,7 @@ class Leecher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._workshop.connections.close()
+        await self._workshop.connections.close()
         self._pool.shutdown()
         self._hash_pool.shutdown()
         self._alias_pool.shutdown(cancel_futures=True)

@@ -7,7 +7,6 @@ event loop when there is nothing to ask, or when the peer keeps it waiting.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import threading
 import time
@@ -21,8 +20,8 @@ from transfer.channel import Pace
 from transfer.errors import (
     BadChunkError,
     ClosedError,
-    PeerError,
     PeerGoneError,
+    PeerRefusedError,
     WireError,
 )
 from transfer.limits import BUFFER_BYTES
@@ -76,20 +75,16 @@ class Reception:
         """Receive as long as there is something; raises PeerError or OSError."""
         channel = line.connection.channel
         channel.enter_thread(self.limits.pace_window_seconds / 2)
-        outcome = self._receive(line)
-        channel.leave_thread()
-        return outcome
+        try:
+            return self._receive(line)
+        finally:
+            channel.leave_thread()
 
     async def hear(self, line: Line) -> None:
         """Take a message, on the event loop, that a peer sends unasked."""
         async with asyncio.timeout(self.limits.answer_seconds):
             message = await line.connection.channel.read_frame()
-        if isinstance(message, wire.Have):
-            self.take_have(line, message)
-        elif isinstance(message, wire.Bye):
-            raise PeerGoneError
-        else:
-            raise WireError("The seeder sent a message that nobody asked for.")
+        self._take(line, message)
 
     def _receive(self, line: Line) -> Outcome:
         while not self.over.is_set():
@@ -118,6 +113,8 @@ class Reception:
             case wire.Have():
                 self.take_have(line, message)
             case wire.Lacking():
+                if line.lane.whole:
+                    raise PeerRefusedError("It claims the whole and lacks a part.")
                 with self.lock:
                     self.schedule.lacking(line.lane, message.index)
             case wire.Busy():
@@ -163,7 +160,7 @@ class Reception:
         view = _buffer()[:length]
         line.connection.channel.receive_into(view, self._pace())
         if blake3(view).digest() != lane.manifest.chunk(index):
-            self._complain(line, index)
+            raise BadChunkError(line.number, index)
         with self.lock:
             claimed = self.schedule.claim(lane, index)
         if claimed:
@@ -189,7 +186,7 @@ class Reception:
             if claimed:
                 with self.lock:
                     self.schedule.unclaim(index)
-            self._complain(line, index)
+            raise BadChunkError(line.number, index)
         if claimed:
             self._written(lane, index)
 
@@ -211,12 +208,6 @@ class Reception:
             if self.schedule.written(lane, index):
                 self.partial.mark(index)
         self.advanced()
-
-    def _complain(self, line: Line, index: int) -> None:
-        complaint = wire.encode(wire.Complaint(line.number, index))
-        with contextlib.suppress(PeerError, OSError):
-            line.connection.channel.send(complaint)
-        raise BadChunkError
 
     def _pace(self) -> Pace:
         if self.over.is_set():

@@ -132,6 +132,7 @@ class Service:
                     os.close(offer.descriptor)
             case wire.Complaint():
                 self._hear_complaint(session, message)
+                return False
             case wire.Bye():
                 return False
             case _:
