@@ -152,10 +152,10 @@ class Lookup:
         nearest = {contact.node_id for contact in self.closest}
         return max((self._candidates[each].hops for each in nearest), default=0)
 
-    def hops_of(self, contact: Contact) -> int:
-        """Return how many requests led to a contact."""
+    def was_asked(self, contact: Contact) -> bool:
+        """Whether a request went to a contact."""
         candidate = self._candidates.get(contact.node_id)
-        return candidate.hops if candidate is not None else 0
+        return candidate is not None and candidate.state is not State.HEARD
 
     def _hear(self, contact: Contact, path: int, hops: int) -> None:
         """Add a contact to what a path knows."""

@@ -47,6 +47,7 @@ def unpack(packed: bytes | memoryview, *, text: bool = False) -> Any:
 def convert(value: Any, kind: type[T]) -> T:
     """Return a plain value as a typed struct; raises `WireError`."""
     try:
-        return msgspec.convert(value, kind)
+        # With bytes as a builtin type, text is not taken for base64 of bytes.
+        return msgspec.convert(value, kind, builtin_types=(bytes,))
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise WireError("shape") from error

@@ -195,12 +195,12 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
     def remove(self, contact: Contact) -> None:
         """Take a contact out; the newest replacement moves up."""
         bucket = self._bucket(contact.long_id)
-        if contact.node_id in bucket.nodes or (
-            contact.node_id in bucket.replacement_nodes
-        ):
+        node_id = contact.node_id
+        known = bucket.nodes.get(node_id) or bucket.replacement_nodes.get(node_id)
+        if known == contact:
             bucket.remove_node(contact)
             self._count(contact, -1)
-            self._status.pop(contact.node_id, None)
+            self._status.pop(node_id, None)
 
     def nearest(
         self, target: int, count: int, exclude: bytes | None = None

@@ -1,0 +1,196 @@
+"""The provider store and the record store, with every bound."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dht import Delegation, ProviderRecord
+from dht.limits import PROVIDER_SECONDS, RECORD_KEPT_SECONDS
+from dht.provider_store import ProviderStore
+from dht.record_store import RecordStore
+from dht.wire import Stored
+from tests.dht.builders import NETWORK, NOW, address, key, private_key, release
+
+HOUR = 3600.0
+
+
+def unsigned(wanted: bytes, number: int) -> ProviderRecord:
+    """Return a record as the store sees it: verified by somebody else."""
+    return ProviderRecord(wanted, key(number), address(number), int(NOW) + 100, bytes(64))
+
+
+def store(**limits: int) -> ProviderStore:
+    return ProviderStore(random.Random(1), **limits)
+
+
+def test_many_providers_of_one_key_are_kept_and_drawn_evenly() -> None:
+    """Eight at a time, and over many draws each of them."""
+    kept = store()
+    for number in range(40):
+        assert kept.put(unsigned(key(0), number), b"s%d" % number, 0.0, HOUR)
+    drawn = [
+        record.public_key for _ in range(200) for record in kept.page(key(0), 0, 1.0)[0]
+    ]
+    assert len(set(drawn)) == 40
+    assert len(drawn) == 1600
+    counts = [drawn.count(key(number)) for number in range(40)]
+    assert max(counts) < 4 * min(counts)
+
+
+def test_the_cursor_leads_through_all_of_them() -> None:
+    """Each once."""
+    kept = store()
+    for number in range(29):
+        kept.put(unsigned(key(0), number), b"s", 0.0, HOUR)
+    cursor, seen = 0, []
+    while True:
+        page = kept.page(key(0), cursor, 1.0)
+        assert page.total == 29
+        seen += [record.public_key for record in page.records]
+        cursor = page.cursor
+        if not cursor:
+            break
+    assert sorted(seen) == sorted(key(number) for number in range(29))
+
+
+def test_a_provider_record_lives_five_hours_at_most() -> None:
+    """Counted from the last store; a renewal starts anew."""
+    kept = store()
+    kept.put(unsigned(key(0), 1), b"s", 0.0, 9 * HOUR)
+    kept.put(unsigned(key(0), 2), b"s", 0.0, HOUR)
+    assert kept.page(key(0), 0, 2 * HOUR).total == 1
+    kept.put(unsigned(key(0), 1), b"s", 2 * HOUR, 9 * HOUR)
+    assert kept.page(key(0), 0, 6.9 * HOUR).total == 1
+    assert kept.page(key(0), 0, 2 * HOUR + PROVIDER_SECONDS).total == 0
+    kept.expire(8 * HOUR)
+    assert len(kept) == 0
+
+
+def test_one_source_cannot_fill_a_key_or_the_store() -> None:
+    """Who takes most loses first, and honest records stay."""
+    kept = store(records_max=100, per_key_max=20)
+    kept.put(unsigned(key(0), 1), b"honest", 0.0, HOUR)
+    for number in range(1000):
+        kept.put(unsigned(key(0), 100 + number), b"flood", 0.0, HOUR)
+        kept.put(unsigned(key(5 + number), 1), b"flood", 0.0, HOUR)
+    assert len(kept) <= 100
+    assert kept.page(key(0), 0, 1.0).total <= 20
+    for number in range(10):
+        assert kept.put(unsigned(key(0), 3000 + number), b"new%d" % number, 0.0, HOUR)
+    pages = [kept.page(key(0), 0, 1.0).records for _ in range(100)]
+    assert key(1) in {record.public_key for page in pages for record in page}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.integers(0, 9), st.integers(0, 3), st.floats(0, 3000)
+        ),
+        max_size=80,
+    )
+)
+def test_the_provider_store_keeps_its_books(
+    steps: list[tuple[int, int, int, float]],
+) -> None:
+    """Bounds and counts hold after any sequence of stores and expiries."""
+    kept = store(records_max=12, per_key_max=5)
+    now = 0.0
+    for wanted, number, source, pause in steps:
+        now += pause
+        kept.put(unsigned(key(wanted), number), b"s%d" % source, now, HOUR)
+        if number == 0:
+            kept.expire(now)
+        assert len(kept) <= 12
+        assert len(kept) == sum(len(each) for each in kept._keys.values())
+        assert len(kept) == sum(len(each) for each in kept._of_source.values())
+        assert all(len(each) <= 5 for each in kept._keys.values())
+    kept.expire(now + 2 * HOUR)
+    assert len(kept) == 0
+    assert not kept._keys
+    assert not kept._of_source
+
+
+def test_a_lower_order_is_refused_with_the_newer_record() -> None:
+    """So that its sender learns what it missed."""
+    kept = RecordStore()
+    old, new = release(sequence=1), release(sequence=2)
+    place = old.key(NETWORK)
+    assert kept.put(place, new, b"s", 0.0, 1e9).status is Stored.STORED
+    assert kept.put(place, old, b"s", 0.0, 1e9) == (Stored.OLDER, new.raw)
+    assert kept.newest(place, 1.0) == new
+    newer = release(epoch=1, sequence=0)
+    assert kept.put(place, newer, b"s", 0.0, 1e9).status is Stored.STORED
+    assert kept.newest(place, 1.0) == newer
+
+
+def test_the_same_bytes_are_a_renewal_by_whoever_sends_them() -> None:
+    """A keeper drops a record 24 hours after the last one."""
+    kept, record = RecordStore(), release()
+    place = record.key(NETWORK)
+    kept.put(place, record, b"publisher", 0.0, 1e9)
+    assert kept.is_kept(place, record.raw, 1.0)
+    kept.put(place, record, b"holder", 20 * HOUR, 1e9)
+    assert kept.newest(place, 40 * HOUR) == record
+    assert kept.newest(place, 20 * HOUR + RECORD_KEPT_SECONDS) is None
+    kept.expire(50 * HOUR)
+    assert len(kept) == 0
+    assert kept.bytes_held == 0
+
+
+def test_other_bytes_of_one_order_are_proof_and_do_not_replace() -> None:
+    """The first proof is kept beside the record."""
+    kept = RecordStore()
+    one, two, three = (release(package=key(n)) for n in (1, 2, 3))
+    place = one.key(NETWORK)
+    kept.put(place, one, b"s", 0.0, 1e9)
+    assert kept.put(place, two, b"s", 0.0, 1e9) == (Stored.CONFLICT, one.raw)
+    kept.put(place, three, b"s", 0.0, 1e9)
+    assert kept.newest(place, 1.0) == one
+    assert kept.conflict(place, 1.0) == two.raw
+    assert kept.put(place, release(sequence=2), b"s", 0.0, 1e9).status is Stored.STORED
+    assert kept.conflict(place, 1.0) == b""
+
+
+def test_a_record_goes_at_its_end() -> None:
+    """Even if that is sooner than 24 hours."""
+    kept, record = RecordStore(), release()
+    kept.put(record.key(NETWORK), record, b"s", 0.0, 60.0)
+    assert kept.newest(record.key(NETWORK), 61.0) is None
+
+
+def test_the_source_with_most_bytes_loses_first() -> None:
+    """Others' records outlive a flood, and a flood cannot grow past its share."""
+    kept = RecordStore(bytes_max=20_000)
+    honest = release(2)
+    kept.put(honest.key(NETWORK), honest, b"honest", 0.0, 1e9)
+    statuses = set()
+    for number in range(60):
+        record = release(3, name=f"name{number}")
+        statuses.add(
+            kept.put(record.key(NETWORK), record, b"flood", 0.0, 1e9).status
+        )
+    assert Stored.FULL in statuses
+    assert kept.bytes_held <= 20_000
+    for number in range(5):
+        record = release(4, name=f"name{number}")
+        source = b"new%d" % number
+        status = kept.put(record.key(NETWORK), record, source, 0.0, 1e9).status
+        assert status is Stored.STORED
+    assert kept.newest(honest.key(NETWORK), 1.0) == honest
+    assert kept.bytes_held <= 20_000
+
+
+def test_delegations_are_kept_like_releases() -> None:
+    """Ordered by epoch."""
+    kept = RecordStore()
+    old, new = (
+        Delegation.sign(private_key(1), key(9), epoch=epoch, not_after=NOW + 1000)
+        for epoch in (1, 2)
+    )
+    place = old.key(NETWORK)
+    kept.put(place, new, b"s", 0.0, 1e9)
+    assert kept.put(place, old, b"s", 0.0, 1e9).status is Stored.OLDER

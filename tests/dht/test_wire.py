@@ -1,0 +1,214 @@
+"""Messages: what is encoded is decoded, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dht import wire
+from dht.errors import WireError
+from dht.packing import pack
+from dht.wire import Reply, Request, add_proof, decode, encode, encode_unproved
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "dht_messages.json"
+
+
+def exactly(size: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=size, max_size=size)
+
+
+tokens = st.sampled_from([b"", b"12345678"])
+request_bodies = st.one_of(
+    st.builds(wire.Ping, st.sampled_from([b"", b"\x04\x01\x02\x03\x04\x12\x8b"])),
+    st.builds(wire.FindNode, exactly(32)),
+    st.builds(wire.FindProviders, exactly(32), st.integers(0, 2**32 - 1)),
+    st.builds(
+        wire.Announce,
+        tokens,
+        st.integers(1, 65535),
+        st.lists(exactly(104), min_size=1, max_size=8),
+    ),
+    st.builds(wire.FindRecord, exactly(32), st.booleans()),
+    st.builds(wire.StoreRecord, exactly(32), tokens, st.binary(max_size=700)),
+    st.builds(wire.Notify, st.binary(max_size=700), st.binary(max_size=204)),
+)
+reply_bodies = st.one_of(
+    st.builds(wire.Pong),
+    st.builds(wire.Nodes, st.binary(max_size=816), tokens),
+    st.builds(
+        wire.Providers,
+        st.binary(max_size=200),
+        tokens,
+        st.integers(0, 1025),
+        st.integers(0, 2**32 - 1),
+        st.lists(exactly(111), max_size=8),
+    ),
+    st.builds(wire.Announced, st.lists(st.integers(0, 15), max_size=8)),
+    st.builds(wire.RecordFound, st.binary(max_size=300), tokens, st.binary(max_size=700)),
+    st.builds(wire.RecordStored, st.integers(0, 15), st.binary(max_size=700)),
+    st.builds(wire.Notified),
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Request | Reply:
+    head = (draw(exactly(8)),)
+    if draw(st.booleans()):
+        body = draw(request_bodies)
+        return Request(
+            1,
+            wire.kind_of(body),
+            *head,
+            draw(exactly(32)),
+            draw(st.integers(0, 255)),
+            draw(tokens),
+            body,
+            draw(st.binary(max_size=40)),
+            draw(st.sampled_from([b"", b"p" * 64])),
+        )
+    body = draw(reply_bodies)
+    return Reply(
+        1,
+        wire.kind_of(body),
+        *head,
+        draw(exactly(8)),
+        draw(st.sampled_from([b"", b"\x04" + bytes(6), b"\x06" + bytes(18)])),
+        draw(tokens),
+        draw(st.integers(0, 255)),
+        body,
+        draw(st.sampled_from([b"", b"p" * 96])),
+    )
+
+
+@given(messages())
+def test_every_message_is_read_back(message: Request | Reply) -> None:
+    """Encoding and decoding lose nothing, and the proof can be cut off again."""
+    packed = encode(message)
+    assert decode(packed) == message
+    if message.proof:
+        part = wire.proved_part(packed, message.proof)
+        assert add_proof(part, message.proof) == packed
+        assert part == encode_unproved(message)
+
+
+@given(messages(), st.data())
+def test_mutated_messages_raise_one_kind_of_error(
+    message: Request | Reply, data: st.DataObject
+) -> None:
+    """Cut, changed or extended bytes are refused or are another message."""
+    packed = bytearray(encode(message))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(packed) - 1))
+        what = data.draw(st.sampled_from(["change", "cut", "insert"]))
+        if what == "change":
+            packed[place] = data.draw(st.integers(0, 255))
+        elif what == "cut":
+            del packed[place : place + data.draw(st.integers(1, 9))]
+        else:
+            packed[place:place] = data.draw(st.binary(max_size=9))
+        if not packed:
+            break
+    try:
+        decode(bytes(packed))
+    except WireError as error:
+        assert error.reason in {"msgpack", "shape", "version", "kind", "proof"}
+
+
+@given(st.binary(max_size=1200))
+def test_any_bytes_are_a_message_or_a_wire_error(packed: bytes) -> None:
+    """Nothing else is raised, whatever comes."""
+    try:
+        decode(packed)
+    except WireError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (b"", "msgpack"),
+        (b"\xc1", "msgpack"),
+        (b"\x91" * 1100 + b"\x01", "msgpack"),
+        (b"\xdd\xff\xff\xff\xff", "msgpack"),
+        (b"\xc6\xff\xff\xff\xff", "msgpack"),
+        (pack([1, 1]), "shape"),
+        (pack(7), "shape"),
+        (pack({}), "shape"),
+        (pack([2, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "version"),
+        (pack([True, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "version"),
+        (pack([1, 0, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
+        (pack([1, 8, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
+        (pack([1, 129, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
+        (pack([1, -63, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
+        (pack([1, 1.0, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 7, b"k" * 32, 0, b"", [b""], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 31, 0, b"", [b""], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 256, b"", [b""], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [b"", 1], b"", b""]), "shape"),
+        (pack([1, 2, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b"p"]), "proof"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], "", b""]), "shape"),
+    ],
+)
+def test_what_is_refused_is_counted_by_reason(packed: bytes, reason: str) -> None:
+    """Every length is bounded and every shape fixed."""
+    with pytest.raises(WireError) as caught:
+        decode(packed)
+    assert caught.value.reason == reason
+
+
+def test_a_proof_in_a_longer_encoding_is_refused() -> None:
+    """There is one way only to cut a message into proof and the rest."""
+    head = encode_unproved(Request(1, 1, b"t" * 8, b"k" * 32, 0, b"", wire.Ping()))
+    packed = head + b"\xc5\x00\x40" + b"p" * 64
+    message = decode(packed)
+    with pytest.raises(WireError):
+        wire.proved_part(packed, message.proof)
+
+
+def vector_messages() -> dict[str, Request | Reply]:
+    """Return one message of each kind, by name."""
+    key, token, record = bytes(range(32)), b"addrtokn", b"record bytes"
+    bodies: dict[str, wire.Body] = {
+        "ping": wire.Ping(),
+        "ping_probe": wire.Ping(b"\x04\x08\x08\x08\x08\x12\x8b"),
+        "find_node": wire.FindNode(key),
+        "find_providers": wire.FindProviders(key, 7 << 16 | 8),
+        "announce": wire.Announce(b"writetok", 4747, [bytes(104)]),
+        "find_record": wire.FindRecord(key, conflict=True),
+        "store_record": wire.StoreRecord(key, b"writetok", record),
+        "notify": wire.Notify(record, b"\x11" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b"),
+        "pong": wire.Pong(),
+        "nodes": wire.Nodes(b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b", b"writetok"),
+        "providers": wire.Providers(b"", b"writetok", 9, 7 << 16 | 8, [b"\x33" * 111]),
+        "announced": wire.Announced([0, 1, 3]),
+        "record_found": wire.RecordFound(b"", b"writetok", record),
+        "record_stored": wire.RecordStored(4, record),
+        "notified": wire.Notified(),
+    }
+    found: dict[str, Request | Reply] = {}
+    for name, body in bodies.items():
+        kind = wire.kind_of(body)
+        if kind < wire.REPLY:
+            found[name] = Request(
+                1, kind, b"transact", b"\xaa" * 32, 5, token, body, bytes(3)
+            )
+        else:
+            seen = b"\x04\x01\x02\x03\x04\x12\x8b"
+            found[name] = Reply(
+                1, kind, b"transact", b"idhint--", seen, token, 1, body, b"\xbb" * 96
+            )
+    return found
+
+
+def test_golden_bytes_of_every_kind() -> None:
+    """The wire does not change by accident."""
+    golden = json.loads(VECTORS.read_text())
+    found = vector_messages()
+    assert {name: encode(message).hex() for name, message in found.items()} == golden
+    for name, message in found.items():
+        assert decode(bytes.fromhex(golden[name])) == message
