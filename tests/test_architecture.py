@@ -116,7 +116,7 @@ def layer_breaches(source: Source) -> list[str]:
 
 def border_breaches(source: Source) -> list[str]:
     """Return the third parties that are not declared or not in their door."""
-    known = {*sys.stdlib_module_names, *LAYERS, *ANYWHERE, "tests"}
+    known = {*sys.stdlib_module_names, *LAYERS, *ANYWHERE, "_typeshed"}
     found = []
     for name in sorted(imported_packages(source) - known):
         if name not in DOORS:

@@ -13,7 +13,7 @@ from typing import Any
 
 from node.demo import attacks, news, story
 from node.demo.narrator import Narrator, megabytes
-from node.demo.processes import ProcessError
+from node.demo.processes import ProcessError, signals_held
 from node.demo.stage import NODES_MIN, Stage
 from node.demo.wheels import Wheels, get_wheels
 from node.errors import NodeError, UsageError
@@ -56,13 +56,15 @@ def run(nodes: int, json_output: bool, wheels: Path | None = None) -> int:
         found = get_wheels(cache, folder / "packed")
         set_up = time.monotonic() - started
         _introduce(narrator, found)
+        packages = _packages(found)
         started = time.monotonic()
         stage = Stage(narrator, found, folder, nodes)
         try:
             with _bounded(stage, SECONDS_MAX + SECONDS_PER_NODE * (nodes - NODES_MIN)):
                 failure = _play(stage)
         finally:
-            stage.end()
+            with signals_held():
+                stage.end()
         seconds = time.monotonic() - started
     summary = {
         "ok": failure is None,
@@ -70,7 +72,7 @@ def run(nodes: int, json_output: bool, wheels: Path | None = None) -> int:
         "nodes": nodes,
         "set_up_seconds": round(set_up, 1),
         "seconds": round(seconds, 1),
-        "packages": _packages(found),
+        "packages": packages,
         "origin": found.origin,
         "steps": narrator.steps,
     }

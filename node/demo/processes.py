@@ -12,8 +12,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,7 +141,11 @@ class Process:
         if self.running:
             raise ProcessError(f"{self.name} is running already")
         # A session of its own: Ctrl-C reaches only the demo, which then ends its nodes.
-        with self._said.open("wb") as said, self._log.open("ab") as log:
+        with (
+            signals_held(),
+            self._said.open("wb") as said,
+            self._log.open("ab") as log,
+        ):
             self._process = subprocess.Popen(
                 command,
                 env=self._environment,
@@ -256,6 +262,29 @@ class LiarProcess(Process):
         """Start it on `file`, joined through `contact`; returns what it offers."""
         self.launch(*LIAR, str(self._folder), str(file), contact)
         return self.wait_ready()
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back signals that raise, so that no process is started and then forgotten.
+
+    Those that come meanwhile are raised afterwards. Only the main thread gets any.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda one, _frame: came.append(one))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def end_all(nodes: Sequence[Process]) -> list[str]:
