@@ -126,8 +126,10 @@ class Answering:
         limit = DATAGRAM_BYTES_MAX if echoed else min(size, DATAGRAM_BYTES_MAX)
         proof_bytes = self._proof_bytes(asked, limit)
         asked.room = self._room(asked, limit, proof_bytes)
-        body = self._body(asked, size)
-        return self._reply(asked, body, proof_bytes)
+        reply = self._reply(asked, self._body(asked, size), proof_bytes)
+        if len(reply) > limit:
+            raise WireError("small")  # a request too short to be answered
+        return reply
 
     def _meet(self, asked: Asked, packed: bytes) -> None:
         """Take note of the asker, as far as it has proved who it is."""

@@ -132,7 +132,7 @@ class Lookup:
             for candidate in self._shortlist(number):
                 if candidate.state is State.ASKED:
                     return False
-                if candidate.state is State.HEARD and self._may_ask(candidate):
+                if candidate.state is State.HEARD:
                     return self.requests >= LOOKUP_REQUESTS_MAX
         return True
 
@@ -200,9 +200,14 @@ class Lookup:
         )
 
     def _shortlist(self, path: int) -> Iterator[Candidate]:
-        """Yield the nearest candidates of a path that have not failed."""
-        alive = (each for each in self._paths[path] if each.state is not State.FAILED)
-        return self._diverse(alive, self.count)
+        """Yield the nearest candidates of a path that answered or may yet do so."""
+        hopeful = (
+            each
+            for each in self._paths[path]
+            if each.state is not State.FAILED
+            and (each.state is not State.HEARD or self._may_ask(each))
+        )
+        return self._diverse(hopeful, self.count)
 
     @staticmethod
     def _diverse(candidates: Iterable[Candidate], count: int) -> Iterator[Candidate]:

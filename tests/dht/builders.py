@@ -100,5 +100,7 @@ def core(number: int = 1, clock: HandClock | None = None, **options: Any) -> Cor
         network=options.pop("network", NETWORK),
         clock=clock or HandClock(),
         rng=random.Random(number),
-        reach=Reach(read_only=options.pop("read_only", False), is_own=lambda host: True),
+        reach=Reach(
+            read_only=options.pop("read_only", False), is_own=lambda host: True
+        ),
     )

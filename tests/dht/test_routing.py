@@ -146,7 +146,9 @@ actions = st.lists(
 
 @settings(deadline=None)
 @given(actions)
-def test_the_invariants_hold_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+def test_the_invariants_hold_whatever_happens(
+    steps: list[tuple[str, int, int]],
+) -> None:
     """Bounds, groups and the exactness of neighbours, after any sequence."""
     table = Table(OWN, 0.0)
     for now, (what, number, group) in enumerate(steps):
@@ -168,6 +170,8 @@ def test_the_invariants_hold_whatever_happens(steps: list[tuple[str, int, int]])
     assert dict(table._groups) == counts
     assert all(count <= 3 for count in counts.values())
     for bucket in table.buckets:
-        assert all(bucket.range[0] <= c.long_id <= bucket.range[1] for c in bucket.members())
+        assert all(
+            bucket.range[0] <= c.long_id <= bucket.range[1] for c in bucket.members()
+        )
     for each in table:
         assert table.get(each.node_id) == each

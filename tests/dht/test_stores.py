@@ -19,7 +19,9 @@ HOUR = 3600.0
 
 def unsigned(wanted: bytes, number: int) -> ProviderRecord:
     """Return a record as the store sees it: verified by somebody else."""
-    return ProviderRecord(wanted, key(number), address(number), int(NOW) + 100, bytes(64))
+    return ProviderRecord(
+        wanted, key(number), address(number), int(NOW) + 100, bytes(64)
+    )
 
 
 def store(**limits: int) -> ProviderStore:
@@ -170,9 +172,7 @@ def test_the_source_with_most_bytes_loses_first() -> None:
     statuses = set()
     for number in range(60):
         record = release(3, name=f"name{number}")
-        statuses.add(
-            kept.put(record.key(NETWORK), record, b"flood", 0.0, 1e9).status
-        )
+        statuses.add(kept.put(record.key(NETWORK), record, b"flood", 0.0, 1e9).status)
     assert Stored.FULL in statuses
     assert kept.bytes_held <= 20_000
     for number in range(5):

@@ -48,7 +48,9 @@ reply_bodies = st.one_of(
         st.lists(exactly(111), max_size=8),
     ),
     st.builds(wire.Announced, st.lists(st.integers(0, 15), max_size=8)),
-    st.builds(wire.RecordFound, st.binary(max_size=300), tokens, st.binary(max_size=700)),
+    st.builds(
+        wire.RecordFound, st.binary(max_size=300), tokens, st.binary(max_size=700)
+    ),
     st.builds(wire.RecordStored, st.integers(0, 15), st.binary(max_size=700)),
     st.builds(wire.Notified),
 )
@@ -183,7 +185,9 @@ def vector_messages() -> dict[str, Request | Reply]:
         "store_record": wire.StoreRecord(key, b"writetok", record),
         "notify": wire.Notify(record, b"\x11" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b"),
         "pong": wire.Pong(),
-        "nodes": wire.Nodes(b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b", b"writetok"),
+        "nodes": wire.Nodes(
+            b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b", b"writetok"
+        ),
         "providers": wire.Providers(b"", b"writetok", 9, 7 << 16 | 8, [b"\x33" * 111]),
         "announced": wire.Announced([0, 1, 3]),
         "record_found": wire.RecordFound(b"", b"writetok", record),
