@@ -110,7 +110,9 @@ def _refused(stage: Stage, liar: LiarProcess) -> None:
 
 async def _forge(stage: Stage) -> Outcome:
     """Store and push a record that names the publisher, signed by somebody else."""
-    network, stranger = Network(), Dht(Ed25519PrivateKey.generate())
+    # Read-only: nobody needs to find the stranger again.
+    network = Network()
+    stranger = Dht(Ed25519PrivateKey.generate(), network=network, read_only=True)
     publisher = parse_publisher(stage.publisher_text)
     key = release_key(network, publisher, UPDATED)
     async with contextlib.AsyncExitStack() as stack:

@@ -133,19 +133,20 @@ def fetch(stage: Stage) -> None:
         )
         (artifact,) = document["artifacts"]
         _check_file(target, digest)
-        for address, count in sorted(sources_of([artifact]).items()):
+        sources = sources_of([artifact])
+        for address, count in sorted(sources.items()):
             share = 100 * count / wheel.size
             stage.narrator.say(
                 f"{stage.name_at(address):10} {megabytes(count):>8} {share:3.0f} %"
             )
-        must(len(artifact["sources"]) > 1, "it came from one peer only")
+        must(len(sources) > 1, "it came from one peer only")
         seconds = artifact["seconds"]
         alone = wheel.size / UPLOAD_BYTES_PER_SECOND
         stage.narrator.say(
             f"{megabytes(wheel.size)} in {seconds:.1f} s, every chunk and the whole "
             f"file verified; one of them alone would take {alone:.1f} s"
         )
-        figures.update(sources=len(artifact["sources"]), fetch_seconds=seconds)
+        figures.update(sources=len(sources), fetch_seconds=seconds)
 
 
 def survive(stage: Stage) -> None:

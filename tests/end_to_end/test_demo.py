@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -91,6 +92,26 @@ def test_an_interrupted_demo_clears_away_behind_itself(offline, tmp_path, number
         demo.wait()
     assert list(folder.iterdir()) == []
     assert processes_below(folder) == []
+
+
+def test_a_demo_that_takes_too_long_says_so_and_ends(offline, tmp_path):
+    """Whatever it waits for, it gives up at its bound, and clears away."""
+    program = (
+        "import sys; from node.demo import main; main.SECONDS_MAX = 2.0; "
+        "sys.exit(main.run(8, json_output=True))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=offline,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "longer than 2 s" in json.loads(done.stdout)["error"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert processes_below(tmp_path) == []
 
 
 def test_without_an_index_installed_files_are_packed(offline, tmp_path, monkeypatch):
