@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from node.errors import NodeError, UsageError
-from node.settings import PUBLIC_NETWORK, Settings
+from node.settings import PUBLIC_NETWORK, Settings, Sharing
 
 CONFIG_FILE = "config.toml"
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -143,10 +143,24 @@ def _from_file(home: Path) -> Layer:
         raise NodeError(f"{path} is not valid TOML: {error}") from error
     layer: Layer = {}
     for name, value in document.items():
-        if name not in _READERS:
+        if name == "sharing" and isinstance(value, dict):
+            layer |= _from_sharing_table(value, path)
+            continue
+        if name not in _READERS or name == "sharing_of":
             known = ", ".join(_READERS)
             raise NodeError(f"{path}: there is no setting {name!r}; there are {known}")
         layer[name] = (value, Origin(f"{path}: {name}", NodeError, False, home))
+    return layer
+
+
+def _from_sharing_table(table: dict[str, Any], path: Path) -> Layer:
+    """Split `[sharing]`: `default` counts for all that it does not name."""
+    origin = Origin(f"{path}: [sharing]", NodeError, False)
+    packages = dict(table)
+    layer: Layer = {}
+    if "default" in packages:
+        layer["sharing"] = (packages.pop("default"), origin)
+    layer["sharing_of"] = (packages, origin)
     return layer
 
 
@@ -241,6 +255,31 @@ def _switch(value: object, origin: Origin) -> bool:
     raise origin.mistake("true or false belongs here")
 
 
+def _sharing(value: object, origin: Origin) -> str:
+    if isinstance(value, str) and value in get_args(Sharing):
+        return value
+    raise origin.mistake('"all", "published" or "none" belongs here')
+
+
+def _sharing_of(value: object, origin: Origin) -> dict[str, str]:
+    """Read what is offered of single packages, by PUBLISHER/NAME."""
+    from node.keys import parse_publisher
+    from node.names import is_name
+
+    if not isinstance(value, dict):
+        raise origin.mistake("it is written in config.toml, in the table [sharing]")
+    for target, sharing in value.items():
+        publisher, _, name = target.partition("/")
+        try:
+            parse_publisher(publisher)
+        except UsageError as error:
+            raise origin.mistake(str(error)) from error
+        if not is_name(name):
+            raise origin.mistake(f"{target!r} is not PUBLISHER/NAME")
+        _sharing(sharing, origin)
+    return value
+
+
 def _size(value: object, origin: Origin) -> int:
     """Read a number of bytes: 1000000, "500 MB" or "20 GiB"."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -289,6 +328,9 @@ _READERS: dict[str, Reader] = {
     "secret_file": _path,
     "encryption": _switch,
     "weak_digests": _switch,
+    "sharing": _sharing,
+    "sharing_of": _sharing_of,
+    "withdraw": _switch,
     "store_bytes": _size,
     "upload_bytes_per_second": _size,
     "download_bytes_per_second": _size,

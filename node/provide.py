@@ -43,6 +43,8 @@ class Provide:
         self._beliefs = beliefs
         self._background = background
         self._announced: set[bytes] = set()
+        self._silenced = offering.silenced()
+        self._chosen: set[str] = set()
         self._wanted = False
         self._sweep: asyncio.Task[None] | None = None
 
@@ -52,6 +54,7 @@ class Provide:
         One sweep runs at a time; what changes meanwhile is taken by the next.
         """
         self._wanted = True
+        self._silenced = self._offering.silenced()
         if self._sweep is None or self._sweep.done():
             self._sweep = self._background.start(self._sweep_all(), "announcement")
         await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
@@ -59,6 +62,19 @@ class Provide:
     def is_offered(self, artifact: Artifact) -> bool:
         """Tell whether this node announces an artifact now."""
         return self._key(artifact.digest) in self._announced
+
+    def may_serve(self, digest: Digest, *, whole: bool) -> bool:
+        """Tell whether peers may have an artifact, or what has come of a download.
+
+        It may be asked in any thread, so it looks at sets that are replaced whole.
+        """
+        silenced, name = self._silenced, str(digest)
+        if name in silenced:
+            return False
+        if self._offering.sharing == "all":
+            # Also what came a moment ago and is announced with the rest of its package.
+            return True
+        return whole and name in self._chosen
 
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
@@ -108,7 +124,9 @@ class Provide:
                 str(one.digest): one
                 for one in await asyncio.to_thread(self._store.artifacts)
             }
-            offered = [held[one] for one in sorted(self._offering.choose(held.keys()))]
+            self._chosen = self._offering.choose(held.keys())
+            self._silenced = self._offering.silenced()
+            offered = [held[one] for one in sorted(self._chosen)]
             await self._announce(offered)
             # Hashing again what lacks an alias must not delay the SHA-256 of the rest.
             complete = [await self._with_aliases(one) for one in offered]

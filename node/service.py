@@ -30,19 +30,20 @@ from node.fetching import Fetching
 from node.following import Following
 from node.home import Home
 from node.inspect import Inspect
-from node.keys import PublisherKeys
+from node.keys import PublisherKeys, parse_publisher
 from node.networks import load_network
-from node.offering import Offering
+from node.offering import Offering, SharingOf
 from node.provide import Provide
 from node.publish import Publish
 from node.releases import Releases
-from node.settings import Settings
+from node.settings import Settings, Sharing
 from node.share import Share
 from node.updates import Updates
 from node.wallclock import now
 from node.web.door import Door
 from node.withdrawal import Withdrawal
 from transfer import (
+    Digest,
     Identity,
     Leecher,
     LeecherLimits,
@@ -133,6 +134,7 @@ class Node:
             network_secret=secret,
             encryption=settings.encryption,
             limits=SeederLimits(bytes_per_second=settings.upload_bytes_per_second),
+            may_serve=self._may_serve,
         )
         await self._seeder.start(bound)
         self._stack.push_async_callback(self._seeder.close)
@@ -174,7 +176,7 @@ class Node:
         """Make the parts that know packages and people."""
         settings, catalogue, beliefs = self.settings, self._catalogue, self._beliefs
         store, dht, network = self._store, self._dht, self._network
-        offering = Offering(catalogue, settings.sharing)
+        offering = Offering(catalogue, settings.sharing, _sharing_of(settings))
         provide = Provide(
             dht, network, port, store, offering, beliefs, self._background
         )
@@ -243,10 +245,13 @@ class Node:
         start(self._remember_contacts_forever(), "remembering contacts")
         self._stack.callback(self._remember_contacts)
 
-    # The DHT is made before the parts that answer it.
+    # The DHT and the seeder are made before the parts that answer them.
 
     def _interested(self, publisher: bytes, name: str) -> bool:
         return self._alerting.interested(publisher, name)
+
+    def _may_serve(self, digest: Digest, whole: bool) -> bool:
+        return self._provide.may_serve(digest, whole=whole)
 
     def _on_release(self, record: ReleaseRecord) -> bool:
         return self._alerting.on_release(record)
@@ -288,6 +293,15 @@ def _addresses(texts: Iterable[str]) -> list[Address]:
         except ValueError as error:
             raise UsageError(str(error)) from error
     return addresses
+
+
+def _sharing_of(settings: Settings) -> SharingOf:
+    """Return what the settings say of single packages, by publisher and name."""
+    found: dict[tuple[bytes, str], Sharing] = {}
+    for target, sharing in settings.sharing_of.items():
+        publisher, _, name = target.partition("/")
+        found[parse_publisher(publisher), name] = sharing
+    return found
 
 
 def _command_table(

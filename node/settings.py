@@ -49,6 +49,8 @@ class Settings:
     """Everything that a node's owner may choose; see `node.config` for the sources.
 
     Addresses are HOST:PORT texts with a numeric host; port 0 means any free one.
+    `sharing_of` names single packages as PUBLISHER/NAME, `sharing` counts for the rest.
+    `withdraw` says whether a security release silences what it replaces.
     """
 
     home: Path
@@ -60,6 +62,7 @@ class Settings:
     encryption: bool = True
     weak_digests: bool = False
     sharing: Sharing = "all"
+    sharing_of: Mapping[str, Sharing] = field(default_factory=dict)
     withdraw: bool = True
     store_bytes: int | None = None
     upload_bytes_per_second: int | None = None

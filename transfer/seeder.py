@@ -28,8 +28,9 @@ from transfer.serving import Service, Session, Verdict
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from transfer.digest import Digest
     from transfer.identity import Identity
     from transfer.store import Store
 
@@ -53,6 +54,12 @@ class SeederStats:
     """Connections that were not served, by why."""
 
 
+def anything(digest: Digest, whole: bool) -> bool:
+    """Serve whatever is asked for."""
+    del digest, whole
+    return True
+
+
 class Seeder:
     """Offers what a store holds to whoever connects."""
 
@@ -64,7 +71,12 @@ class Seeder:
         network_secret: bytes | None = None,
         encryption: bool = True,
         limits: SeederLimits | None = None,
+        may_serve: Callable[[Digest, bool], bool] = anything,
     ) -> None:
+        """`may_serve(digest, whole)` is asked, in any thread, before a file is opened.
+
+        It is the SHA-256 of a whole artifact, or what a download under way is called.
+        """
         self._limits = limits or SeederLimits()
         self._terms = Terms(identity, network_secret, encryption)
         self._stop = threading.Event()
@@ -75,6 +87,7 @@ class Seeder:
             RateLimiter(self._limits.bytes_per_second, self._stop),
             self._stop,
             lambda: len(self._waiting),
+            may_serve,
         )
         self._sessions: set[Session] = set()
         self._idle: dict[Session, int] = {}

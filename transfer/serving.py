@@ -88,6 +88,7 @@ class Service:
         rate: RateLimiter,
         stop: threading.Event,
         waiting: Callable[[], int],
+        may_serve: Callable[[Digest, bool], bool],
     ) -> None:
         self.chunks_sent = 0
         self.bytes_sent = 0
@@ -96,6 +97,7 @@ class Service:
         self._rate = rate
         self._stop = stop
         self._waiting = waiting
+        self._may_serve = may_serve
         self._complaints: dict[Digest, float] = {}
         self._lock = threading.Lock()
 
@@ -151,6 +153,7 @@ class Service:
         offer = self._open_whole(want) or self._open_partial(want)
         if offer is None:
             under_way = self._store.partials.is_open(want.name)
+            under_way = under_way and self._may_serve(want.name, False)
             answer = wire.Absent(want.number, partial=under_way)
             session.channel.send(wire.encode(answer))
             return
@@ -159,7 +162,7 @@ class Service:
 
     def _open_whole(self, want: wire.Want) -> Offer | None:
         artifact = self._store.find(want.name)
-        if artifact is None:
+        if artifact is None or not self._may_serve(artifact.digest, True):
             return None
         try:
             manifest = self._store.manifest(artifact)
@@ -170,6 +173,8 @@ class Service:
 
     def _open_partial(self, want: wire.Want) -> Offer | None:
         """Open a download under way, for a leecher that names its manifest."""
+        if not self._may_serve(want.name, False):
+            return None
         opened = self._store.partials.borrow(want.name)
         if opened is None:
             return None

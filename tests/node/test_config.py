@@ -167,3 +167,26 @@ def test_the_home_is_the_flag_or_the_variable_or_the_platforms(tmp_path, monkeyp
     assert home_folder(Path("here"), environment) == tmp_path / "here"
     assert home_folder(None, environment) == Path("/elsewhere")
     assert home_folder(None, {}).name == "caravan"
+
+
+def test_what_is_offered_can_be_said_for_all_and_for_one_package(tmp_path):
+    """The environment changes the rule for the rest, never the one for a package."""
+    name = f"{'a' * 52}/app"
+    (tmp_path / "config.toml").write_text(
+        f'[sharing]\ndefault = "published"\n"{name}" = "none"\n'
+    )
+    settings = load_settings(tmp_path, {}, {})
+    assert (settings.sharing, settings.sharing_of) == ("published", {name: "none"})
+    louder = load_settings(tmp_path, {}, {"CARAVAN_SHARING": "all"})
+    assert (louder.sharing, louder.sharing_of) == ("all", {name: "none"})
+    assert not load_settings(tmp_path, {}, {"CARAVAN_WITHDRAW": "no"}).withdraw
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['sharing = "some"', '[sharing]\nbob = "none"', f'[sharing]\n"{"a" * 52}/x" = 1'],
+)
+def test_a_mistake_in_what_is_offered_is_one_sentence(tmp_path, line):
+    (tmp_path / "config.toml").write_text(line)
+    with pytest.raises(NodeError):
+        load_settings(tmp_path, {}, {})

@@ -15,6 +15,7 @@ from node.packages import ArtifactEntry, Body, Dependency, Package, issued_now
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 KEY = PublisherKey(PRIVATE, PRIVATE.public_key().public_bytes_raw())
 NUMBERS = st.integers(0, 7)
+SHARING = st.sampled_from(["all", "published", "none"])
 
 
 def artifact(number: int) -> str:
@@ -40,17 +41,27 @@ def package(number: int, files: set[int], needs: set[int]) -> Package:
     return Package.sign(body, KEY)
 
 
+def number_of(digest: str) -> int:
+    return int(digest.removeprefix("sha256:"), 16) - 100
+
+
 class OfferingMachine(RuleBasedStateMachine):
     """Any sequence of commands, over packages that need each other in circles."""
 
-    @initialize(sharing=st.sampled_from(["all", "published", "none"]))
-    def begin(self, sharing):
+    @initialize(
+        sharing=SHARING,
+        of=st.dictionaries(NUMBERS, SHARING, max_size=3),
+    )
+    def begin(self, sharing, of):
         self.catalogue = Catalogue(sqlite3.connect(":memory:", isolation_level=None))
-        self.offering = Offering(self.catalogue, sharing)
+        rules = {(KEY.publisher, f"p{number}"): rule for number, rule in of.items()}
+        self.offering = Offering(self.catalogue, sharing, rules)
+        self.of = of
         self.sharing = sharing
         self.held: set[str] = set()
         self.needs: dict[str, set[str]] = {}
         self.own: set[str] = set()
+        self.files: dict[str, set[str]] = {}
 
     @rule(
         number=NUMBERS,
@@ -62,7 +73,6 @@ class OfferingMachine(RuleBasedStateMachine):
         digest = package_digest(number)
         if digest not in self.needs:
             self.needs[digest] = {package_digest(n) for n in needs}
-            self.files = getattr(self, "files", {})
             self.files[digest] = {artifact(n) for n in files}
             self.catalogue.add_package(
                 digest, package(number, files, needs), held=True, own=own
@@ -101,24 +111,39 @@ class OfferingMachine(RuleBasedStateMachine):
             assert self.needs[digest] <= offered
 
     @invariant()
+    def what_is_kept_back_is_silent_and_silences(self):
+        if not hasattr(self, "offering"):
+            return
+        offered = self.offering.choose(self.held)
+        for number, rule_ in self.of.items():
+            if rule_ == "none":
+                mine = self.files.get(package_digest(number), set())
+                assert not offered & {package_digest(number), *mine}
+
+    @invariant()
     def the_owner_decides(self):
         if not hasattr(self, "offering"):
             return
         packages = self.offering.packages(self.held)
         offered = self.offering.choose(self.held)
-        if self.sharing == "none":
+        wished = {
+            digest
+            for digest in packages
+            for rule_ in [self.of.get(number_of(digest), self.sharing)]
+            if rule_ == "all" or (rule_ == "published" and digest in self.own)
+        }
+        reached, waiting = set(), list(wished)
+        while waiting:
+            digest = waiting.pop()
+            if digest not in reached:
+                reached.add(digest)
+                waiting += self.needs[digest]
+        assert packages == reached
+        if self.sharing == "none" and not self.of:
             assert not offered
-        if self.sharing == "published":
-            reached, waiting = set(), list(self.own & packages)
-            while waiting:
-                digest = waiting.pop()
-                if digest not in reached:
-                    reached.add(digest)
-                    waiting += self.needs[digest]
-            assert packages == reached
         if self.sharing == "all":
             direct = self.catalogue.directs() & self.held
-            assert direct - self.catalogue.withdrawn().keys() <= offered
+            assert direct - self.offering.silenced() <= offered
 
 
 OfferingMachine.TestCase.settings = settings(
