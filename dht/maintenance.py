@@ -137,7 +137,16 @@ class Maintenance:
             if contact.address.scope is Scope.PUBLIC
         ]
         for contact in self._core.rng.sample(public, min(3, len(public))):
-            self._asking.ask(contact, Ping(), _ignore, flags=RequestFlag.PROBE)
+            self._ping_echoing(contact, Ping(), RequestFlag.PROBE)
+
+    def _ping_echoing(self, contact: Contact, ping: Ping, flags: int = 0) -> None:
+        """Ping a contact with a token of its own, without which it does no favour."""
+
+        def got_token(answer: Answer | None) -> None:
+            if answer is not None:
+                self._asking.ask(contact, ping, _ignore, flags=flags)
+
+        self._asking.ask(contact, Ping(), got_token)
 
     def pinged(self, ping: Ping, asked: Asked) -> None:
         """Do what a ping asks for beside its answer."""
@@ -149,8 +158,8 @@ class Maintenance:
             self._probed.add(asked.source.packed, now)
             others = [c for c in table if c.address.group != asked.source.group]
             if others:
-                body = Ping(asked.source.packed)
-                self._asking.ask(self._core.rng.choice(others), body, _ignore)
+                chosen = self._core.rng.choice(others)
+                self._ping_echoing(chosen, Ping(asked.source.packed))
         elif asked.echoed and ping.probe and asked.sender in table:
             self._probe(ping.probe, now)
 

@@ -171,7 +171,7 @@ class Offers:
 
         The density of nodes is read off this node's own neighbourhood.
         """
-        if first[:1] != second[:1]:
+        if write_scope(first) != write_scope(second):
             return False
         table = self._core.tables[family]
         own = int.from_bytes(self._core.node_id, "big")
@@ -250,7 +250,7 @@ def _group(
 
     All of them lie in the block of ids that holds about half of the k nearest, so
     their own nearest nodes are among what was found; where the lookup found the
-    whole network, every key is served. A write token covers one first byte.
+    whole network, every key is served. A write token covers one scope.
     """
     first = keys[position]
     scope = write_scope(first)

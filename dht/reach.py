@@ -128,6 +128,13 @@ class Reach:
             self._reachable.add(by.family)
         return True
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether this node is read-only where it has met public nodes."""
+        if self._fixed is not None:
+            return self._fixed
+        return self.needs_probe(4) or self.needs_probe(6)
+
     def needs_probe(self, family: int) -> bool:
         """Whether somebody should be asked to have this node pinged."""
         return (

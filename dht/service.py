@@ -119,11 +119,8 @@ class Dht:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether this node tells public addresses that nobody can ask it."""
-        return all(
-            self._core.reach.is_read_only(Address(host, 1024))
-            for host in ("8.8.8.8", "2001:4860:4860::8888")
-        )
+        """Whether public nodes are told that they cannot ask this one; `dht.reach`."""
+        return self._core.reach.is_shut
 
     async def start(self, listen: Sequence[Address]) -> None:
         """Bind the addresses, at most one of each family.

@@ -3,7 +3,7 @@
 A token is a keyed hash of the IP, the port and a scope; the keeper stores nothing.
 Two secrets are in use, each for five minutes as the newer one, so a token is good
 for five to ten minutes (as in BitTorrent's BEP 5). The scope of a write token is
-the first byte of the key: one token covers the neighbouring keys of a sweep.
+the first half byte of the key: one token covers the neighbouring keys of a sweep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def write_scope(key: bytes) -> bytes:
     """Return the scope of a write token for a key."""
-    return key[:1]
+    return bytes([key[0] >> 4])
 
 
 class Tokens:

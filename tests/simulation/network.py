@@ -46,7 +46,9 @@ class SimulatedNetwork:
         self._sockets: dict[tuple[str, int], SimulatedSocket] = {}
         self._dead: set[str] = set()
         self._side: dict[str, int] = {}
-        self._nat: dict[str, set[tuple[str, str]]] = {}
+        self._holes: dict[str, set[str]] = {}  # of hosts behind a NAT
+        self._outside: dict[str, str] = {}  # host -> address that others see
+        self._inside: dict[str, str] = {}
         self._trace = hashlib.sha256()
         loop.network = self
 
@@ -80,14 +82,19 @@ class SimulatedNetwork:
 
     def put_behind_nat(self, host: str) -> None:
         """Let only those hosts reach this one to which it has sent something."""
-        self._nat[host] = set()
+        self._holes[host] = set()
+
+    def translate(self, host: str, outside: str) -> None:
+        """Let others see a host at another address, as a NAT does."""
+        self._outside[host] = outside
+        self._inside[outside] = host
 
     def send(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
         """Put a datagram on its way."""
         self.counters["sent"] += 1
         self.bytes_sent[source[0]] += len(data)
-        if source[0] in self._nat:
-            self._nat[source[0]].add((source[0], to[0]))
+        if source[0] in self._holes:
+            self._holes[source[0]].add(to[0])
         if source[0] in self._dead or self._rng.random() < self.link.loss:
             self.counters["lost"] += 1
             return
@@ -99,18 +106,19 @@ class SimulatedNetwork:
         self, data: bytes, source: tuple[str, int], to: tuple[str, int]
     ) -> None:
         """Hand a datagram to its receiver, if it can be reached now."""
+        to = (self._inside.get(to[0], to[0]), to[1])
         sock = self._sockets.get(to)
         sides = self._side
         apart = sides and sides.get(source[0]) != sides.get(to[0])
-        hole = self._nat.get(to[0])
-        shut = hole is not None and (to[0], source[0]) not in hole
+        holes = self._holes.get(to[0])
+        shut = holes is not None and source[0] not in holes
         if sock is None or sock.deliver is None or to[0] in self._dead or apart or shut:
             self.counters["undelivered"] += 1
             return
         self.counters["delivered"] += 1
         head = struct.pack("!d", self._loop.time())
         self._trace.update(head + f"{source}{to}".encode() + data)
-        sock.deliver(data, source)
+        sock.deliver(data, (self._outside.get(source[0], source[0]), source[1]))
 
     def _delay(self) -> float:
         drawn = math.exp(self._rng.gauss(self._mu, self.link.sigma))
