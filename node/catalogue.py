@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS direct (
   artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS withdrawn (
   artifact TEXT PRIMARY KEY, package TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS private (
+  artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS contact (
   address TEXT PRIMARY KEY, seen_at REAL NOT NULL) STRICT;
@@ -226,6 +228,36 @@ class Catalogue:
                     "UPDATE package SET held = 0 WHERE digest = ?", (digest,)
                 )
                 self._db.execute("DELETE FROM direct WHERE artifact = ?", (digest,))
+
+    def is_known(self, artifact: str) -> bool:
+        """Tell whether an artifact is held for a reason that others may know."""
+        row = self._db.execute(
+            "SELECT 1 FROM direct WHERE artifact = ?1 UNION ALL"
+            " SELECT 1 FROM package_artifact WHERE artifact = ?1 UNION ALL"
+            " SELECT 1 FROM package WHERE digest = ?1 LIMIT 1",
+            (artifact,),
+        ).fetchone()
+        return row is not None
+
+    def make_private(self, artifact: str, file: str) -> None:
+        """Never announce or serve an artifact: it came from a private upstream."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO private VALUES (?,?)", (artifact, file)
+        )
+
+    def make_public(self, artifact: str) -> None:
+        """No longer keep an artifact private."""
+        self._db.execute("DELETE FROM private WHERE artifact = ?", (artifact,))
+
+    def is_private(self, artifact: str) -> bool:
+        """Tell whether an artifact must not leave this machine."""
+        return bool(
+            self._column("SELECT 1 FROM private WHERE artifact = ?", (artifact,))
+        )
+
+    def privates(self) -> set[str]:
+        """Return the artifacts that are kept private."""
+        return set(self._column("SELECT artifact FROM private", ()))
 
     def needed_by(self, digest: str) -> list[str]:
         """Return the packages that name `digest` as a dependency."""

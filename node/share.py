@@ -41,6 +41,7 @@ class Share:
         shared = []
         for file in command.files:
             artifact = await self.add(Path(file), progress)
+            self._catalogue.make_public(str(artifact.digest))
             self._catalogue.add_direct(str(artifact.digest), Path(file).name)
             shared.append((file, artifact))
         await self._provide.sync()

@@ -1,0 +1,124 @@
+"""The cargo index: the sparse protocol, passed through with our own download URL."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from node.gateway import limits
+from node.gateway.ledger import NamedFile, StoredPage
+from node.gateway.pages import PageMissingError, Pages
+from node.gateway.upstreams import Upstream, Upstreams
+from transfer import Digest, DigestError
+
+UPSTREAM = "cargo"
+DOWNLOAD = "blob/sha256/{sha256-checksum}/{crate}-{version}.crate"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
+_MARKER = re.compile(r"\{(crate|version|prefix|lowerprefix|sha256-checksum)\}")
+
+
+class _Line(msgspec.Struct):
+    name: str
+    vers: str
+    cksum: str
+
+
+class _Config(msgspec.Struct):
+    dl: str
+
+
+class CrateIndex:
+    """Answers what cargo asks a sparse index."""
+
+    def __init__(self, upstreams: Upstreams, pages: Pages) -> None:
+        self._upstreams = upstreams
+        self._pages = pages
+
+    def config(self, base: str) -> bytes:
+        """Return our config.json; `base` is the URL of this door."""
+        return msgspec.json.encode({"dl": f"{base}/{DOWNLOAD}", "api": None})
+
+    async def crate(self, path: str) -> StoredPage:
+        """Return the index file of a crate; PageMissingError, UnreachableError."""
+        upstream = self._upstreams.get(UPSTREAM)
+        name = path.rpartition("/")[2]
+        if upstream is None or not _NAME.fullmatch(name) or path != index_path(name):
+            raise PageMissingError
+        template = await self._template(upstream)
+
+        def read(page: StoredPage) -> list[NamedFile]:
+            return read_crate(page.body, template)
+
+        return await self._pages.get(upstream, path, accept="*/*", read=read)
+
+    async def _template(self, upstream: Upstream) -> str:
+        page = await self._pages.get(
+            upstream, "config.json", accept="*/*", read=_check_config
+        )
+        return msgspec.json.decode(page.body, type=_Config).dl
+
+
+def index_path(name: str) -> str:
+    """Return where a sparse index has a crate."""
+    lower = name.lower()
+    return f"{prefix_of(lower)}/{lower}"
+
+
+def prefix_of(name: str) -> str:
+    """Return the folders that a crate's name begins with in an index."""
+    if len(name) <= 2:
+        return str(len(name))
+    if len(name) == 3:
+        return f"3/{name[0]}"
+    return f"{name[:2]}/{name[2:4]}"
+
+
+def read_crate(body: bytes, template: str) -> list[NamedFile]:
+    """Return the files that a crate's index file names; ValueError if it is none."""
+    files = []
+    lines = body.split(b"\n")
+    if len(lines) > limits.FILES_PER_PAGE_MAX:
+        raise ValueError("it names too many versions")
+    for text in lines:
+        if not text.strip():
+            continue
+        try:
+            line = msgspec.json.decode(text, type=_Line)
+            digest = Digest.parse(f"sha256:{line.cksum}")
+        except (msgspec.MsgspecError, DigestError) as error:
+            raise ValueError(str(error)) from error
+        if _NAME.fullmatch(line.name) and _VERSION.fullmatch(line.vers):
+            files.append(
+                NamedFile(
+                    UPSTREAM,
+                    line.name,
+                    f"{line.name}-{line.vers}.crate",
+                    download_url(template, line.name, line.vers, line.cksum),
+                    (digest,),
+                )
+            )
+    return files
+
+
+def download_url(template: str, name: str, version: str, checksum: str) -> str:
+    """Fill in the `dl` of an index's config.json."""
+    if not _MARKER.search(template):
+        return f"{template}/{name}/{version}/download"
+    values = {
+        "crate": name,
+        "version": version,
+        "prefix": prefix_of(name),
+        "lowerprefix": prefix_of(name.lower()),
+        "sha256-checksum": checksum,
+    }
+    return _MARKER.sub(lambda match: values[match[1]], template)
+
+
+def _check_config(page: StoredPage) -> list[NamedFile]:
+    try:
+        msgspec.json.decode(page.body, type=_Config)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+    return []

@@ -1,0 +1,58 @@
+"""What becomes of a file that the gateway brought: kept, and offered unless private."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from node.background import Background
+from node.catalogue import Catalogue
+from node.gateway.ledger import NamedFile
+from node.provide import Provide
+from transfer import Artifact
+
+ANNOUNCE_DELAY_SECONDS = 0.5  # an installation brings many files at once
+
+
+class Keeping:
+    """Remembers files of the gateway, so that they are listed and offered."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        provide: Provide,
+        background: Background,
+        is_private: Callable[[Sequence[NamedFile]], bool],
+    ) -> None:
+        self._catalogue = catalogue
+        self._provide = provide
+        self._background = background
+        self._is_private = is_private
+        self._public: set[str] = set()
+        self._announcing: asyncio.Task[None] | None = None
+
+    def keep(self, artifact: Artifact, named: Sequence[NamedFile]) -> None:
+        """Offer an artifact, or mark it private where only private upstreams name it.
+
+        What is public stays so: it was shared here, or another upstream has it too.
+        """
+        digest = str(artifact.digest)
+        if digest in self._public:
+            return
+        file = named[0].file if named else ""
+        if self._is_private(named):
+            if not self._catalogue.is_known(digest):
+                self._catalogue.make_private(digest, file)
+            return
+        self._public.add(digest)
+        self._catalogue.make_public(digest)
+        self._catalogue.add_direct(digest, file)
+        if self._announcing is None or self._announcing.done():
+            self._announcing = self._background.start(
+                self._announce(), "announcing what the gateway brought"
+            )
+
+    async def _announce(self) -> None:
+        await asyncio.sleep(ANNOUNCE_DELAY_SECONDS)
+        self._announcing = None
+        await self._provide.sync()

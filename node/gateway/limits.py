@@ -1,0 +1,36 @@
+"""Every bound of the gateway, with its unit."""
+
+MISS_SECONDS_MAX = 10.0  # pip gives up after 16.6 s without a first byte
+HEAD_START_SECONDS = 0.2  # of the peers before the origin is asked
+ABOUT_DONE_SECONDS = 1.0  # peers that end this soon are not raced any more
+LOOKUP_MISS_SECONDS = 30.0  # after a miss, files of the same index have no head start
+MISS_REMEMBERED_SECONDS = 5.0
+STALL_SECONDS_MAX = 30.0  # of an origin that sends nothing more
+LINGER_SECONDS = 20.0  # how long a download goes on that nobody waits for any more
+
+STREAM_BYTES_MIN = 4 * 1024 * 1024  # smaller files leave only when they are whole
+STREAM_READY_BYTES = 512 * 1024
+HOLD_BACK_BYTES = 256 * 1024  # of a stream, until the whole is verified
+WRITE_BYTES = 1024 * 1024
+FILE_BYTES_MAX = 64 * 1024**3
+DOWNLOADS_MAX = 128  # under way at the same time
+
+PAGE_BYTES_MAX = 64 * 1024 * 1024
+PAGE_FRESH_SECONDS = 60.0
+PAGE_SECONDS_MAX = 9.0
+PAGE_SECONDS_MAX_IF_STALE = 3.0  # where an older page can be served instead
+PAGES_AT_ONCE = 32
+ABSENT_SECONDS = 24 * 3600.0  # how long an upstream's "no such name" is believed
+DOWN_SECONDS = 5.0  # how long an upstream that cannot be reached is not asked again
+FILES_PER_PAGE_MAX = 50_000
+URL_CHARACTERS_MAX = 2_000
+REDIRECTS_MAX = 5
+
+METADATA_BYTES_MAX = 8 * 1024 * 1024
+ARCHIVE_BYTES_MAX = 256 * 1024 * 1024  # of an opam repository, packed
+ARCHIVE_MEMBER_BYTES_MAX = 512 * 1024
+ARCHIVE_MEMBERS_MAX = 400_000
+PUBLISHED_SECONDS_MAX = 6.0  # for the package file of a followed name
+
+LOCKFILE_BYTES_MAX = 64 * 1024 * 1024
+LOCKFILE_ENTRIES_MAX = 50_000

@@ -1,0 +1,145 @@
+"""The gateway as a whole: its parts made and joined, and what all routes share."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.background import Background
+from node.beliefs import Beliefs
+from node.catalogue import Catalogue
+from node.gateway import limits
+from node.gateway.cargo import CrateIndex
+from node.gateway.keeping import Keeping
+from node.gateway.ledger import Ledger, NamedFile
+from node.gateway.npm import PackageIndex
+from node.gateway.opam import ArchiveIndex
+from node.gateway.origin import OriginClient
+from node.gateway.pages import Pages
+from node.gateway.pip_index import index_of_pip
+from node.gateway.published import Published
+from node.gateway.pypi import PythonIndex
+from node.gateway.resolver import MissError, Resolver
+from node.gateway.sources import Sources
+from node.gateway.upstreams import Upstreams
+from node.provide import Provide
+from node.releases import Releases
+from node.settings import Settings
+from node.wallclock import now
+from transfer import Digest, Leecher, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The parts of the node that the gateway stands on."""
+
+    store: Store
+    leecher: Leecher
+    provide: Provide
+    catalogue: Catalogue
+    beliefs: Beliefs
+    releases: Releases
+    background: Background
+    database: sqlite3.Connection
+
+
+class Gateway:
+    """What package managers ask; the HTTP routes only translate."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        around: Surroundings,
+        upstreams: Upstreams,
+        client: OriginClient,
+    ) -> None:
+        self._home = settings.home
+        self._settled: asyncio.Future[None] | None = None
+        self.upstreams = upstreams
+        self.store = around.store
+        self.provide = around.provide
+        self.client = client
+        self.ledger = Ledger(around.database)
+        self.pages = Pages(client, self.ledger, now)
+        self.sources = Sources(
+            around.store,
+            around.leecher,
+            around.provide,
+            client,
+            upstreams,
+            weak_digests=settings.weak_digests,
+        )
+        self.keeping = Keeping(
+            around.catalogue,
+            around.provide,
+            around.background,
+            self.sources.is_private,
+        )
+        self.resolver = Resolver(
+            around.store,
+            self.sources,
+            stream=settings.gateway.stream,
+            keep=self.keeping.keep,
+        )
+        self.pypi = PythonIndex(
+            upstreams,
+            self.pages,
+            self.ledger,
+            Published(around.beliefs, around.releases),
+            self.resolver,
+            around.store,
+            settings.gateway.names,
+        )
+        self.cargo = CrateIndex(upstreams, self.pages)
+        self.npm = PackageIndex(upstreams, self.pages, self.ledger)
+        self.opam = ArchiveIndex(upstreams, self.pages)
+
+    async def ready(self) -> None:
+        """Find out which index pip uses, where the settings do not say; once."""
+        if self._settled is None:
+            self._settled = asyncio.ensure_future(self._settle())
+        if not self._settled.done():
+            await asyncio.shield(self._settled)
+
+    async def _settle(self) -> None:
+        if self.upstreams.lacks("pypi"):
+            url = await asyncio.to_thread(index_of_pip, self._home)
+            self.upstreams.add_default("pypi", url)
+        self.ledger.settle({one.name: one.url for one in self.upstreams.all()})
+
+    async def close(self) -> None:
+        """End everything that is under way."""
+        if self._settled is not None:
+            await asyncio.wait({self._settled})
+        await self.pages.close()
+        await self.resolver.close()
+
+    def named(self, digest: Digest) -> list[NamedFile]:
+        """Return what the upstreams of today name for a digest, public ones first."""
+        found = [
+            (upstream.share, one)
+            for one in self.ledger.find(digest)
+            if (upstream := self.upstreams.get(one.upstream)) is not None
+        ]
+        return [one for _, one in sorted(found, key=lambda pair: not pair[0])]
+
+    async def size(self, digest: Digest, named: Sequence[NamedFile]) -> int | None:
+        """Return a file's length without downloading it; MissError if nobody has it.
+
+        None where somebody offers it, and only its bytes would tell.
+        """
+        held = self.resolver.held(digest)
+        if held is not None:
+            return held.size
+        for one in named:
+            if one.size is not None:
+                return one.size
+        for one in named:
+            size = await self.client.size(one.url, limits.MISS_SECONDS_MAX / 2)
+            if size is not None:
+                return size
+        if not await self.sources.providers(digest, named):
+            raise MissError(f"nobody offers {digest}")
+        return None

@@ -1,0 +1,60 @@
+"""The upstreams: which index stands behind each of the gateway's routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from node.settings import UpstreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One index: its name among the settings and its URL, ending in a slash."""
+
+    name: str
+    url: str
+    share: bool = True
+    """False marks it private: nothing of it is announced or served to peers."""
+
+
+class Upstreams:
+    """All upstreams of a node, by name."""
+
+    def __init__(self, settings: Mapping[str, UpstreamSettings]) -> None:
+        self._upstreams: dict[str, Upstream] = {}
+        self._hosts: set[str] = set()
+        self._configured = frozenset(settings)
+        for name, one in settings.items():
+            self._add(name, one.url, share=one.share)
+
+    def lacks(self, name: str) -> bool:
+        """Tell whether the settings say nothing of an upstream, not even "none"."""
+        return name not in self._configured and name not in self._upstreams
+
+    def add_default(self, name: str, url: str) -> None:
+        """Use `url` for an upstream of which the settings say nothing."""
+        if self.lacks(name):
+            self._add(name, url, share=True)
+
+    def get(self, name: str) -> Upstream | None:
+        """Return the upstream of this name, or None where none is configured."""
+        return self._upstreams.get(name)
+
+    def all(self) -> list[Upstream]:
+        """Return every upstream."""
+        return list(self._upstreams.values())
+
+    def trusts(self, host: str) -> bool:
+        """Tell whether the owner's own configuration names a host."""
+        return host in self._hosts
+
+    def _add(self, name: str, url: str, *, share: bool) -> None:
+        if url:
+            self._upstreams[name] = Upstream(name, _folder(url), share)
+            self._hosts.add(urlsplit(url).hostname or "")
+
+
+def _folder(url: str) -> str:
+    return url if url.endswith("/") else url + "/"

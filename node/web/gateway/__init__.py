@@ -1,0 +1,1 @@
+"""The gateway's routes at the door, and the client that asks origins."""

@@ -1,0 +1,199 @@
+"""The gateway's routes: URLs and headers of package managers, nothing decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from node.errors import NodeError
+from node.gateway import simple, urls
+from node.gateway.ledger import NamedFile
+from node.gateway.npm import SHORT_TYPE, split_path
+from node.gateway.pages import PageMissingError, UnreachableError
+from node.gateway.published import ClashError
+from node.gateway.resolver import OnItsWay
+from node.gateway.service import Gateway
+from node.web.gateway.serving import FileSender, page_response
+from node.web.guard import Refusal
+from transfer import Digest
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_REASON_CHARACTERS_MAX = 300
+
+
+class GatewayRoutes:
+    """Adds the gateway to the door."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._sender = FileSender(gateway.store)
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register every route; all of them only read."""
+        routes: dict[str, Handler] = {
+            "/blob/{algorithm}/{hex}": self._blob,
+            "/blob/{algorithm}/{hex}/{name}": self._blob,
+            "/.well-known/ni/{algorithm}/{text}": self._ni,
+            "/opam/{algorithm}/{folder}/{hex}": self._opam,
+            "/pypi/simple/{name}": self._project_without_slash,
+            "/pypi/simple/{name}/": self._project,
+            "/pypi/files/{algorithm}/{hex}/{name}": self._python_file,
+            "/packages/{one}/{two}/{rest}/{name}": self._pool,
+            "/cargo/index/config.json": self._crate_config,
+            "/cargo/index/{path:.+}": self._crate,
+            "/npm/{path:.+}": self._npm,
+        }
+        for path, handler in routes.items():
+            router.add_get(path, _told(self._gateway, handler))
+
+    # --- files by digest -------------------------------------------------------------
+
+    async def _blob(self, request: web.Request) -> web.StreamResponse:
+        info = request.match_info
+        digest = urls.blob_digest(info["algorithm"], info["hex"])
+        return await self._file(request, digest)
+
+    async def _ni(self, request: web.Request) -> web.StreamResponse:
+        info = request.match_info
+        return await self._file(
+            request, urls.ni_digest(info["algorithm"], info["text"])
+        )
+
+    async def _opam(self, request: web.Request) -> web.StreamResponse:
+        info = request.match_info
+        digest = urls.opam_digest(info["algorithm"], info["folder"], info["hex"])
+        if digest is not None and self._gateway.resolver.held(digest) is None:
+            await self._gateway.opam.learn()
+        return await self._file(request, digest)
+
+    async def _pool(self, request: web.Request) -> web.StreamResponse:
+        info = request.match_info
+        digest = urls.pool_digest(info["one"], info["two"], info["rest"])
+        return await self._file(request, digest)
+
+    async def _file(
+        self,
+        request: web.Request,
+        digest: Digest | None,
+        named: Sequence[NamedFile] | None = None,
+    ) -> web.StreamResponse:
+        if digest is None:
+            raise Refusal(404, "this is not a digest that can be asked for here", 2)
+        gateway = self._gateway
+        if named is None:
+            held = gateway.resolver.held(digest)
+            if held is not None and request.method == "GET":
+                return await self._sender.send(request, digest, held)
+            named = gateway.named(digest)
+        if request.method == "HEAD":
+            return self._sender.head(digest, await gateway.size(digest, named))
+        wants_part = "Range" in request.headers
+        if wants_part:
+            artifact = await gateway.resolver.resolve(digest, named)
+            return await self._sender.send(request, digest, artifact)
+        found = await gateway.resolver.open(digest, named)
+        if not isinstance(found, OnItsWay):
+            return await self._sender.send(request, digest, found)
+        try:
+            return await self._sender.stream(request, digest, found)
+        finally:
+            found.close()
+
+    # --- Python -----------------------------------------------------------------
+
+    async def _project_without_slash(self, request: web.Request) -> web.StreamResponse:
+        name = _project_name(request)
+        return web.Response(
+            status=301, headers={"Location": f"/pypi/simple/{simple.normalized(name)}/"}
+        )
+
+    async def _project(self, request: web.Request) -> web.StreamResponse:
+        project = await self._gateway.pypi.project(_project_name(request))
+        kind = _simple_type(request.headers.get("Accept", ""))
+        if kind == simple.JSON_TYPE:
+            return page_response(request, simple.write_json(project), kind)
+        return page_response(request, simple.write_html(project), kind)
+
+    async def _python_file(self, request: web.Request) -> web.StreamResponse:
+        info = request.match_info
+        digest = urls.blob_digest(info["algorithm"], info["hex"])
+        name = info["name"]
+        if digest is None or not name.endswith(f".whl{simple.METADATA}"):
+            return await self._file(request, digest)
+        data = await self._gateway.pypi.metadata(
+            digest, name.removesuffix(simple.METADATA), self._gateway.named(digest)
+        )
+        return page_response(request, data, "text/plain; charset=utf-8")
+
+    # --- cargo and npm ----------------------------------------------------------
+
+    async def _crate_config(self, request: web.Request) -> web.StreamResponse:
+        body = self._gateway.cargo.config(_base(request))
+        return page_response(request, body, "application/json")
+
+    async def _crate(self, request: web.Request) -> web.StreamResponse:
+        page = await self._gateway.cargo.crate(request.match_info["path"])
+        return page_response(request, page.body, "text/plain; charset=utf-8")
+
+    async def _npm(self, request: web.Request) -> web.StreamResponse:
+        name, file = split_path(request.rel_url.raw_path.removeprefix("/npm/"))
+        npm = self._gateway.npm
+        if file is not None:
+            named = await npm.tarball(name, file)
+            return await self._file(request, named.strong, [named])
+        short = SHORT_TYPE in request.headers.get("Accept", "")
+        body = await npm.packument(name, _base(request), short=short)
+        kind = SHORT_TYPE if short else "application/json"
+        return page_response(request, body, kind)
+
+
+def _told(gateway: Gateway, handler: Handler) -> Handler:
+    """Turn what the gateway raises into answers that clients understand.
+
+    A miss is always 404: clients then go on to the origin at once, where for 503 they
+    would ask again and again.
+    """
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            await gateway.ready()
+            return await handler(request)
+        except PageMissingError as error:
+            raise Refusal(404, "the upstream has no such page", 4) from error
+        except UnreachableError as error:
+            raise Refusal(404, f"the upstream cannot be asked: {error}", 4) from error
+        except ClashError as error:
+            return web.json_response(
+                {"error": str(error), "exit_code": error.exit_code},
+                status=409,
+                reason=str(error)[:_REASON_CHARACTERS_MAX],
+            )
+        except NodeError as error:
+            raise Refusal(404, str(error), error.exit_code) from error
+
+    return handle
+
+
+def _base(request: web.Request) -> str:
+    """Return the URL of this door, whose host has been checked."""
+    return f"http://{request.host}"
+
+
+def _project_name(request: web.Request) -> str:
+    name = request.match_info["name"]
+    if not simple.NAME.fullmatch(name):
+        raise Refusal(404, "this is not the name of a project", 2)
+    return name
+
+
+def _simple_type(accept: str) -> str:
+    """Return the form in which a client wants a project's page (PEP 691)."""
+    if (
+        simple.JSON_TYPE in accept
+        or "application/vnd.pypi.simple.latest+json" in accept
+    ):
+        return simple.JSON_TYPE
+    if simple.HTML_TYPE in accept:
+        return simple.HTML_TYPE
+    return "text/html; charset=utf-8"
