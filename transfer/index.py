@@ -36,6 +36,8 @@ CREATE INDEX IF NOT EXISTS transfer_by_blake2b ON transfer_artifacts (blake2b);
 CREATE INDEX IF NOT EXISTS transfer_by_sha1 ON transfer_artifacts (sha1);
 CREATE INDEX IF NOT EXISTS transfer_by_md5 ON transfer_artifacts (md5);
 CREATE INDEX IF NOT EXISTS transfer_by_check ON transfer_artifacts (checked_at);
+CREATE INDEX IF NOT EXISTS transfer_lacking ON transfer_artifacts (added_at)
+    WHERE sha512 IS NULL OR blake2b IS NULL OR sha1 IS NULL OR md5 IS NULL;
 CREATE TABLE IF NOT EXISTS transfer_manifests (
     digest BLOB NOT NULL PRIMARY KEY,
     encoded BLOB NOT NULL

@@ -80,7 +80,8 @@ class Leecher:
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
         )
-        self._alias_pool.submit(self._fill_aliases)
+        self._aliases_queued = False
+        self._queue_aliases()
 
     async def download(
         self,
@@ -148,12 +149,18 @@ class Leecher:
         if not shared.task.cancelled() and shared.task.exception() is None:
             sources = shared.task.result().sources
             self._bytes_received += sum(source.bytes for source in sources)
-            if not self._closed:
-                self._alias_pool.submit(self._fill_aliases)
+            self._queue_aliases()
+
+    def _queue_aliases(self) -> None:
+        """Have aliases computed soon; one job does it for many downloads."""
+        if not self._closed and not self._aliases_queued:
+            self._aliases_queued = True
+            self._alias_pool.submit(self._fill_aliases)
 
     def _fill_aliases(self) -> None:
         """Compute what else the artifacts are called, when nobody waits for it."""
         lower_priority()
+        self._aliases_queued = False
         try:
             for name in self._workshop.store.lacking_aliases():
                 with contextlib.suppress(NotHeldError, DamagedError):
