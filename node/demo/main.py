@@ -23,7 +23,7 @@ WHEELS_VARIABLE = "CARAVAN_DEMO_WHEELS"
 SECONDS_MAX = 58.0
 """How long the minimum of nodes may take; each one more adds SECONDS_PER_NODE."""
 
-SECONDS_PER_NODE = 3.0
+SECONDS_PER_NODE = 1.0
 
 STEPS = (
     story.join,

@@ -14,6 +14,7 @@ from node.demo.processes import NodeProcess, ProcessError, end_all
 from node.demo.wheels import Wheels
 
 NODES_MIN = 8
+HOLDERS_MAX = 4
 UPLOAD_BYTES_PER_SECOND = 2_500_000
 ASKED_AT_ONCE = 8
 
@@ -53,7 +54,7 @@ class Stage:
     @property
     def holders(self) -> list[NodeProcess]:
         """Those who fetch the first version from the publisher, and keep it."""
-        return self.nodes[2:-4]
+        return self.nodes[2:-4][:HOLDERS_MAX]
 
     @property
     def reader(self) -> NodeProcess:
