@@ -19,6 +19,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from node.errors import NodeError, UsageError
+from node.gateway.config import (
+    VARIABLE,
+    read_gateway,
+    read_upstreams,
+    upstreams_in,
+)
 from node.settings import PUBLIC_NETWORK, Settings, Sharing
 
 CONFIG_FILE = "config.toml"
@@ -98,6 +104,8 @@ def load_settings(
         if read.get("network", chosen.get("network")) != chosen.get("network"):
             # A secret belongs to the network that it was written beside.
             chosen.pop("secret_file", None)
+        if "upstreams" in read:
+            read["upstreams"] = {**chosen.get("upstreams", {}), **read["upstreams"]}
         chosen |= read
     return _with_secret(Settings(home=home, **chosen))
 
@@ -119,6 +127,9 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
         variable = PREFIX + name.upper()
         if value := environ.get(variable):
             layer[name] = (value, Origin(variable, UsageError))
+    if upstreams := upstreams_in(environ, PREFIX):
+        variables = f"{PREFIX}{VARIABLE}..."
+        layer["upstreams"] = (upstreams, Origin(variables, UsageError))
     return layer
 
 
@@ -334,4 +345,6 @@ _READERS: dict[str, Reader] = {
     "store_bytes": _size,
     "upload_bytes_per_second": _size,
     "download_bytes_per_second": _size,
+    "upstreams": read_upstreams,
+    "gateway": read_gateway,
 }

@@ -76,6 +76,10 @@ class Provide:
             return True
         return whole and name in self._chosen
 
+    def silence(self, digest: str) -> None:
+        """Serve an artifact no more from now on, before the next sweep says so."""
+        self._silenced = self._silenced | {digest}
+
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
         return self._dht.find_providers(self._key(digest))
@@ -88,18 +92,18 @@ class Provide:
                     address = record.address
                     yield Peer(address.host, address.port, record.public_key)
 
-    async def holders(self, digests: Iterable[Digest]) -> set[Contact]:
-        """Return everybody else who offers one of `digests`."""
-        return await self._contacts(self._key(digest) for digest in digests)
+    async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:
+        """Return others who offer one of `digests`, of each at most about `each`."""
+        return await self._contacts([self._key(digest) for digest in digests], each)
 
-    async def followers(self, publisher: bytes, name: str) -> set[Contact]:
-        """Return everybody else who wants to hear of a name."""
-        return await self._contacts([follow_key(self._network, publisher, name)])
+    async def followers(self, publisher: bytes, name: str, most: int) -> set[Contact]:
+        """Return others who want to hear of a name, at most about `most`."""
+        return await self._contacts([follow_key(self._network, publisher, name)], most)
 
     def _key(self, digest: Digest) -> bytes:
         return provider_key(self._network, digest.algorithm, digest.raw)
 
-    async def _contacts(self, keys: Iterable[bytes]) -> set[Contact]:
+    async def _contacts(self, keys: Iterable[bytes], each: int) -> set[Contact]:
         found: dict[bytes, Contact] = {}
         slots = asyncio.Semaphore(SEARCHES_AT_ONCE)
 
@@ -108,8 +112,12 @@ class Provide:
                 slots,
                 contextlib.aclosing(self._dht.find_providers(key)) as all_,
             ):
+                count = 0
                 async for record in all_:
                     found.setdefault(record.public_key, record.contact)
+                    count += 1
+                    if count >= each:
+                        break
 
         async with asyncio.TaskGroup() as tasks:
             for key in keys:

@@ -28,6 +28,8 @@ from node.errors import NodeError, UsageError
 from node.fetch import Fetch
 from node.fetching import Fetching
 from node.following import Following
+from node.gateway.service import Gateway, Surroundings
+from node.gateway.upstreams import Upstreams
 from node.home import Home
 from node.inspect import Inspect
 from node.keys import PublisherKeys, parse_publisher
@@ -41,6 +43,8 @@ from node.share import Share
 from node.updates import Updates
 from node.wallclock import now
 from node.web.door import Door
+from node.web.gateway.origin_client import HttpOrigin
+from node.web.gateway.routes import GatewayRoutes
 from node.withdrawal import Withdrawal
 from transfer import (
     Digest,
@@ -115,6 +119,7 @@ class Node:
         node_key = keyfiles.read_or_new_key(settings.home / "node.key")
         database = open_database(settings.home / "catalogue.sqlite")
         self._stack.callback(database.close)
+        self._database = database
         self._catalogue, self._beliefs = Catalogue(database), Beliefs(database)
         self._store = await asyncio.to_thread(Store, settings.home)
         self._stack.callback(self._store.close)
@@ -184,17 +189,21 @@ class Node:
             store, self._leecher, provide, catalogue, weak_digests=settings.weak_digests
         )
         withdrawal = Withdrawal(catalogue)
-        releases = Releases(dht, network, catalogue, beliefs, fetch, now)
         rng = random.Random()
+        releases = Releases(dht, network, catalogue, beliefs, fetch, rng, now)
         updates = Updates(
             catalogue, beliefs, releases, fetch, provide,
             withdrawal if settings.withdraw else None, rng, now,
         )  # fmt: skip
         alerting = Alerting(
-            dht, catalogue, beliefs, releases, provide, self._background, rng,
-            updates.act_on,
+            dht, catalogue, beliefs, releases, provide, self._background, rng, updates,
         )  # fmt: skip
         self._provide, self._releases = provide, releases
+        self._upstreams = Upstreams(settings.upstreams)
+        self._surroundings = Surroundings(
+            store, self._leecher, provide, catalogue, beliefs, releases,
+            self._background, self._database,
+        )  # fmt: skip
         self._updates, self._alerting = updates, alerting
         share = Share(store, catalogue, provide)
         publish = Publish(
@@ -222,7 +231,11 @@ class Node:
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
-        door = Door(self, token)
+        client = HttpOrigin(self._upstreams.trusts)
+        self._stack.push_async_callback(client.close)
+        gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
+        self._stack.push_async_callback(gateway.close)
+        door = Door(self, token, GatewayRoutes(gateway))
         self._web = await door.start(self.settings.web)
         self._stack.push_async_callback(door.stop)
         self._token = token

@@ -41,6 +41,7 @@ class Intake:
         self._expected = tuple(expected)
         self._size = size
         self._hasher: ContentsHasher | None = None
+        self._verified: Contents | None = None
         self._temporary = store.partials.folder / f"add-{secrets.token_hex(8)}.new"
         self.descriptor = -1
         """Of the file, for those who read what has come already."""
@@ -78,10 +79,10 @@ class Intake:
             self._hasher.update(data)
         self.length = end
 
-    def commit(self) -> Artifact:
-        """Verify the whole and make it an artifact.
+    def verify(self) -> Digest:
+        """Verify the whole and return its name, before it enters the store.
 
-        Raises WrongBytesError where it is not what was expected, and keeps nothing.
+        Raises WrongBytesError where it is not what was expected.
         """
         if self._size is not None and self.length != self._size:
             raise WrongBytesError("The file ended early.")
@@ -89,7 +90,16 @@ class Intake:
         for digest in self._expected:
             if contents.digests[digest.algorithm] != digest:
                 raise WrongBytesError(f"The bytes are not those of {digest}.")
-        return self._store.commit(self._temporary, self.descriptor, contents)
+        self._verified = contents
+        return contents.name
+
+    def commit(self) -> Artifact:
+        """Make what was verified an artifact of the store."""
+        if self._verified is None:
+            self.verify()
+        if self._verified is None:
+            raise StoreError("Nothing was verified.")
+        return self._store.commit(self._temporary, self.descriptor, self._verified)
 
     def _contents(self) -> Contents:
         if self._hasher is not None:

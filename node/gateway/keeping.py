@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from node.background import Background
 from node.catalogue import Catalogue
 from node.gateway.ledger import NamedFile
+from node.gateway.upstreams import Upstreams
 from node.provide import Provide
-from transfer import Artifact
+from transfer import Artifact, Digest
 
 ANNOUNCE_DELAY_SECONDS = 0.5  # an installation brings many files at once
 
@@ -22,13 +23,14 @@ class Keeping:
         catalogue: Catalogue,
         provide: Provide,
         background: Background,
-        is_private: Callable[[Sequence[NamedFile]], bool],
+        upstreams: Upstreams,
     ) -> None:
         self._catalogue = catalogue
         self._provide = provide
         self._background = background
-        self._is_private = is_private
+        self._upstreams = upstreams
         self._public: set[str] = set()
+        self._private: set[str] = set()
         self._announcing: asyncio.Task[None] | None = None
 
     def keep(self, artifact: Artifact, named: Sequence[NamedFile]) -> None:
@@ -40,17 +42,25 @@ class Keeping:
         if digest in self._public:
             return
         file = named[0].file if named else ""
-        if self._is_private(named):
-            if not self._catalogue.is_known(digest):
-                self._catalogue.make_private(digest, file)
+        if self._upstreams.are_private(one.upstream for one in named):
+            self.silence(artifact.digest, file)
             return
         self._public.add(digest)
+        self._private.discard(digest)
         self._catalogue.make_public(digest)
         self._catalogue.add_direct(digest, file)
         if self._announcing is None or self._announcing.done():
             self._announcing = self._background.start(
                 self._announce(), "announcing what the gateway brought"
             )
+
+    def silence(self, name: Digest, file: str) -> None:
+        """Keep an artifact private from before it is held, unless others know it."""
+        digest = str(name)
+        if digest not in self._private and not self._catalogue.is_known(digest):
+            self._private.add(digest)
+            self._catalogue.make_private(digest, file)
+            self._provide.silence(digest)
 
     async def _announce(self) -> None:
         await asyncio.sleep(ANNOUNCE_DELAY_SECONDS)

@@ -63,19 +63,17 @@ class Gateway:
         self.client = client
         self.ledger = Ledger(around.database)
         self.pages = Pages(client, self.ledger, now)
+        self.keeping = Keeping(
+            around.catalogue, around.provide, around.background, upstreams
+        )
         self.sources = Sources(
             around.store,
             around.leecher,
             around.provide,
             client,
             upstreams,
+            self.keeping.silence,
             weak_digests=settings.weak_digests,
-        )
-        self.keeping = Keeping(
-            around.catalogue,
-            around.provide,
-            around.background,
-            self.sources.is_private,
         )
         self.resolver = Resolver(
             around.store,

@@ -98,10 +98,12 @@ class Sources:
         provide: Provide,
         client: OriginClient,
         upstreams: Upstreams,
+        silence: Callable[[Digest, str], None],
         *,
         weak_digests: bool,
     ) -> None:
         self._store = store
+        self._silence = silence
         self._leecher = leecher
         self._provide = provide
         self._client = client
@@ -131,12 +133,7 @@ class Sources:
 
     def is_private(self, named: Sequence[NamedFile]) -> bool:
         """Tell whether only private upstreams name a file."""
-        shares = [
-            upstream.share
-            for one in named
-            if (upstream := self._upstreams.get(one.upstream)) is not None
-        ]
-        return bool(shares) and not any(shares)
+        return self._upstreams.are_private(one.upstream for one in named)
 
     async def providers(self, digest: Digest, named: Sequence[NamedFile]) -> int:
         """Count the peers that offer a file; none are asked where that is not right."""
@@ -225,6 +222,9 @@ class Sources:
             await asyncio.to_thread(intake.__enter__)
             try:
                 await self._take_in(job, intake, file, size)
+                name = await _in_thread(intake.verify)
+                if self.is_private(job.named):
+                    self._silence(name, named.file)
                 return await _in_thread(intake.commit)
             finally:
                 intake.__exit__(None, None, None)

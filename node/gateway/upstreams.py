@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -49,6 +49,11 @@ class Upstreams:
     def trusts(self, host: str) -> bool:
         """Tell whether the owner's own configuration names a host."""
         return host in self._hosts
+
+    def are_private(self, names: Iterable[str]) -> bool:
+        """Tell whether there is one of these upstreams, and all are private."""
+        shares = [one.share for name in names if (one := self.get(name)) is not None]
+        return bool(shares) and not any(shares)
 
     def _add(self, name: str, url: str, *, share: bool) -> None:
         if url:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
     from aiohttp.web_protocol import RequestHandler
 
+    from node.web.gateway.routes import GatewayRoutes
+
 _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -45,8 +47,11 @@ _log = logging.getLogger(__name__)
 class Door:
     """The HTTP door of one node; the API wants `token`, which its owner can read."""
 
-    def __init__(self, node: Runs, token: str) -> None:
+    def __init__(
+        self, node: Runs, token: str, gateway: GatewayRoutes | None = None
+    ) -> None:
         self._token = token
+        self._gateway = gateway
         self._node = node
         self._api = Api(node)
         self._hosts: frozenset[str] = frozenset()
@@ -94,6 +99,8 @@ class Door:
         )
         app.router.add_get("/", self._page)
         app.router.add_route("*", "/api/{command}", self._command)
+        if self._gateway is not None:
+            self._gateway.add_to(app.router)
         app.on_response_prepare.append(_add_headers)
         # The server's own log could quote a malformed request, and so a token.
         silent = logging.getLogger(f"{__name__}.http")
@@ -207,7 +214,8 @@ def _cannot_open(address: Address, error: OSError) -> NodeError:
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+    for name, text in _HEADERS.items():
+        response.headers.setdefault(name, text)
 
 
 def _refused(refusal: Refusal) -> web.Response:
