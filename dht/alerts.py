@@ -75,7 +75,11 @@ class Alerts:
         to: Sequence[Contact],
         hints: Sequence[Contact],
     ) -> NotifyReport:
-        """Push a record to contacts; each gets up to four of the hints to pass on."""
+        """Push a record to contacts; each gets up to four of the hints to pass on.
+
+        Nothing is sent twice: among many who pass it on, another contact is worth
+        more than a second datagram to a silent one. Who wants that calls again.
+        """
         report = NotifyReport()
         for start in range(0, len(to), REQUESTS_IN_FLIGHT_MAX):
             part = to[start : start + REQUESTS_IN_FLIGHT_MAX]
@@ -95,7 +99,8 @@ class Alerts:
         """Send one notify; with hints it is as long as the pings that they cost."""
         self._core.stats["notifies_sent"] += 1
         body = Notify(record.raw, pack_contacts(hints))
-        return self._asking.call(contact, body, size=FIRST_PING_BYTES * len(hints))
+        size = FIRST_PING_BYTES * len(hints)
+        return self._asking.call(contact, body, size=size, again=False)
 
     def received(self, notify: Notify, asked: Asked, size: int) -> None:
         """Judge a notify whose datagram had `size` bytes, and act on it if due."""

@@ -138,7 +138,7 @@ class Answering:
         read_only = bool(request.flags & RequestFlag.READ_ONLY)
         if asked.echoed and request.proof:
             if self._is_proof(asked, packed):
-                core.meet(contact, asked.now, read_only=read_only)
+                core.acquaintances.keep_proof(contact, asked.now)
             else:
                 core.stats["refused.proof"] += 1
         if read_only:

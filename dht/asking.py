@@ -166,11 +166,17 @@ class Asking:
         self._begin(pending)
 
     def call(
-        self, contact: Contact, body: Body, *, size: int = 0
+        self, contact: Contact, body: Body, *, size: int = 0, again: bool = True
     ) -> asyncio.Future[Answer | None]:
         """Ask a contact; the future holds its answer or None."""
         future: asyncio.Future[Answer | None] = self._loop.create_future()
-        self.ask(contact, body, lambda answer: _resolve(future, answer), size=size)
+        self.ask(
+            contact,
+            body,
+            lambda answer: _resolve(future, answer),
+            size=size,
+            again=again,
+        )
         return future
 
     def probe(self, address: Address) -> None:
@@ -208,6 +214,8 @@ class Asking:
         if contact is None:
             self._finish(pending, None, now)
             return
+        if not reply.flags & ReplyFlag.READ_ONLY:
+            self._core.table(contact, now)
         if pending.tries == 1:
             rtt = now - pending.sent_at
             self._core.acquaintances.round_trips.add(rtt)
@@ -264,8 +272,7 @@ class Asking:
         if not core.reach.report(observed, pending.address):
             core.stats["refused.relayed"] += 1
             return None
-        read_only = bool(reply.flags & ReplyFlag.READ_ONLY)
-        core.meet(contact, now, read_only=read_only)
+        core.acquaintances.keep_proof(contact, now)
         return contact
 
     def _introduce(self, contact: Contact, now: float) -> None:
@@ -318,7 +325,7 @@ class Asking:
         if answer is None:
             core.acquaintances.silence.add(pending.address, now)
             if pending.contact is not None:
-                core.table_of(pending.address).failed(pending.contact, now)
+                core.lose(pending.contact, now)
         else:
             core.acquaintances.silence.discard(pending.address)
         pending.done(answer)

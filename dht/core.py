@@ -57,6 +57,7 @@ class Core:
         self.stats: Counter[str] = Counter()
         self.families: frozenset[int] = frozenset()
         self.on_new_contact: Callable[[Contact], None] = _nothing
+        self.on_lost_contact: Callable[[Contact], None] = _nothing
         self.on_questionable: Callable[[Contact], None] = _nothing
         self._signatures = Allowance(SIGNATURES_PER_SECOND, 2 * SIGNATURES_PER_SECOND)
         self._signatures_of = Allowance(
@@ -71,13 +72,6 @@ class Core:
         """Whether a proof may be made for a source: signing is rate-limited."""
         return self._signatures_of.take(source, now) and self._signatures.take(b"", now)
 
-    def meet(self, contact: Contact, now: float, *, read_only: bool) -> None:
-        """Take note of a contact that has just proved its id at its address."""
-        self.acquaintances.keep_proof(contact, now)
-        self.acquaintances.silence.discard(contact.address)
-        if not read_only:
-            self.table(contact, now)
-
     def table(self, contact: Contact, now: float) -> None:
         """Put a proven contact into its table, as far as there is room."""
         table = self.table_of(contact.address)
@@ -89,6 +83,14 @@ class Core:
             self.on_questionable(questionable)
         elif not known and contact in table:
             self.on_new_contact(contact)
+
+    def lose(self, contact: Contact, now: float) -> None:
+        """Take note of a contact that did not answer."""
+        table = self.table_of(contact.address)
+        known = contact in table
+        table.failed(contact, now)
+        if known and contact not in table:
+            self.on_lost_contact(contact)
 
 
 def _nothing(contact: Contact) -> None:

@@ -37,15 +37,17 @@ class Joining:
         self._asking = asking
         self._loop = loop
         self._tasks = tasks
+        self._addresses: list[Address] = []  # that a user named, the latest ones
+        self._retrying: asyncio.Task[None] | None = None
 
     async def join(self, contacts: Iterable[Address]) -> int:
         """Ask the addresses, then look for the own neighbourhood, within 5 s."""
         addresses = [each for each in dict.fromkeys(contacts) if each.dialable]
         started_at = self._loop.time()
         answered = await self._meet(addresses)
+        self._addresses = addresses or self._addresses
         if not answered:
-            if addresses:
-                self._tasks.start(self._retry(addresses), "caravan-dht-join")
+            self.retry()
             return 0
         settling = self._tasks.start(self._settle(), "caravan-dht-settle")
         left = started_at + JOIN_SECONDS_MAX - self._loop.time()
@@ -71,12 +73,18 @@ class Joining:
         self._asking.ask_address(address, Ping(), done)
         return future
 
-    async def _retry(self, addresses: list[Address]) -> None:
+    def retry(self) -> None:
+        """Go on asking the addresses that a user named, in the background."""
+        if not self._addresses or (self._retrying and not self._retrying.done()):
+            return
+        self._retrying = self._tasks.start(self._retry(), "caravan-dht-join")
+
+    async def _retry(self) -> None:
         """Ask again and again, ever more seldom, until one answers."""
         pause = JOIN_RETRY_SECONDS
         while True:
             await asyncio.sleep(pause * self._core.rng.uniform(0.8, 1.2))
-            if await self._meet(addresses):
+            if await self._meet(self._addresses):
                 break
             pause = min(2 * pause, JOIN_RETRY_SECONDS_MAX)
         await self._settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from dht.addresses import Address, Scope, unpack_address
@@ -10,6 +11,7 @@ from dht.errors import WireError
 from dht.fairness import Remembered
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
+    FORMER_CONTACTS_MAX,
     HINT_PING_SECONDS,
     PROBE_SECONDS,
     RENEW_SECONDS,
@@ -57,10 +59,12 @@ class Maintenance:
         self._grown = asyncio.Event()
         self._probed = Remembered(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
+        self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)
 
     def start(self) -> None:
         """Begin; the tasks end with the node."""
         self._core.on_new_contact = self._on_new_contact
+        self._core.on_lost_contact = self._former.append
         self._core.on_questionable = self._on_questionable
         self._tasks.start(self._tick(), "caravan-dht-tick")
         self._tasks.start(self._renew(), "caravan-dht-renew")
@@ -75,6 +79,7 @@ class Maintenance:
             now = core.clock.monotonic()
             self._keeping.expire(now)
             core.acquaintances.expire(now)
+            self._look_back()
             for family in sorted(core.families):
                 await self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
                 if now >= probe_at and core.reach.needs_probe(family):
@@ -107,6 +112,24 @@ class Maintenance:
                     await self._grown.wait()
             except TimeoutError:
                 pause = STORE_AGAIN_SECONDS
+
+    def _look_back(self) -> None:
+        """Ask one contact that was lost whether it is back.
+
+        After a time apart, or without a network, this is how nodes meet again. With
+        nobody left, those whom the user named are asked.
+        """
+        if not any(len(table) for table in self._core.tables.values()):
+            self._joining.retry()
+        if not self._former:
+            return
+        contact = self._former.popleft()
+
+        def done(answer: Answer | None) -> None:
+            if answer is None and contact not in self._former:
+                self._former.append(contact)
+
+        self._asking.ask(contact, Ping(), done, again=False)
 
     def _on_new_contact(self, contact: Contact) -> None:
         del contact

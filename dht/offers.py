@@ -66,7 +66,6 @@ class Offers:
         self._asking = asking
         self._loop = loop
         self._offers: dict[bytes, Offer] = {}
-        self._sweeping = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -109,24 +108,23 @@ class Offers:
         Without `renew`, nodes that store a key already are left alone.
         """
         report = OfferReport()
-        async with self._sweeping:
-            wanted = sorted(key for key in set(keys) if key in self._offers)
-            now = self._core.clock.time()
-            for key in wanted:
-                offer = self._offers[key]
-                if renew or offer.expires_at <= now:
-                    self._begin_again(offer, now)
-            size = -(-len(wanted) // _SLICES)
-            async with asyncio.TaskGroup() as tasks:
-                for family in sorted(self._core.families):
-                    if not len(self._core.tables[family]):
-                        continue
-                    for start in range(0, len(wanted), max(size, 1)):
-                        part = wanted[start : start + size]
-                        tasks.create_task(self._sweep_slice(family, part, report))
-            for key in wanted:
-                offered = self._offers.get(key)
-                report.stored[key] = len(offered.keepers) if offered else 0
+        wanted = sorted(key for key in set(keys) if key in self._offers)
+        now = self._core.clock.time()
+        for key in wanted:
+            offer = self._offers[key]
+            if renew or offer.expires_at <= now:
+                self._begin_again(offer, now)
+        size = -(-len(wanted) // _SLICES)
+        async with asyncio.TaskGroup() as tasks:
+            for family in sorted(self._core.families):
+                if not len(self._core.tables[family]):
+                    continue
+                for start in range(0, len(wanted), max(size, 1)):
+                    part = wanted[start : start + size]
+                    tasks.create_task(self._sweep_slice(family, part, report))
+        for key in wanted:
+            offered = self._offers.get(key)
+            report.stored[key] = len(offered.keepers) if offered else 0
         return report
 
     def _begin_again(self, offer: Offer, now: float) -> None:
