@@ -131,6 +131,50 @@ def test_a_forwarded_port_is_found_out_by_a_probe() -> None:
         swarm.run(scenario())
 
 
+def test_halves_that_were_parted_meet_again() -> None:
+    """An hour apart, and ten minutes later everything is found across."""
+    with virtual_time() as loop:
+        swarm = Swarm(loop, seed=6)
+
+        async def scenario() -> None:
+            await swarm.grow(40)
+            sides = {swarm.host(number): number % 2 for number in range(40)}
+            swarm.network.part(sides)
+            await asyncio.sleep(1800)
+            for number in range(4):
+                await swarm.nodes[number].offer([key(number)], 5000)
+            await asyncio.sleep(1800)
+            swarm.network.part({})
+            await asyncio.sleep(600)
+            for number in range(4):
+                for asker in swarm.nodes[20:24]:
+                    assert len(await found(asker, key(number))) == 1
+            await swarm.close()
+
+        swarm.run(scenario())
+
+
+def test_a_node_that_lost_everybody_comes_back() -> None:
+    """After an hour without a network it finds its way in by itself."""
+    with virtual_time() as loop:
+        swarm = Swarm(loop, seed=7)
+
+        async def scenario() -> None:
+            await swarm.grow(15)
+            alone = swarm.nodes[9]
+            await swarm.nodes[3].offer([key(1)], 5000)
+            swarm.network.part({swarm.host(9): 1})
+            for _ in range(6):
+                await asyncio.sleep(600)
+                assert await found(alone, key(2)) == []
+            swarm.network.part({})
+            await asyncio.sleep(300)
+            assert len(await found(alone, key(1))) == 1
+            await swarm.close()
+
+        swarm.run(scenario())
+
+
 def test_a_simulation_that_can_never_go_on_says_so() -> None:
     """Instead of spinning for ever."""
     with virtual_time() as loop, pytest.raises(StuckError):

@@ -1,0 +1,141 @@
+"""Notifies: judged in the order of cost, and passed on with care."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dht import Address, Contact, ReleaseRecord
+from dht.alerts import Alerts, _share
+from dht.answering import Asked
+from dht.contacts import pack_contacts
+from dht.limits import FIRST_PING_BYTES, HINTS_MAX
+from dht.wire import Notify, Ping, Request
+from tests.dht.builders import HandClock, address, contact, core, key, release
+
+SENDER = contact(1)
+
+
+class Asked4Hints:
+    """Records what would be asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Contact, Any, dict[str, Any]]] = []
+
+    def ask(self, contact: Contact, body: Any, done: Any, **options: Any) -> None:
+        self.asked.append((contact, body, {**options, "done": done}))
+
+
+class Desk:
+    """Alerts of one node that is interested in "demo"."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.core = core(1, self.clock)
+        self.asking = Asked4Hints()
+        self.got: list[ReleaseRecord] = []
+        self.verified = 0
+        self.alerts = Alerts(
+            self.core,
+            self.asking,  # type: ignore[arg-type]
+            lambda publisher, name: name == "demo",
+            self._on_release,
+        )
+
+    def _on_release(self, record: ReleaseRecord) -> bool:
+        self.got.append(record)
+        return True
+
+    def receive(
+        self, raw: bytes, hints: bytes = b"", size: int = 1200, source: Contact = SENDER
+    ) -> None:
+        notify = Notify(raw, hints)
+        request = Request(1, 7, b"transact", source.public_key, 0, b"", notify)
+        asked = Asked(request, source, self.clock.ticks, echoed=False)
+        self.alerts.received(notify, asked, size)
+
+    def count(self, name: str) -> int:
+        return self.core.stats[f"notifies.{name}"]
+
+
+def test_only_what_interests_is_verified() -> None:
+    """And only once; what is forged is counted."""
+    desk = Desk()
+    desk.receive(release(name="other").raw)
+    desk.receive(b"garbage")
+    desk.receive(release().raw)
+    desk.receive(release().raw)
+    forged = bytearray(release(sequence=2).raw)
+    forged[-1] ^= 1
+    desk.receive(bytes(forged))
+    assert desk.got == [release()]
+    assert desk.count("not_interested") == 1
+    assert desk.count("malformed") == 1
+    assert desk.count("seen") == 1
+    assert desk.count("refused") == 1
+
+
+def test_a_flood_of_forgeries_costs_few_verifications() -> None:
+    """Per source, and per publisher over all sources."""
+    desk = Desk()
+    for number in range(1000):
+        raw = bytearray(release(sequence=number).raw)
+        raw[-1] ^= 1
+        desk.receive(bytes(raw), source=contact(number % 50))
+    assert desk.count("refused") <= 100
+    assert desk.count("limited") >= 900
+    desk.clock.move(10)
+    desk.receive(release(sequence=5000).raw)
+    assert len(desk.got) == 1
+
+
+def test_hints_are_pinged_within_the_length_of_the_notify() -> None:
+    """All pings together are no longer than what came."""
+    hints = pack_contacts(contact(n) for n in range(10, 14))
+    for size, expected in ((1200, 4), (4 * FIRST_PING_BYTES, 4), (500, 2), (100, 0)):
+        desk = Desk()
+        desk.receive(release().raw, hints, size)
+        assert len(desk.asking.asked) == expected
+        for _, body, options in desk.asking.asked:
+            assert body == Ping()
+            assert not options["again"]
+        total = sum(options["size"] for _, _, options in desk.asking.asked)
+        assert total <= size
+
+
+def test_an_address_is_pinged_once_a_minute_and_a_release_passed_on_once() -> None:
+    """However many notifies name it."""
+    desk = Desk()
+    victim = pack_contacts([contact(10)])
+    for number in range(5):
+        desk.receive(release(sequence=number).raw, victim)
+    assert len(desk.asking.asked) == 1
+    desk.clock.move(61)
+    twin = release(sequence=0, package=key(5))
+    desk.receive(twin.raw, victim)
+    assert len(desk.asking.asked) == 1
+    desk.receive(release(sequence=9).raw, victim)
+    assert len(desk.asking.asked) == 2
+
+
+def test_hints_that_nobody_may_give_are_ignored() -> None:
+    """Private addresses from a public sender, ports below 1024, ourselves."""
+    desk = Desk()
+    bad = [
+        contact(10, Address("192.168.1.1", 4747)),
+        contact(11, Address("8.8.8.8", 53)),
+        Contact(desk.core.public_key, address(12)),
+    ]
+    desk.receive(release().raw, pack_contacts(bad))
+    assert desk.asking.asked == []
+    desk.receive(release(sequence=2).raw, b"\x01" * 30)
+    assert desk.count("malformed") == 1
+
+
+def test_hints_are_dealt_out_so_that_all_are_covered() -> None:
+    """Nobody is told to tell itself."""
+    hints = [contact(n) for n in range(10)]
+    dealt = [_share(hints, number, contact(100 + number)) for number in range(3)]
+    assert all(len(each) == HINTS_MAX for each in dealt)
+    assert {c for each in dealt for c in each} == set(hints)
+    assert hints[0] not in _share(hints, 0, hints[0])
+    assert _share([], 0, hints[0]) == []
