@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dht import Contact, Dht, ReleaseRecord
@@ -19,14 +18,28 @@ from node.catalogue import Catalogue
 from node.errors import NodeError
 from node.provide import Provide
 from node.releases import Learned, Releases
+from node.updates import Updates
 from transfer import Digest
 
 log = logging.getLogger(__name__)
 
-PASS_ON_MAX = 8
-"""With eight random others each, all but e^-8 of those reached are expected to know."""
-DIRECT_MAX = 48
-"""Whom a publisher tells itself; they tell the others."""
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much one node does for an alert: whom it looks for, tells, and tries."""
+
+    digests: int
+    """Of so many replaced artifacts, drawn by chance, the holders are looked for."""
+    found_each: int
+    """A search ends when it has found so many."""
+    told: int
+    datagrams: int
+    """So many are sent at most; who does not answer is tried a second time, last."""
+
+
+PUBLISHING = Effort(digests=256, found_each=256, told=48, datagrams=96)
+PASSING_ON = Effort(digests=8, found_each=32, told=8, datagrams=14)
+"""With eight random others each, all but e^-8 of the audience are expected to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,7 @@ class Alerting:
         provide: Provide,
         background: Background,
         rng: random.Random,
-        act_on: Callable[[ReleaseRecord], Awaitable[None]],
+        updates: Updates,
     ) -> None:
         self._dht = dht
         self._catalogue = catalogue
@@ -71,7 +84,7 @@ class Alerting:
         self._provide = provide
         self._background = background
         self._rng = rng
-        self._act_on = act_on
+        self._updates = updates
 
     def interested(self, publisher: bytes, name: str) -> bool:
         """Tell whether an alert of `publisher` about `name` is believed here."""
@@ -86,37 +99,54 @@ class Alerting:
         if learned is Learned.NEWS:
             self._background.start(self._react(record), "an alert")
         elif learned is Learned.CONFLICT:
+            self._updates.wake()
             # Its keepers hold the first record; they keep the second as proof.
             self._background.start(
                 self._dht.store_record(record), "passing on a proof of equivocation"
             )
         return learned is Learned.NEWS
 
-    async def audience(self, record: ReleaseRecord) -> Audience:
-        """Find everybody who should hear of a release."""
+    async def audience(
+        self, record: ReleaseRecord, effort: Effort = PUBLISHING
+    ) -> Audience:
+        """Find who should hear of a release: everybody, or enough to pass it on."""
         replaced = self._catalogue.replaced_by(f"sha256:{record.package.hex()}")
-        holders = await self._provide.holders(Digest.parse(one) for one in replaced)
-        followers = await self._provide.followers(record.publisher, record.name)
+        if len(replaced) > effort.digests:
+            replaced = self._rng.sample(replaced, effort.digests)
+        holders = await self._provide.holders(
+            map(Digest.parse, replaced), effort.found_each
+        )
+        followers = await self._provide.followers(
+            record.publisher, record.name, effort.found_each
+        )
         return Audience(frozenset(holders), frozenset(followers))
 
-    async def alert(self, record: ReleaseRecord, audience: Audience) -> Reach:
-        """Tell a publisher's audience, or as many of it as one node should tell."""
-        return await self._tell(record, audience, DIRECT_MAX)
+    async def alert(
+        self, record: ReleaseRecord, audience: Audience, effort: Effort = PUBLISHING
+    ) -> Reach:
+        """Tell an audience, or as many of it as one node should tell."""
+        queue = audience.everybody
+        self._rng.shuffle(queue)
+        silent: set[Contact] = set()
+        told = sent = 0
+        while queue and told < effort.told and sent < effort.datagrams:
+            most = min(effort.told - told, effort.datagrams - sent)
+            chosen, queue = queue[:most], queue[most:]
+            report = await self._dht.notify(record, chosen)
+            sent += len(chosen)
+            told += len(report.told)
+            queue += [one for one in report.unreachable if one not in silent]
+            silent = silent.union(report.unreachable).difference(report.told)
+        return Reach(told, len(silent))
 
     async def _react(self, record: ReleaseRecord) -> None:
+        """Act on an alert: what it says comes first, then others, then our copy."""
         try:
-            # What the release replaces stands in its package file: that comes first.
-            await self._act_on(record)
-            await self._tell(record, await self.audience(record), PASS_ON_MAX)
+            release = await self._updates.take(record)
+            if release is None:
+                return
+            audience = await self.audience(record, PASSING_ON)
+            await self.alert(record, audience, PASSING_ON)
+            await self._updates.obey(release)
         except NodeError as error:
             log.warning("the alert about %s: %s", record.name, error)
-
-    async def _tell(
-        self, record: ReleaseRecord, audience: Audience, most: int
-    ) -> Reach:
-        everybody = audience.everybody
-        chosen = self._rng.sample(everybody, min(most, len(everybody)))
-        if not chosen:
-            return Reach(0, 0)
-        report = await self._dht.notify(record, chosen)
-        return Reach(len(report.told), len(chosen) - len(report.told))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from dht import Delegation, ReleaseRecord
+from dht import Delegation, RecordError, ReleaseRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS follow (
@@ -126,6 +126,8 @@ class Beliefs:
         )
         if cursor.rowcount > 0:
             return True
+        if not confirmed:
+            return False
         self._db.execute(
             "UPDATE release SET confirmed = ?, confirmed_at = ?"
             " WHERE publisher = ? AND name = ? AND raw = ?",
@@ -163,6 +165,18 @@ class Beliefs:
             "SELECT epoch FROM delegation WHERE publisher = ?", (publisher,)
         ).fetchone()
         return int(row[0]) if row else 0
+
+    def delegation(self, publisher: bytes, now: float) -> Delegation | None:
+        """Return a publisher's newest delegation, unless it has ended at `now`."""
+        row = self._db.execute(
+            "SELECT raw FROM delegation WHERE publisher = ?", (publisher,)
+        ).fetchone()
+        if row is None:
+            return None
+        try:
+            return Delegation.verify(row[0], now)
+        except RecordError:
+            return None
 
     def remember_conflict(self, one: bytes, other: ReleaseRecord) -> bool:
         """Keep the proof that a publisher signed two things; True if it is news."""

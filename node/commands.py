@@ -95,7 +95,7 @@ class Updates(Command):
 
     apply: bool = False
     wait: bool = False
-    """Answer only when there is a release whose digest is not in `seen`."""
+    """Answer when there is a release whose digest, or a doubt whose id, is new."""
     seen: list[str] = []
 
 

@@ -9,17 +9,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import random
 from dataclasses import dataclass
 
-from dht import (
-    Delegation,
-    Dht,
-    Network,
-    RecordSearch,
-    ReleaseRecord,
-    delegation_key,
-    release_key,
-)
+from dht import Delegation, Dht, Network, RecordSearch, ReleaseRecord
+from dht import delegation_key as delegation_key_of
+from dht import release_key as release_key_of
+from dht.limits import K
 from node.beliefs import Beliefs, ReleaseRow
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Progress
@@ -37,7 +33,11 @@ SEQUENCE_JUMP_MAX = 10_000
 """A stolen key must not use up the sequence numbers of an epoch in one step."""
 FRESH_SECONDS = 30 * 86_400.0
 REPAIR_SHARE = 0.6
-"""A record that fewer than this share of the asked nodes hold is stored again."""
+"""A record that fewer than this share of its keepers hold is stored again."""
+RENEW_SECONDS = 12 * 3600.0
+"""Keepers drop a record after 24 hours, so each holder renews it twice as often."""
+DELEGATION_FRESH_SECONDS = 300.0
+"""Many names of one publisher share one reading of its delegation."""
 
 
 class Learned(enum.Enum):
@@ -46,6 +46,15 @@ class Learned(enum.Enum):
     NEWS = enum.auto()
     CONFLICT = enum.auto()
     NOTHING = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What asking the network for a name has brought."""
+
+    is_news: bool
+    answers: int
+    """How many nodes answered; 0 means that the network was not reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,18 @@ class Release:
 
     def expired(self, now: float) -> bool:
         """Tell whether the record has ended: newer ones may be kept from us."""
-        return now >= self.record.expires_at
+        return now >= ends_at(self.record)
 
     def stale(self, now: float) -> bool:
         """Tell whether the publisher has not signed anew for too long."""
         return now - self.record.issued_at > FRESH_SECONDS
+
+
+def ends_at(record: ReleaseRecord) -> float:
+    """Return when a record ends: never later than the delegation it rests on."""
+    if record.delegation is None:
+        return record.expires_at
+    return min(record.expires_at, record.delegation.not_after)
 
 
 class Releases:
@@ -80,6 +96,7 @@ class Releases:
         catalogue: Catalogue,
         beliefs: Beliefs,
         fetch: Fetch,
+        rng: random.Random,
         now: Now,
     ) -> None:
         self._dht = dht
@@ -87,7 +104,10 @@ class Releases:
         self._catalogue = catalogue
         self._beliefs = beliefs
         self._fetch = fetch
+        self._rng = rng
         self._now = now
+        self._renewed_at: dict[bytes, float] = {}
+        self._delegation_read_at: dict[bytes, float] = {}
 
     def learn(self, record: ReleaseRecord, confirmed: int) -> Learned:
         """Remember a verified record if it is newer than what was known.
@@ -96,20 +116,33 @@ class Releases:
         that would leave the publisher no room. Other bytes of the same order are kept
         as proof that the publisher's key signed two things.
         """
-        if record.delegation is not None:
-            self._beliefs.remember_delegation(record.delegation)
         row = self._beliefs.release(record.publisher, record.name)
-        if row is not None and row.order == record.order and row.raw != record.raw:
-            return self._learn_conflict(row.raw, record)
         if why := self._why_not(record, row):
             log.warning("a release record of %s was refused: %s", record.name, why)
             return Learned.NOTHING
+        if row is not None and row.order == record.order and row.raw != record.raw:
+            return self._learn_conflict(row.raw, record)
+        if record.delegation is not None:
+            self._beliefs.remember_delegation(record.delegation)
         if self._beliefs.remember_release(record, confirmed, self._now()):
             return Learned.NEWS
         return Learned.NOTHING
 
+    def learn_delegation(self, delegation: Delegation) -> bool:
+        """Remember a verified delegation; True if it revokes those before it."""
+        if not self._beliefs.remember_delegation(delegation):
+            return False
+        log.warning(
+            "%s has delegated a new release key (epoch %d); older ones are revoked",
+            publisher_text(delegation.publisher),
+            delegation.epoch,
+        )
+        return True
+
     def _learn_conflict(self, one: bytes, other: ReleaseRecord) -> Learned:
         """Keep two records of one order: their publisher is no longer obeyed."""
+        if other.epoch < self._beliefs.epoch_of(other.publisher):
+            return Learned.NOTHING
         if not self._beliefs.remember_conflict(one, other):
             return Learned.NOTHING
         log.warning(
@@ -134,35 +167,63 @@ class Releases:
         record = ReleaseRecord.verify(row.raw, row.confirmed_at)
         return Release(record, row.confirmed, row.confirmed_at)
 
-    async def refresh(self, publisher: bytes, name: str) -> bool:
-        """Ask the DHT for the newest record; True if it was news.
+    async def refresh(self, publisher: bytes, name: str) -> Reading:
+        """Ask the DHT for the newest record of a name.
 
         Where the network has an older one than we do, or too few copies, ours is
         stored again: a record outlives its publisher's absence by its holders.
         """
-        search, delegations = await asyncio.gather(
-            self._dht.find_record(release_key(self._network, publisher, name)),
-            self._dht.find_record(delegation_key(self._network, publisher)),
+        search, _ = await asyncio.gather(
+            self._dht.find_record(release_key_of(self._network, publisher, name)),
+            self._read_delegation(publisher),
         )
-        delegation = delegations.newest
-        if isinstance(delegation, Delegation) and delegation.publisher == publisher:
-            self._beliefs.remember_delegation(delegation)
-        found, news = search.newest, False
+        found, is_news = search.newest, False
         if isinstance(found, ReleaseRecord):
-            news = self.learn(found, search.confirmed) is Learned.NEWS
+            is_news = self.learn(found, search.confirmed) is Learned.NEWS
             for other in search.conflicts:
                 if isinstance(other, ReleaseRecord):
                     self._learn_conflict(found.raw, other)
-        await self._repair(publisher, name, search)
-        return news
-
-    async def _repair(self, publisher: bytes, name: str, search: RecordSearch) -> None:
         known = self.known(publisher, name)
-        if known is None or not search.asked or known.expired(self._now()):
+        if known is not None and not known.expired(self._now()):
+            await self._repair(known.record, search)
+        return Reading(is_news, search.asked)
+
+    async def _read_delegation(self, publisher: bytes) -> None:
+        """Ask for a publisher's newest delegation, unless that was done just now."""
+        now = asyncio.get_running_loop().time()
+        read_at = self._delegation_read_at.get(publisher)
+        if read_at is not None and now - read_at < DELEGATION_FRESH_SECONDS:
             return
-        current = search.newest is not None and search.newest.raw == known.record.raw
-        if not current or search.confirmed < REPAIR_SHARE * search.asked:
-            await self._dht.store_record(known.record)
+        self._delegation_read_at[publisher] = now
+        search = await self._dht.find_record(
+            delegation_key_of(self._network, publisher)
+        )
+        if not search.asked:
+            self._delegation_read_at.pop(publisher, None)
+        found = search.newest
+        if isinstance(found, Delegation) and found.publisher == publisher:
+            self.learn_delegation(found)
+        known = self._beliefs.delegation(publisher, self._now())
+        if known is not None:
+            await self._repair(known, search)
+
+    async def _repair(
+        self, record: ReleaseRecord | Delegation, search: RecordSearch
+    ) -> None:
+        """Store a record again where it is missing, or is due to be renewed."""
+        if not search.asked:
+            return
+        now = asyncio.get_running_loop().time()
+        key = record.key(self._network)
+        # The first time is left to chance, so that holders take turns.
+        since = self._renewed_at.setdefault(
+            key, now - self._rng.uniform(0, RENEW_SECONDS)
+        )
+        current = search.newest is not None and search.newest.raw == record.raw
+        scarce = search.confirmed < REPAIR_SHARE * min(search.asked, K)
+        if not current or scarce or now - since > RENEW_SECONDS:
+            self._renewed_at[key] = now
+            await self._dht.store_record(record)
 
     def _why_not(self, record: ReleaseRecord, row: ReleaseRow | None) -> str:
         """Return why a record is not believed, or ""."""

@@ -231,7 +231,7 @@ class Node:
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
-        client = HttpOrigin(self._upstreams.trusts)
+        client = HttpOrigin(self._upstreams)
         self._stack.push_async_callback(client.close)
         gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
         self._stack.push_async_callback(gateway.close)

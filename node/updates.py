@@ -23,6 +23,8 @@ from transfer import Digest
 log = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS = 3600.0
+ALONE_SECONDS = 20.0
+"""How soon it is tried again where nobody answered."""
 CONFIRMATION_FRESH_SECONDS = 300.0
 NOTE_PATIENCE_SECONDS = 5.0
 READS_AT_ONCE = 8
@@ -57,7 +59,9 @@ class Updates:
         """Read the releases of all names now and every hour, until cancelled."""
         while True:
             await self.catch_up(everything=True)
-            await asyncio.sleep(CATCH_UP_SECONDS * self._rng.uniform(0.9, 1.1))
+            reached = any(self._asked_lately(*name) for name in self.names())
+            pause = CATCH_UP_SECONDS if reached else ALONE_SECONDS
+            await asyncio.sleep(pause * self._rng.uniform(0.9, 1.1))
 
     async def catch_up(self, *, everything: bool) -> None:
         """Ask for the newest release of every name, or of those not asked lately."""
@@ -73,16 +77,38 @@ class Updates:
         names |= {(row.publisher, row.name) for row in self._beliefs.follows()}
         return sorted(names)
 
-    async def act_on(self, record: ReleaseRecord) -> None:
-        """Read what a new release is; withdraw and fetch as the user's policy says."""
+    async def take(self, record: ReleaseRecord) -> Release | None:
+        """Read what a new release is, and withdraw what it ends; None if outdated."""
         release = self._releases.known(record.publisher, record.name)
         if release is None or release.record.raw != record.raw:
-            return
+            return None
         self._asked_at.pop((record.publisher, record.name), None)
-        self._news.set()
+        self.wake()
         await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
         await self.withdraw(release)
-        await self._apply_policy(release)
+        return release
+
+    def wake(self) -> None:
+        """Let those who wait for news look again."""
+        self._news.set()
+
+    async def obey(self, release: Release) -> None:
+        """Fetch a new release if that is the user's policy and nothing speaks against.
+
+        What is pinned is not replaced, and a publisher whose key signed two different
+        releases as one is not obeyed. Nothing that is fetched is ever run.
+        """
+        publisher, name = release.record.publisher, release.record.name
+        row = self._beliefs.followed(publisher, name)
+        policy = row.auto if row else "never"
+        if not (policy == "all" or policy == release.record.urgency == "security"):
+            return
+        if self._beliefs.conflicts_of(publisher) or self._is_pinned(publisher, name):
+            return
+        closure = Closure(self._fetch, lambda _event: None, dependencies=True)
+        await closure.bring([], [release.package])
+        await self._provide.sync()
+        log.info("fetched %s %s", name, release.record.version)
 
     async def withdraw(self, release: Release) -> None:
         """Stop offering what a security release ends, before anybody asks for it."""
@@ -101,11 +127,13 @@ class Updates:
         return entries
 
     async def wait(self, seen: list[str]) -> list[dict[str, Any]]:
-        """Return the report once it has a release whose digest is not in `seen`."""
+        """Return the report once it, or a doubt, has an id that is not in `seen`."""
         while True:
             self._news.clear()
             entries = await self.report()
-            if any(entry["digest"] not in seen for entry in entries):
+            ids = [entry["digest"] for entry in entries]
+            ids += [doubt["id"] for doubt in self.doubts()]
+            if not set(ids) <= set(seen):
                 return entries
             await self._news.wait()
 
@@ -132,21 +160,33 @@ class Updates:
                 why = "its publisher has not confirmed it for over 30 days"
             if why:
                 text = publisher_text(publisher)
-                found.append({"publisher": text, "name": name, "why": why})
+                found.append(
+                    {
+                        "publisher": text,
+                        "name": name,
+                        "why": why,
+                        "id": f"{text}/{name}: {why}",
+                    }
+                )
         return found
 
     async def _read(
         self, publisher: bytes, name: str, slots: asyncio.Semaphore
     ) -> None:
         async with slots:
-            news = await self._releases.refresh(publisher, name)
+            reading = await self._releases.refresh(publisher, name)
+            if reading.answers:
+                now = asyncio.get_running_loop().time()
+                self._asked_at[publisher, name] = now
             known = self._releases.known(publisher, name)
-            if news and known is not None:
-                try:
-                    await self.act_on(known.record)
-                except NodeError as error:
-                    log.warning("the release of %s: %s", name, error)
-        self._asked_at[publisher, name] = asyncio.get_running_loop().time()
+            if not reading.is_news or known is None:
+                return
+            try:
+                release = await self.take(known.record)
+                if release is not None:
+                    await self.obey(release)
+            except NodeError as error:
+                log.warning("the release of %s: %s", name, error)
 
     def _asked_lately(self, publisher: bytes, name: str) -> bool:
         asked_at = self._asked_at.get((publisher, name))
@@ -171,20 +211,6 @@ class Updates:
             "confirmed": release.confirmed,
             "confirmed_at": round(release.confirmed_at),
         }
-
-    async def _apply_policy(self, release: Release) -> None:
-        record = release.record
-        row = self._beliefs.followed(record.publisher, record.name)
-        policy = row.auto if row else "never"
-        if self._beliefs.conflicts_of(record.publisher):
-            return  # a key that signed two things is not obeyed
-        if self._is_pinned(record.publisher, record.name):
-            return
-        if policy == "all" or policy == record.urgency == "security":
-            closure = Closure(self._fetch, lambda _event: None, dependencies=True)
-            await closure.bring([], [release.package])
-            await self._provide.sync()
-            log.info("fetched %s %s", record.name, record.version)
 
     def _is_pinned(self, publisher: bytes, name: str) -> bool:
         pins = set(self._catalogue.pins())
