@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dht.errors import RecordError
-from dht.limits import PROVIDERS_PER_SEARCH_MAX
+from dht.limits import PROVIDERS_PER_SEARCH_MAX, K
 from dht.providers import ProviderRecord
 from dht.walk import Walk
 from dht.wire import FindProviders
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dht.asking import Answer, Asking
+    from dht.contacts import Contact
     from dht.core import Core
     from dht.keeping import Keeping
     from dht.tasks import Tasks
@@ -60,6 +61,13 @@ class ProviderSearch:
     def hops(self) -> int:
         """The longest way, in requests, to the nearest nodes found."""
         return max((walk.lookup.hops for walk in self._walks), default=0)
+
+    @property
+    def closest(self) -> list[Contact]:
+        """The nodes nearest to the key that answered, nearest first."""
+        wanted = int.from_bytes(self._key, "big")
+        found = [contact for walk in self._walks for contact in walk.lookup.closest]
+        return sorted(found, key=lambda contact: contact.long_id ^ wanted)[:K]
 
     @property
     def seconds(self) -> float:

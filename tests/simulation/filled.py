@@ -10,7 +10,6 @@ import bisect
 import random
 from typing import TYPE_CHECKING
 
-from dht.contacts import unpack_contact
 from dht.limits import K
 from dht.routing import ID_BITS, Bucket
 
@@ -60,14 +59,9 @@ class Ids:
         return start, bisect.bisect_right(self._ids, last, start)
 
 
-def shared_contact(swarm: Swarm, node: Dht) -> Contact:
-    """Return the one contact object of a node that all simulated nodes share."""
-    return unpack_contact(swarm.contact(node).packed)
-
-
 def fill(swarm: Swarm, nodes: Sequence[Dht], seed: int) -> Ids:
     """Fill the tables of all nodes and return all contacts by id."""
-    ids = Ids(shared_contact(swarm, node) for node in nodes)
+    ids = Ids(swarm.shared_contact(node) for node in nodes)
     rng = random.Random(f"fill {seed}")
     for node in nodes:
         # What nodes would remember of the past, they begin without.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Contact, Dht
+from dht.contacts import unpack_contact
 from dht.identity import KeySigner
 from tests.simulation.loop import VirtualClock
 from tests.simulation.network import Link, SimulatedNetwork, SimulatedSockets
@@ -59,6 +60,7 @@ class Swarm:
         self.rng = random.Random(f"swarm {seed}")
         self.network = SimulatedNetwork(loop, seed, link)
         self.nodes: list[Dht] = []
+        self._of_key: dict[bytes, Dht] = {}
         self._cheap = cheap_keys
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -91,6 +93,7 @@ class Swarm:
             )
             await node.start([Address(host, PORT)])
             self.nodes.append(node)
+            self._of_key[node.public_key] = node
             added.append(node)
         return added
 
@@ -109,6 +112,14 @@ class Swarm:
     def contact(self, node: Dht) -> Contact:
         """Return a node as others know it."""
         return Contact(node.public_key, node.addresses[0])
+
+    def at(self, contact: Contact) -> Dht:
+        """Return the node of a contact."""
+        return self._of_key[contact.public_key]
+
+    def shared_contact(self, node: Dht) -> Contact:
+        """Return the one contact object of a node that all nodes share."""
+        return unpack_contact(self.contact(node).packed)
 
     def nearest(self, key: bytes, count: int = 20) -> list[Dht]:
         """Return the nodes that are truly nearest to a key."""
