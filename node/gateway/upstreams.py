@@ -50,6 +50,10 @@ class Upstreams:
         """Tell whether the owner's own configuration names a host."""
         return host in self._hosts
 
+    def hosts(self) -> list[str]:
+        """Return the hosts that the owner's own configuration names."""
+        return sorted(self._hosts)
+
     def are_private(self, names: Iterable[str]) -> bool:
         """Tell whether there is one of these upstreams, and all are private."""
         shares = [one.share for name in names if (one := self.get(name)) is not None]

@@ -214,8 +214,8 @@ def _cannot_open(address: Address, error: OSError) -> NodeError:
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    for name, text in _HEADERS.items():
-        response.headers.setdefault(name, text)
+    caching = response.headers.get("Cache-Control", _HEADERS["Cache-Control"])
+    response.headers.update({**_HEADERS, "Cache-Control": caching})
 
 
 def _refused(refusal: Refusal) -> web.Response:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -26,6 +26,7 @@ from node.gateway.origin import (
     check_url,
     may_connect,
 )
+from node.gateway.upstreams import Upstreams
 
 CONNECT_SECONDS_MAX = 5.0
 CONNECTIONS_MAX = 32
@@ -35,10 +36,14 @@ _log = logging.getLogger(__name__)
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names; those that nobody configured must lead to public addresses."""
+    """Resolves names; those that nobody configured must not lead into the LAN.
 
-    def __init__(self, trusts: Callable[[str], bool]) -> None:
-        self._trusts = trusts
+    They may lead where a configured upstream is itself: behind a proxy, or in a
+    network of one's own, its file host is often the same machine.
+    """
+
+    def __init__(self, upstreams: Upstreams) -> None:
+        self._upstreams = upstreams
         self._resolver = aiohttp.ThreadedResolver()
 
     async def resolve(
@@ -46,8 +51,14 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of `host` that may be connected to; OSError if none."""
         found = await self._resolver.resolve(host, port, family)
-        if not self._trusts(host):
-            found = [one for one in found if may_connect(one["host"])]
+        if self._upstreams.trusts(host) or all(
+            may_connect(one["host"]) for one in found
+        ):
+            return found
+        known = await self._addresses_of_upstreams(port, family)
+        found = [
+            one for one in found if may_connect(one["host"]) or one["host"] in known
+        ]
         if not found:
             raise OSError(f"{host} leads into a private network")
         return found
@@ -56,15 +67,25 @@ class GuardedResolver(AbstractResolver):
         """Release what the resolver holds."""
         await self._resolver.close()
 
+    async def _addresses_of_upstreams(
+        self, port: int, family: socket.AddressFamily
+    ) -> set[str]:
+        known: set[str] = set()
+        for host in self._upstreams.hosts():
+            with contextlib.suppress(OSError):
+                found = await self._resolver.resolve(host, port, family)
+                known |= {one["host"] for one in found}
+        return known
+
 
 class HttpOrigin:
     """An `OriginClient` over HTTP; make it inside a running loop and close it."""
 
-    def __init__(self, trusts: Callable[[str], bool]) -> None:
-        self._trusts = trusts
+    def __init__(self, upstreams: Upstreams) -> None:
+        self._trusts = upstreams.trusts
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(trusts), limit=CONNECTIONS_MAX
+                resolver=GuardedResolver(upstreams), limit=CONNECTIONS_MAX
             ),
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -192,6 +213,6 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
 def _sentence(error: Any) -> str:
     """Say what went wrong, without a URL, which may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or "it cannot be reached"
+        reason = error.os_error.strerror or str(error.os_error)
         return f"no connection: {reason}"
     return f"the connection failed ({type(error).__name__})"
