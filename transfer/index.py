@@ -83,8 +83,11 @@ class Artifact:
     """Its SHA-256: its name."""
     size: int
     manifest_digest: bytes
-    aliases: dict[str, Digest] = field(default_factory=dict, hash=False)
-    """By algorithm: sha512, blake2b-256, sha1, md5, as far as computed yet."""
+    aliases: dict[str, Digest] = field(default_factory=dict, compare=False)
+    """By algorithm: sha512, blake2b-256, sha1, md5, as far as computed yet.
+
+    They follow from the bytes, so artifacts are equal without them.
+    """
     added_at: float = 0.0
     """Seconds since the epoch."""
 
