@@ -20,6 +20,7 @@ from dht.limits import (
     FIRST_PING_BYTES,
     REQUEST_BYTES_MIN,
     REQUEST_SECONDS_MAX,
+    RETRANSMITS_MAX,
     TOKEN_BYTES,
     TOKEN_SECRET_SECONDS,
 )
@@ -78,6 +79,7 @@ class Pending:
         "done",
         "flags",
         "introduces",
+        "reminders",
         "sent_at",
         "size",
         "timer",
@@ -100,6 +102,7 @@ class Pending:
         self.size = 0  # least length of the datagram
         self.sent_at = 0.0
         self.tries = 0
+        self.reminders = 0  # how often its timer has run out
         self.again = True  # may be sent once more
         self.continued = False  # was asked again for what did not fit
         self.introduces = False  # carries a proof of this node's id
@@ -304,17 +307,28 @@ class Asking:
         pending.timer = self._loop.call_later(wait, self._late, pending)
 
     def _late(self, pending: Pending) -> None:
-        """Send a request once more, then give it up."""
-        now = self._core.clock.monotonic()
+        """Send a request again, then wait with little hope, then give it up.
+
+        From when patience ends others leave the address alone, though an answer
+        that comes after all still counts.
+        """
+        core = self._core
+        now = core.clock.monotonic()
         left = pending.sent_at + REQUEST_SECONDS_MAX - now
-        if left <= 0.001 or pending.tries >= 3:
-            self._core.stats["timeouts"] += 1
+        if left <= 0.001:
+            core.stats["timeouts"] += 1
             self._finish(pending, None, now)
             return
-        if pending.again and pending.tries == 1:
-            self._core.stats["retransmitted"] += 1
+        pending.reminders += 1
+        wait = core.acquaintances.round_trips.retransmit
+        if pending.reminders > RETRANSMITS_MAX:
+            core.acquaintances.silence.add(pending.address, now)
+            wait = left
+        elif pending.again:
+            core.stats["retransmitted"] += 1
             self._transmit(pending, now)
-        pending.timer = self._loop.call_later(left, self._late, pending)
+        wait = min(wait, left)
+        pending.timer = self._loop.call_later(wait, self._late, pending)
 
     def _finish(self, pending: Pending, answer: Answer | None, now: float) -> None:
         """Take a request off the list and tell its outcome."""
@@ -323,7 +337,8 @@ class Asking:
             pending.timer.cancel()
         core = self._core
         if answer is None:
-            core.acquaintances.silence.add(pending.address, now)
+            if pending.reminders <= RETRANSMITS_MAX:
+                core.acquaintances.silence.add(pending.address, now)
             if pending.contact is not None:
                 core.lose(pending.contact, now)
         else:

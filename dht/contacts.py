@@ -34,21 +34,19 @@ class Contact:
     address: Address
     node_id: bytes = field(init=False, compare=False, repr=False)
     long_id: int = field(init=False, compare=False, repr=False)
+    packed: bytes = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         node_id = hashlib.sha256(self.public_key).digest()
         object.__setattr__(self, "node_id", node_id)
         object.__setattr__(self, "long_id", int.from_bytes(node_id, "big"))
+        # Public key and packed address, as contacts travel.
+        object.__setattr__(self, "packed", self.public_key + self.address.packed)
 
     @property
     def id(self) -> bytes:
         """The node id, under the name that the routing table's buckets use."""
         return self.node_id
-
-    @property
-    def packed(self) -> bytes:
-        """Public key and packed address, as contacts travel."""
-        return self.public_key + self.address.packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class State(enum.Enum):
 class Candidate:
     """A contact on the way to the target."""
 
-    __slots__ = ("contact", "distance", "hops", "path", "slow_at", "state")
+    __slots__ = ("contact", "distance", "hops", "overdue_at", "path", "slow_at", "state")
 
     def __init__(self, contact: Contact, distance: int, hops: int) -> None:
         self.contact = contact
@@ -49,7 +49,8 @@ class Candidate:
         self.hops = hops  # requests between the table and this contact
         self.state = State.HEARD
         self.path = -1  # which path asked it
-        self.slow_at = 0.0
+        self.slow_at = 0.0  # from then on others are asked in its place
+        self.overdue_at = 0.0  # from then on the lookup can end without it
 
     def __lt__(self, other: Candidate) -> bool:
         return self.distance < other.distance
@@ -82,19 +83,22 @@ class Lookup:
         for number, contact in enumerate(contacts):
             self._hear(contact, number % len(self._paths), hops=1)
 
-    def next(self, now: float, soft_timeout: float) -> list[Contact]:
+    def next(self, now: float, soft_timeout: float, patience: float) -> list[Contact]:
         """Return the contacts to ask now.
 
-        From then on each counts as asked; it holds a slot for `soft_timeout` seconds.
+        From then on each counts as asked. It holds a slot for `soft_timeout` seconds,
+        and the lookup waits for it for `patience` seconds.
         """
         chosen = []
         for number in range(len(self._paths)):
             busy = self._busy(number, now)
-            for candidate in self._shortlist(number):
+            for candidate in self._shortlist(number, now, slow=False):
                 if busy >= self._alpha or self.requests >= LOOKUP_REQUESTS_MAX:
                     break
                 if candidate.state is State.HEARD and self._may_ask(candidate):
-                    self._ask(candidate, number, now + soft_timeout)
+                    self._ask(candidate, number)
+                    candidate.slow_at = now + soft_timeout
+                    candidate.overdue_at = now + patience
                     chosen.append(candidate.contact)
                     busy += 1
         return chosen
@@ -117,19 +121,19 @@ class Lookup:
             candidate.state = State.FAILED
 
     def wake_at(self, now: float) -> float | None:
-        """Return when the next slot is freed by slowness, if one is held."""
-        held = [
-            candidate.slow_at
+        """Return when the next request in flight becomes slow or overdue."""
+        times = [
+            time
             for candidate in self._in_flight.values()
-            if candidate.slow_at > now
+            for time in (candidate.slow_at, candidate.overdue_at)
+            if time > now
         ]
-        return min(held, default=None)
+        return min(times, default=None)
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the nearest contacts have all answered, on every path."""
+    def is_done(self, now: float) -> bool:
+        """Whether the nearest contacts have all answered or are overdue."""
         for number in range(len(self._paths)):
-            for candidate in self._shortlist(number):
+            for candidate in self._shortlist(number, now):
                 if candidate.state is State.ASKED:
                     return False
                 if candidate.state is State.HEARD:
@@ -174,10 +178,9 @@ class Lookup:
         if place == len(listed) or listed[place] is not known:
             listed.insert(place, known)
 
-    def _ask(self, candidate: Candidate, path: int, slow_at: float) -> None:
+    def _ask(self, candidate: Candidate, path: int) -> None:
         candidate.state = State.ASKED
         candidate.path = path
-        candidate.slow_at = slow_at
         self._in_flight[candidate.contact.node_id] = candidate
         self.requests += 1
         group = candidate.contact.address.group
@@ -199,15 +202,25 @@ class Lookup:
             if candidate.path == path and candidate.slow_at > now
         )
 
-    def _shortlist(self, path: int) -> Iterator[Candidate]:
-        """Yield the nearest candidates of a path that answered or may yet do so."""
+    def _shortlist(
+        self, path: int, now: float, *, slow: bool = True
+    ) -> Iterator[Candidate]:
+        """Yield the nearest candidates of a path that answered or may yet do so.
+
+        Unless `slow`, those that are slow to answer are passed over too.
+        """
         hopeful = (
-            each
-            for each in self._paths[path]
-            if each.state is not State.FAILED
-            and (each.state is not State.HEARD or self._may_ask(each))
+            each for each in self._paths[path] if self._is_hopeful(each, now, slow=slow)
         )
         return self._diverse(hopeful, self.count)
+
+    def _is_hopeful(self, candidate: Candidate, now: float, *, slow: bool) -> bool:
+        state = candidate.state
+        if state is State.ASKED:
+            return now < (candidate.overdue_at if slow else candidate.slow_at)
+        if state is State.HEARD:
+            return self._may_ask(candidate)
+        return state is State.ANSWERED
 
     @staticmethod
     def _diverse(candidates: Iterable[Candidate], count: int) -> Iterator[Candidate]:

@@ -78,6 +78,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         self._created_at = now
         self._groups: Counter[bytes] = Counter()
         self._status: dict[bytes, Status] = {}
+        self._failing: set[bytes] = set()  # ids that did not answer last time
         self.buckets: list[Bucket]
         super().__init__(None, K, Node(own_id))
 
@@ -96,6 +97,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         self.buckets = [Bucket(0, (1 << ID_BITS) - 1, self._created_at)]
         self._groups.clear()
         self._status.clear()
+        self._failing.clear()
 
     def get_bucket_for(self, node: Any) -> int:
         """Return the index of the bucket whose range holds a contact."""
@@ -175,7 +177,9 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         if status is None:
             status = self._status[contact.node_id] = Status(now)
         status.last_seen = now
-        status.failures = 0
+        if status.failures:
+            status.failures = 0
+            self._failing.discard(contact.node_id)
         if rtt is not None:
             old = status.rtt_seconds
             status.rtt_seconds = rtt if old is None else 0.75 * old + 0.25 * rtt
@@ -189,6 +193,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             return
         status = self._status.setdefault(contact.node_id, Status(now))
         status.failures += 1
+        self._failing.add(contact.node_id)
         if status.failures >= CONTACT_FAILURES_MAX:
             self.remove(contact)
 
@@ -201,6 +206,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             bucket.remove_node(contact)
             self._count(contact, -1)
             self._status.pop(node_id, None)
+            self._failing.discard(node_id)
 
     def nearest(
         self, target: int, count: int, exclude: bytes | None = None
@@ -220,12 +226,13 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         doubtful: list[Contact] = []
         for bucket in sorted(self.buckets, key=least):
             inside = sorted(bucket.nodes.values(), key=lambda c: c.long_id ^ target)
-            for contact in inside:
-                if contact.node_id == exclude:
-                    continue
-                status = self._status.get(contact.node_id)
-                failed = status is not None and status.failures > 0
-                (doubtful if failed else found).append(contact)
+            if not self._failing and exclude not in bucket.nodes:
+                found += inside
+            else:
+                for contact in inside:
+                    failing = contact.node_id in self._failing
+                    if contact.node_id != exclude:
+                        (doubtful if failing else found).append(contact)
             if len(found) >= count:
                 return found[:count]
         missing = count - len(found)

@@ -79,10 +79,10 @@ class Walk:
         if self._ended.done():
             return
         now = self._core.clock.monotonic()
-        soft_timeout = self._core.acquaintances.round_trips.soft_timeout
-        for contact in self.lookup.next(now, soft_timeout):
+        times = self._core.acquaintances.round_trips
+        for contact in self.lookup.next(now, times.soft_timeout, times.patience):
             self._asking.ask(contact, self._body, partial(self._outcome, contact))
-        if self.lookup.is_done:
+        if self.lookup.is_done(now):
             self._ended.set_result(None)
             return
         if self._timer is not None:
