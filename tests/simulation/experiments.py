@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = {
     "lookup": "tests.simulation.lookups",
+    "alert": "tests.simulation.alerts",
 }
 
 # Option, type and help; each experiment names those it reads, with its defaults.
