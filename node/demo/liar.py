@@ -71,8 +71,12 @@ async def lie(folder: Path, file: Path, contact: Address) -> None:
         await seeder.start(bound)
         stack.push_async_callback(seeder.close)
         await dht.join([contact])
-        key = provider_key(network, artifact.digest.algorithm, artifact.digest.raw)
-        await dht.offer([key], address.port)
+        keys = [
+            provider_key(network, digest.algorithm, digest.raw)
+            for digest in artifact.digests
+            if digest.algorithm in ("sha256", "sha512")
+        ]
+        await dht.offer(keys, address.port)
         ready = {"address": str(address), "digest": str(artifact.digest)}
         print(json.dumps({**ready, "chunks": chunks}), flush=True)  # noqa: T201
         await stopped.wait()

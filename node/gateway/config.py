@@ -65,14 +65,15 @@ def _url(name: str, url: object, origin: Origin) -> str:
     """Return a URL that can be asked, or "" for none."""
     if url == NONE:
         return ""
+    text = url.removeprefix("sparse+") if isinstance(url, str) else ""
     try:
-        parts = urlsplit(url if isinstance(url, str) else "")
+        parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
         usable = usable and (parts.port or 1) > 0
     except ValueError:
         usable = False
-    if not usable or not isinstance(url, str):
+    if not usable:
         raise origin.mistake(
             f'{name}: a URL with http or https belongs here, or "none"'
         )
-    return url.removeprefix("sparse+")
+    return text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.caravan import Caravan, caravan_in
+from tests.end_to_end.origin import Origin
 
 
 @pytest.fixture
@@ -22,3 +23,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caravan]:
     """Nodes that the tests of a module share."""
     with caravan_in(tmp_path_factory.mktemp("caravan")) as caravan:
         yield caravan
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """Serve an index on loopback, for one test."""
+    with Origin() as origin:
+        yield origin

@@ -1,0 +1,83 @@
+"""Package managers as a user runs them, in folders of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from node.demo.processes import NodeProcess
+
+CLIENT_SECONDS_MAX = 100.0
+# Whatever the machine's own configuration says of indexes must not reach the clients.
+_FOREIGN = ("PIP_", "UV_", "NPM_", "CARGO_REGISTR", "OPAM", "CARAVAN_")
+
+
+def need(program: str) -> str:
+    """Return where a client is; without it, a skip that names it, on CI a failure."""
+    beside = Path(sys.executable).parent / program
+    found = str(beside) if beside.exists() else shutil.which(program)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} must be installed here; .ci/run does it")
+        pytest.skip(f"{program} is not installed")
+    return found
+
+
+def run_client(
+    command: Sequence[str | Path],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a client in `folder`, its own home, however it ends."""
+    home = folder / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(_FOREIGN)
+    }
+    own = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "NPM_CONFIG_USERCONFIG": str(home / "npmrc"),
+        "NPM_CONFIG_CACHE": str(home / "npm-cache"),
+    }
+    return subprocess.run(
+        [str(one) for one in command],
+        cwd=folder,
+        env={**kept, **own, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_SECONDS_MAX,
+        check=False,
+    )
+
+
+def must(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a client printed; AssertionError if it failed."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def gateway(node: NodeProcess) -> str:
+    """Return the URL of a node's gateway."""
+    return f"http://{node.ready['web']}"
+
+
+def get(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Ask a gateway as no package manager would; returns status and body."""
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
