@@ -265,6 +265,8 @@ class Download:
     async def _pause(self, line: Line, event: asyncio.Event) -> None:
         """Wait until the peer says something or there is something to ask."""
         event.clear()
+        if self._assembly.over.is_set():
+            return  # its end may have set the event while the thread worked
         with self._assembly.lock:
             if self._assembly.schedule.has_work(line.lane, time.monotonic()):
                 return

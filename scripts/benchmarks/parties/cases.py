@@ -1,0 +1,354 @@
+"""The cases of the transfer benchmark: who fetches what from whom, and the table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parties.control import (
+    MIB,
+    Document,
+    Nginx,
+    Party,
+    curl_and_openssl,
+    load,
+    make_payload,
+    make_torrent,
+    parties,
+)
+
+NAMES = ("one", "four", "crowd", "small", "capped", "lateness")
+CAPPED_BYTES = 100 * 1000 * 1000
+CAP = 10 * 1000 * 1000
+CAPPED_LEECHERS = 8
+SMALL_COUNT = 1000
+SMALL_BYTES = 20 * 1024
+AT_ONCE = 32
+
+Measure = Callable[["Bench", Path], Document]
+
+
+@dataclass
+class Plan:
+    """One case at one size: the rows of its table, and what each measures."""
+
+    title: str
+    size: int
+    rows: dict[str, Measure]
+    note: str = ""
+
+
+@dataclass
+class Bench:
+    """What all rows of one case share: a payload, and who serves it."""
+
+    folder: Path
+    payload: Path
+    size: int
+    digest: str
+    torrent: Path
+    running: list[Party]
+    web: Nginx | None = None
+    smalls: list[str] = field(default_factory=list)
+    seeders: dict[Any, list[Party]] = field(default_factory=dict)
+
+    def ours(self, count: int, *, tls: bool = False, up: int | None = None):
+        """Return seeders of ours, started once and kept for all runs."""
+        return self._seeders(("caravan", tls, up), count, tls=tls, up=up)
+
+    def torrents(self, count: int, *, tuned: bool = False, up: int | None = None):
+        """Return seeders of libtorrent, started once and kept for all runs."""
+        key = ("libtorrent", tuned, up)
+        torrent = str(self.torrent)
+        return self._seeders(key, count, tuned=tuned, up=up, torrent=torrent)
+
+    def _seeders(self, key: Any, count: int, **options: Any) -> list[Party]:
+        found = self.seeders.setdefault(key, [])
+        files = [str(self.payload)]
+        if self.smalls and key[0] == "caravan":
+            files = [str(self.folder / "small" / name) for name in self.smalls]
+        while len(found) < count:
+            home = self.folder / f"seeder{len(self.running)}"
+            party = Party(key[0], folder=str(home), files=files, **options)
+            found.append(party)
+            self.running.append(party)
+        return found[:count]
+
+
+def plan(name: str, sizes: list[int], peers: set[str]) -> list[Plan]:
+    """Return what to measure for a case, without the peers that are absent."""
+    plans = {
+        "one": lambda: [Plan(f"{_mib(s)}, one seeder", s, _one()) for s in sizes],
+        "four": lambda: [
+            Plan(f"{_mib(s)}, four seeders", s, _many(4)) for s in sizes[:1]
+        ],
+        "crowd": lambda: [
+            Plan(f"{_mib(s)}, flash crowd 1 to 4", s, _crowd(4)) for s in sizes[:1]
+        ],
+        "small": lambda: [Plan("1,000 packages of 20 KiB", SMALL_BYTES, _small())],
+        "capped": lambda: [_capped()],
+        "lateness": lambda: [
+            Plan(f"{_mib(sizes[0])}, how late timers fire", sizes[0], _lateness())
+        ],
+    }[name]()
+    for one in plans:
+        one.rows = {
+            row: measure
+            for row, measure in one.rows.items()
+            if row.split()[0] in peers or (row.startswith("nginx") and "curl" in peers)
+        }
+    return plans
+
+
+def run(plan: Plan, runs: int, folder: Path) -> list[Document]:
+    """Measure all rows in turn, `runs` times; medians with the least and the most."""
+    answers: dict[str, list[Document]] = {row: [] for row in plan.rows}
+    with _bench(plan, folder) as bench:
+        for number in range(runs):
+            for row, measure in plan.rows.items():
+                home = folder / f"run{number}-{len(answers[row])}"
+                home.mkdir(parents=True)
+                answers[row].append(measure(bench, home) | {"load": load()})
+                shutil.rmtree(home)
+    return [_summary(plan, row, found) for row, found in answers.items()]
+
+
+@contextmanager
+def _bench(plan: Plan, folder: Path) -> Iterator[Bench]:
+    source = folder / "source"
+    source.mkdir(parents=True)
+    payload, torrent = source / "payload", folder / "payload.torrent"
+    digest = make_payload(payload, plan.size)
+    names = " ".join(plan.rows)
+    if "libtorrent" in names:
+        make_torrent(payload, torrent)
+    with parties() as running:
+        bench = Bench(folder, payload, plan.size, digest, torrent, running)
+        if "20 KiB" in plan.title:
+            bench.smalls = _make_smalls(folder / "small")
+            source = folder / "small"
+        if "nginx" in names:
+            bench.web = Nginx(folder / "nginx", source)
+        try:
+            yield bench
+        finally:
+            if bench.web is not None:
+                bench.web.close()
+
+
+def _make_smalls(folder: Path) -> list[str]:
+    folder.mkdir()
+    names = []
+    for _ in range(SMALL_COUNT):
+        data = os.urandom(SMALL_BYTES)
+        names.append(hashlib.sha256(data).hexdigest())
+        (folder / names[-1]).write_bytes(data)
+    return names
+
+
+# What is measured.
+
+
+def _one() -> dict[str, Measure]:
+    return {
+        "caravan": _caravan(1),
+        "caravan TLS": _caravan(1, tls=True),
+        "libtorrent default": _libtorrent(1),
+        "libtorrent tuned": _libtorrent(1, tuned=True),
+        "nginx + curl + openssl": _curl,
+    }
+
+
+def _many(count: int) -> dict[str, Measure]:
+    return {
+        "caravan": _caravan(count),
+        "libtorrent default": _libtorrent(count),
+        "libtorrent tuned": _libtorrent(count, tuned=True),
+    }
+
+
+def _crowd(leechers: int) -> dict[str, Measure]:
+    return {
+        "caravan": _caravan(1, leechers=leechers),
+        "libtorrent default": _libtorrent(1, leechers=leechers),
+        "libtorrent tuned": _libtorrent(1, leechers=leechers, tuned=True),
+    }
+
+
+def _capped() -> Plan:
+    bound = max(
+        CAPPED_BYTES / CAP,
+        CAPPED_LEECHERS * CAPPED_BYTES / (CAP + CAPPED_LEECHERS * CAP),
+    )
+    title = "100 MB, one seeder and 8 leechers, each 10 MB/s up"
+    rows = {
+        "caravan": _caravan(1, leechers=CAPPED_LEECHERS, up=CAP),
+        "libtorrent default": _libtorrent(1, leechers=CAPPED_LEECHERS, up=CAP),
+    }
+    return Plan(title, CAPPED_BYTES, rows, f"fluid bound {bound:.2f} s")
+
+
+def _lateness() -> dict[str, Measure]:
+    return {
+        "caravan": _caravan(1, watch=True),
+        "caravan TLS": _caravan(1, True, watch=True),
+    }
+
+
+def _small() -> dict[str, Measure]:
+    return {
+        "caravan": _small_ours(tls=False),
+        "caravan TLS": _small_ours(tls=True),
+        "nginx + aiohttp": _small_web,
+    }
+
+
+def _caravan(
+    seeders: int,
+    tls: bool = False,
+    leechers: int = 1,
+    up: int | None = None,
+    watch: bool = False,
+) -> Measure:
+    def measure(bench: Bench, home: Path) -> Document:
+        seeding = bench.ours(seeders, tls=tls, up=up)
+        digests = [f"sha256:{bench.digest}"]
+        options = {"tls": tls, "up": up}
+        new = lambda n: Party("caravan", folder=str(home / str(n)), **options)  # noqa: E731
+        return _fetch_all(seeding, leechers, new, digests=digests, watch=watch)
+
+    return measure
+
+
+def _libtorrent(
+    seeders: int, tuned: bool = False, leechers: int = 1, up: int | None = None
+) -> Measure:
+    def measure(bench: Bench, home: Path) -> Document:
+        seeding = bench.torrents(seeders, tuned=tuned, up=up)
+        options = {"torrent": str(bench.torrent), "tuned": tuned, "up": up}
+        new = lambda n: Party("libtorrent", folder=str(home / str(n)), **options)  # noqa: E731
+        return _fetch_all(seeding, leechers, new)
+
+    return measure
+
+
+def _fetch_all(
+    seeding: list[Party], leechers: int, new: Callable[[int], Party], **what: Any
+) -> Document:
+    """Let new leechers fetch at once; time is that of the last one."""
+    with parties() as fetching:
+        for number in range(leechers):
+            fetching.append(new(number))
+        before = sum(one.usage()["cpu"] for one in seeding)
+        all_peers = [one.peer for one in [*seeding, *fetching]]
+        began = time.monotonic()
+        for one in fetching:
+            one.request("fetch", peers=[p for p in all_peers if p != one.peer], **what)
+        found = [one.answer() for one in fetching]
+        seconds = max(one["at"] for one in found) - began
+        if leechers == 1:
+            seconds = found[0]["seconds"]
+        cpu = sum(one["cpu"] for one in found)
+        cpu += sum(one.usage()["cpu"] for one in seeding) - before
+        peak = max(one["peak"] for one in found)
+        return found[0] | {"seconds": seconds, "cpu": cpu, "peak": peak}
+
+
+def _curl(bench: Bench, home: Path) -> Document:
+    before = bench.web.cpu()
+    url = f"{bench.web.url}/{bench.payload.name}"
+    found = curl_and_openssl(url, bench.digest, home / "target")
+    return found | {"cpu": found["cpu"] + bench.web.cpu() - before}
+
+
+def _small_ours(*, tls: bool) -> Measure:
+    def measure(bench: Bench, home: Path) -> Document:
+        (seeder,) = bench.ours(1, tls=tls)
+        with parties() as fetching:
+            party = Party("caravan", folder=str(home / "store"), tls=tls)
+            fetching.append(party)
+            digests = [f"sha256:{name}" for name in bench.smalls]
+            warm, rest = digests[:AT_ONCE], digests[AT_ONCE:]
+            party.fetch(peers=[seeder.peer], digests=warm, at_once=AT_ONCE)
+            before = seeder.usage()["cpu"]
+            found = party.fetch(peers=[seeder.peer], digests=rest, at_once=AT_ONCE)
+            found["cpu"] += seeder.usage()["cpu"] - before
+            return found
+
+    return measure
+
+
+def _small_web(bench: Bench, home: Path) -> Document:
+    with parties() as fetching:
+        party = Party("aiohttp", folder=str(home / "files"), at_once=AT_ONCE)
+        fetching.append(party)
+        warm, rest = bench.smalls[:AT_ONCE], bench.smalls[AT_ONCE:]
+        party.fetch(url=bench.web.url, digests=warm, at_once=AT_ONCE)
+        before = bench.web.cpu()
+        found = party.fetch(url=bench.web.url, digests=rest, at_once=AT_ONCE)
+        found["cpu"] += bench.web.cpu() - before
+        return found
+
+
+# What is shown.
+
+
+def _summary(plan: Plan, row: str, found: list[Document]) -> Document:
+    seconds = [one["seconds"] for one in found]
+    summary: Document = {
+        "case": plan.title,
+        "note": plan.note,
+        "row": row,
+        "runs": len(found),
+        "seconds": statistics.median(seconds),
+        "seconds_min": min(seconds),
+        "seconds_max": max(seconds),
+        "cpu_seconds": statistics.median(one["cpu"] for one in found),
+        "peak_bytes": max(one["peak"] for one in found),
+        "load": max(one["load"] for one in found),
+    }
+    for name in ("late_p50", "late_p99", "late_max"):
+        if name in found[0]:
+            summary[name] = statistics.median(one[name] for one in found)
+    return summary
+
+
+def table(results: list[Document]) -> str:
+    """Return one case as a table for people; ratios are ours by theirs."""
+    first = results[0]
+    note = f"; {first['note']}" if first["note"] else ""
+    busiest = max(one["load"] for one in results)
+    runs = f"{first['runs']} runs, load up to {busiest:.1f}"
+    lines = [
+        f"\n### {first['case']}{note} ({runs})\n",
+        "| | wall s [min-max] | ratio of wall | CPU s | ratio of CPU | peak MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in results:
+        wall = (
+            f"{one['seconds']:.3f} [{one['seconds_min']:.3f}-{one['seconds_max']:.3f}]"
+        )
+        ratio, cpu = (f"{first[k] / one[k]:.2f}" for k in ("seconds", "cpu_seconds"))
+        lines.append(
+            f"| {one['row']} | {wall} | {ratio} | {one['cpu_seconds']:.3f} | {cpu} |"
+            f" {one['peak_bytes'] / MIB:.0f} |"
+        )
+    late = [one for one in results if "late_p99" in one]
+    lines += [
+        f"\n{one['row']}: timers late by p50 {one['late_p50'] * 1e3:.2f} ms, p99"
+        f" {one['late_p99'] * 1e3:.2f} ms, at most {one['late_max'] * 1e3:.1f} ms"
+        for one in late
+    ]
+    return "\n".join(lines)
+
+
+def _mib(size: int) -> str:
+    return f"{size // MIB} MiB"
