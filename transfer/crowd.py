@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transfer.limits import LeecherLimits
     from transfer.peers import Peer
 
+_GRACE_SECONDS = 0.5
+
 
 class Crowd:
     """Runs one conversation per peer until nobody is left."""
@@ -75,13 +77,17 @@ class Crowd:
         task.add_done_callback(self._task_ended)
 
     async def end(self, graceful: Iterable[asyncio.Task[Any]]) -> None:
-        """Cancel everything but the graceful tasks, and wait for the end."""
+        """Cancel everything, the graceful tasks a moment later, and wait."""
         self._queue.clear()
         spared = set(graceful)
         tasks = list(self._tasks)
         for task in tasks:
             if task not in spared:
                 task.cancel()
+        if spared:
+            await asyncio.wait(spared, timeout=_GRACE_SECONDS)
+        for task in spared:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def opening(self, opened: Awaitable[Any]) -> Any:

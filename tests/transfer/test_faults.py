@@ -19,6 +19,8 @@ from transfer import (
     SeederLimits,
     WrongBytesError,
 )
+from transfer.crowd import Crowd
+from transfer.receive import Outcome, Reception
 
 MIB = 1024 * 1024
 DATA = os.urandom(3 * MIB + 12_345)
@@ -184,3 +186,33 @@ async def test_a_seeder_killed_in_the_middle_costs_little(new_node, tmp_path):
             process.stdout.close()
     assert leecher.store.read(downloaded.artifact) == DATA
     assert bytes_by_peer(downloaded)[survivor.peer] > 0
+
+
+async def test_a_thread_that_comes_back_after_the_end_is_not_waited_for(
+    new_node, monkeypatch
+):
+    """The last chunk was another lane's; this one hears of the end too late."""
+    work = Reception.work
+    waited = []
+
+    def late(reception, line):
+        outcome = work(reception, line)
+        if outcome is Outcome.NO_WORK:
+            waited.append(reception.over.wait(TIMEOUT_SECONDS))
+        return outcome
+
+    graceful = []
+    end = Crowd.end
+
+    async def watched(crowd, spared):
+        graceful.extend(spared)
+        await end(crowd, graceful)
+
+    monkeypatch.setattr(Reception, "work", late)
+    monkeypatch.setattr(Crowd, "end", watched)
+    seeder, leecher = await new_node(), await new_node()
+    artifact = seeder.store.add_bytes(DATA)
+    downloaded = await leecher.download(artifact.digest, [seeder.peer])
+    assert waited == [True]
+    assert not any(task.cancelled() for task in graceful)
+    assert leecher.store.read(downloaded.artifact) == DATA
