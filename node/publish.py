@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 from pathlib import Path
 
-from dht import Dht, ReleaseRecord
+from dht import Delegation, Dht, RecordError, ReleaseRecord
 from node import commands
 from node.alerting import Alerting
 from node.beliefs import Beliefs
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Document, Progress
 from node.ecosystems import describe_file
-from node.errors import NodeError, UsageError
+from node.errors import NodeError, RefusedError, UsageError
 from node.fetch import Closure, Fetch
-from node.keys import PublisherKey, PublisherKeys
+from node.keys import PublisherKey, PublisherKeys, publisher_text
 from node.names import is_file_name, is_name, is_version
 from node.packages import (
     FORMAT,
@@ -28,13 +29,12 @@ from node.packages import (
 )
 from node.provide import Provide
 from node.releases import Releases
+from node.renewal import VALID_SECONDS
 from node.share import Share
 from node.targets import DigestTarget, FileTarget, parse_target
 from node.updates import Updates
 from node.wallclock import Now
 from transfer import Artifact, Store
-
-VALID_SECONDS = 400 * 86_400.0
 
 
 class Publish:
@@ -100,9 +100,12 @@ class Publish:
         if key.delegation is not None:
             await self._dht.store_record(key.delegation, keep=True)
         await self._dht.store_record(record, keep=True)
-        progress({"label": "alerting", "done": 0, "total": None, "unit": "nodes"})
         audience = await self._alerting.audience(record)
+        count = len(audience.everybody)
+        event = {"label": "alerting", "total": count, "unit": "nodes"}
+        progress({**event, "done": 0})
         reach = await self._alerting.alert(record, audience)
+        progress({**event, "done": count})
         return {
             "package": str(stored.digest),
             "package_file": str(self._folder / package.file_name),
@@ -115,6 +118,25 @@ class Publish:
             "followers": len(audience.followers),
             "alerted": reach.told,
             "unreachable": reach.unreachable,
+        }
+
+    async def delegate(
+        self, command: commands.Delegate, _progress: Progress
+    ) -> Document:
+        """Make a delegation known to the network; RefusedError for a wrong one."""
+        try:
+            raw = base64.b64decode(command.delegation, validate=True)
+            delegation = Delegation.verify(raw, self._now())
+        except (RecordError, binascii.Error) as error:
+            raise RefusedError(f"this is no delegation that counts: {error}") from error
+        if delegation.epoch < self._beliefs.epoch_of(delegation.publisher):
+            raise RefusedError("a newer delegation has revoked this one")
+        self._releases.learn_delegation(delegation)
+        report = await self._dht.store_record(delegation, keep=True)
+        return {
+            "publisher": publisher_text(delegation.publisher),
+            "epoch": delegation.epoch,
+            "stored": report.stored,
         }
 
     async def broadcast(
