@@ -52,6 +52,27 @@ class Fetch(Command):
     targets: list[str] = []
     output: str | None = None
     dependencies: bool = True
+
+
+class Prefetch(Command):
+    """Fetch what a lockfile (an absolute path) names, for this machine or all."""
+
+    lockfile: str
+    everything: bool = False
+    output: str | None = None
+
+
+class Survey(Command):
+    """Where what a lockfile names can be had."""
+
+    lockfile: str
+    everything: bool = False
+
+
+class Adopt(Command):
+    """Offer what package managers keep in `folders`, as far as a lockfile names it."""
+
+    folders: list[str]
     lockfile: str | None = None
 
 
@@ -68,6 +89,12 @@ class Publish(Command):
     home_page: str = ""
     key: str = "default"
     passphrase: str = ""
+
+
+class Delegate(Command):
+    """Make a publisher's delegation (base64) known, which revokes those before it."""
+
+    delegation: str
 
 
 class Broadcast(Command):
@@ -133,7 +160,8 @@ class Leave(Command):
 COMMANDS: dict[str, type[Command]] = {
     struct.__name__.lower(): struct
     for struct in (
-        Status, Peers, Lookup, Share, Fetch, Publish, Broadcast, Follow, Unfollow,
+        Status, Peers, Lookup, Share, Fetch, Prefetch, Survey, Adopt, Publish,
+        Delegate, Broadcast, Follow, Unfollow,
         Updates, List, Pin, Unpin, Clean, Verify, Leave,
     )
 }  # fmt: skip

@@ -28,6 +28,7 @@ from node.errors import NodeError, UsageError
 from node.fetch import Fetch
 from node.fetching import Fetching
 from node.following import Following
+from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.home import Home
@@ -38,6 +39,7 @@ from node.offering import Offering, SharingOf
 from node.provide import Provide
 from node.publish import Publish
 from node.releases import Releases
+from node.renewal import Renewal
 from node.settings import Settings, Sharing
 from node.share import Share
 from node.updates import Updates
@@ -206,8 +208,10 @@ class Node:
         )  # fmt: skip
         self._updates, self._alerting = updates, alerting
         share = Share(store, catalogue, provide)
+        keys = PublisherKeys(settings.home)
+        self._renewal = Renewal(dht, catalogue, beliefs, releases, keys, rng, now)
         publish = Publish(
-            dht, store, catalogue, beliefs, PublisherKeys(settings.home), share, fetch,
+            dht, store, catalogue, beliefs, keys, share, fetch,
             releases, updates, alerting, provide, settings.home, now,
         )  # fmt: skip
         following = Following(beliefs, releases, updates, provide)
@@ -235,6 +239,12 @@ class Node:
         self._stack.push_async_callback(client.close)
         gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
         self._stack.push_async_callback(gateway.close)
+        lockfiles = Lockfiles(gateway, self._store, self._catalogue, self._provide)
+        self._runs |= {
+            commands.Prefetch: lockfiles.prefetch,
+            commands.Survey: lockfiles.survey,
+            commands.Adopt: lockfiles.adopt,
+        }
         door = Door(self, token, GatewayRoutes(gateway))
         self._web = await door.start(self.settings.web)
         self._stack.push_async_callback(door.stop)
@@ -253,7 +263,7 @@ class Node:
         )
         start = self._background.start
         start(self._provide.sync(), "announcing what is held")
-        start(self._renew_own_releases(), "renewing own releases")
+        start(self._renewal.renew_forever(), "renewing own releases")
         start(self._updates.catch_up_forever(), "catching up")
         start(self._remember_contacts_forever(), "remembering contacts")
         self._stack.callback(self._remember_contacts)
@@ -270,19 +280,6 @@ class Node:
         return self._alerting.on_release(record)
 
     # --- in the background -----------------------------------------------------
-
-    async def _renew_own_releases(self) -> None:
-        """Keep the newest release of each own name alive in the network."""
-        own = {
-            (row.publisher, row.name) for row in self._catalogue.packages() if row.own
-        }
-        for publisher, name in sorted(own):
-            release = self._releases.known(publisher, name)
-            if release is None:
-                continue
-            if release.record.delegation is not None:
-                await self._dht.store_record(release.record.delegation, keep=True)
-            await self._dht.store_record(release.record, keep=True)
 
     async def _remember_contacts_forever(self) -> None:
         # Often at first: a node that is killed early must find its network again.
@@ -340,6 +337,7 @@ def _command_table(
         commands.Share: share.share,
         commands.Fetch: fetching.fetch,
         commands.Publish: publish.publish,
+        commands.Delegate: publish.delegate,
         commands.Broadcast: publish.broadcast,
         commands.Follow: following.follow,
         commands.Unfollow: following.unfollow,

@@ -55,16 +55,28 @@ def peers(session: Session) -> None:
     examples=[
         "caravan lookup sha256:2cf24dba...",
         "caravan lookup sha512-<base64 of an npm lockfile>",
+        "caravan lookup --lockfile package-lock.json",
     ],
 )
-@click.argument("digest")
+@click.argument("digest", required=False)
+@click.option("--lockfile", metavar="FILE", help="All that it names.")
+@click.option("--all", "everything", is_flag=True, help="For every platform.")
 @click.pass_obj
-def lookup(session: Session, digest: str) -> None:
+def lookup(
+    session: Session, digest: str | None, lockfile: str | None, everything: bool
+) -> None:
     """Find out who offers the file with this DIGEST.
 
     A digest is read as it stands in lockfiles: sha256:<hex>, bare hex, sha256=<hex>,
     sha256-<base64> or ni:///sha-256;<base64url>.
     """
+    if lockfile is not None:
+        from node.cli.lockfiles import survey
+
+        survey(session, lockfile, everything, is_beside_digest=digest is not None)
+        return
+    if digest is None:
+        raise click.UsageError("say which digest to look up")
     session.answer(session.ask("lookup", digest=digest), _lookup_words)
 
 

@@ -12,6 +12,7 @@ import click
 from node.cli.group import Command
 from node.cli.session import Session
 from node.cli.text import clean, count, duration, say, size, table
+from node.cli.tree import tree_words
 
 PACKAGE_FILE_SUFFIX = ".caravan"
 SHORT_CHARACTERS = len("sha256:") + 12
@@ -27,15 +28,39 @@ def target_text(target: str) -> str:
     return absolute(target) if target.endswith(PACKAGE_FILE_SUFFIX) else target
 
 
-@click.command(cls=Command, examples=["caravan share *.whl", "caravan share disk.img"])
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.command(
+    cls=Command,
+    examples=[
+        "caravan share *.whl",
+        "caravan share disk.img",
+        "caravan share --lockfile Cargo.lock",
+    ],
+)
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option(
+    "--lockfile",
+    metavar="FILE",
+    help="What it names, as far as package managers have it on disk.",
+)
+@click.option(
+    "--pip-cache", is_flag=True, help="What pip has on disk from its public index."
+)
 @click.pass_obj
-def share(session: Session, files: tuple[str, ...]) -> None:
+def share(
+    session: Session, files: tuple[str, ...], lockfile: str | None, pip_cache: bool
+) -> None:
     """Offer files by digest alone.
 
     They are copied, so what happens to the FILEs later does not matter. Prints each
     digest: whoever knows it can fetch the file.
     """
+    if lockfile is not None or pip_cache:
+        from node.cli.lockfiles import adopt
+
+        adopt(session, lockfile, is_beside_files=bool(files))
+        return
+    if not files:
+        raise click.UsageError("say which files to share")
     document = session.ask("share", files=[absolute(file) for file in files])
     session.answer(document, _share_words)
 
@@ -46,9 +71,10 @@ def share(session: Session, files: tuple[str, ...]) -> None:
         "caravan fetch sha256:2cf24dba... -o hello.txt",
         "caravan fetch cryptography.caravan -o wheels/",
         "caravan fetch PUBLISHER/NAME",
+        "caravan fetch --lockfile uv.lock",
     ],
 )
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="TARGET...")
 @click.option(
     "-o",
     "--output",
@@ -56,12 +82,18 @@ def share(session: Session, files: tuple[str, ...]) -> None:
     help="A file for one artifact, a folder for several.",
 )
 @click.option("--no-dependencies", is_flag=True, help="Only what was asked for.")
+@click.option(
+    "--lockfile", metavar="FILE", help="What it names and this machine can use."
+)
+@click.option("--all", "everything", is_flag=True, help="For every platform.")
 @click.pass_obj
 def fetch(
     session: Session,
     targets: tuple[str, ...],
     output: str | None,
     no_dependencies: bool,
+    lockfile: str | None,
+    everything: bool,
 ) -> None:
     """Download, verify, keep and offer.
 
@@ -69,6 +101,12 @@ def fetch(
     PUBLISHER/NAME[@VERSION]; a package brings its dependencies. It is pulled from
     everybody who offers it at once, and every byte is checked.
     """
+    if lockfile is not None:
+        from node.cli.lockfiles import prefetch
+
+        folder = None if output is None else _output(output)
+        prefetch(session, lockfile, folder, everything, is_beside_targets=bool(targets))
+        return
     document = session.ask(
         "fetch",
         targets=[target_text(target) for target in targets],
@@ -80,11 +118,12 @@ def fetch(
     )
 
 
-@click.command("list", cls=Command, examples=["caravan list"])
+@click.command("list", cls=Command, examples=["caravan list", "caravan list --tree"])
+@click.option("--tree", is_flag=True, help="Show packages with all that they need.")
 @click.pass_obj
-def list_artifacts(session: Session) -> None:
+def list_artifacts(session: Session, tree: bool) -> None:
     """List what is kept and offered here."""
-    session.answer(session.ask("list"), _list_words)
+    session.answer(session.ask("list"), tree_words if tree else _list_words)
 
 
 @click.command(cls=Command, examples=["caravan pin sha256:2cf24dba..."])

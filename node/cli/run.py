@@ -29,16 +29,22 @@ _SECTIONS = {
         "list": "node.cli.content:list_artifacts",
         "pin": "node.cli.content:pin",
         "unpin": "node.cli.content:unpin",
+        "clean": "node.cli.upkeep:clean",
+        "verify": "node.cli.upkeep:verify",
+    },
+    "Package managers": {
+        "connect": "node.cli.connect:connect",
     },
     "Packages and releases": {
         "publish": "node.cli.releases:publish",
+        "show": "node.cli.show:show",
         "broadcast": "node.cli.releases:broadcast",
         "follow": "node.cli.releases:follow",
         "unfollow": "node.cli.releases:unfollow",
         "updates": "node.cli.releases:updates",
     },
     "Keys and networks": {
-        "key": "node.cli.local:key",
+        "key": "node.cli.keys:key",
         "network": "node.cli.local:network",
     },
 }

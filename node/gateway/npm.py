@@ -49,6 +49,10 @@ class PackageIndex:
             raise PageMissingError
         return named
 
+    async def learn(self, name: str) -> None:
+        """Read a package's document; PageMissingError, UnreachableError."""
+        await self._page(name, short=True)
+
     async def _page(self, name: str, *, short: bool) -> StoredPage:
         upstream = self._upstreams.get(UPSTREAM)
         if upstream is None or not is_package_name(name):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from node.gateway import limits
 from node.gateway.arrival import Arrival
@@ -112,6 +113,7 @@ class Sources:
         if weak_digests:
             self._algorithms |= {"md5", "sha1"}
         self._lookup_missed: dict[str, float] = {}
+        self._gave: OrderedDict[Digest, list[dict[str, Any]]] = OrderedDict()
 
     async def race(self, job: Job) -> Artifact:
         """Return the file from whoever delivers it first; SourceError."""
@@ -130,6 +132,15 @@ class Sources:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def sources_of(self, artifact: Artifact) -> list[dict[str, Any]]:
+        """Return who gave the bytes of an artifact, if it came a short while ago."""
+        return self._gave.get(artifact.digest, [])
+
+    def _note(self, artifact: Artifact, sources: list[dict[str, Any]]) -> None:
+        self._gave[artifact.digest] = sources
+        while len(self._gave) > limits.SOURCES_REMEMBERED_MAX:
+            self._gave.popitem(last=False)
 
     def is_private(self, named: Sequence[NamedFile]) -> bool:
         """Tell whether only private upstreams name a file."""
@@ -172,6 +183,8 @@ class Sources:
             raise SourceError(f"peers failed: {error}") from error
         for one in job.named:
             self._lookup_missed.pop(one.upstream, None)
+        gave = [{"address": str(one.peer), "bytes": one.bytes} for one in done.sources]
+        self._note(done.artifact, gave)
         return done.artifact
 
     # --- origins ---------------------------------------------------------------------
@@ -225,9 +238,11 @@ class Sources:
                 name = await _in_thread(intake.verify)
                 if self.is_private(job.named):
                     self._silence(name, named.file)
-                return await _in_thread(intake.commit)
+                artifact = await _in_thread(intake.commit)
             finally:
                 intake.__exit__(None, None, None)
+        self._note(artifact, [{"address": named.upstream, "bytes": artifact.size}])
+        return artifact
 
     async def _take_in(
         self, job: Job, intake: Intake, file: OriginFile, size: int | None

@@ -1,0 +1,311 @@
+"""The commands about lockfiles: prefetch, survey, and adopting what is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import tarfile
+import zipfile
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from node import commands
+from node.catalogue import Catalogue
+from node.commands import Document, Progress
+from node.errors import NobodyOffersError, NodeError, UsageError
+from node.gateway import limits
+from node.gateway.caches import body_of, files_in
+from node.gateway.cargo import index_path
+from node.gateway.ledger import NamedFile
+from node.gateway.lockfiles import Entry, read_lockfile, usable
+from node.gateway.pages import PageMissingError, UnreachableError
+from node.gateway.resolver import MissError
+from node.gateway.service import Gateway
+from node.gateway.wheels import project_of
+from node.names import is_file_name
+from node.provide import Provide
+from transfer import Artifact, Digest, Store, TransferError
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+
+
+class Lockfiles:
+    """Fetches, looks up and offers what lockfiles name."""
+
+    def __init__(
+        self, gateway: Gateway, store: Store, catalogue: Catalogue, provide: Provide
+    ) -> None:
+        self._gateway = gateway
+        self._store = store
+        self._catalogue = catalogue
+        self._provide = provide
+
+    async def prefetch(
+        self, command: commands.Prefetch, progress: Progress
+    ) -> Document:
+        """Fetch what a lockfile names and this machine can use, and offer it."""
+        entries = await self._entries(command.lockfile, command.everything, progress)
+        loop = asyncio.get_running_loop()
+        missing: list[Document] = []
+
+        async def fetch(entry: Entry) -> Document | None:
+            began = loop.time()
+            named = self._gateway.named(entry.digest)
+            held = self._gateway.resolver.held(entry.digest) is not None
+            try:
+                artifact = await self._gateway.resolver.resolve(entry.digest, named)
+            except MissError as error:
+                missing.append({**_said(entry), "error": str(error)})
+                return None
+            if entry.file and not named:
+                self._catalogue.add_direct(str(artifact.digest), _plain(entry.file))
+            sources = [] if held else self._gateway.sources.sources_of(artifact)
+            return {
+                **_said(entry),
+                "digest": str(artifact.digest),
+                "size": artifact.size,
+                "path": await self._place(command.output, entry, artifact),
+                "seconds": round(loop.time() - began, 3),
+                "sources": sources,
+            }
+
+        work = [fetch(entry) for entry in entries]
+        done = await _all(work, "fetching what is locked", progress)
+        document = {
+            "artifacts": [one for one in done if one is not None],
+            "missing": missing,
+        }
+        await self._provide.sync()
+        if missing:
+            first = missing[0]
+            name = first["file"] or first["name"]
+            raise NobodyOffersError(
+                f"{len(missing)} of {len(entries)} files cannot be had, {name} among "
+                f"them: {first['error']}",
+                details=document,
+            )
+        return document
+
+    async def survey(self, command: commands.Survey, progress: Progress) -> Document:
+        """Say for each file of a lockfile where it can be had."""
+        entries = await self._entries(command.lockfile, command.everything, progress)
+
+        async def look(entry: Entry) -> Document:
+            named = self._gateway.named(entry.digest)
+            peers = 0
+            if self._gateway.resolver.held(entry.digest) is not None:
+                state = "held"
+            else:
+                strong = named[0].strong if named else entry.digest
+                peers = await self._gateway.sources.providers(strong, named)
+                state = "peers" if peers else ("origin" if named else "nowhere")
+            return {**_said(entry), "state": state, "peers": peers}
+
+        found = await _all([look(one) for one in entries], "looking up", progress)
+        states = [one["state"] for one in found]
+        return {
+            "entries": found,
+            "counts": {
+                state: states.count(state)
+                for state in ("held", "peers", "origin", "nowhere")
+            },
+        }
+
+    async def adopt(self, command: commands.Adopt, progress: Progress) -> Document:
+        """Offer what package managers have on disk already.
+
+        With a lockfile, the files that it names; without one, those that a public
+        upstream names, so that nothing from a private index slips out.
+        """
+        wanted: dict[Digest, Entry] | None = None
+        if command.lockfile is not None:
+            entries = await self._entries(command.lockfile, True, progress)
+            wanted = {digest: one for one in entries for digest in one.digests}
+        await self._gateway.ready()
+        shared = []
+        paths = await asyncio.to_thread(_paths_in, command.folders)
+        for count, path in enumerate(paths):
+            progress(
+                {"label": "reading caches", "done": count, "total": len(paths),
+                 "unit": "files"}
+            )  # fmt: skip
+            file = await self._wanted_file(path, wanted)
+            if file is not None:
+                artifact = await self._take(path)
+                self._catalogue.make_public(str(artifact.digest))
+                self._catalogue.add_direct(str(artifact.digest), _plain(file))
+                digest = str(artifact.digest)
+                shared.append({"file": file, "digest": digest, "size": artifact.size})
+        await self._provide.sync()
+        return {"artifacts": shared, "looked_at": len(paths)}
+
+    # --- lockfiles ---------------------------------------------------------------
+
+    async def _entries(
+        self, lockfile: str, everything: bool, progress: Progress
+    ) -> list[Entry]:
+        """Read a lockfile, learn from upstreams what it means, choose what fits."""
+        path = Path(lockfile)
+        try:
+            content = await asyncio.to_thread(_read, path)
+        except OSError as error:
+            raise NodeError(f"cannot read {path}: {error.strerror}") from error
+        entries = await asyncio.to_thread(read_lockfile, path.name, content)
+        await self._learn(entries, progress)
+        known = [self._with_file(entry) for entry in entries]
+        return known if everything else usable(known)
+
+    async def _learn(self, entries: Iterable[Entry], progress: Progress) -> None:
+        """Read the upstreams' pages of what is locked, as far as they can be asked."""
+        await self._gateway.ready()
+        names = sorted({(one.ecosystem, one.name) for one in entries})
+        work = [self._learn_one(ecosystem, name) for ecosystem, name in names]
+        await _all(work, "asking the indexes", progress)
+
+    async def _learn_one(self, ecosystem: str, name: str) -> None:
+        gateway = self._gateway
+        try:
+            if ecosystem == "pypi":
+                await gateway.pypi.learn(name)
+            elif ecosystem == "cargo":
+                await gateway.cargo.crate(index_path(name))
+            elif ecosystem == "npm":
+                await gateway.npm.learn(name)
+            else:
+                await gateway.opam.learn()
+        except (PageMissingError, UnreachableError):
+            return
+
+    def _with_file(self, entry: Entry) -> Entry:
+        """Fill in the file's name where only the index knows it."""
+        if entry.file:
+            return entry
+        named = self._gateway.named(entry.digest)
+        return replace(entry, file=named[0].file) if named else entry
+
+    async def _place(self, output: str | None, entry: Entry, artifact: Artifact) -> str:
+        if output is None:
+            return str(self._store.path(artifact))
+        name = _plain(entry.file) or artifact.digest.hex
+        target = Path(output) / name
+        try:
+            await asyncio.to_thread(Path(output).mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(self._store.export, artifact, target)
+        except (OSError, TransferError) as error:
+            raise NodeError(f"cannot write to {target}: {error}") from error
+        return str(target)
+
+    # --- what is on disk ---------------------------------------------------------
+
+    async def _wanted_file(
+        self, path: Path, wanted: dict[Digest, Entry] | None
+    ) -> str | None:
+        """Return the file name of what is at `path` if it is to be offered."""
+        if wanted is not None:
+            algorithms = {digest.algorithm for digest in wanted}
+            found = await asyncio.to_thread(_digests_of, path, algorithms)
+            entry = next((wanted[one] for one in found if one in wanted), None)
+            return None if entry is None else entry.file
+        project = await asyncio.to_thread(_project_in, path)
+        if project is None:
+            return None
+        await self._learn_one("pypi", project)
+        digest = (await asyncio.to_thread(_digests_of, path, {"sha256"}))[0]
+        named: Sequence[NamedFile] = self._gateway.named(digest)
+        if not named or self._gateway.sources.is_private(named):
+            return None
+        return named[0].file
+
+    async def _take(self, path: Path) -> Artifact:
+        try:
+            body = await asyncio.to_thread(body_of, path)
+            if isinstance(body, bytes):
+                return await asyncio.to_thread(self._store.add_bytes, body)
+            return await asyncio.to_thread(self._store.add, body)
+        except (OSError, TransferError) as error:
+            raise NodeError(f"cannot take in {path}: {error}") from error
+
+
+async def _all(
+    work: Sequence[Coroutine[Any, Any, Any]], label: str, progress: Progress
+) -> list[Any]:
+    """Do `work`, a few at once, saying how far it is; results in its order."""
+    slots = asyncio.Semaphore(AT_ONCE)
+    done = 0
+
+    async def one(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        nonlocal done
+        async with slots:
+            result = await coroutine
+        done += 1
+        progress({"label": label, "done": done, "total": len(work), "unit": "files"})
+        return result
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(coroutine)) for coroutine in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in tasks]
+
+
+def _said(entry: Entry) -> Document:
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "file": entry.file,
+        "digest": str(entry.digest),
+    }
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(limits.LOCKFILE_BYTES_MAX + 1)
+    if len(content) > limits.LOCKFILE_BYTES_MAX:
+        raise UsageError(f"{path} is too long for a lockfile")
+    return content
+
+
+def _plain(file: str) -> str:
+    """Return a file's name if it is safe on every platform, else "": no paths."""
+    return file if is_file_name(file) else ""
+
+
+def _paths_in(folders: Sequence[str]) -> list[Path]:
+    return [path for folder in folders for path in files_in(Path(folder))]
+
+
+def _digests_of(path: Path, algorithms: set[str]) -> list[Digest]:
+    body = body_of(path)
+    if isinstance(body, bytes):
+        return [Digest.of(body, name) for name in sorted(algorithms)]
+    return [Digest.of_file(body, name) for name in sorted(algorithms)]
+
+
+def _project_in(path: Path) -> str | None:
+    """Return the Python project whose wheel or sdist a cached file is."""
+    body = body_of(path)
+    try:
+        source: Any = io.BytesIO(body) if isinstance(body, bytes) else body
+        if zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                for name in archive.namelist():
+                    folder, _, rest = name.partition("/")
+                    if rest == "METADATA" and folder.endswith(".dist-info"):
+                        release = folder.removesuffix(".dist-info")
+                        parsed = project_of(f"{release}-py3-none-any.whl")
+                        return parsed[0] if parsed else None
+            return None
+        opened = {"fileobj": source} if isinstance(body, bytes) else {"name": source}
+        with tarfile.open(**opened, mode="r:gz") as archive:
+            first = archive.next()
+            folder = first.name.partition("/")[0] if first else ""
+            parsed = project_of(f"{folder}.tar.gz")
+            return parsed[0] if parsed else None
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError):
+        return None
