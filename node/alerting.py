@@ -28,18 +28,24 @@ log = logging.getLogger(__name__)
 class Effort:
     """How much one node does for an alert: whom it looks for, tells, and tries."""
 
-    digests: int
-    """Of so many replaced artifacts, drawn by chance, the holders are looked for."""
     found_each: int
     """A search ends when it has found so many."""
+    enough: int
+    """With so many followers found, no more holders are looked for."""
+    digests: int
+    """Of so many replaced artifacts, drawn by chance, the holders are looked for."""
     told: int
     datagrams: int
     """So many are sent at most; who does not answer is tried a second time, last."""
 
 
-PUBLISHING = Effort(digests=256, found_each=256, told=48, datagrams=96)
-PASSING_ON = Effort(digests=8, found_each=32, told=8, datagrams=14)
-"""With eight random others each, all but e^-8 of the audience are expected to know."""
+PUBLISHING = Effort(found_each=256, enough=2**31, digests=256, told=48, datagrams=96)
+PASSING_ON = Effort(found_each=32, enough=16, digests=8, told=8, datagrams=14)
+"""With eight random others each, all but e^-8 of the audience are expected to know.
+
+That holds where all are as likely to be drawn. So they are drawn from one key, that of
+the name's followers, under which whoever offers a package of that name is found too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +116,16 @@ class Alerting:
         self, record: ReleaseRecord, effort: Effort = PUBLISHING
     ) -> Audience:
         """Find who should hear of a release: everybody, or enough to pass it on."""
+        followers = await self._provide.followers(
+            record.publisher, record.name, effort.found_each
+        )
+        if len(followers) >= effort.enough:
+            return Audience(frozenset(), frozenset(followers))
         replaced = self._catalogue.replaced_by(f"sha256:{record.package.hex()}")
         if len(replaced) > effort.digests:
             replaced = self._rng.sample(replaced, effort.digests)
         holders = await self._provide.holders(
             map(Digest.parse, replaced), effort.found_each
-        )
-        followers = await self._provide.followers(
-            record.publisher, record.name, effort.found_each
         )
         return Audience(frozenset(holders), frozenset(followers))
 

@@ -34,7 +34,7 @@ class Cache:
         packages = self._catalogue.packages()
         return {
             "artifacts": [self._artifact(one, pinned) for one in artifacts],
-            "packages": [_package(row, pinned) for row in packages],
+            "packages": [self._package(row, pinned) for row in packages],
             "count": len(artifacts),
             "bytes_held": sum(one.size for one in artifacts),
         }
@@ -102,13 +102,16 @@ class Cache:
             "added_at": artifact.added_at,
         }
 
-
-def _package(row: PackageRow, pinned: set[str]) -> dict[str, Any]:
-    return {
-        "digest": row.digest,
-        "publisher": publisher_text(row.publisher),
-        "name": row.name,
-        "version": row.version,
-        "own": row.own,
-        "pinned": row.digest in pinned,
-    }
+    def _package(self, row: PackageRow, pinned: set[str]) -> dict[str, Any]:
+        return {
+            "digest": row.digest,
+            "publisher": publisher_text(row.publisher),
+            "name": row.name,
+            "version": row.version,
+            "own": row.own,
+            "pinned": row.digest in pinned,
+            "artifacts": [one for _, one in self._catalogue.files_of(row.digest)],
+            "dependencies": [
+                one for _, one in self._catalogue.dependencies_of(row.digest)
+            ],
+        }

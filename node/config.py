@@ -302,6 +302,11 @@ def _size(value: object, origin: Origin) -> int:
     raise origin.mistake('a number of bytes belongs here, like 1000000 or "20 GiB"')
 
 
+def parse_size(text: str, name: str) -> int:
+    """Read a number of bytes as people write it; UsageError names where it stands."""
+    return _size(text, Origin(name, UsageError))
+
+
 def _numeric(text: str, origin: Origin) -> str:
     """Return an address whose host is an IP, in its canonical form."""
     from dht import Address

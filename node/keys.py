@@ -23,6 +23,7 @@ from node.wallclock import now
 DEFAULT_KEY = "default"
 PUBLISHER_CHARACTERS = 52
 EPOCH_MAX = 2**31 - 1
+DAYS_MAX = 3650
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BEGIN = b"-----BEGIN CARAVAN DELEGATION-----\n"
@@ -61,6 +62,12 @@ class PublisherKey:
         """The publisher's text."""
         return publisher_text(self.publisher)
 
+    def may_sign(self, epoch: int, now: float) -> bool:
+        """Tell whether it may sign at `now`, where `epoch` is the highest one known."""
+        if self.delegation is None:
+            return True
+        return self.delegation.epoch >= epoch and self.delegation.not_after > now
+
 
 class PublisherKeys:
     """The publisher keys of one home, as files `publishers/NAME.key`."""
@@ -82,10 +89,12 @@ class PublisherKeys:
         days: float,
         epoch: int | None = None,
         passphrase: str = "",
+        new_passphrase: str = "",
     ) -> PublisherKey:
         """Make the release key `name` that acts for the key `root` for some days.
 
-        A new epoch revokes the release keys of all epochs before it. Without `epoch`
+        `passphrase` opens the root key, `new_passphrase` will open the new one. A new
+        epoch revokes the release keys of all epochs before it. Without `epoch`
         it is one more than the highest that was delegated here.
         """
         owner = self.load(root, passphrase)
@@ -93,6 +102,8 @@ class PublisherKeys:
             raise NodeError(f"{root!r} is a release key; only a root key can delegate")
         if epoch is None:
             epoch = 1 + max(self._epochs(owner.publisher), default=0)
+        if not 0 < days <= DAYS_MAX:
+            raise UsageError(f"a delegation is for up to {DAYS_MAX} days")
         if not 0 < epoch <= EPOCH_MAX:
             raise UsageError(f"an epoch is a number from 1 to {EPOCH_MAX}")
         key = Ed25519PrivateKey.generate()
@@ -102,7 +113,8 @@ class PublisherKeys:
             epoch=epoch,
             not_after=now() + days * 86_400,
         )
-        self._write(name, keyfiles.to_pem(key, passphrase) + _block(delegation))
+        pem = keyfiles.to_pem(key, new_passphrase)
+        self._write(name, pem + _block(delegation))
         return PublisherKey(key, owner.publisher, delegation)
 
     def names(self) -> list[str]:
@@ -135,6 +147,15 @@ class PublisherKeys:
         self._write(name, content)
         return key.text
 
+    def delegation(self, name: str) -> Delegation | None:
+        """Return the delegation of a release key; None for a root key."""
+        return _delegation(self._content(name), name)
+
+    def delegations(self) -> list[Delegation]:
+        """Return the delegations of all release keys here, whatever their end."""
+        found = [self.delegation(name) for name in self.names()]
+        return [one for one in found if one is not None]
+
     def is_encrypted(self, name: str) -> bool:
         """Tell whether the key `name` needs a passphrase."""
         path = self._path(name)
@@ -159,8 +180,7 @@ class PublisherKeys:
         }
 
     def _epochs(self, publisher: bytes) -> list[int]:
-        found = [_delegation(self._content(name), name) for name in self.names()]
-        return [one.epoch for one in found if one and one.publisher == publisher]
+        return [one.epoch for one in self.delegations() if one.publisher == publisher]
 
     def _content(self, name: str) -> bytes:
         path = self._path(name)

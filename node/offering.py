@@ -66,6 +66,12 @@ class Offering:
                 waiting += needs[digest]
         return found
 
+    def names(self, held: AbstractSet[str]) -> set[tuple[bytes, str]]:
+        """Return (publisher, name) of the packages that are offered."""
+        offered = self.packages(held)
+        rows = self._catalogue.packages()
+        return {(row.publisher, row.name) for row in rows if row.digest in offered}
+
     def _is_wished(self, row: PackageRow) -> bool:
         """Tell whether the owner wants a package offered for its own sake."""
         sharing = self._of.get((row.publisher, row.name), self.sharing)

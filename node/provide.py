@@ -45,6 +45,7 @@ class Provide:
         self._announced: set[bytes] = set()
         self._silenced = offering.silenced()
         self._chosen: set[str] = set()
+        self._names: set[tuple[bytes, str]] = set()
         self._wanted = False
         self._sweep: asyncio.Task[None] | None = None
 
@@ -134,6 +135,7 @@ class Provide:
             }
             self._chosen = self._offering.choose(held.keys())
             self._silenced = self._offering.silenced()
+            self._names = self._offering.names(held.keys())
             offered = [held[one] for one in sorted(self._chosen)]
             await self._announce(offered)
             # Hashing again what lacks an alias must not delay the SHA-256 of the rest.
@@ -141,10 +143,15 @@ class Provide:
             await self._announce(complete)
 
     async def _announce(self, artifacts: list[Artifact]) -> None:
-        """Make the announced keys those of `artifacts` and of the names followed."""
+        """Make the announced keys those of `artifacts` and of the names of interest.
+
+        Who offers a package of a name is found beside those who follow it: that tells
+        nothing that the offer does not, and alerts need to look in one place only.
+        """
         keys = {key for artifact in artifacts for key in self._keys_of(artifact)}
-        for row in self._beliefs.follows():
-            keys.add(follow_key(self._network, row.publisher, row.name))
+        follows = {(row.publisher, row.name) for row in self._beliefs.follows()}
+        for publisher, name in follows | self._names:
+            keys.add(follow_key(self._network, publisher, name))
         new, gone = keys - self._announced, self._announced - keys
         self._announced = keys
         if gone:

@@ -1,4 +1,4 @@
-"""Commands that need no running node: key, network, demo."""
+"""Commands that need no running node: network, demo."""
 
 from __future__ import annotations
 
@@ -9,77 +9,8 @@ import click
 from node.cli.group import Command, Group
 from node.cli.session import Session
 from node.cli.text import say, table
-from node.errors import NodeError
 
 _HERE = "node.cli.local"
-
-
-@click.group(
-    cls=Group,
-    sections={
-        "Commands": {
-            "new": f"{_HERE}:key_new",
-            "show": f"{_HERE}:key_show",
-            "export": f"{_HERE}:key_export",
-        }
-    },
-)
-def key() -> None:
-    """Make, show and export publisher keys.
-
-    A publisher is a key: whoever holds it says what the newest version of its names
-    is. It cannot be replaced, so keep a copy of it somewhere safe.
-    """
-
-
-@click.command("new", cls=Command, examples=["caravan key new", "caravan key new work"])
-@click.argument("name", default="default")
-@click.pass_obj
-def key_new(session: Session, name: str) -> None:
-    """Make a publisher key."""
-    from node.keys import PublisherKeys
-
-    publisher = PublisherKeys(session.home).new(name)
-    document = {"name": name, "publisher": publisher}
-    session.answer(document, lambda _: say(publisher))
-
-
-@click.command("show", cls=Command, examples=["caravan key show"])
-@click.argument("name", required=False)
-@click.pass_obj
-def key_show(session: Session, name: str | None) -> None:
-    """Show the publisher keys of this user, or the one called NAME."""
-    from node.keys import DEFAULT_KEY, PublisherKeys
-
-    keys = PublisherKeys(session.home).show()
-    if name is not None:
-        keys = [one for one in keys if one["name"] == name]
-        if not keys:
-            raise NodeError(
-                f"there is no key {name!r}; make it with `caravan key new {name}`"
-            )
-    publishers = {one["name"]: one["publisher"] for one in keys}
-    document = {"publisher": publishers.get(name or DEFAULT_KEY), "keys": keys}
-    session.answer(document, _keys_words)
-
-
-@click.command(
-    "export", cls=Command, examples=["caravan key export default > default.key"]
-)
-@click.argument("name", default="default")
-@click.pass_obj
-def key_export(session: Session, name: str) -> None:
-    """Print the private key NAME (PEM), to keep a copy elsewhere.
-
-    Whoever has it can publish as you.
-    """
-    from node.keys import PublisherKeys
-
-    keys = PublisherKeys(session.home)
-    pem = keys.export(name)
-    publishers = {one["name"]: one["publisher"] for one in keys.show()}
-    document = {"name": name, "publisher": publishers[name], "private_key": pem}
-    session.answer(document, lambda _: print(pem, end=""))
 
 
 @click.group(
@@ -144,15 +75,6 @@ def demo(session: Session, nodes: int) -> int:
     from node.demo.main import run
 
     return run(nodes, session.json)
-
-
-def _keys_words(document: dict[str, Any]) -> None:
-    table(
-        ("name", "publisher"),
-        [(one["name"], one["publisher"] or "-") for one in document["keys"]],
-    )
-    if not document["keys"]:
-        click.echo("no publisher key yet; make one with `caravan key new`", err=True)
 
 
 def _network_words(document: dict[str, Any]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
 
 from node.cli.content import absolute, target_text
 from node.cli.group import Command
+from node.cli.secret import passphrase_for
 from node.cli.session import Session
-from node.cli.text import count, say, table
+from node.cli.text import clean, count, duration, say, table
 
 
 @click.command(
@@ -37,6 +39,8 @@ from node.cli.text import count, say, table
     help="What those who hold an older version are told.",
 )
 @click.option("--note", default="", metavar="TEXT", help="Words about this release.")
+@click.option("--license", default="", metavar="SPDX", help="Its licence, as in MIT.")
+@click.option("--home-page", default="", metavar="URL", help="Where to read about it.")
 @click.option(
     "--key",
     default="default",
@@ -55,12 +59,14 @@ def publish(
     """Sign a package, offer it, and alert who holds what it replaces.
 
     The package file that is printed names everything in it; with it, or with
-    PUBLISHER/NAME, anybody can fetch the package.
+    PUBLISHER/NAME, anybody can fetch the package. The passphrase of an encrypted key
+    is asked for; machines give it in CARAVAN_PASSPHRASE.
     """
     document = session.ask(
         "publish",
         files=[absolute(file) for file in files],
         depends=[target_text(target) for target in depends],
+        passphrase=passphrase_for(session.home, options["key"]),
         **options,
     )
     session.answer(document, _publish_words)
@@ -111,12 +117,55 @@ def unfollow(session: Session, target: str) -> None:
     session.answer(document, lambda _: say(f"no longer following {target}"))
 
 
-@click.command(cls=Command, examples=["caravan updates", "caravan updates --apply"])
+@click.command(
+    cls=Command,
+    examples=[
+        "caravan updates",
+        "caravan updates --apply",
+        "caravan updates --watch --json | while read -r line; do ...; done",
+    ],
+)
 @click.option("--apply", is_flag=True, help="Fetch what is new.")
+@click.option(
+    "--watch", is_flag=True, help="Go on, and print each new one as it comes."
+)
 @click.pass_obj
-def updates(session: Session, apply: bool) -> None:
-    """Show what is new among the packages that are held or followed."""
-    session.answer(session.ask("updates", apply=apply), _updates_words)
+def updates(session: Session, apply: bool, watch: bool) -> None:
+    """Show what is new among the packages that are held or followed.
+
+    A doubt is shown beside: a publisher that signed two different releases as one, a
+    release that has expired, or that its publisher did not confirm for long.
+    """
+    if not watch:
+        session.answer(session.ask("updates", apply=apply), _updates_words)
+        return
+    if apply:
+        raise click.UsageError(
+            "--watch only tells; what is fetched by itself says `caravan follow --auto`"
+        )
+    _watch(session)
+
+
+def _watch(session: Session) -> None:
+    """Print every update and doubt once, one line or JSON document each."""
+    seen: list[str] = []
+    while True:
+        document = session.ask("updates", wait=True, seen=seen)
+        found = [("digest", one) for one in document["updates"]]
+        found += [("id", one) for one in document["doubts"]]
+        for name, one in found:
+            if one[name] not in seen:
+                seen.append(one[name])
+                session.answer(one, _watched_words)
+
+
+def _watched_words(one: dict[str, Any]) -> None:
+    if "why" in one:
+        say(f"{one['name']} by {one['publisher']}: {one['why']}")
+        return
+    held = one["held"] or "not held"
+    note = f": {one['note']}" if one["note"] else ""
+    say(f"{one['name']} {held} -> {one['newest']} ({one['urgency']}){note}")
 
 
 def _publish_words(document: dict[str, Any]) -> None:
@@ -140,7 +189,7 @@ def _broadcast_words(document: dict[str, Any]) -> None:
 def _updates_words(document: dict[str, Any]) -> None:
     found = document["updates"]
     table(
-        ("name", "held", "newest", "urgency", "publisher", "note"),
+        ("name", "held", "newest", "urgency", "publisher", "confirmed", "note"),
         [
             (
                 update["name"],
@@ -148,12 +197,25 @@ def _updates_words(document: dict[str, Any]) -> None:
                 update["newest"],
                 update["urgency"],
                 update["publisher"],
+                _confirmed(update),
                 update["note"],
             )
             for update in found
         ],
     )
-    if not found:
+    doubts = document.get("doubts", [])
+    for doubt in doubts:
+        words = f"caution: {doubt['name']} by {doubt['publisher']}: {doubt['why']}"
+        click.echo(clean(words), err=True)
+    if not found and not doubts:
         click.echo("everything is up to date", err=True)
-    elif document.get("applied"):
+    elif found and document.get("applied"):
         click.echo(f"{count(len(found), 'update')} fetched", err=True)
+
+
+def _confirmed(update: dict[str, Any]) -> str:
+    """Say how many nodes confirmed a release, and how long ago."""
+    if not update.get("confirmed"):
+        return "by an alert alone"
+    ago = max(0.0, time.time() - update["confirmed_at"])
+    return f"by {count(update['confirmed'], 'node')}, {duration(ago)} ago"

@@ -1,0 +1,240 @@
+"""The command `key`: who may publish, and for how long. It needs no running node."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli.group import Command, Group
+from node.cli.secret import new_passphrase, passphrase_for, passphrase_of
+from node.cli.session import Session
+from node.cli.text import say, table
+from node.errors import NodeError, NotRunningError
+
+if TYPE_CHECKING:
+    from dht import Delegation
+
+KEY_BYTES_MAX = 64 * 1024
+_HERE = "node.cli.keys"
+
+
+@click.group(
+    cls=Group,
+    sections={
+        "Commands": {
+            "new": f"{_HERE}:key_new",
+            "show": f"{_HERE}:key_show",
+            "delegate": f"{_HERE}:key_delegate",
+            "export": f"{_HERE}:key_export",
+            "import": f"{_HERE}:key_import",
+        }
+    },
+)
+def key() -> None:
+    """Make, show, delegate, export and import publisher keys.
+
+    A publisher is a root key: whoever holds it says what the newest version of its
+    names is. It cannot be replaced, so keep it somewhere safe, and publish with a
+    release key that it delegates for some time. If that one is stolen, delegate
+    another: it revokes all that were delegated before.
+    """
+
+
+@click.command(
+    "new",
+    cls=Command,
+    examples=["caravan key new", "caravan key new root --passphrase"],
+)
+@click.argument("name", default="default")
+@click.option(
+    "--passphrase", is_flag=True, help="Ask for a passphrase and encrypt the key."
+)
+@click.pass_obj
+def key_new(session: Session, name: str, passphrase: bool) -> None:
+    """Make a publisher key.
+
+    Machines give the passphrase in CARAVAN_PASSPHRASE.
+    """
+    from node.keys import PublisherKeys
+
+    chosen = new_passphrase() if passphrase else ""
+    publisher = PublisherKeys(session.home).new(name, chosen)
+    document = {"name": name, "publisher": publisher, "encrypted": bool(chosen)}
+    session.answer(document, lambda _: say(publisher))
+
+
+@click.command("show", cls=Command, examples=["caravan key show"])
+@click.argument("name", required=False)
+@click.pass_obj
+def key_show(session: Session, name: str | None) -> None:
+    """Show the publisher keys of this user, or the one called NAME."""
+    from node.keys import DEFAULT_KEY, PublisherKeys
+
+    keys = PublisherKeys(session.home).show()
+    if name is not None:
+        keys = [one for one in keys if one["name"] == name]
+        if not keys:
+            raise NodeError(
+                f"there is no key {name!r}; make it with `caravan key new {name}`"
+            )
+    publishers = {one["name"]: one["publisher"] for one in keys}
+    document = {"publisher": publishers.get(name or DEFAULT_KEY), "keys": keys}
+    session.answer(document, _keys_words)
+
+
+@click.command(
+    "delegate",
+    cls=Command,
+    examples=[
+        "caravan key delegate laptop --from root --days 90",
+        "caravan key delegate new-laptop --from root --days 90  # revokes `laptop`",
+        "caravan key delegate server --from root --days 90 --epoch 2  # beside epoch 2",
+    ],
+)
+@click.argument("name")
+@click.option("--from", "root", required=True, metavar="ROOT", help="The root key.")
+@click.option("--days", type=float, required=True, help="For how long it may publish.")
+@click.option(
+    "--epoch",
+    type=int,
+    help="A number that revokes all lower ones.  [default: one more than the last]",
+)
+@click.option(
+    "--passphrase", is_flag=True, help="Ask for a passphrase and encrypt the new key."
+)
+@click.pass_obj
+def key_delegate(
+    session: Session,
+    name: str,
+    root: str,
+    days: float,
+    epoch: int | None,
+    passphrase: bool,
+) -> None:
+    """Make a release key NAME that may publish for ROOT, for some days.
+
+    It revokes every release key of a lower epoch, for all names of the publisher, as
+    soon as the network knows it. ROOT can go offline afterwards.
+    """
+    from node.keys import PublisherKeys
+
+    made = PublisherKeys(session.home).delegate(
+        name,
+        root,
+        days=days,
+        epoch=epoch,
+        passphrase=passphrase_for(session.home, root),
+        new_passphrase=new_passphrase() if passphrase else "",
+    )
+    if made.delegation is None:
+        raise NodeError(f"{name!r} was not delegated")
+    _answer_delegated(session, name, made.text, made.delegation)
+
+
+@click.command(
+    "export", cls=Command, examples=["caravan key export default > default.key"]
+)
+@click.argument("name", default="default")
+@click.pass_obj
+def key_export(session: Session, name: str) -> None:
+    """Print the private key NAME (PEM), to keep a copy elsewhere.
+
+    Whoever has it can publish as you, unless it is encrypted.
+    """
+    from node.keys import PublisherKeys
+
+    keys = PublisherKeys(session.home)
+    pem = keys.export(name)
+    publishers = {one["name"]: one["publisher"] for one in keys.show()}
+    document = {"name": name, "publisher": publishers[name], "private_key": pem}
+    session.answer(document, lambda _: print(pem, end=""))
+
+
+@click.command(
+    "import",
+    cls=Command,
+    examples=["caravan key import laptop laptop.key", "caravan key import laptop -"],
+)
+@click.argument("name")
+@click.argument("file")
+@click.pass_obj
+def key_import(session: Session, name: str, file: str) -> None:
+    """Keep the exported key in FILE (or on stdin: -) under NAME."""
+    from node.keys import PublisherKeys
+
+    content = _read(file)
+    keys = PublisherKeys(session.home)
+    publisher = keys.import_(name, content, passphrase_of(content, name))
+    delegation = keys.delegation(name)
+    if delegation is not None:
+        _answer_delegated(session, name, publisher, delegation)
+        return
+    document = {"name": name, "publisher": publisher}
+    session.answer(document, lambda _: say(publisher))
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read(KEY_BYTES_MAX)
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(KEY_BYTES_MAX)
+    except OSError as error:
+        raise NodeError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _answer_delegated(
+    session: Session, name: str, publisher: str, delegation: Delegation
+) -> None:
+    """Tell the node that runs here, if one does, and say what is known now."""
+    text = base64.b64encode(delegation.raw).decode()
+    try:
+        stored = session.ask("delegate", delegation=text)["stored"]
+    except NotRunningError:
+        stored = None
+    document = {
+        "name": name,
+        "publisher": publisher,
+        "epoch": delegation.epoch,
+        "ends": delegation.not_after,
+        "stored": stored,
+    }
+    session.answer(document, _delegated_words)
+
+
+def _delegated_words(document: dict[str, Any]) -> None:
+    say(f"publisher     {document['publisher']}")
+    say(f"release key   {document['name']}, until {_day(document['ends'])}")
+    say(f"epoch         {document['epoch']}: keys of lower epochs are revoked")
+    if document["stored"] is None:
+        say("made known    not yet: a node that starts with this key does it")
+    else:
+        say(f"made known    to {document['stored']} nodes")
+
+
+def _keys_words(document: dict[str, Any]) -> None:
+    table(
+        ("name", "publisher", "kind", "epoch", "until", "encrypted"),
+        [
+            (
+                one["name"],
+                one["publisher"] or "-",
+                one["kind"],
+                one["epoch"] or "-",
+                _day(one["ends"]) if one["ends"] else "-",
+                "encrypted" if one["encrypted"] else "-",
+            )
+            for one in document["keys"]
+        ],
+    )
+    if not document["keys"]:
+        click.echo("no publisher key yet; make one with `caravan key new`", err=True)
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
