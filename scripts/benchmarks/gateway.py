@@ -1,0 +1,326 @@
+"""The gateway: `pip install` of 30 packages, misses and blobs, beside direct and nginx.
+
+The origin is a local mirror in a process of its own, with 50 ms of latency and
+20 MB/s for all its connections together. The wheels come, once, from the index that
+pip is configured to use. nginx and wrk are used where they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import http.client
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from node.demo.processes import NodeProcess, end_all, wait_until
+
+WHEELS = [
+    "aiohttp", "aiosignal", "attrs", "blinker", "certifi", "cffi",
+    "charset-normalizer", "click", "cryptography", "flask", "frozenlist", "idna",
+    "itsdangerous", "jinja2", "markdown-it-py", "markupsafe", "mdurl", "msgpack",
+    "multidict", "numpy", "packaging", "platformdirs", "propcache", "pycparser",
+    "pygments", "requests", "rich", "urllib3", "werkzeug", "yarl",
+]  # fmt: skip
+LATENCY_SECONDS = 0.05
+BYTES_PER_SECOND = 20_000_000
+CLEAN = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+PIP = [sys.executable, "-m", "pip"]
+
+
+class Mirror:
+    """A slow index and its files, over raw asyncio streams."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pages: dict[str, list[dict[str, object]]] = {}
+        self.files: dict[str, bytes] = {}
+        for path in sorted(folder.glob("*.whl")):
+            data = path.read_bytes()
+            name = path.name.partition("-")[0].replace("_", "-").lower()
+            self.files[f"/files/{path.name}"] = data
+            entry = {
+                "filename": path.name,
+                "url": f"/files/{path.name}",
+                "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
+                "size": len(data),
+            }
+            self.pages.setdefault(f"/simple/{name}/", []).append(entry)
+        self._free_at = 0.0
+
+    async def answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while line := await reader.readline():
+                path = line.split()[1].decode()
+                while (await reader.readline()).strip():
+                    pass
+                await asyncio.sleep(LATENCY_SECONDS)
+                await self._send(writer, path)
+        except (ConnectionError, IndexError):
+            pass
+        finally:
+            writer.close()
+
+    async def _send(self, writer: asyncio.StreamWriter, path: str) -> None:
+        kind, body, status = "application/octet-stream", b"", "404 Not Found"
+        if path in self.files:
+            body, status = self.files[path], "200 OK"
+        elif path in self.pages:
+            page = {"meta": {"api-version": "1.0"}, "name": path.split("/")[2]}
+            body = json.dumps({**page, "files": self.pages[path]}).encode()
+            kind, status = "application/vnd.pypi.simple.v1+json", "200 OK"
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+        )
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(body), 65536):
+            part = body[start : start + 65536]
+            self._free_at = max(loop.time(), self._free_at)
+            self._free_at += len(part) / BYTES_PER_SECOND
+            if (wait := self._free_at - loop.time()) > 0.005:
+                await asyncio.sleep(wait)
+            writer.write(part)
+            await writer.drain()
+
+
+def serve_mirror(folder: Path, port: multiprocessing.Queue[int]) -> None:
+    async def serve() -> None:
+        mirror = Mirror(folder)
+        server = await asyncio.start_server(mirror.answer, "127.0.0.1", 0)
+        port.put(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+def bring_wheels(folder: Path) -> None:
+    """Download the real set once; it stays in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(list(folder.glob("*.whl"))) < len(WHEELS):
+        flags = ["-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
+        subprocess.run([*PIP, "download", *flags, *WHEELS], check=True)
+
+
+def pip_seconds(index: str, verb: str, folder: Path) -> float:
+    """Time one run of pip into a fresh folder."""
+    target = Path(tempfile.mkdtemp(dir=folder))
+    where = ["--target", target] if verb == "install" else ["-d", target]
+    flags = ["-q", "--no-deps", "--no-cache-dir", "--index-url", index]
+    if verb == "install":
+        flags.append("--no-compile")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    began = time.perf_counter()
+    subprocess.run([*PIP, verb, *flags, *where, *WHEELS], check=True, env=kept | CLEAN)
+    seconds = time.perf_counter() - began
+    shutil.rmtree(target)
+    return seconds
+
+
+class Bench:
+    """The nodes and the mirror of one run."""
+
+    def __init__(self, folder: Path, wheels: Path) -> None:
+        self.folder = folder
+        self.nodes: list[NodeProcess] = []
+        port: multiprocessing.Queue[int] = multiprocessing.Queue()
+        self.mirror = multiprocessing.Process(
+            target=serve_mirror, args=(wheels, port), daemon=True
+        )
+        self.mirror.start()
+        self.origin = f"http://127.0.0.1:{port.get(timeout=30)}"
+
+    def node(self, name: str, *contacts: str) -> NodeProcess:
+        upstream = {"CARAVAN_UPSTREAM_PYPI": f"{self.origin}/simple"}
+        node = NodeProcess(self.folder, name, upstream)
+        self.nodes.append(node)
+        node.join(*contacts)
+        return node
+
+    def close(self) -> None:
+        end_all(self.nodes)
+        self.mirror.terminate()
+        self.mirror.join()
+
+
+def get(web: str, path: str) -> tuple[int, int, float]:
+    """Return (status, bytes, seconds) of one request."""
+    connection = http.client.HTTPConnection(web, timeout=60)
+    began = time.perf_counter()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    size = len(answer.read())
+    seconds = time.perf_counter() - began
+    connection.close()
+    return answer.status, size, seconds
+
+
+def installs(bench: Bench, verb: str, repeats: int) -> None:
+    """`pip install` or `pip download`: direct, cold, warm, from peers."""
+    folder = bench.folder
+
+    def middle(index: str) -> float:
+        times = (pip_seconds(index, verb, folder) for _ in range(repeats))
+        return statistics.median(times)
+
+    direct = middle(f"{bench.origin}/simple")
+    say(f"pip {verb}, direct", direct, direct, "")
+    cold, last = [], None
+    for number in range(repeats):
+        last = bench.node(f"{verb}-cold-{number}")
+        index = f"http://{last.ready['web']}/pypi/simple"
+        cold.append(pip_seconds(index, verb, folder))
+    say(f"pip {verb}, cold node", statistics.median(cold), direct, "<= 1.15")
+    if last is not None:
+        warm = middle(f"http://{last.ready['web']}/pypi/simple")
+        say(f"pip {verb}, warm node", warm, direct, "<= 0.5")
+
+
+def from_peers(bench: Bench, verbs: list[str], direct: dict[str, float]) -> None:
+    """Three nodes hold everything, the origin is dead, a fourth installs."""
+    first = bench.node("peer-0")
+    seeds = [first, *(bench.node(f"peer-{n}", first.address) for n in (1, 2))]
+    readers = {verb: bench.node(f"{verb}-reader", first.address) for verb in verbs}
+    for node in seeds:
+        pip_seconds(f"http://{node.ready['web']}/pypi/simple", "download", bench.folder)
+    for node in readers.values():
+        for name in WHEELS:
+            get(node.ready["web"], f"/pypi/simple/{name}/")
+    digest = seeds[0].ask("list")["artifacts"][-1]["digest"]
+
+    def announced() -> bool:
+        found = seeds[0].run("lookup", digest).document.get("providers", [])
+        return len(found) >= len(seeds)
+
+    wait_until(announced, 60, "the three peers announcing")
+    time.sleep(3)
+    bench.mirror.terminate()
+    bench.mirror.join()
+    for verb, node in readers.items():
+        index = f"http://{node.ready['web']}/pypi/simple"
+        seconds = pip_seconds(index, verb, bench.folder)
+        say(f"pip {verb}, 3 peers, no origin", seconds, direct[verb], "<= 0.5")
+
+
+def misses(bench: Bench, wheels: Path) -> None:
+    """Time small files that only the origin has: direct, and through a node."""
+    node = bench.node("misses")
+    web = str(node.ready["web"])
+    direct, through = [], []
+    small = sorted(wheels.glob("*.whl"), key=lambda path: path.stat().st_size)[:8]
+    for path in small:
+        name = path.name.partition("-")[0].replace("_", "-").lower()
+        get(web, f"/pypi/simple/{name}/")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        direct.append(
+            get(bench.origin.removeprefix("http://"), f"/files/{path.name}")[2]
+        )
+        through.append(get(web, f"/pypi/files/sha256/{digest}/{path.name}")[2])
+    beyond = (statistics.median(through) - statistics.median(direct)) * 1000
+    print(f"{'local miss, beyond the origin':34} {beyond:8.1f} ms      <= 50 ms")
+
+
+def blobs(bench: Bench, folder: Path) -> None:
+    """Warm blobs: one of 64 MiB beside nginx, many of 20 KiB."""
+    node = bench.node("blobs")
+    web = str(node.ready["web"])
+    big, small = folder / "big.bin", folder / "small.bin"
+    big.write_bytes(random.Random(1).randbytes(64 * 1024 * 1024))
+    small.write_bytes(random.Random(2).randbytes(20 * 1024))
+    shared = node.ask("share", str(big), str(small))["artifacts"]
+    paths = [f"/blob/sha256/{one['digest'].partition(':')[2]}" for one in shared]
+    get(web, paths[0])
+    ours = statistics.median(get(web, paths[0])[2] for _ in range(9))
+    theirs = nginx_seconds(folder, big.name)
+    if theirs is None:
+        print(f"{'64 MiB blob':34} {ours * 1000:8.1f} ms      (nginx is not installed)")
+    else:
+        print(
+            f"{'64 MiB blob':34} {ours * 1000:8.1f} ms      nginx "
+            f"{theirs * 1000:.1f} ms, {ours / theirs:.2f} x, <= 1.5"
+        )
+    if shutil.which("wrk"):
+        command = ["wrk", "-t1", "-c16", "-d5s", f"http://{web}{paths[1]}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rate = [line for line in done.stdout.splitlines() if "Requests/sec" in line]
+        print(f"{'20 KiB blobs':34} {rate[0].split()[-1]:>8} /s      >= 2000")
+
+
+def nginx_seconds(folder: Path, file: str) -> float | None:
+    """Time the same file from nginx, or None where it is not installed."""
+    if not shutil.which("nginx"):
+        return None
+    port = 20_000 + os.getpid() % 20_000
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/nginx.pid; user root;\n"
+        f"error_log {folder}/nginx.err; events {{}}\n"
+        "http { access_log off; sendfile on; tcp_nopush on; server {\n"
+        f"listen 127.0.0.1:{port}; root {folder}; }} }}\n"
+    )
+    process = subprocess.Popen(
+        ["nginx", "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL
+    )
+    web = f"127.0.0.1:{port}"
+
+    def is_up() -> bool:
+        try:
+            return get(web, f"/{file}")[0] == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(is_up, 10, "nginx")
+        return statistics.median(get(web, f"/{file}")[2] for _ in range(9))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def say(what: str, seconds: float, direct: float, wish: str) -> None:
+    print(f"{what:34} {seconds:8.2f} s   {seconds / direct:6.2f} x  {wish}", flush=True)
+    if wish == "":
+        DIRECT[what.split()[1].strip(",")] = seconds
+
+
+DIRECT: dict[str, float] = {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--wheels", type=Path, default=Path(".bench/wheels"))
+    parser.add_argument("--only", choices=["pip", "http"])
+    options = parser.parse_args()
+    bring_wheels(options.wheels)
+    total = sum(path.stat().st_size for path in options.wheels.glob("*.whl"))
+    count = len(list(options.wheels.glob("*.whl")))
+    print(f"{count} wheels, {total / 1e6:.1f} MB; {os.cpu_count()} processors")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bench = Bench(folder, options.wheels)
+        try:
+            if options.only != "pip":
+                blobs(bench, folder)
+                misses(bench, options.wheels)
+            if options.only != "http":
+                for verb in ("download", "install"):
+                    installs(bench, verb, options.repeats)
+                from_peers(bench, ["download", "install"], DIRECT)
+        finally:
+            bench.close()
+
+
+if __name__ == "__main__":
+    main()
