@@ -30,12 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transfer.manifest import Manifest
+    from transfer.upkeep import Signature
 
     Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
-
-Signature = tuple[int, int, int, int]
 
 
 class Store:
@@ -134,11 +133,11 @@ class Store:
         descriptor = self.open_checked(artifact)
         try:
             data = b"".join(bytes(part) for part in blocks(descriptor, artifact.size))
+            if Digest.of(data) != artifact.digest:
+                self.quarantine(artifact, descriptor)
+                raise DamagedError
         finally:
             os.close(descriptor)
-        if Digest.of(data) != artifact.digest:
-            self.quarantine(artifact)
-            raise DamagedError
         return data
 
     def export(self, artifact: Artifact, target: Path) -> None:
@@ -164,8 +163,7 @@ class Store:
             raise NotHeldError
         with self._commit_lock, store_errors(self.folder):
             self.fs.remove(self.path(artifact))
-            self._signatures.pop(artifact.digest.raw, None)
-            self.index.delete(artifact.digest)
+            self._forget(artifact)
 
     def check(self, digest: Digest, progress: Progress | None = None) -> bool:
         """Hash an artifact again; False, and quarantined, where it is damaged."""
@@ -177,11 +175,11 @@ class Store:
         except NotHeldError:
             return False
         try:
-            signature = _signature(descriptor)
+            signature = upkeep.signature_of(descriptor)
             sound = upkeep.matches(descriptor, artifact, progress)
+            return self._settle(artifact, descriptor, signature, sound=sound)
         finally:
             os.close(descriptor)
-        return self._settle(artifact, signature, sound=sound)
 
     def open_checked(
         self, artifact: Artifact, stop: threading.Event | None = None
@@ -194,11 +192,11 @@ class Store:
         """
         descriptor = self._open(artifact)
         try:
-            signature = _signature(descriptor)
+            signature = upkeep.signature_of(descriptor)
             if self._signatures.get(artifact.digest.raw) == signature:
                 return descriptor
             sound = self._is_sound(descriptor, artifact, stop)
-            if not self._settle(artifact, signature, sound=sound):
+            if not self._settle(artifact, descriptor, signature, sound=sound):
                 raise DamagedError  # noqa: TRY301 (the descriptor is closed below)
         except BaseException:
             os.close(descriptor)
@@ -217,11 +215,11 @@ class Store:
         descriptor = self._open(artifact)
         try:
             contents = upkeep.contents_of(descriptor, artifact.size)
+            if contents.name != artifact.digest:
+                self.quarantine(artifact, descriptor)
+                raise DamagedError
         finally:
             os.close(descriptor)
-        if contents.name != artifact.digest:
-            self.quarantine(artifact)
-            raise DamagedError
         self._insert(artifact, contents)
         return contents.manifest
 
@@ -256,18 +254,20 @@ class Store:
         """Return the artifact that has gone longest without a check, if too long."""
         return self.index.due_for_check(self._clock() - CHECK_AGAIN_SECONDS)
 
-    def quarantine(self, artifact: Artifact) -> None:
-        """Set a damaged artifact aside: it is no longer listed or served."""
-        log.warning("%s is damaged and was set aside", artifact.digest)
+    def quarantine(self, artifact: Artifact, descriptor: int) -> None:
+        """Set a damaged artifact aside: it is no longer listed or served.
+
+        `descriptor` is the damaged file; where another one has taken its name
+        in the meantime, that one stays.
+        """
         aside = self._quarantine_folder / f"{artifact.digest.hex}-{time.time_ns()}"
         with self._commit_lock, store_errors(self.folder):
-            if self.find(artifact.digest) is None:
+            if not upkeep.is_named(descriptor, self.path(artifact)):
                 return
             self.fs.make_folder(self._quarantine_folder)
-            with contextlib.suppress(FileNotFoundError):
-                self.fs.rename(self.path(artifact), aside)
-            self._signatures.pop(artifact.digest.raw, None)
-            self.index.delete(artifact.digest)
+            self.fs.rename(self.path(artifact), aside)
+            self._forget(artifact)
+        log.warning("%s is damaged and was set aside", artifact.digest)
         if self.on_quarantine is not None:
             self.on_quarantine(artifact)
 
@@ -304,7 +304,7 @@ class Store:
         except StoreError:
             self.fs.remove(self.path(artifact))
             raise
-        self._signatures[artifact.digest.raw] = _signature(descriptor)
+        self._signatures[artifact.digest.raw] = upkeep.signature_of(descriptor)
         return artifact
 
     def _insert(self, artifact: Artifact, contents: Contents) -> None:
@@ -354,12 +354,25 @@ class Store:
         try:
             return os.open(self.path(artifact), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            if self.find(artifact.digest) is not None:
-                self.quarantine(artifact)
+            self._drop_lost(artifact)
             raise NotHeldError from error
         except OSError:
             with store_errors(self.path(artifact)):
                 raise
+
+    def _drop_lost(self, artifact: Artifact) -> None:
+        """Forget an artifact whose file somebody removed behind our back."""
+        with self._commit_lock:
+            if self.path(artifact).exists() or self.find(artifact.digest) is None:
+                return
+            self._forget(artifact)
+        log.warning("%s has lost its file and is no longer listed", artifact.digest)
+        if self.on_quarantine is not None:
+            self.on_quarantine(artifact)
+
+    def _forget(self, artifact: Artifact) -> None:
+        self._signatures.pop(artifact.digest.raw, None)
+        self.index.delete(artifact.digest)
 
     def _is_sound(
         self, descriptor: int, artifact: Artifact, stop: threading.Event | None
@@ -374,15 +387,12 @@ class Store:
         except OSError:
             return False
 
-    def _settle(self, artifact: Artifact, signature: Signature, *, sound: bool) -> bool:
+    def _settle(
+        self, artifact: Artifact, descriptor: int, signature: Signature, *, sound: bool
+    ) -> bool:
         if not sound:
-            self.quarantine(artifact)
+            self.quarantine(artifact, descriptor)
             return False
         self._signatures[artifact.digest.raw] = signature
         self.index.set_checked(artifact.digest, self._clock())
         return True
-
-
-def _signature(descriptor: int) -> Signature:
-    status = os.fstat(descriptor)
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Signature = tuple[int, int, int, int]
+"""Inode, size, and times of the last changes of content and inode."""
+
 _NAME_CHARACTERS = 2 * ALGORITHM_BYTES[NAME_ALGORITHM]
 
 
@@ -115,6 +118,20 @@ def regular_size(descriptor: int, path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a regular file.")
     return status.st_size
+
+
+def signature_of(descriptor: int) -> Signature:
+    """Return what changes when somebody writes to an open file."""
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def copy_out(fs: Fs, source: int, size: int, fresh: Path, target: Path) -> None:

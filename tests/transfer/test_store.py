@@ -176,6 +176,21 @@ def test_a_changed_file_is_checked_before_it_is_used(store, file, tmp_path, use)
     assert store.find(artifact.digest) is None
 
 
+def test_a_good_copy_that_took_the_name_is_not_set_aside(store, file):
+    """The damaged one was removed, and fetched again, while it was hashed."""
+    told = []
+    store.on_quarantine = told.append
+    artifact = store.add(file)
+    flip(store, artifact)
+    with store.path(artifact).open("rb") as damaged:
+        store.remove(artifact.digest)
+        store.quarantine(artifact, damaged.fileno())
+        again = store.add(file)
+        store.quarantine(artifact, damaged.fileno())
+    assert store.read(again) == DATA
+    assert told == []
+
+
 def test_after_a_restart_everything_is_checked_once(tmp_path, file):
     """What was damaged while no node ran is found before it is served."""
     store = Store(tmp_path / "home")
