@@ -66,6 +66,7 @@ class Wanted:
     digest: Digest
     file: str = ""
     size: int | None = None
+    size_max: int | None = None
     manifest: bytes | None = None
 
     @property
@@ -115,7 +116,8 @@ class Fetch:
         self, digest: Digest, progress: Progress
     ) -> tuple[Package, Fetched]:
         """Return the verified package file of this digest; RefusedError if none."""
-        fetched = await self.artifact(Wanted(digest, "package file"), progress)
+        wanted = Wanted(digest, "package file", size_max=PACKAGE_FILE_BYTES_MAX)
+        fetched = await self.artifact(wanted, progress)
         package = await self.read_package(fetched.artifact)
         if package is None:
             raise RefusedError(f"{digest} is not a package file")
@@ -142,6 +144,7 @@ class Fetch:
                 wanted.digest,
                 peers,
                 size=wanted.size,
+                size_max=wanted.size_max,
                 manifest_digest=wanted.manifest,
                 on_progress=report,
             )
@@ -244,7 +247,7 @@ class Closure:
                 Digest.parse(entry.digest),
                 entry.file,
                 entry.size,
-                bytes.fromhex(entry.manifest),
+                manifest=bytes.fromhex(entry.manifest),
             )
             self._once(group, entry.digest, self._keep(wanted))
         if self._dependencies:

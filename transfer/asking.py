@@ -46,6 +46,7 @@ class Asking:
         self,
         digest: Digest,
         size: int | None,
+        size_max: int | None,
         manifest_digest: bytes | None,
         limits: LeecherLimits,
     ) -> None:
@@ -53,6 +54,7 @@ class Asking:
         """The manifest that the file is being put together after."""
         self._digest = digest
         self._size = size
+        self._size_max = size_max
         self._manifest_digest = manifest_digest
         self._limits = limits
         self._eager_out = False
@@ -119,6 +121,8 @@ class Asking:
             raise FalseManifestError(str(error)) from error
         if self._size is not None and manifest.size != self._size:
             raise FalseManifestError
+        if self._size_max is not None and manifest.size > self._size_max:
+            raise FalseManifestError("a manifest of more than may be wanted here")
         if self._manifest_digest not in (None, manifest.digest):
             raise FalseManifestError
         return manifest

@@ -63,6 +63,7 @@ class Download:
         digest: Digest,
         *,
         size: int | None,
+        size_max: int | None,
         manifest_digest: bytes | None,
     ) -> None:
         self.digest = digest
@@ -70,7 +71,9 @@ class Download:
         self._loop = asyncio.get_running_loop()
         self._workshop = workshop
         self._limits = workshop.limits
-        self._asking = Asking(digest, size, manifest_digest, workshop.limits)
+        self._asking = Asking(
+            digest, size, size_max, manifest_digest, workshop.limits
+        )
         self._assembly = Assembly(
             workshop.store,
             digest,

@@ -89,6 +89,7 @@ class Leecher:
         peers: Iterable[Peer] | AsyncIterator[Peer],
         *,
         size: int | None = None,
+        size_max: int | None = None,
         manifest_digest: bytes | None = None,
         on_progress: Callable[[int, int | None], None] | None = None,
     ) -> Downloaded:
@@ -96,7 +97,7 @@ class Leecher:
 
         Peers may come late through an async iterator. A caller that knows the
         artifact's size or manifest names them, and is not misled by a false
-        manifest then. Several callers for one digest share one download; it is
+        manifest then; one that knows what is too large names `size_max`. Several callers for one digest share one download; it is
         cancelled with the last of them. `on_progress(done, total)` counts bytes
         and is called on the event loop.
 
@@ -109,7 +110,7 @@ class Leecher:
             return Downloaded(held, 0.0, [])
         shared = self._shared.get(digest)
         if shared is None:
-            shared = self._start(digest, size, manifest_digest)
+            shared = self._start(digest, size, size_max, manifest_digest)
         shared.download.add_peers(peers)
         return await self._share(shared, on_progress)
 
@@ -132,10 +133,18 @@ class Leecher:
         return LeecherStats(len(self._shared), self._bytes_received)
 
     def _start(
-        self, digest: Digest, size: int | None, manifest_digest: bytes | None
+        self,
+        digest: Digest,
+        size: int | None,
+        size_max: int | None,
+        manifest_digest: bytes | None,
     ) -> _Shared:
         download = Download(
-            self._workshop, digest, size=size, manifest_digest=manifest_digest
+            self._workshop,
+            digest,
+            size=size,
+            size_max=size_max,
+            manifest_digest=manifest_digest,
         )
         task = asyncio.get_running_loop().create_task(download.run())
         shared = _Shared(download, task)
