@@ -29,7 +29,7 @@ from node.packages import (
 )
 from node.provide import Provide
 from node.releases import Releases
-from node.renewal import VALID_SECONDS
+from node.renewal import VALID_SECONDS, Renewal
 from node.share import Share
 from node.targets import DigestTarget, FileTarget, parse_target
 from node.updates import Updates
@@ -53,6 +53,7 @@ class Publish:
         updates: Updates,
         alerting: Alerting,
         provide: Provide,
+        renewal: Renewal,
         home: Path,
         now: Now,
     ) -> None:
@@ -67,6 +68,7 @@ class Publish:
         self._updates = updates
         self._alerting = alerting
         self._provide = provide
+        self._renewal = renewal
         self._folder = home / "packages"
         self._now = now
 
@@ -123,7 +125,10 @@ class Publish:
     async def delegate(
         self, command: commands.Delegate, _progress: Progress
     ) -> Document:
-        """Make a delegation known to the network; RefusedError for a wrong one."""
+        """Make a delegation known to the network; RefusedError for a wrong one.
+
+        Own releases of the epochs that it ends are signed anew.
+        """
         try:
             raw = base64.b64decode(command.delegation, validate=True)
             delegation = Delegation.verify(raw, self._now())
@@ -133,7 +138,9 @@ class Publish:
             raise RefusedError("a newer delegation has revoked this one")
         self._releases.learn_delegation(delegation)
         report = await self._dht.store_record(delegation, keep=True)
+        signed = await self._renewal.renew()
         return {
+            "signed_anew": [f"{one.name} {one.version}" for one in signed],
             "publisher": publisher_text(delegation.publisher),
             "epoch": delegation.epoch,
             "stored": report.stored,

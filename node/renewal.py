@@ -13,7 +13,7 @@ import random
 
 from dht import Dht, ReleaseRecord
 from node.beliefs import Beliefs
-from node.catalogue import Catalogue
+from node.catalogue import Catalogue, PackageRow
 from node.errors import NodeError
 from node.keys import PublisherKey, PublisherKeys
 from node.releases import Release, Releases
@@ -60,18 +60,17 @@ class Renewal:
         except NodeError as error:
             log.warning("%s", error)
         signed = []
-        own = {
-            (row.publisher, row.name) for row in self._catalogue.packages() if row.own
-        }
-        for publisher, name in sorted(own):
-            await self._releases.refresh(publisher, name)
-            release = self._releases.known(publisher, name)
-            if release is None or not self._is_own(release):
-                continue
-            record = self._signed_anew(release)
+        own: dict[tuple[bytes, str], PackageRow] = {}
+        for row in self._catalogue.packages():  # oldest first
+            if row.own:
+                own[row.publisher, row.name] = row
+        for row in own.values():
+            await self._releases.refresh(row.publisher, row.name)
+            release = self._releases.known(row.publisher, row.name)
+            record = self._signed_anew(row, release)
             if record is not None:
                 signed.append(record)
-            elif not release.expired(self._now()):
+            elif release is not None and not release.expired(self._now()):
                 record = release.record
             if record is not None:
                 await self._dht.store_record(record, keep=True)
@@ -85,33 +84,52 @@ class Renewal:
                 self._releases.learn_delegation(delegation)
                 await self._dht.store_record(delegation, keep=True)
 
-    def _is_own(self, release: Release) -> bool:
-        """Tell whether the newest release was published from here, and not since."""
-        row = self._catalogue.package(str(release.package))
-        return row is not None and row.own
+    def _signed_anew(
+        self, row: PackageRow, release: Release | None
+    ) -> ReleaseRecord | None:
+        """Return the record of an own package, signed now, if that is due.
 
-    def _signed_anew(self, release: Release) -> ReleaseRecord | None:
-        """Return the record of the same package, signed now, if it is due."""
-        old, now = release.record, self._now()
-        if now - old.issued_at < SIGN_ANEW_SECONDS:
+        It is due where the last one grows old, and where its epoch has ended: then
+        the newest package that was published from here takes the place of whatever
+        was signed with the key that was revoked. What was published elsewhere since
+        is left to its own node, so that no number is used twice.
+        """
+        now, last = self._now(), self._beliefs.release(row.publisher, row.name)
+        if last is None or (release is not None and str(release.package) != row.digest):
             return None
-        key = self._key_of(old)
+        if release and now - release.record.issued_at < SIGN_ANEW_SECONDS:
+            return None
+        key = self._key_of(row.publisher, last.order[0])
         if key is None:
             log.warning(
-                "the release of %s is %d days old, and no key of its publisher can be "
-                "used here without a passphrase; publish or broadcast it again",
-                old.name,
-                (now - old.issued_at) // 86_400,
+                "the release of %s should be signed anew, and no key of its publisher "
+                "can be used here without a passphrase: publish its next version",
+                row.name,
             )
             return None
-        record = sign_anew(old, key, now)
+        current = self._beliefs.epoch_of(row.publisher)
+        epoch = key.delegation.epoch if key.delegation else max(current, last.order[0])
+        sequence = last.order[1] + 1 if epoch == last.order[0] else 1
+        record = ReleaseRecord.sign(
+            key.private_key,
+            publisher=row.publisher,
+            name=row.name,
+            version=row.version,
+            epoch=epoch,
+            sequence=sequence,
+            package=bytes.fromhex(row.digest.removeprefix("sha256:")),
+            urgency="security" if row.urgency == "security" else "routine",
+            issued_at=int(now),
+            expires_at=int(now + VALID_SECONDS),
+            delegation=key.delegation,
+        )
         self._releases.learn(record, confirmed=0)
         log.info("signed the release of %s %s anew", record.name, record.version)
         return record
 
-    def _key_of(self, record: ReleaseRecord) -> PublisherKey | None:
+    def _key_of(self, publisher: bytes, epoch: int) -> PublisherKey | None:
         """Return a key here that may sign the next record of a publisher's name."""
-        epoch = max(record.epoch, self._beliefs.epoch_of(record.publisher))
+        epoch = max(epoch, self._beliefs.epoch_of(publisher))
         for name in self._keys.names():
             try:
                 if self._keys.is_encrypted(name):
@@ -120,25 +138,6 @@ class Renewal:
             except NodeError as error:
                 log.warning("%s", error)
                 continue
-            if key.publisher == record.publisher and key.may_sign(epoch, self._now()):
+            if key.publisher == publisher and key.may_sign(epoch, self._now()):
                 return key
         return None
-
-
-def sign_anew(old: ReleaseRecord, key: PublisherKey, now: float) -> ReleaseRecord:
-    """Return a record of the same package as `old`, one step newer."""
-    epoch = old.epoch if key.delegation is None else key.delegation.epoch
-    sequence = old.sequence + 1 if epoch == old.epoch else 1
-    return ReleaseRecord.sign(
-        key.private_key,
-        publisher=old.publisher,
-        name=old.name,
-        version=old.version,
-        epoch=epoch,
-        sequence=sequence,
-        package=old.package,
-        urgency=old.urgency,
-        issued_at=int(now),
-        expires_at=int(now + VALID_SECONDS),
-        delegation=key.delegation,
-    )

@@ -211,7 +211,7 @@ class Node:
         self._renewal = Renewal(dht, catalogue, beliefs, releases, keys, rng, now)
         publish = Publish(
             dht, store, catalogue, beliefs, keys, share, fetch,
-            releases, updates, alerting, provide, settings.home, now,
+            releases, updates, alerting, provide, self._renewal, settings.home, now,
         )  # fmt: skip
         following = Following(beliefs, releases, updates, provide)
         fetching = Fetching(

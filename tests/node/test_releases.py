@@ -13,7 +13,7 @@ from dht import RecordError, ReleaseRecord
 from node.errors import NobodyOffersError, RefusedError
 from node.packages import Dependency
 from node.releases import SEQUENCE_JUMP_MAX, Learned
-from node.renewal import Renewal, sign_anew
+from node.renewal import Renewal
 from tests.node.publishers import (
     DAY,
     NOW,
@@ -25,7 +25,6 @@ from tests.node.publishers import (
     release_key,
     root_key,
 )
-from transfer import Digest
 
 ROOT = root_key()
 
@@ -366,9 +365,16 @@ async def test_own_delegations_are_made_known_at_start():
     assert [one.epoch for one in node.dht.stored] == [2]
 
 
-def test_signing_anew_follows_the_epoch():
-    """A key of a newer epoch starts it at number 1."""
-    signed = sign_anew(record(sequence=8), release_key(epoch=3), NOW)
-    assert signed.order == (3, 1)
-    assert sign_anew(record(sequence=8), ROOT, NOW).order == (0, 9)
-    assert str(Digest("sha256", signed.package)) == digest(9)
+async def test_after_a_theft_the_own_release_counts_again():
+    """A new epoch takes the thief's release away, and brings ours back at once."""
+    node, stolen, fresh = Believer(), release_key(2, epoch=1), release_key(3, epoch=2)
+    made = package()
+    name = f"sha256:{digest_of(made).hex()}"
+    node.catalogue.add_package(name, made, held=True, own=True)
+    node.releases.learn(record(stolen, package=digest_of(made)), confirmed=1)
+    node.releases.learn(record(stolen, sequence=2, version="evil"), confirmed=1)
+    assert node.newest() == "evil"
+    (signed,) = await renewal_of(node, Keys(fresh=fresh)).renew()
+    assert signed.order == (2, 1)
+    assert node.newest() == "1.0"
+    assert refused(node, record(stolen, sequence=9, version="evil"))
