@@ -1,0 +1,162 @@
+"""A gateway without a network: a real store and ledger, peers and origins made up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from node.background import Background
+from node.beliefs import Beliefs
+from node.catalogue import Catalogue, open_database
+from node.gateway.ledger import NamedFile
+from node.gateway.origin import MissingError, OriginError, OriginPage, check_url
+from node.gateway.service import Gateway, Surroundings
+from node.gateway.upstreams import Upstreams
+from node.settings import Settings, UpstreamSettings
+from transfer import Digest, Downloaded, NoPeerError, Store
+
+INDEX = "https://index.test/simple"
+
+
+@dataclass
+class MadeUpPeers:
+    """What peers offer, by digest, and how long they take; both leecher and search."""
+
+    offered: dict[Digest, bytes] = field(default_factory=dict)
+    seconds: float = 0.0
+    asked: list[Digest] = field(default_factory=list)
+    silenced: list[str] = field(default_factory=list)
+    store: Store | None = None
+    hang: bool = False
+
+    async def download(self, digest: Digest, peers: Any, **_: Any) -> Downloaded:
+        self.asked.append(digest)
+        await asyncio.sleep(self.seconds)
+        if self.hang:
+            await asyncio.Event().wait()
+        if digest not in self.offered or self.store is None:
+            raise NoPeerError
+        artifact = self.store.add_bytes(self.offered[digest])
+        return Downloaded(artifact, 0.0, [])
+
+    async def peers(self, digest: Digest) -> AsyncIterator[str]:
+        if digest in self.offered:
+            yield "a peer"
+
+    async def sync(self) -> None:
+        """Announce nothing: there is no network."""
+
+    def silence(self, digest: str) -> None:
+        self.silenced.append(digest)
+
+
+@dataclass
+class MadeUpFile:
+    body: bytes
+    size: int | None
+    pause: asyncio.Event | None = None
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        half = len(self.body) // 2
+        yield self.body[:half]
+        if self.pause is not None:
+            await self.pause.wait()
+        yield self.body[half:]
+
+
+@dataclass
+class MadeUpOrigin:
+    """Pages and files by URL."""
+
+    pages: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    dead: bool = False
+    pause: asyncio.Event | None = None
+    upstreams: Upstreams | None = None
+
+    async def page(
+        self, url: str, *, accept: str, etag: str, seconds: float
+    ) -> OriginPage:
+        body = self._answer(url, self.pages)
+        return OriginPage(body, "application/json", "", url)
+
+    @contextlib.asynccontextmanager
+    async def file(self, url: str) -> AsyncIterator[MadeUpFile]:
+        body = self._answer(url, self.files)
+        yield MadeUpFile(body, len(body), self.pause)
+
+    async def size(self, url: str, seconds: float) -> int | None:
+        return len(self._answer(url, self.files))
+
+    def _answer(self, url: str, known: dict[str, bytes]) -> bytes:
+        self.asked.append(url)
+        if self.upstreams is not None:
+            check_url(url, self.upstreams.trusts)
+        if self.dead:
+            raise OriginError("no connection")
+        if url not in known:
+            raise MissingError("the origin has no such thing")
+        return known[url]
+
+
+class Rig:
+    """A gateway on a folder, with everything around it in reach."""
+
+    def __init__(
+        self, folder: Path, *, share: bool = True, stream: bool = True
+    ) -> None:
+        from node.settings import GatewaySettings
+
+        settings = Settings(
+            folder,
+            upstreams={"pypi": UpstreamSettings(INDEX, share)},
+            gateway=GatewaySettings(stream=stream),
+        )
+        self.database: sqlite3.Connection = open_database(folder / "catalogue.sqlite")
+        self.catalogue = Catalogue(self.database)
+        self.store = Store(folder)
+        self.peers = MadeUpPeers(store=self.store)
+        self.origin = MadeUpOrigin()
+        self.background = Background()
+        upstreams = Upstreams(settings.upstreams)
+        self.origin.upstreams = upstreams
+        nobody: Any = None
+        fake: Any = self.peers
+        around = Surroundings(
+            self.store, fake, fake, self.catalogue, Beliefs(self.database), nobody,
+            self.background, self.database,
+        )  # fmt: skip
+        self.gateway = Gateway(settings, around, upstreams, self.origin)
+
+    def name(
+        self, data: bytes, url: str = "https://files.test/toy.whl", **changes: Any
+    ) -> tuple[Digest, list[NamedFile]]:
+        """Let the upstream's page name a file, which its origin has."""
+        digest = Digest.of(data)
+        self.origin.files[url] = data
+        named = NamedFile("pypi", "toy", "toy.whl", url, (digest,), len(data))
+        self.gateway.ledger.name_files([named])
+        return digest, [named]
+
+    async def close(self) -> None:
+        await self.gateway.close()
+        await self.background.close()
+        self.store.close()
+        self.database.close()
+
+
+@contextlib.asynccontextmanager
+async def rig_in(folder: Path, **options: bool) -> AsyncIterator[Rig]:
+    """Give a `Rig` that is closed, whatever happens."""
+    rig = Rig(folder, **options)
+    try:
+        await rig.gateway.ready()
+        yield rig
+    finally:
+        await rig.close()

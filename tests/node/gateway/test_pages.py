@@ -1,0 +1,94 @@
+"""Pages of upstreams: asked once, kept, stale when the upstream is down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from node.gateway import limits
+from node.gateway.pypi import NoProjectError
+from tests.node.gateway.rig import INDEX, rig_in
+from transfer import Digest
+
+FILE = "toy-1.0-py3-none-any.whl"
+
+
+def project(*versions: str) -> bytes:
+    files = [
+        {
+            "filename": f"toy-{version}-py3-none-any.whl",
+            "url": f"https://files.test/{version}",
+            "hashes": {"sha256": Digest.of(version.encode()).hex},
+        }
+        for version in versions
+    ]
+    return json.dumps({"meta": {"api-version": "1.0"}, "files": files}).encode()
+
+
+async def files(rig) -> list[str]:
+    return [one.name for one in (await rig.gateway.pypi.project("toy")).files]
+
+
+async def test_many_who_ask_at_once_cause_one_request(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        found = await asyncio.gather(*(files(rig) for _ in range(10)))
+        assert found == [[FILE]] * 10
+        assert len(rig.origin.asked) == 1
+
+
+async def test_a_page_is_asked_for_again_after_a_while(tmp_path, monkeypatch):
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0", "2.0")
+        assert len(await files(rig)) == 1
+        monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
+        assert len(await files(rig)) == 2
+
+
+async def test_an_old_page_is_served_when_the_upstream_is_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        rig.origin.dead = True
+        assert await files(rig) == [FILE]
+
+
+async def test_without_an_old_page_a_dead_upstream_is_no_404_of_its_own(tmp_path):
+    """The sentence says that it could not be asked."""
+    async with rig_in(tmp_path) as rig:
+        rig.origin.dead = True
+        with pytest.raises(NoProjectError, match="cannot be asked"):
+            await files(rig)
+
+
+async def test_a_name_that_the_upstream_does_not_have(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        with pytest.raises(NoProjectError, match="no project"):
+            await files(rig)
+
+
+async def test_an_absence_is_believed_for_a_day_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
+    async with rig_in(tmp_path) as rig:
+        with pytest.raises(NoProjectError):
+            await files(rig)
+        rig.origin.dead = True
+        with pytest.raises(NoProjectError, match="no project"):
+            await files(rig)
+        monkeypatch.setattr(limits, "ABSENT_SECONDS", 0.0)
+        with pytest.raises(NoProjectError, match="cannot be asked"):
+            await files(rig)
+
+
+async def test_a_page_that_cannot_be_read_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        rig.origin.pages[f"{INDEX}/toy/"] = b"<html>log in to this hotel</html>"
+        assert await files(rig) == [FILE]

@@ -1,0 +1,191 @@
+"""Who wins a name, which URLs are fetched, what a range means, what settings say."""
+
+from __future__ import annotations
+
+import pytest
+
+from node.config import Origin
+from node.errors import UsageError
+from node.gateway.config import read_gateway, read_upstreams, upstreams_in
+from node.gateway.origin import OriginError, check_url, may_connect, without_credentials
+from node.gateway.pip_index import is_gateway
+from node.gateway.published import choose, refusal
+from node.gateway.upstreams import Upstreams
+from node.settings import UpstreamSettings
+from node.web.gateway.ranges import UnsatisfiableError, matches, parse_range
+
+ORIGIN = Origin("a test", UsageError)
+
+
+@pytest.mark.parametrize(
+    ("says", "is_published", "winner", "choice"),
+    [
+        ("has it", False, None, "upstream"),
+        ("has it not", False, None, "neither"),
+        ("nothing", False, None, "unknown"),
+        ("has it not", True, None, "network"),
+        ("has it", True, None, "clash"),
+        ("nothing", True, None, "unknown"),
+        ("has it", True, "network", "network"),
+        ("nothing", True, "network", "network"),
+        ("has it", False, "network", "neither"),
+        ("has it", True, "upstream", "upstream"),
+        ("has it not", True, "upstream", "neither"),
+    ],
+)
+def test_who_a_name_means(says, is_published, winner, choice):
+    """A followed publisher never takes a name that the upstream may have."""
+    assert choose(says, is_published=is_published, winner=winner) == choice
+
+
+def test_a_refusal_says_what_to_do():
+    words = str(refusal("toy", "clash", [bytes(32)]))
+    assert '[gateway.names] toy = "network" or "upstream"' in words
+    assert "unfollow" in str(refusal("toy", "network", [bytes(32), bytes(32)]))
+
+
+def trusts(host: str) -> bool:
+    return host in ("index.test", "10.1.2.3")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/x",
+        "http://127.0.0.1:4748/api/leave",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/x",
+        "http://[::ffff:10.0.0.1]/x",
+        "http://10.0.0.1/x",
+        "http://192.168.1.1/admin",
+        "file:///etc/passwd",
+        "ftp://host.test/x",
+        "gopher://host.test/x",
+        "https://host.test:22/x",
+        "https://host.test:99999/x",
+        "https://host.test/\nx",
+        "http:///x",
+        "",
+        "https://host.test/" + "x" * 3000,
+    ],
+)
+def test_urls_that_are_never_fetched(url):
+    with pytest.raises(OriginError):
+        check_url(url, trusts)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://host.test/x", "http://index.test:8080/x", "http://10.1.2.3/simple/"],
+)
+def test_urls_that_are_fetched(url):
+    """Names are checked when they are resolved; upstreams were named by the owner."""
+    check_url(url, trusts)
+
+
+def test_addresses_of_private_networks():
+    assert not any(map(may_connect, ["10.0.0.1", "fe80::1", "224.0.0.1", "0.0.0.0"]))
+    assert may_connect("1.1.1.1")
+
+
+def test_a_log_holds_no_credentials():
+    url = "https://user:secret@host.test:8443/a?token=secret#x"
+    assert without_credentials(url) == "https://host.test:8443/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("bytes=0-9", (0, 10)),
+        ("bytes=90-", (90, 100)),
+        ("bytes=-10", (90, 100)),
+        ("bytes=-1000", (0, 100)),
+        ("bytes=0-1000", (0, 100)),
+        ("bytes=0-1,5-6", None),
+        ("bytes=5-1", None),
+        ("bytes=-", None),
+        ("lines=0-1", None),
+        ("bytes=" + "9" * 30 + "-", None),
+        ("", None),
+    ],
+)
+def test_ranges(text, part):
+    assert parse_range(text, 100) == part
+
+
+@pytest.mark.parametrize("text", ["bytes=100-", "bytes=200-300", "bytes=-0"])
+def test_ranges_beyond_the_end(text):
+    with pytest.raises(UnsatisfiableError):
+        parse_range(text, 100)
+
+
+def test_entity_tags():
+    assert matches('"a", W/"b"', '"b"')
+    assert matches("*", '"b"')
+    assert not matches("", '"b"')
+
+
+def test_upstreams_are_read():
+    found = read_upstreams(
+        {
+            "pypi": "https://a.test/simple",
+            "npm": {"url": "https://b.test", "share": False},
+            "cargo": "sparse+https://c.test/",
+            "opam": "none",
+        },
+        ORIGIN,
+    )
+    upstreams = Upstreams(found)
+    assert upstreams.get("pypi").url == "https://a.test/simple/"
+    assert upstreams.get("cargo").url == "https://c.test/"
+    assert upstreams.get("opam") is None
+    assert not upstreams.lacks("opam")
+    assert upstreams.lacks("debian")
+    assert upstreams.are_private(["npm"])
+    assert not upstreams.are_private(["npm", "pypi"])
+    assert not upstreams.are_private([])
+    assert upstreams.trusts("a.test")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://a.test",
+        {"maven": "https://a.test"},
+        {"pypi": "file:///etc"},
+        {"pypi": "https://"},
+        {"pypi": 5},
+        {"pypi": {"url": "https://a.test", "share": "no"}},
+        {"pypi": {"address": "https://a.test"}},
+    ],
+)
+def test_upstreams_that_cannot_be_read(value):
+    with pytest.raises(UsageError):
+        read_upstreams(value, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "value", [5, {"strem": True}, {"stream": 1}, {"names": {"a": "me"}}, {"names": []}]
+)
+def test_gateway_settings_that_cannot_be_read(value):
+    with pytest.raises(UsageError):
+        read_gateway(value, ORIGIN)
+
+
+def test_upstreams_come_from_the_environment():
+    environ = {"CARAVAN_UPSTREAM_NPM": "https://n.test", "CARAVAN_HOME": "x"}
+    assert upstreams_in(environ, "CARAVAN_") == {"npm": "https://n.test"}
+
+
+def test_a_default_never_replaces_what_was_said():
+    upstreams = Upstreams({"pypi": UpstreamSettings("")})
+    upstreams.add_default("pypi", "https://a.test/simple")
+    assert upstreams.get("pypi") is None
+
+
+def test_our_own_index_is_told_from_others():
+    """Else the node would ask itself, once pip is connected to it."""
+    assert is_gateway("http://127.0.0.1:4748/pypi/simple/")
+    assert is_gateway("http://localhost:1/pypi/simple")
+    assert not is_gateway("http://127.0.0.1:3141/root/pypi/+simple/")
+    assert not is_gateway("https://index.test/pypi/simple")
