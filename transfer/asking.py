@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from transfer import bitmap, wire
 from transfer.errors import (
+    AbsentError,
     BadChunkError,
     FalseManifestError,
     ManifestError,
     PeerBusyError,
     PeerError,
     PeerGoneError,
-    PeerRefusedError,
     WireError,
 )
 from transfer.limits import EAGER_BYTES_MAX
@@ -147,7 +147,7 @@ def _refusal(message: wire.AnyMessage) -> PeerError:
     """Return the error that tells why there was no answer as hoped for."""
     match message:
         case wire.Absent():
-            return PeerRefusedError("It does not have this.")
+            return AbsentError()
         case wire.Busy():
             return PeerBusyError(message.seconds)
         case wire.Bye():

@@ -95,7 +95,14 @@ class Assembly:
                 connection.peer.source, offered.manifest, offered.have
             )
             lane.round_trip = connection.round_trip
+        if offered.have is not None:
+            self.meet_company()
         return Line(connection, lane, offered.number)
+
+    def meet_company(self) -> None:
+        """Learn that others download the same at this time."""
+        with self.lock:
+            self.schedule.meet_company()
 
     def advanced(self) -> None:
         """Let the whole file's digest follow the chunks from the first on."""

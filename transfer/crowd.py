@@ -37,6 +37,9 @@ class Crowd:
         self._known: set[Peer] = set()
         self._queue: deque[Peer] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tries: dict[Peer, int] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._ended = False
         self._gathering = self._attending = self._openings = 0
         self.met_at = time.monotonic()
         """When the last new peer came."""
@@ -70,6 +73,23 @@ class Crowd:
         """Open one more connection to a peer that is attended already."""
         self._start(peer)
 
+    def later(self, peer: Peer) -> None:
+        """Attend to a peer once more after a while, if there is still a download.
+
+        It did not have this, and may be about to download it as well. Nobody
+        waits for it: without others the download ends.
+        """
+        tries = self._tries[peer] = self._tries.get(peer, 0) + 1
+        if tries <= self._limits.absent_tries_max and not self._ended:
+            delay = self._limits.absent_seconds * 2 ** (tries - 1)
+            timer = asyncio.get_running_loop().call_later(delay, self._return_to, peer)
+            self._timers.add(timer)
+
+    def _return_to(self, peer: Peer) -> None:
+        if not self._ended and not self.is_deserted:
+            self._queue.append(peer)
+            self._attend_more()
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that ends with the download, and fails it when it fails."""
         task = asyncio.get_running_loop().create_task(work)
@@ -78,6 +98,9 @@ class Crowd:
 
     async def end(self, graceful: Iterable[asyncio.Task[Any]]) -> None:
         """Cancel everything, the graceful tasks a moment later, and wait."""
+        self._ended = True
+        for timer in self._timers:
+            timer.cancel()
         self._queue.clear()
         spared = set(graceful)
         tasks = list(self._tasks)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from transfer import wire
 from transfer.asking import Asking
@@ -19,6 +19,7 @@ from transfer.assembly import Assembly
 from transfer.crowd import Crowd
 from transfer.digest import NAME_ALGORITHM, Digest
 from transfer.errors import (
+    AbsentError,
     BadChunkError,
     FalseManifestError,
     NoPeerError,
@@ -30,8 +31,9 @@ from transfer.errors import (
     WrongBytesError,
 )
 from transfer.hashing import Contents
+from transfer.lines import Lines
 from transfer.peers import Downloaded, Peer, Source
-from transfer.receive import Line, Outcome
+from transfer.receive import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -40,9 +42,9 @@ if TYPE_CHECKING:
     from transfer.assembly import Whole
     from transfer.connect import Connection
     from transfer.index import Artifact
-    from transfer.lane import Lane
     from transfer.manifest import Manifest
     from transfer.prefix import PrefixHasher
+    from transfer.receive import Line
     from transfer.workshop import Workshop
 
     T = TypeVar("T")
@@ -71,9 +73,7 @@ class Download:
         self._loop = asyncio.get_running_loop()
         self._workshop = workshop
         self._limits = workshop.limits
-        self._asking = Asking(
-            digest, size, size_max, manifest_digest, workshop.limits
-        )
+        self._asking = Asking(digest, size, size_max, manifest_digest, workshop.limits)
         self._assembly = Assembly(
             workshop.store,
             digest,
@@ -84,7 +84,7 @@ class Download:
         )
         self._outcome: asyncio.Future[Artifact] = self._loop.create_future()
         self._crowd = Crowd(workshop.limits, self._attend, self._give_up, self._fail)
-        self._lines: dict[Line, tuple[asyncio.Event, asyncio.Task[Any]]] = {}
+        self._lines = Lines(self._assembly)
         self._given: Counter[Peer] = Counter()
         self._favoured = asyncio.Event()
         self._favour_lock = asyncio.Lock()
@@ -114,14 +114,7 @@ class Download:
         won = self._outcome.done() and not self._outcome.cancelled()
         won = won and self._outcome.exception() is None
         self._assembly.over.set()
-        graceful = set()
-        for line, (event, task) in list(self._lines.items()):
-            if won and not line.lane.asked:
-                graceful.add(task)
-                event.set()
-            else:
-                line.connection.channel.abort()
-        await self._crowd.end(graceful)
+        await self._crowd.end(self._lines.end(gently=won))
         useless = won or self._assembly.schedule.favoured is None
         await self._in_thread(lambda: self._assembly.close(discard=useless))
         self._outcome.cancel()
@@ -157,7 +150,9 @@ class Download:
             self._lied = True
             with self._assembly.lock:
                 lanes = self._assembly.schedule.ban(peer.source)
-            self._abort_lanes(lanes)
+            self._lines.abort(lanes)
+        except AbsentError:
+            self._crowd.later(peer)
         except (PeerError, OSError) as error:
             log.info("%s failed for %s: %s", peer, self.digest, error)
             return False
@@ -190,6 +185,7 @@ class Download:
         for _ in range(self._limits.busy_answers_max):
             try:
                 while (offered := await self._asking.ask(connection)) is None:
+                    self._assembly.meet_company()
                     await self._wait_for_manifest()
             except PeerBusyError as busy:
                 await asyncio.sleep(busy.seconds)
@@ -240,11 +236,7 @@ class Download:
         """Receive chunks over one connection; whether it is left in order."""
         await self._ensure_favoured(offered.manifest)
         line = self._assembly.join(offered)
-        event = asyncio.Event()
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("A conversation runs in a task.")
-        self._lines[line] = event, task
+        event = self._lines.add(line)
         self._open_second_lane(offered)
         reception = self._assembly.reception()
         try:
@@ -255,11 +247,11 @@ class Download:
                 await self._pause(line, event)
             in_order = not line.lane.asked
         finally:
-            del self._lines[line]
+            self._lines.remove(line)
             with self._assembly.lock:
                 self._assembly.schedule.leave(line.lane)
             self._given[offered.connection.peer] += line.lane.bytes_given
-            self._wake_idle()
+            self._lines.wake_idle()
         if in_order:
             done = wire.encode(wire.Done(line.number))
             await line.connection.channel.write(done)
@@ -298,7 +290,7 @@ class Download:
             self._favoured.clear()
         else:
             self._favoured.set()
-            self._wake_idle()
+            self._lines.wake_idle()
 
     def _open_second_lane(self, offered: Offered) -> None:
         """Use a lone peer over two connections, so that two threads hash."""
@@ -311,19 +303,6 @@ class Download:
             and self._crowd.attending == len(self._lines)
         ):
             self._crowd.again(offered.connection.peer)
-
-    def _abort_lanes(self, lanes: Iterable[Lane]) -> None:
-        closing = set(lanes)
-        for line in self._lines:
-            if line.lane in closing:
-                line.connection.channel.abort()
-
-    def _wake_idle(self) -> None:
-        now = time.monotonic()
-        with self._assembly.lock:
-            for line, (event, _) in self._lines.items():
-                if self._assembly.schedule.has_work(line.lane, now):
-                    event.set()
 
     async def _watch(self) -> None:
         """Notice who is slow, who has nothing to do, and when nothing moves."""
@@ -339,7 +318,7 @@ class Download:
                 moved_on = assembly.schedule.candidate(now) if stuck else None
             if moved_on is not None:
                 await self._switch(moved_on)
-            self._wake_idle()
+            self._lines.wake_idle()
             if favoured is not None:
                 self._tell(done, favoured.size)
             self._give_up_if_stalled(now)
@@ -387,12 +366,12 @@ class Download:
         log.warning("a manifest of %s was false", self.digest)
         liars = self._assembly.reject()
         await self._switch(self._assembly.next_manifest())
-        self._abort_lanes(liars)
+        self._lines.abort(liars)
         self._after_setback()
 
     def _after_setback(self) -> None:
         """Go on with who is left, if anybody is."""
-        self._wake_idle()
+        self._lines.wake_idle()
         if self._crowd.is_deserted:
             self._give_up()
 

@@ -62,6 +62,10 @@ class PeerRefusedError(PeerError):
     """The peer refused to serve."""
 
 
+class AbsentError(PeerRefusedError):
+    """The peer does not have this."""
+
+
 class PeerBusyError(PeerError):
     """The peer is busy."""
 

@@ -97,9 +97,10 @@ class Leecher:
 
         Peers may come late through an async iterator. A caller that knows the
         artifact's size or manifest names them, and is not misled by a false
-        manifest then; one that knows what is too large names `size_max`. Several callers for one digest share one download; it is
-        cancelled with the last of them. `on_progress(done, total)` counts bytes
-        and is called on the event loop.
+        manifest then; one that knows what is too large names `size_max`. Several
+        callers for one digest share one download; it is cancelled with the last
+        of them. `on_progress(done, total)` counts bytes and is called on the
+        event loop.
 
         Raises NoPeerError where nobody could give it, WrongBytesError where
         peers answered and nothing of it was right, StoreError, ClosedError.

@@ -86,6 +86,9 @@ class LeecherLimits:
     vouching_seconds: float = 5.0
     """How long a download waits, among peers that have parts, for a whole one."""
     busy_answers_max: int = 5
+    absent_tries_max: int = 6
+    absent_seconds: float = 0.2
+    """How soon a peer that has nothing is asked again; then twice as late each time."""
     pace_window_seconds: float = 10.0
     bytes_per_second_min: int = 4 * KIB
     """A peer slower than this over one window, inside a chunk, is dropped."""

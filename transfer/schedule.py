@@ -6,20 +6,23 @@ lanes of other manifests give the chunks in which theirs agrees with it. A
 manifest is known to be false only when the whole file was verified against
 the digest that was asked for; then another one is favoured.
 
-Rarest chunks first, lower indexes first among equals. When nothing is left to
-assign, chunks that are late elsewhere are asked a second time. A lane that lets
-a chunk wait for too long gives it back and rests.
+Rarest chunks first. Among equals the lower index comes first, unless others
+download the same: then chance decides, so that each of them gets other chunks
+to pass on. When nothing is left to assign, chunks that are late elsewhere are
+asked a second time. A lane that lets a chunk wait too long gives it back and rests.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import statistics
 from typing import TYPE_CHECKING
 
 from transfer.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Sequence
 
     from transfer.limits import LeecherLimits
     from transfer.manifest import Manifest
@@ -29,6 +32,9 @@ _LATE_FACTOR = 8.0
 _DUPLICATE_FACTOR = 2.0
 _DUPLICATE_SECONDS_MIN = 0.1
 _REST_SECONDS_MAX = 60.0
+_SORT_SECONDS = 0.25
+_UNHURRIED_SECONDS = 0.1
+_UNHURRIED_TRIPS = 20
 
 
 class Schedule:
@@ -48,6 +54,11 @@ class Schedule:
         self._todo: list[int] = []
         """Missing chunks that nobody was asked for, the next one last."""
         self._sorted = True
+        self._sorted_at = -math.inf
+        self._rng = random.Random()
+        self.in_order = False
+        """Whether somebody reads the file while it comes: lower indexes first."""
+        self._in_company = False
 
     # What is to be put together.
 
@@ -123,7 +134,7 @@ class Schedule:
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk of the favoured manifest is written."""
+        """Whether every chunk is written."""
         return self.favoured is not None and self.missing == 0
 
     @property
@@ -154,6 +165,12 @@ class Schedule:
         self._sorted = self._sorted and lane.whole
         return lane
 
+    def meet_company(self) -> None:
+        """Learn that others download the same at this time."""
+        if not self._in_company:
+            self._in_company = True
+            self._sorted, self._sorted_at = False, -math.inf
+
     def update(self, lane: Lane, have: bytearray | None) -> None:
         """Learn what a lane's peer has by now."""
         lane.whole = lane.whole or have is None
@@ -182,7 +199,7 @@ class Schedule:
             return picked
         room = self._depth(lane) - len(lane.asked)
         while room > len(picked):
-            index = self._next(lane)
+            index = self._next(lane, now)
             if index is None and not lane.asked:
                 index = self._late_elsewhere(lane, now)
             if index is None:
@@ -283,13 +300,17 @@ class Schedule:
         )
         wanted = 2
         if lane.chunk_seconds is not None:
+            quick = max(_UNHURRIED_SECONDS, _UNHURRIED_TRIPS * lane.round_trip)
+            if lane.chunk_seconds > quick:
+                return 1  # slow, but not far: asking ahead would only bind chunks
             wanted += int(2 * lane.round_trip / max(lane.chunk_seconds, 1e-4))
         share = max(len(self._todo) // max(len(self.lanes), 1), 1)
         return max(min(wanted, most, share + 1), 1)
 
-    def _next(self, lane: Lane) -> int | None:
-        if not self._sorted:
+    def _next(self, lane: Lane, now: float) -> int | None:
+        if not self._sorted and now - self._sorted_at >= _SORT_SECONDS:
             self._sort()
+            self._sorted_at = now
         todo, mask = self._todo, lane.mask
         for place in range(len(todo) - 1, -1, -1):
             if mask[todo[place]] and todo[place] not in lane.asked:
@@ -314,10 +335,9 @@ class Schedule:
         return None if latest is None else latest[1]
 
     def _typical_seconds(self) -> float:
-        times = [
-            lane.chunk_seconds for lane in self.lanes if lane.chunk_seconds is not None
-        ]
-        return statistics.median(times) if times else 0.0
+        times = [lane.chunk_seconds for lane in self.lanes]
+        known = [seconds for seconds in times if seconds is not None]
+        return statistics.median(known) if known else 0.0
 
     def _release(self, lane: Lane, index: int) -> None:
         lane.asked.pop(index, None)
@@ -364,18 +384,17 @@ class Schedule:
             if not done and index not in self._owners
         ]
         self._sorted = False
+        self._sorted_at = -math.inf
 
     def _sort(self) -> None:
-        partial = [lane.mask for lane in self.lanes if not lane.whole]
         self._todo.sort(reverse=True)
-        if partial:
+        partial = [lane.mask for lane in self.lanes if not lane.whole]
+        if (partial or self._in_company) and not self.in_order:
+            self._rng.shuffle(self._todo)
             counts = _sums(partial, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)
         self._sorted = True
 
 
-def _sums(masks: Iterable[bytearray], count: int) -> list[int]:
-    sums = [0] * count
-    for mask in masks:
-        sums = [total + one for total, one in zip(sums, mask, strict=True)]
-    return sums
+def _sums(masks: Sequence[bytearray], count: int) -> list[int]:
+    return list(map(sum, zip(*masks, strict=True))) if masks else [0] * count
