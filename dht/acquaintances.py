@@ -15,9 +15,7 @@ from dht.limits import (
     DEAD_ADDRESSES_PER_HOST_MAX,
     DEAD_SECONDS,
     PROOF_SECONDS,
-    REQUEST_SECONDS_MAX,
     RETRANSMIT_SECONDS_MIN,
-    RETRANSMITS_MAX,
     SOFT_TIMEOUT_SECONDS,
     SOFT_TIMEOUT_SECONDS_MAX,
     SOFT_TIMEOUT_SECONDS_MIN,
@@ -59,11 +57,6 @@ class RoundTrips:
     def retransmit(self) -> float:
         """Seconds after which a request is sent once more."""
         return max(RETRANSMIT_SECONDS_MIN, self.soft_timeout)
-
-    @property
-    def patience(self) -> float:
-        """Seconds after which nobody waits for an answer, though it still counts."""
-        return min((RETRANSMITS_MAX + 1) * self.retransmit, REQUEST_SECONDS_MAX)
 
 
 class Silence:

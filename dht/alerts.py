@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dht.answering import Asked
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.core import Core
+    from dht.pending import Answer
 
 _PINGED_MAX: Final = 4096
 

@@ -7,7 +7,7 @@ timeout still counts; what a slow contact loses is its slot in a lookup.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from dht.addresses import unpack_address
 from dht.contacts import Contact
@@ -24,6 +24,7 @@ from dht.limits import (
     TOKEN_BYTES,
     TOKEN_SECRET_SECONDS,
 )
+from dht.pending import Answer, Pending
 from dht.wire import (
     HINT_BYTES,
     REPLY,
@@ -58,58 +59,6 @@ _FIRST_BYTES: Final[dict[type[Body], int]] = {
 _INTRODUCTIONS_IN_FLIGHT_MAX: Final = 64
 
 
-class Answer(NamedTuple):
-    """A reply that counts: from the contact asked, its id proven."""
-
-    contact: Contact
-    body: Any  # the struct that belongs to the request's kind
-    flags: int
-    observed: Address
-
-
-class Pending:
-    """A request on its way."""
-
-    __slots__ = (
-        "address",
-        "again",
-        "body",
-        "contact",
-        "continued",
-        "done",
-        "flags",
-        "introduces",
-        "reminders",
-        "sent_at",
-        "size",
-        "timer",
-        "transaction",
-        "tries",
-    )
-
-    def __init__(
-        self,
-        address: Address,
-        contact: Contact | None,
-        body: Body,
-        done: Callable[[Answer | None], None],
-    ) -> None:
-        self.address = address
-        self.contact = contact  # None: whoever is there
-        self.body = body
-        self.done = done
-        self.flags = 0
-        self.size = 0  # least length of the datagram
-        self.sent_at = 0.0
-        self.tries = 0
-        self.reminders = 0  # how often its timer has run out
-        self.again = True  # may be sent once more
-        self.continued = False  # was asked again for what did not fit
-        self.introduces = False  # carries a proof of this node's id
-        self.transaction = b""
-        self.timer: asyncio.TimerHandle | None = None
-
-
 class Asking:
     """Sends requests and hands each one's outcome to its callback."""
 
@@ -140,18 +89,23 @@ class Asking:
         *,
         flags: int = 0,
         size: int = 0,
+        first_bytes: int = 0,
         introduces: bool = False,
         again: bool = True,
+        late: Callable[[], None] | None = None,
     ) -> None:
         """Ask a contact; `done` gets its answer, or None when there is none.
 
         `size` is the least length of the datagram in bytes, whatever it would be
-        padded to otherwise. With `introduces` it carries a proof of this node's id;
-        unless `again`, it is sent once only.
+        padded to otherwise; `first_bytes` that of a first request to a stranger.
+        With `introduces` it carries a proof of this node's id; unless `again`, it
+        is sent once only. `late` is called when there is little hope left.
         """
         pending = Pending(contact.address, contact, body, done)
         pending.flags, pending.size = flags, size
+        pending.first_bytes = first_bytes or _FIRST_BYTES.get(type(body), 0)
         pending.introduces = introduces
+        pending.late = late
         pending.again = again
         self._begin(pending)
 
@@ -165,6 +119,7 @@ class Asking:
     ) -> None:
         """Ask whoever is at an address; its answer tells and proves who it is."""
         pending = Pending(address, None, body, done)
+        pending.first_bytes = _FIRST_BYTES.get(type(body), 0)
         pending.again = again
         self._begin(pending)
 
@@ -304,7 +259,11 @@ class Asking:
         self._pending[pending.transaction] = pending
         self._transmit(pending, now)
         wait = self._core.acquaintances.round_trips.retransmit
-        pending.timer = self._loop.call_later(wait, self._late, pending)
+        self._wait(pending, wait)
+
+    def _wait(self, pending: Pending, seconds: float) -> None:
+        pending.due_at = self._loop.time() + seconds
+        pending.timer = self._loop.call_at(pending.due_at, self._late, pending)
 
     def _late(self, pending: Pending) -> None:
         """Send a request again, then wait with little hope, then give it up.
@@ -315,20 +274,26 @@ class Asking:
         core = self._core
         now = core.clock.monotonic()
         left = pending.sent_at + REQUEST_SECONDS_MAX - now
+        wait = core.acquaintances.round_trips.retransmit
+        if self._loop.time() - pending.due_at > wait / 4 and not pending.excused:
+            # This machine is late itself: the answer may lie here, unread.
+            pending.excused = left <= 0
+            self._wait(pending, wait)
+            return
         if left <= 0.001:
             core.stats["timeouts"] += 1
             self._finish(pending, None, now)
             return
         pending.reminders += 1
-        wait = core.acquaintances.round_trips.retransmit
         if pending.reminders > RETRANSMITS_MAX:
             core.acquaintances.silence.add(pending.address, now)
             wait = left
+            if pending.late is not None:
+                pending.late()
         elif pending.again:
             core.stats["retransmitted"] += 1
             self._transmit(pending, now)
-        wait = min(wait, left)
-        pending.timer = self._loop.call_later(wait, self._late, pending)
+        self._wait(pending, min(wait, left))
 
     def _finish(self, pending: Pending, answer: Answer | None, now: float) -> None:
         """Take a request off the list and tell its outcome."""
@@ -361,7 +326,7 @@ class Asking:
         )
         size = max(pending.size, REQUEST_BYTES_MIN)
         if not token and not pending.size:
-            size = _FIRST_BYTES.get(type(pending.body), REQUEST_BYTES_MIN)
+            size = max(pending.first_bytes, REQUEST_BYTES_MIN)
         proof = b""
         if pending.introduces and token and contact is not None:
             part = self._padded(request, size, proof_bytes=SIGNATURE_BYTES)

@@ -64,6 +64,11 @@ class Core:
             SIGNATURES_PER_SOURCE_PER_SECOND, 4 * SIGNATURES_PER_SOURCE_PER_SECOND
         )
 
+    @property
+    def known(self) -> int:
+        """How many contacts the tables hold."""
+        return sum(len(table) for table in self.tables.values())
+
     def table_of(self, address: Address) -> Table:
         """Return the table of an address's family."""
         return self.tables[address.family]

@@ -10,6 +10,8 @@ from dht.limits import (
     JOIN_RETRY_SECONDS,
     JOIN_RETRY_SECONDS_MAX,
     JOIN_SECONDS_MAX,
+    REFRESH_CONTACTS,
+    REFRESH_FIND_BYTES,
 )
 from dht.walk import Walk
 from dht.wire import FindNode, Ping
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dht.addresses import Address
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.core import Core
+    from dht.pending import Answer
     from dht.tasks import Tasks
 
 
@@ -49,7 +52,7 @@ class Joining:
         if not answered:
             self.retry()
             return 0
-        settling = self._tasks.start(self._settle(), "caravan-dht-settle")
+        settling = self._tasks.start(self.settle(), "caravan-dht-settle")
         left = started_at + JOIN_SECONDS_MAX - self._loop.time()
         await asyncio.wait([settling], timeout=max(left, 0.0))
         self._tasks.start(self._spread(), "caravan-dht-spread")
@@ -87,18 +90,8 @@ class Joining:
             if await self._meet(self._addresses):
                 break
             pause = min(2 * pause, JOIN_RETRY_SECONDS_MAX)
-        await self._settle()
+        await self.settle()
         await self._spread()
-
-    async def _settle(self) -> None:
-        """Look up the own id, which makes the nearest nodes and us acquainted."""
-        await asyncio.gather(
-            *(
-                self.walk(family, self._core.node_id)
-                for family in sorted(self._core.families)
-                if len(self._core.tables[family])
-            )
-        )
 
     async def _spread(self) -> None:
         """Look into each bucket farther away than the neighbourhood.
@@ -115,11 +108,27 @@ class Joining:
         for bucket in table.stale_buckets(now, age_seconds):
             if not len(table):
                 return
-            target = self._core.rng.randint(*bucket.range)
-            await self.walk(family, target.to_bytes(32, "big"))
+            target = self._core.rng.randint(*bucket.range).to_bytes(32, "big")
+            await Walk(
+                self._core,
+                self._asking,
+                self._loop,
+                family,
+                FindNode(target),
+                target,
+                count=REFRESH_CONTACTS,
+                first_bytes=REFRESH_FIND_BYTES,
+            ).run()
 
-    async def walk(self, family: int, target: bytes) -> None:
-        """Look up a target for the sake of the contacts met on the way."""
-        await Walk(
-            self._core, self._asking, self._loop, family, FindNode(target), target
-        ).run()
+    async def settle(self) -> None:
+        """Look up the own id, which makes the nearest nodes and us acquainted."""
+        own = self._core.node_id
+        await asyncio.gather(
+            *(
+                Walk(
+                    self._core, self._asking, self._loop, family, FindNode(own), own
+                ).run()
+                for family in sorted(self._core.families)
+                if len(self._core.tables[family])
+            )
+        )

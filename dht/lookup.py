@@ -41,7 +41,15 @@ class State(enum.Enum):
 class Candidate:
     """A contact on the way to the target."""
 
-    __slots__ = ("contact", "distance", "hops", "overdue_at", "path", "slow_at", "state")
+    __slots__ = (
+        "contact",
+        "distance",
+        "hops",
+        "overdue",
+        "path",
+        "slow_at",
+        "state",
+    )
 
     def __init__(self, contact: Contact, distance: int, hops: int) -> None:
         self.contact = contact
@@ -50,7 +58,7 @@ class Candidate:
         self.state = State.HEARD
         self.path = -1  # which path asked it
         self.slow_at = 0.0  # from then on others are asked in its place
-        self.overdue_at = 0.0  # from then on the lookup can end without it
+        self.overdue = False  # the lookup can end without it
 
     def __lt__(self, other: Candidate) -> bool:
         return self.distance < other.distance
@@ -83,22 +91,20 @@ class Lookup:
         for number, contact in enumerate(contacts):
             self._hear(contact, number % len(self._paths), hops=1)
 
-    def next(self, now: float, soft_timeout: float, patience: float) -> list[Contact]:
+    def next(self, now: float, soft_timeout: float) -> list[Contact]:
         """Return the contacts to ask now.
 
-        From then on each counts as asked. It holds a slot for `soft_timeout` seconds,
-        and the lookup waits for it for `patience` seconds.
+        From then on each counts as asked; it holds a slot for `soft_timeout` seconds.
         """
         chosen = []
         for number in range(len(self._paths)):
             busy = self._busy(number, now)
-            for candidate in self._shortlist(number, now, slow=False):
+            for candidate in self._shortlist(number, now):
                 if busy >= self._alpha or self.requests >= LOOKUP_REQUESTS_MAX:
                     break
                 if candidate.state is State.HEARD and self._may_ask(candidate):
                     self._ask(candidate, number)
                     candidate.slow_at = now + soft_timeout
-                    candidate.overdue_at = now + patience
                     chosen.append(candidate.contact)
                     busy += 1
         return chosen
@@ -120,20 +126,26 @@ class Lookup:
         if candidate is not None and candidate.state is not State.ANSWERED:
             candidate.state = State.FAILED
 
-    def wake_at(self, now: float) -> float | None:
-        """Return when the next request in flight becomes slow or overdue."""
-        times = [
-            time
-            for candidate in self._in_flight.values()
-            for time in (candidate.slow_at, candidate.overdue_at)
-            if time > now
-        ]
-        return min(times, default=None)
+    def overdue(self, contact: Contact) -> None:
+        """Note that there is little hope for an answer; one that comes counts."""
+        candidate = self._candidates.get(contact.node_id)
+        if candidate is not None:
+            candidate.overdue = True
 
-    def is_done(self, now: float) -> bool:
-        """Whether the nearest contacts have all answered or are overdue."""
+    def wake_at(self, now: float) -> float | None:
+        """Return when the next slot is freed by slowness, if one is held."""
+        held = [
+            candidate.slow_at
+            for candidate in self._in_flight.values()
+            if candidate.slow_at > now
+        ]
+        return min(held, default=None)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the nearest contacts have all answered, but for the overdue."""
         for number in range(len(self._paths)):
-            for candidate in self._shortlist(number, now):
+            for candidate in self._shortlist(number):
                 if candidate.state is State.ASKED:
                     return False
                 if candidate.state is State.HEARD:
@@ -202,22 +214,18 @@ class Lookup:
             if candidate.path == path and candidate.slow_at > now
         )
 
-    def _shortlist(
-        self, path: int, now: float, *, slow: bool = True
-    ) -> Iterator[Candidate]:
+    def _shortlist(self, path: int, now: float = 0.0) -> Iterator[Candidate]:
         """Yield the nearest candidates of a path that answered or may yet do so.
 
-        Unless `slow`, those that are slow to answer are passed over too.
+        With the time of now, those that are slow to answer are passed over too.
         """
-        hopeful = (
-            each for each in self._paths[path] if self._is_hopeful(each, now, slow=slow)
-        )
+        hopeful = (each for each in self._paths[path] if self._is_hopeful(each, now))
         return self._diverse(hopeful, self.count)
 
-    def _is_hopeful(self, candidate: Candidate, now: float, *, slow: bool) -> bool:
+    def _is_hopeful(self, candidate: Candidate, now: float) -> bool:
         state = candidate.state
         if state is State.ASKED:
-            return now < (candidate.overdue_at if slow else candidate.slow_at)
+            return not candidate.overdue and now < candidate.slow_at
         if state is State.HEARD:
             return self._may_ask(candidate)
         return state is State.ANSWERED

@@ -13,6 +13,7 @@ from dht.limits import (
     BUCKET_REFRESH_SECONDS,
     FORMER_CONTACTS_MAX,
     HINT_PING_SECONDS,
+    LOOK_BACK_SECONDS,
     PROBE_SECONDS,
     RENEW_SECONDS,
     STORE_AGAIN_SECONDS,
@@ -23,12 +24,13 @@ from dht.wire import Ping, RequestFlag
 
 if TYPE_CHECKING:
     from dht.answering import Asked
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.contacts import Contact
     from dht.core import Core
     from dht.joining import Joining
     from dht.keeping import Keeping
     from dht.offers import Offers
+    from dht.pending import Answer
     from dht.publishing import Publishing
     from dht.tasks import Tasks
 
@@ -59,6 +61,7 @@ class Maintenance:
         self._grown = asyncio.Event()
         self._probed = Remembered(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
+        self._settling: asyncio.Task[None] | None = None
         self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)
 
     def start(self) -> None:
@@ -73,13 +76,15 @@ class Maintenance:
     async def _tick(self) -> None:
         """Drop what has ended, refresh what is stale, learn whether we are reached."""
         core = self._core
-        probe_at = 0.0
+        probe_at = look_back_at = 0.0
         while True:
             await asyncio.sleep(TICK_SECONDS * core.rng.uniform(0.8, 1.2))
             now = core.clock.monotonic()
             self._keeping.expire(now)
             core.acquaintances.expire(now)
-            self._look_back()
+            if now >= look_back_at:
+                look_back_at = now + LOOK_BACK_SECONDS
+                self._look_back()
             for family in sorted(core.families):
                 await self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
                 if now >= probe_at and core.reach.needs_probe(family):
@@ -116,8 +121,9 @@ class Maintenance:
     def _look_back(self) -> None:
         """Ask one contact that was lost whether it is back.
 
-        After a time apart, or without a network, this is how nodes meet again. With
-        nobody left, those whom the user named are asked.
+        After a time apart, or without a network, this is how nodes meet again: one
+        that is back leads to its neighbours. With nobody left, those whom the user
+        named are asked.
         """
         if not any(len(table) for table in self._core.tables.values()):
             self._joining.retry()
@@ -126,10 +132,19 @@ class Maintenance:
         contact = self._former.popleft()
 
         def done(answer: Answer | None) -> None:
-            if answer is None and contact not in self._former:
+            if answer is not None:
+                self._settle()
+            elif contact not in self._former:
                 self._former.append(contact)
 
         self._asking.ask(contact, Ping(), done, again=False)
+
+    def _settle(self) -> None:
+        """Look for the own neighbourhood again, unless that is under way."""
+        if self._settling is None or self._settling.done():
+            self._settling = self._tasks.start(
+                self._joining.settle(), "caravan-dht-settle"
+            )
 
     def _on_new_contact(self, contact: Contact) -> None:
         del contact

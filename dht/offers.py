@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from dht.addresses import Address
 from dht.limits import (
     ANNOUNCE_ENTRIES_MAX,
+    GROWN_FROM,
     PROVIDER_SECONDS,
     REQUESTS_IN_FLIGHT_MAX,
     STORE_PATHS,
@@ -28,9 +29,10 @@ from dht.wire import Announce, FindNode, Stored
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.contacts import Contact
     from dht.core import Core
+    from dht.pending import Answer
 
 _SLICES: Final = 8  # parts of a sweep that run side by side
 _GROUP_KEYS_MAX: Final = 256  # keys that share a lookup
@@ -47,12 +49,13 @@ class OfferReport:
 class Offer:
     """One key on offer."""
 
-    __slots__ = ("expires_at", "keepers", "port", "records")
+    __slots__ = ("expires_at", "keepers", "known", "port", "records")
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.expires_at = 0
         self.keepers: set[Contact] = set()  # since the last renewal
+        self.known = 0  # contacts in the tables when it was announced last
         self.records: dict[Address, ProviderRecord] = {}
 
 
@@ -89,8 +92,16 @@ class Offers:
         return list(self._offers)
 
     def wanting(self) -> list[bytes]:
-        """Return the keys that fewer than k nodes store."""
-        return [key for key, each in self._offers.items() if len(each.keepers) < K]
+        """Return the keys that too few nodes store, now that more are known.
+
+        One keeper that is missing is not worth a lookup until the next renewal.
+        """
+        known = GROWN_FROM * self._core.known
+        return [
+            key
+            for key, each in self._offers.items()
+            if len(each.keepers) < K and known > each.known
+        ]
 
     def record_for(self, key: bytes, address: Address) -> ProviderRecord | None:
         """Return this node's record of a key under the IP of `address`."""
@@ -112,6 +123,7 @@ class Offers:
         now = self._core.clock.time()
         for key in wanted:
             offer = self._offers[key]
+            offer.known = self._core.known
             if renew or offer.expires_at <= now:
                 self._begin_again(offer, now)
         size = -(-len(wanted) // _SLICES)

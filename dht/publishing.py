@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dht.errors import RecordError
-from dht.limits import REQUESTS_IN_FLIGHT_MAX, STORE_PATHS, K
+from dht.limits import GROWN_FROM, REQUESTS_IN_FLIGHT_MAX, STORE_PATHS, K
 from dht.records import verify_record
 from dht.walk import Walk
 from dht.wire import FindNode, FindRecord, ReplyFlag, Stored, StoreRecord
@@ -15,10 +15,11 @@ from dht.wire import FindNode, FindRecord, ReplyFlag, Stored, StoreRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.contacts import Contact
     from dht.core import Core
     from dht.keeping import Keeping
+    from dht.pending import Answer
     from dht.records import Record
     from dht.wire import Body
 
@@ -122,7 +123,8 @@ class Publishing:
         self._asking = asking
         self._keeping = keeping
         self._loop = loop
-        self._stored: dict[bytes, int] = {}
+        # How many nodes stored each kept record, and how many were known then.
+        self._stored: dict[bytes, tuple[int, int]] = {}
 
     async def find(self, key: bytes) -> RecordSearch:
         """Ask the k nodes nearest to a key for its newest record."""
@@ -192,7 +194,7 @@ class Publishing:
                 refused += reply.body.status != Stored.STORED
                 if reply.body.record:
                     tally.add(reply.body.record, reply.contact)
-        self._stored[key] = stored
+        self._stored[key] = (stored, self._core.known)
         newest = tally.newest
         return StoreReport(
             stored=stored,
@@ -214,8 +216,14 @@ class Publishing:
         for key, record in sorted(self._keeping.own_records.items()):
             if record.expires_at <= now:
                 self._keeping.own_records.pop(key, None)
-            elif not wanting or self._stored.get(key, 0) < K:
+                self._stored.pop(key, None)
+            elif not wanting or self._is_wanting(key):
                 await self.store(record, keep=True)
+
+    def _is_wanting(self, key: bytes) -> bool:
+        """Whether too few nodes store a record, now that more are known."""
+        stored, known = self._stored.get(key, (0, 0))
+        return stored < K and GROWN_FROM * self._core.known > known
 
     def _walks(
         self,

@@ -15,10 +15,11 @@ from dht.wire import FindProviders
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.contacts import Contact
     from dht.core import Core
     from dht.keeping import Keeping
+    from dht.pending import Answer
     from dht.tasks import Tasks
 
 _PAGES_MAX: Final = 64  # further pages that one search asks for

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from dht.asking import Answer, Asking
+    from dht.asking import Asking
     from dht.contacts import Contact
     from dht.core import Core
+    from dht.pending import Answer
     from dht.wire import Body
 
 
@@ -38,14 +39,19 @@ class Walk:
         *,
         count: int = K,
         paths: int = 1,
+        first_bytes: int = 0,
         on_answer: Callable[[Answer], None] | None = None,
     ) -> None:
-        """Ask each contact on the way for `body`; `on_answer` gets each answer."""
+        """Ask each contact on the way for `body`; `on_answer` gets each answer.
+
+        A first request to a stranger is padded to `first_bytes` at least.
+        """
         self._core = core
         self._asking = asking
         self._loop = loop
         self._family = family
         self._body = body
+        self._first_bytes = first_bytes
         self._on_answer = on_answer
         self._ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,10 +85,16 @@ class Walk:
         if self._ended.done():
             return
         now = self._core.clock.monotonic()
-        times = self._core.acquaintances.round_trips
-        for contact in self.lookup.next(now, times.soft_timeout, times.patience):
-            self._asking.ask(contact, self._body, partial(self._outcome, contact))
-        if self.lookup.is_done(now):
+        soft_timeout = self._core.acquaintances.round_trips.soft_timeout
+        for contact in self.lookup.next(now, soft_timeout):
+            self._asking.ask(
+                contact,
+                self._body,
+                partial(self._outcome, contact),
+                first_bytes=self._first_bytes,
+                late=partial(self._overdue, contact),
+            )
+        if self.lookup.is_done:
             self._ended.set_result(None)
             return
         if self._timer is not None:
@@ -91,6 +103,11 @@ class Walk:
         wake_at = self.lookup.wake_at(now)
         if wake_at is not None:
             self._timer = self._loop.call_later(wake_at - now, self._advance)
+
+    def _overdue(self, contact: Contact) -> None:
+        """Go on without a contact that was asked often enough."""
+        self.lookup.overdue(contact)
+        self._advance()
 
     def _outcome(self, contact: Contact, answer: Answer | None) -> None:
         """Report to the lookup what came of a request."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dht import Address, Contact
-from dht.asking import Answer, Asking
+from dht.asking import Asking
 from dht.errors import WireError
 from dht.identity import proof_message
 from dht.limits import FIRST_FIND_BYTES, FIRST_PING_BYTES, REQUEST_BYTES_MIN
+from dht.pending import Answer
 from dht.wire import (
     HINT_BYTES,
     FindNode,
@@ -206,16 +207,28 @@ def test_a_relayed_proof_is_found_out(bench: Bench) -> None:
     assert CONTACT not in bench.core.tables[4]
 
 
-def test_a_silent_contact_is_asked_once_more_and_then_given_up(bench: Bench) -> None:
-    """Within a second and a half; the same transaction both times."""
+def test_a_silent_contact_is_asked_twice_more_and_then_given_up(bench: Bench) -> None:
+    """Others leave it alone before that; the transaction is the same each time."""
     first = bench.ask()
-    bench.pass_time(0.5)
+    bench.pass_time(0.3)
     assert len(bench.sent) == 2
     assert bench.last.transaction == first.transaction
-    bench.pass_time(1.1)
-    assert bench.answers == [None]
-    assert len(bench.sent) == 2
+    bench.pass_time(0.5)
+    assert len(bench.sent) == 3
+    assert bench.answers == []
     assert bench.core.acquaintances.silence.has(THERE, bench.loop.time())
+    bench.pass_time(0.8)
+    assert bench.answers == [None]
+    assert len(bench.sent) == 3
+
+
+def test_an_answer_after_patience_has_ended_still_counts(bench: Bench) -> None:
+    """The address is no longer held to be silent."""
+    request = bench.ask()
+    bench.pass_time(1.0)
+    bench.reply(request)
+    assert bench.answers[0] is not None
+    assert not bench.core.acquaintances.silence.has(THERE, bench.loop.time())
 
 
 def test_an_answer_to_the_second_sending_tells_no_round_trip(bench: Bench) -> None:

@@ -14,7 +14,6 @@ from tests.dht.builders import address, contact, key
 
 OWN = key(0)
 SOFT = 0.25
-PATIENCE = 1.0
 
 
 class Net:
@@ -43,8 +42,8 @@ class Net:
         """Carry a lookup out; the dead fail after everybody else has answered."""
         silent: list[Contact] = []
         now = 0.0
-        while not lookup.is_done(now):
-            asked = lookup.next(now, SOFT, PATIENCE)
+        while not lookup.is_done:
+            asked = lookup.next(now, SOFT)
             for each in asked:
                 if each.node_id in self.dead:
                     silent.append(each)
@@ -87,11 +86,11 @@ def test_only_alpha_requests_hold_a_slot() -> None:
     """Until one answers, fails or has been slow for long enough."""
     lookup = lookup_in(Net(50), 0)
     lookup.seed(Net(50).contacts)
-    first = lookup.next(0.0, SOFT, PATIENCE)
+    first = lookup.next(0.0, SOFT)
     assert len(first) == ALPHA
-    assert lookup.next(0.1, SOFT, PATIENCE) == []
+    assert lookup.next(0.1, SOFT) == []
     assert lookup.wake_at(0.1) == SOFT
-    freed = lookup.next(SOFT, SOFT, PATIENCE)
+    freed = lookup.next(SOFT, SOFT)
     assert len(freed) == ALPHA
     assert not set(freed) & set(first)
 
@@ -100,16 +99,34 @@ def test_a_late_answer_still_counts() -> None:
     """A slow contact loses its slot, not its word."""
     net = Net(50)
     lookup = lookup_in(net, 0)
-    slow = lookup.next(0.0, SOFT, PATIENCE)[0]
-    lookup.next(1.0, SOFT, PATIENCE)
+    slow = lookup.next(0.0, SOFT)[0]
+    lookup.next(1.0, SOFT)
     lookup.answered(slow, net.answer(slow, 0))
     assert slow in lookup.closest
+
+
+def test_a_lookup_ends_without_those_who_are_overdue() -> None:
+    """All others have answered; nobody waits for the last one."""
+    net = Net(50)
+    lookup = lookup_in(net, 0)
+    dead, *asked = lookup.next(0.0, SOFT)
+    while asked:
+        for each in asked:
+            lookup.answered(each, net.answer(each, 0))
+        asked = lookup.next(1.0, SOFT)
+    assert not lookup.is_done
+    lookup.overdue(dead)
+    while asked := lookup.next(1.0, SOFT):
+        for each in asked:
+            lookup.answered(each, net.answer(each, 0))
+    assert lookup.is_done
+    assert dead not in lookup.closest
 
 
 def test_a_lookup_without_contacts_is_done() -> None:
     """A node alone finds nothing, at once."""
     lookup = Lookup(0, OWN)
-    assert lookup.is_done(0.0)
+    assert lookup.is_done
     assert lookup.closest == []
 
 
@@ -118,10 +135,10 @@ def test_the_own_id_and_strangers_are_ignored() -> None:
     own = contact(0)
     lookup = Lookup(0, own.node_id)
     lookup.seed([own])
-    assert lookup.next(0.0, SOFT, PATIENCE) == []
+    assert lookup.next(0.0, SOFT) == []
     lookup.answered(contact(1), [contact(2)])
     lookup.failed(contact(3))
-    assert lookup.is_done(0.0)
+    assert lookup.is_done
 
 
 def test_a_liar_spoils_one_path_only() -> None:
@@ -144,8 +161,8 @@ def test_paths_share_no_request() -> None:
     target = int.from_bytes(key(6001), "big")
     lookup = lookup_in(net, target, paths=2)
     asked: list[Contact] = []
-    while not lookup.is_done(0.0):
-        for each in lookup.next(0.0, SOFT, PATIENCE):
+    while not lookup.is_done:
+        for each in lookup.next(0.0, SOFT):
             asked.append(each)
             lookup.answered(each, net.answer(each, target))
     assert len(asked) == len(set(asked)) == lookup.requests
@@ -193,8 +210,8 @@ def test_results_are_unaffected_by_addresses_of_one_lan() -> None:
     contacts = [contact(n, Address("192.168.0.1", 2000 + n)) for n in range(1, 30)]
     lookup = Lookup(0, OWN)
     lookup.seed(contacts)
-    while not lookup.is_done(0.0):
-        for each in lookup.next(0.0, SOFT, PATIENCE):
+    while not lookup.is_done:
+        for each in lookup.next(0.0, SOFT):
             lookup.answered(each, contacts)
     assert len(lookup.closest) == 20
     assert address(1).group is not None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = {
     "lookup": "tests.simulation.lookups",
+    "churn": "tests.simulation.churn",
     "alert": "tests.simulation.alerts",
 }
 
@@ -38,6 +39,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "minutes": (float, "minutes of virtual time"),
     "session": (float, "median session of a node, in minutes"),
     "away": (float, "median time between two sessions, in minutes"),
+    "offers": (int, "1 if each node offers a key, 0 if not"),
     "liars": (float, "share of nodes that lie"),
     "mode": (str, "how the liars lie"),
     "attackers": (int, "how many nodes of an attacker"),
@@ -91,13 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result.figures["wall_s"] = round(progress.seconds, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result.figures["peak_mb"] = round(peak / 1024)
-    print(result.json() if options.json else result.text())
+    sys.stdout.write(f"{result.json() if options.json else result.text()}\n")
     if options.plot is not None:
         if result.plot is None:
             raise SystemExit(f"{options.experiment} draws nothing.")
         save_plot(result.plot, options.plot)
     for failure in result.failed:
-        print(failure, file=sys.stderr)
+        sys.stderr.write(f"{failure}\n")
     return 1 if result.failed else 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from dht import Address, Network, ProviderRecord, provider_key
@@ -48,6 +48,12 @@ class Seen:
     wanted: int = 0
     dead_in_results: int = 0
     done: int = 0
+
+    def add(self, other: Seen) -> None:
+        """Add what other lookups came to."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            setattr(self, each.name, mine + theirs)
 
     def figures(self) -> dict[str, Any]:
         """Return the figures that every such run reports."""
@@ -103,12 +109,17 @@ def kill_share(swarm: Swarm, share: float, rng: random.Random) -> tuple[list[Dht
     return alive, Ids(swarm.shared_contact(node) for node in alive)
 
 
-async def measure(node: Dht, key: bytes, alive: Ids, seen: Seen) -> None:
-    """Look a key up, to the end, and note how it went."""
+async def measure(
+    node: Dht, key: bytes, alive: Ids, seen: Seen, provider: bytes | None = None
+) -> None:
+    """Look a key up, to the end, and note how it went.
+
+    Found is the first record, or that of one provider if it is given.
+    """
     search = node.find_providers(key)
     first: float | None = None
-    async for _ in search:
-        if first is None:
+    async for record in search:
+        if first is None and provider in (None, record.public_key):
             first = search.seconds
             seen.hops.append(search.hops)
     seen.done += 1

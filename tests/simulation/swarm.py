@@ -73,29 +73,36 @@ class Swarm:
 
     async def add(self, count: int = 1, **options: Any) -> list[Dht]:
         """Start nodes that know nobody yet."""
-        added = []
-        for _ in range(count):
-            number = len(self.nodes)
-            host = self.host(number)
-            key_seed = hashlib.sha256(f"node {self.seed} {number}".encode()).digest()
-            signer: Signer
-            if self._cheap:
-                signer = CheapSigner(key_seed)
-                options.setdefault("verify", cheap_verify)
-            else:
-                signer = KeySigner(Ed25519PrivateKey.from_private_bytes(key_seed))
-            node = Dht(
-                signer,
-                clock=VirtualClock(self.loop),
-                rng=random.Random(f"node {self.seed} {number}"),
-                sockets=SimulatedSockets(self.network, host),
-                **options,
-            )
-            await node.start([Address(host, PORT)])
-            self.nodes.append(node)
-            self._of_key[node.public_key] = node
-            added.append(node)
+        added = [
+            await self.start(len(self.nodes) + place, **options)
+            for place in range(count)
+        ]
+        self.nodes += added
         return added
+
+    async def start(
+        self, number: int, life: int = 0, host: str = "", **options: Any
+    ) -> Dht:
+        """Start the node of a number; in its next life it has the same key."""
+        host = host or self.host(number)
+        node = Dht(
+            self.signer(number),
+            clock=VirtualClock(self.loop),
+            rng=random.Random(f"node {self.seed} {number} {life}"),
+            sockets=SimulatedSockets(self.network, host),
+            **({"verify": cheap_verify} if self._cheap else {}),
+            **options,
+        )
+        await node.start([Address(host, PORT)])
+        self._of_key[node.public_key] = node
+        return node
+
+    def signer(self, number: int) -> Signer:
+        """Return the key of the node of a number."""
+        seed = hashlib.sha256(f"node {self.seed} {number}".encode()).digest()
+        if self._cheap:
+            return CheapSigner(seed)
+        return KeySigner(Ed25519PrivateKey.from_private_bytes(seed))
 
     async def grow(self, count: int, contacts: int = 3) -> None:
         """Start nodes that join one after the other through some earlier ones."""

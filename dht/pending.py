@@ -1,0 +1,74 @@
+"""A request on its way, and the answer that ends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dht.contacts import Contact
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from dht.addresses import Address
+    from dht.wire import Body
+
+
+class Answer(NamedTuple):
+    """A reply that counts: from the contact asked, its id proven."""
+
+    contact: Contact
+    body: Any  # the struct that belongs to the request's kind
+    flags: int
+    observed: Address
+
+
+class Pending:
+    """A request on its way."""
+
+    __slots__ = (
+        "address",
+        "again",
+        "body",
+        "contact",
+        "continued",
+        "done",
+        "due_at",
+        "excused",
+        "first_bytes",
+        "flags",
+        "introduces",
+        "late",
+        "reminders",
+        "sent_at",
+        "size",
+        "timer",
+        "transaction",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        address: Address,
+        contact: Contact | None,
+        body: Body,
+        done: Callable[[Answer | None], None],
+    ) -> None:
+        self.address = address
+        self.contact = contact  # None: whoever is there
+        self.body = body
+        self.done = done
+        self.flags = 0
+        self.size = 0  # least length of the datagram
+        self.first_bytes = 0  # the same, to an address that gave no token yet
+        self.sent_at = 0.0
+        self.tries = 0
+        self.late: Callable[[], None] | None = None
+        self.due_at = 0.0  # when its timer runs out
+        self.excused = False  # its end was put off because this machine was late
+        self.reminders = 0  # how often its timer has run out
+        self.again = True  # may be sent once more
+        self.continued = False  # was asked again for what did not fit
+        self.introduces = False  # carries a proof of this node's id
+        self.transaction = b""
+        self.timer: asyncio.TimerHandle | None = None
