@@ -12,7 +12,7 @@ from node.gateway.upstreams import Upstreams
 from node.provide import Provide
 from transfer import Artifact, Digest
 
-ANNOUNCE_DELAY_SECONDS = 0.5  # an installation brings many files at once
+ANNOUNCE_DELAY_SECONDS = 2.0  # an installation brings many files at once, and is busy
 
 
 class Keeping:

@@ -79,6 +79,7 @@ class MadeUpOrigin:
     dead: bool = False
     pause: asyncio.Event | None = None
     upstreams: Upstreams | None = None
+    was_asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def page(
         self, url: str, *, accept: str, etag: str, seconds: float
@@ -96,6 +97,7 @@ class MadeUpOrigin:
 
     def _answer(self, url: str, known: dict[str, bytes]) -> bytes:
         self.asked.append(url)
+        self.was_asked.set()
         if self.upstreams is not None:
             check_url(url, self.upstreams.trusts)
         if self.dead:

@@ -1,0 +1,162 @@
+"""What clients see: files by digest, ranges, entity tags, pages."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import random
+
+import pytest
+
+from node.gateway import limits, simple
+from tests.end_to_end.packages import wheel
+from tests.node.gateway.door import Opened, opened_in
+from tests.node.gateway.rig import INDEX
+from transfer import Digest
+
+SMALL = random.Random(1).randbytes(50_000)
+LARGE = random.Random(2).randbytes(limits.STREAM_BYTES_MIN + 1_000)
+
+
+def path_of(data: bytes) -> str:
+    return f"/blob/sha256/{hashlib.sha256(data).hexdigest()}"
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE, b""], ids=["small", "large", "empty"])
+async def test_a_held_file_is_served_under_all_its_names(tmp_path, data):
+    async with opened_in(tmp_path) as door:
+        door.rig.store.add_bytes(data)
+        ni = (
+            base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        )
+        md5 = hashlib.md5(data).hexdigest()
+        blake2b = hashlib.blake2b(data, digest_size=32).hexdigest()
+        for path in (
+            path_of(data),
+            f"{path_of(data)}/a-name.whl",
+            f"/.well-known/ni/sha-256/{ni}",
+            f"/opam/md5/{md5[:2]}/{md5}",
+            f"/packages/{blake2b[:2]}/{blake2b[2:4]}/{blake2b[4:]}/toy.whl",
+        ):
+            answer = await door.ask(path)
+            assert (answer.status, answer.body) == (200, data), path
+
+
+async def test_what_is_said_of_a_file(tmp_path):
+    async with opened_in(tmp_path) as door:
+        door.rig.store.add_bytes(SMALL)
+        headers = (await door.ask(path_of(SMALL))).headers
+        digest = hashlib.sha256(SMALL)
+        assert headers["ETag"] == f'"sha256-{digest.hexdigest()}"'
+        assert "immutable" in headers["Cache-Control"]
+        assert headers["Accept-Ranges"] == "bytes"
+        text = base64.b64encode(digest.digest()).decode()
+        assert headers["Repr-Digest"] == f"sha-256=:{text}:"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_ranges_and_conditions(tmp_path, data):
+    async with opened_in(tmp_path) as door:
+        door.rig.store.add_bytes(data)
+        path, etag = path_of(data), f'"sha256-{hashlib.sha256(data).hexdigest()}"'
+        answer = await door.ask(path, Range="bytes=10-19")
+        assert (answer.status, answer.body) == (206, data[10:20])
+        assert answer.headers["Content-Range"] == f"bytes 10-19/{len(data)}"
+        assert (await door.ask(path, Range="bytes=-100")).body == data[-100:]
+        assert (await door.ask(path, Range=f"bytes={len(data)}-")).status == 416
+        assert (await door.ask(path, Range="bytes=0-1,3-4")).body == data
+        answer = await door.ask(path, Range="bytes=0-1", If_Range='"other"')
+        assert (answer.status, answer.body) == (200, data)
+        answer = await door.ask(path, If_None_Match=etag)
+        assert (answer.status, answer.body) == (304, b"")
+
+
+async def test_head_downloads_nothing(tmp_path):
+    async with opened_in(tmp_path) as door:
+        door.rig.name(LARGE)
+        answer = await door.ask(path_of(LARGE), "HEAD")
+        assert answer.headers["Content-Length"] == str(len(LARGE))
+        assert door.rig.origin.asked == []
+        assert door.rig.store.artifacts() == []
+        assert (await door.ask(path_of(SMALL), "HEAD")).status == 404
+
+
+async def test_a_range_of_what_is_not_here_yet_brings_the_whole(tmp_path):
+    async with opened_in(tmp_path) as door:
+        door.rig.name(LARGE)
+        answer = await door.ask(path_of(LARGE), Range="bytes=-16384")
+        assert (answer.status, answer.body) == (206, LARGE[-16384:])
+
+
+async def test_a_large_file_streams_and_arrives_whole(tmp_path):
+    async with opened_in(tmp_path) as door:
+        door.rig.name(LARGE)
+        door.rig.origin.pause = pause = asyncio.Event()
+        asking = asyncio.create_task(door.ask(path_of(LARGE)))
+        await door.rig.origin.was_asked.wait()
+        pause.set()
+        answer = await asking
+        assert (answer.status, answer.body) == (200, LARGE)
+
+
+async def toy(door: Opened, **headers: str) -> bytes:
+    """Let the upstream have a wheel; returns the gateway's page of it."""
+    data = wheel("toy", "1.0", "hello")
+    url = "https://files.test/toy-1.0-py3-none-any.whl"
+    door.rig.origin.files[url] = data
+    entry = {
+        "filename": "toy-1.0-py3-none-any.whl",
+        "url": url,
+        "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
+    }
+    page = {"meta": {"api-version": "1.0"}, "files": [entry]}
+    door.rig.origin.pages[f"{INDEX}/toy/"] = json.dumps(page).encode()
+    answer = await door.ask("/pypi/simple/toy/", **headers)
+    assert answer.status == 200
+    return answer.body
+
+
+async def test_a_page_in_the_form_that_was_asked_for(tmp_path):
+    async with opened_in(tmp_path) as door:
+        assert b"<a href=" in await toy(door, Accept="text/html")
+        document = json.loads(await toy(door, Accept=simple.JSON_TYPE))
+        url = document["files"][0]["url"]
+        answer = await door.ask(
+            f"/pypi/simple/toy/{url}".replace("simple/toy/../../", "")
+        )
+        assert answer.body == wheel("toy", "1.0", "hello")
+
+
+async def test_metadata_is_taken_out_of_the_wheel(tmp_path):
+    async with opened_in(tmp_path) as door:
+        document = json.loads(await toy(door, Accept=simple.JSON_TYPE))
+        entry = document["files"][0]
+        assert entry["core-metadata"] is True
+        path = entry["url"].replace("../../", "/pypi/")
+        answer = await door.ask(f"{path}.metadata")
+        assert answer.body.startswith(b"Metadata-Version: 2.1\nName: toy")
+
+
+async def test_names_lead_to_their_normal_form(tmp_path):
+    async with opened_in(tmp_path) as door:
+        answer = await door.ask("/pypi/simple/Toy_Box")
+        assert answer.status == 301
+        assert answer.headers["Location"] == "/pypi/simple/toy-box/"
+
+
+async def test_a_pages_entity_tag_saves_sending_it_again(tmp_path):
+    async with opened_in(tmp_path) as door:
+        await toy(door)
+        etag = (await door.ask("/pypi/simple/toy/")).headers["ETag"]
+        assert (await door.ask("/pypi/simple/toy/", If_None_Match=etag)).status == 304
+
+
+async def test_what_nobody_has_is_a_plain_404(tmp_path):
+    async with opened_in(tmp_path) as door:
+        answer = await door.ask(path_of(SMALL))
+        assert answer.status == 404
+        assert answer.document["exit_code"] == 4
+        assert Digest.of(SMALL) in door.rig.peers.asked
