@@ -35,13 +35,17 @@ class Effort:
     digests: int
     """Of so many replaced artifacts, drawn by chance, the holders are looked for."""
     told: int
-    datagrams: int
+    sent: int
     """So many are sent at most; who does not answer is tried a second time, last."""
+    crossing: int
+    """With so many datagrams, answers among them, it has done its part."""
 
 
-PUBLISHING = Effort(found_each=256, enough=2**31, digests=256, told=48, datagrams=96)
-PASSING_ON = Effort(found_each=32, enough=16, digests=8, told=8, datagrams=14)
-"""With eight random others each, all but e^-8 of the audience are expected to know.
+PUBLISHING = Effort(
+    found_each=256, enough=2**31, digests=256, told=60, sent=96, crossing=2**31
+)
+PASSING_ON = Effort(found_each=32, enough=16, digests=8, told=9, sent=15, crossing=19)
+"""With nine random others each, all but e^-9 of the audience are expected to know.
 
 That holds where all are as likely to be drawn. So they are drawn from one key, that of
 the name's followers, under which whoever offers a package of that name is found too.
@@ -137,8 +141,10 @@ class Alerting:
         self._rng.shuffle(queue)
         silent: set[Contact] = set()
         told = sent = 0
-        while queue and told < effort.told and sent < effort.datagrams:
-            most = min(effort.told - told, effort.datagrams - sent)
+        while queue and sent + told < effort.crossing:
+            most = min(effort.told - told, effort.sent - sent)
+            if most <= 0:
+                break
             chosen, queue = queue[:most], queue[most:]
             report = await self._dht.notify(record, chosen)
             sent += len(chosen)

@@ -30,7 +30,7 @@ class Cache:
     async def list(self, _command: commands.List, _progress: Progress) -> Document:
         """Return every artifact and package held."""
         artifacts = await asyncio.to_thread(self._store.artifacts)
-        pinned = self._pinned()
+        pinned = self._catalogue.pinned()
         packages = self._catalogue.packages()
         return {
             "artifacts": [self._artifact(one, pinned) for one in artifacts],
@@ -47,7 +47,7 @@ class Cache:
         digests = [await self._held(text) for text in command.targets]
         for digest in digests:
             self._catalogue.pin(digest)
-        for digest in self._pinned() & self._catalogue.withdrawn().keys():
+        for digest in self._catalogue.pinned() & self._catalogue.withdrawn().keys():
             self._catalogue.restore(digest)
         await self._provide.sync()
         return {"pinned": digests}
@@ -74,18 +74,6 @@ class Cache:
                 if row.held and target.version in (None, row.version):
                     return row.digest
         raise NodeError(f"{text} is not held here; fetch it first")
-
-    def _pinned(self) -> set[str]:
-        """Return every digest that a pin covers: packages with all they need."""
-        covered: set[str] = set()
-        waiting = self._catalogue.pins()
-        while waiting:
-            digest = waiting.pop()
-            if digest not in covered:
-                covered.add(digest)
-                waiting += [one for _, one in self._catalogue.files_of(digest)]
-                waiting += [one for _, one in self._catalogue.dependencies_of(digest)]
-        return covered
 
     def _artifact(self, artifact: Artifact, pinned: set[str]) -> dict[str, Any]:
         digest = str(artifact.digest)

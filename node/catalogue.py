@@ -293,6 +293,18 @@ class Catalogue:
         """Return the digests that are pinned."""
         return self._column("SELECT digest FROM pin ORDER BY digest", ())
 
+    def pinned(self) -> set[str]:
+        """Return every digest that a pin covers: packages with all they need."""
+        covered: set[str] = set()
+        waiting = self.pins()
+        while waiting:
+            digest = waiting.pop()
+            if digest not in covered:
+                covered.add(digest)
+                waiting += [one for _, one in self.files_of(digest)]
+                waiting += [one for _, one in self.dependencies_of(digest)]
+        return covered
+
     # --- contacts, to join again after a restart -----------------------------
 
     def remember_contacts(self, addresses: list[str], now: float) -> None:

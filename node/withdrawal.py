@@ -23,7 +23,7 @@ class Withdrawal:
         if release is None or release.urgency != "security":
             return []
         owner = (release.publisher, release.name)
-        pinned = set(self._catalogue.pins())
+        pinned = self._catalogue.pinned()
         withdrawn = [
             artifact
             for artifact in self._catalogue.replaced_by(package)
