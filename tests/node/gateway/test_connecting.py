@@ -1,0 +1,107 @@
+"""`connect` writes a tool's configuration, keeps what was there and takes it out."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+
+from node.errors import NodeError
+from node.gateway.connecting import TOOLS, connection
+
+WEB = "127.0.0.1:4748"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Give each test a user's home of its own."""
+    for name in (
+        "PIP_CONFIG_FILE", "UV_CONFIG_FILE", "OPAMROOT", "NPM_CONFIG_USERCONFIG",
+        "CARGO_HOME", "XDG_CONFIG_HOME",
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "apt"])
+def test_writing_and_undoing_leaves_no_trace(home, tool):
+    made = connection(tool, home / "node", WEB)
+    assert made.file.is_relative_to(home)
+    made.write()
+    assert WEB in made.file.read_text()
+    made.write()
+    assert made.file.read_text().count(WEB) == made.lines.count(WEB)
+    assert made.undo()
+    assert not made.file.exists()
+    assert not made.undo()
+
+
+@pytest.mark.parametrize(
+    ("tool", "before"),
+    [
+        ("pip", "[global]\nindex-url = https://old.test/simple\ntimeout = 60\n"),
+        ("pip", "[install]\nuser = true\n"),
+        ("npm", "registry=https://old.test/\nfund=false\n"),
+        ("opam", 'opam-version: "2.0"\narchive-mirrors: ["https://old.test"]\n'),
+        ("cargo", "[net]\nretry = 3\n"),
+        ("uv", "offline = false\n"),
+    ],
+)
+def test_what_was_there_comes_back(home, tool, before):
+    made = connection(tool, home / "node", WEB)
+    made.file.parent.mkdir(parents=True, exist_ok=True)
+    made.file.write_text(before)
+    made.write()
+    active = [
+        line for line in made.file.read_text().splitlines() if not line.startswith("#")
+    ]
+    assert not any("old.test" in line for line in active)
+    assert made.undo()
+    assert made.file.read_text() == before
+
+
+def test_the_index_that_pip_used_is_remembered_for_the_gateway(home):
+    """Else the gateway would take itself for pip's index."""
+    made = connection("pip", home / "node", WEB)
+    made.file.parent.mkdir(parents=True)
+    made.file.write_text("[global]\nindex-url = https://old.test/simple\n")
+    made.write()
+    noted = json.loads((home / "node" / "connected.json").read_text())
+    assert noted["pip"]["before"] == "https://old.test/simple"
+    made.undo()
+    assert json.loads((home / "node" / "connected.json").read_text()) == {}
+
+
+def test_written_toml_is_valid(home):
+    for tool in ("cargo", "uv"):
+        made = connection(tool, home / "node", WEB)
+        made.write()
+        assert tomllib.loads(made.file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("tool", "before"),
+    [
+        ("cargo", '[source.crates-io]\nreplace-with = "mine"\n'),
+        ("uv", '[[index]]\nurl = "https://old.test"\ndefault = true\n'),
+    ],
+)
+def test_what_would_not_go_together_is_refused(home, tool, before):
+    made = connection(tool, home / "node", WEB)
+    made.file.parent.mkdir(parents=True)
+    made.file.write_text(before)
+    with pytest.raises(NodeError, match="by hand"):
+        made.write()
+    assert made.file.read_text() == before
+
+
+def test_permissions_are_kept(home):
+    """An .npmrc may hold a token."""
+    made = connection("npm", home / "node", WEB)
+    made.file.write_text("//old.test/:_authToken=secret\n")
+    made.file.chmod(0o600)
+    made.write()
+    assert made.file.stat().st_mode & 0o777 == 0o600
+    assert "secret" in made.file.read_text()
