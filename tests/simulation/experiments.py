@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = {
     "lookup": "tests.simulation.lookups",
+    "publish": "tests.simulation.publishing",
     "churn": "tests.simulation.churn",
+    "adversary": "tests.simulation.adversary",
     "alert": "tests.simulation.alerts",
+    "absence": "tests.simulation.absence",
 }
 
 # Option, type and help; each experiment names those it reads, with its defaults.

@@ -185,6 +185,11 @@ class Holder:
         for text in (package.body.artifacts[0].digest, digest_of(package)):
             self.shelf.held.append(Artifact(Digest.parse(text), 1, bytes(32), {}, 0.0))
 
+    def releases_known(self, record: ReleaseRecord) -> None:
+        """Know a release from before."""
+        now = VirtualClock(self._swarm.loop).time()
+        self.beliefs.remember_release(record, 1, now)
+
     def _compose(self, rng: random.Random) -> None:
         fetch, store, now = self._source, self.shelf, VirtualClock(self._swarm.loop)
         parts: Any = (fetch, store)  # stand-ins for two classes of the real program
