@@ -18,6 +18,7 @@ from dht.limits import (
     ACQUAINTANCES_MAX,
     FIRST_FIND_BYTES,
     FIRST_PING_BYTES,
+    PATIENCE,
     REQUEST_BYTES_MIN,
     REQUEST_SECONDS_MAX,
     RETRANSMITS_MAX,
@@ -93,19 +94,21 @@ class Asking:
         introduces: bool = False,
         again: bool = True,
         late: Callable[[], None] | None = None,
+        patience: int = PATIENCE,
     ) -> None:
         """Ask a contact; `done` gets its answer, or None when there is none.
 
         `size` is the least length of the datagram in bytes, whatever it would be
         padded to otherwise; `first_bytes` that of a first request to a stranger.
         With `introduces` it carries a proof of this node's id; unless `again`, it
-        is sent once only. `late` is called when there is little hope left.
+        is sent once only. `late` is called when there is little hope left: after
+        `patience` times the pause between two sendings.
         """
         pending = Pending(contact.address, contact, body, done)
         pending.flags, pending.size = flags, size
         pending.first_bytes = first_bytes or _FIRST_BYTES.get(type(body), 0)
         pending.introduces = introduces
-        pending.late = late
+        pending.late, pending.patience = late, patience
         pending.again = again
         self._begin(pending)
 
@@ -285,11 +288,11 @@ class Asking:
             self._finish(pending, None, now)
             return
         pending.reminders += 1
+        if pending.reminders == pending.patience and pending.late is not None:
+            pending.late()
         if pending.reminders > RETRANSMITS_MAX:
             core.acquaintances.silence.add(pending.address, now)
             wait = left
-            if pending.late is not None:
-                pending.late()
         elif pending.again:
             core.stats["retransmitted"] += 1
             self._transmit(pending, now)

@@ -33,6 +33,7 @@ CONTACT_FAILURES_MAX: Final = 2
 LOOKUP_REQUESTS_MAX: Final = 400
 LOOKUP_REQUESTS_PER_GROUP_MAX: Final = 8
 STORE_PATHS: Final = 2
+SEEDS: Final = 60  # contacts of the table that a lookup begins with
 
 # Diversity: a group is an IPv4 /24 or an IPv6 /64 of public addresses.
 GROUP_CONTACTS_PER_BUCKET_MAX: Final = 2
@@ -45,6 +46,8 @@ SOFT_TIMEOUT_SECONDS_MIN: Final = 0.1
 SOFT_TIMEOUT_SECONDS_MAX: Final = 1.0
 RETRANSMIT_SECONDS_MIN: Final = 0.25
 RETRANSMITS_MAX: Final = 2
+PATIENCE: Final = 3  # pauses between sendings that a lookup waits for an answer
+STORE_PATIENCE: Final = 2  # the same, where the next nearest keeper does as well
 REQUEST_SECONDS_MAX: Final = 1.5
 DEAD_SECONDS: Final = 60.0
 DEAD_ADDRESSES_PER_HOST_MAX: Final = 3

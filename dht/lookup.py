@@ -61,7 +61,9 @@ class Candidate:
         self.overdue = False  # the lookup can end without it
 
     def __lt__(self, other: Candidate) -> bool:
-        return self.distance < other.distance
+        if self.distance != other.distance:
+            return self.distance < other.distance
+        return self.contact.packed < other.contact.packed
 
 
 class Lookup:
@@ -81,6 +83,7 @@ class Lookup:
         self.requests = 0
         self._own_id = own_id
         self._alpha = alpha
+        # By key and address: a false address told first must not hide the true one.
         self._candidates: dict[bytes, Candidate] = {}
         self._in_flight: dict[bytes, Candidate] = {}
         self._paths: list[list[Candidate]] = [[] for _ in range(paths)]
@@ -111,24 +114,24 @@ class Lookup:
 
     def answered(self, contact: Contact, contacts: Iterable[Contact]) -> None:
         """Note a proven answer and the contacts that it told."""
-        candidate = self._candidates.get(contact.node_id)
+        candidate = self._candidates.get(contact.packed)
         if candidate is None or candidate.path < 0:
             return
         candidate.state = State.ANSWERED
-        self._in_flight.pop(contact.node_id, None)
+        self._in_flight.pop(contact.packed, None)
         for other in contacts:
             self._hear(other, candidate.path, candidate.hops + 1)
 
     def failed(self, contact: Contact) -> None:
         """Note that a contact gave no answer, or none that counts."""
-        self._in_flight.pop(contact.node_id, None)
-        candidate = self._candidates.get(contact.node_id)
+        self._in_flight.pop(contact.packed, None)
+        candidate = self._candidates.get(contact.packed)
         if candidate is not None and candidate.state is not State.ANSWERED:
             candidate.state = State.FAILED
 
     def overdue(self, contact: Contact) -> None:
         """Note that there is little hope for an answer; one that comes counts."""
-        candidate = self._candidates.get(contact.node_id)
+        candidate = self._candidates.get(contact.packed)
         if candidate is not None:
             candidate.overdue = True
 
@@ -155,32 +158,32 @@ class Lookup:
     @property
     def closest(self) -> list[Contact]:
         """The nearest contacts that answered, at most `count`, nearest first."""
-        answered = sorted(
-            candidate
-            for candidate in self._candidates.values()
-            if candidate.state is State.ANSWERED
-        )
-        return [each.contact for each in self._diverse(answered, self.count)]
+        answered: dict[bytes, Candidate] = {}
+        for candidate in self._candidates.values():
+            if candidate.state is State.ANSWERED:
+                answered.setdefault(candidate.contact.node_id, candidate)
+        nearest = sorted(answered.values())
+        return [each.contact for each in self._diverse(nearest, self.count)]
 
     @property
     def hops(self) -> int:
         """The longest way, in requests, to one of the nearest contacts."""
-        nearest = {contact.node_id for contact in self.closest}
+        nearest = {contact.packed for contact in self.closest}
         return max((self._candidates[each].hops for each in nearest), default=0)
 
     def was_asked(self, contact: Contact) -> bool:
         """Whether a request went to a contact."""
-        candidate = self._candidates.get(contact.node_id)
+        candidate = self._candidates.get(contact.packed)
         return candidate is not None and candidate.state is not State.HEARD
 
     def _hear(self, contact: Contact, path: int, hops: int) -> None:
         """Add a contact to what a path knows."""
         if contact.node_id == self._own_id:
             return
-        known = self._candidates.get(contact.node_id)
+        known = self._candidates.get(contact.packed)
         if known is None:
             distance = contact.long_id ^ self.target
-            known = self._candidates[contact.node_id] = Candidate(
+            known = self._candidates[contact.packed] = Candidate(
                 contact, distance, hops
             )
             # A path that had nobody to begin with takes what others are told.
@@ -193,7 +196,7 @@ class Lookup:
     def _ask(self, candidate: Candidate, path: int) -> None:
         candidate.state = State.ASKED
         candidate.path = path
-        self._in_flight[candidate.contact.node_id] = candidate
+        self._in_flight[candidate.contact.packed] = candidate
         self.requests += 1
         group = candidate.contact.address.group
         if group is not None:

@@ -19,6 +19,7 @@ from dht.limits import (
     PROVIDER_SECONDS,
     REQUESTS_IN_FLIGHT_MAX,
     STORE_PATHS,
+    STORE_PATIENCE,
     K,
 )
 from dht.providers import ProviderRecord
@@ -166,6 +167,7 @@ class Offers:
                 first,
                 count=count,
                 paths=STORE_PATHS,
+                patience=STORE_PATIENCE,
                 on_answer=lambda answer, seen=answers: seen.update(  # type: ignore[misc]
                     {answer.contact: answer}
                 ),

@@ -39,6 +39,7 @@ class Pending:
         "flags",
         "introduces",
         "late",
+        "patience",
         "reminders",
         "sent_at",
         "size",
@@ -64,6 +65,7 @@ class Pending:
         self.sent_at = 0.0
         self.tries = 0
         self.late: Callable[[], None] | None = None
+        self.patience = 0  # reminders after which it is called
         self.due_at = 0.0  # when its timer runs out
         self.excused = False  # its end was put off because this machine was late
         self.reminders = 0  # how often its timer has run out

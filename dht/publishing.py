@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dht.errors import RecordError
-from dht.limits import GROWN_FROM, REQUESTS_IN_FLIGHT_MAX, STORE_PATHS, K
+from dht.limits import (
+    GROWN_FROM,
+    PATIENCE,
+    REQUESTS_IN_FLIGHT_MAX,
+    STORE_PATHS,
+    STORE_PATIENCE,
+    K,
+)
 from dht.records import verify_record
 from dht.walk import Walk
 from dht.wire import FindNode, FindRecord, ReplyFlag, Stored, StoreRecord
@@ -179,6 +186,7 @@ class Publishing:
             FindNode(key),
             lambda answer: answers.update({answer.contact: answer}),
             paths=STORE_PATHS,
+            patience=STORE_PATIENCE,
         )
         found = [contact for each in await _all(walks) for contact in each]
         tally = Tally(self._core, key)
@@ -231,6 +239,7 @@ class Publishing:
         body: Body,
         on_answer: Callable[[Answer], None],
         paths: int = 1,
+        patience: int = PATIENCE,
     ) -> list[Walk]:
         """Return one walk for each address family that has contacts."""
         return [
@@ -242,6 +251,7 @@ class Publishing:
                 body,
                 key,
                 paths=paths,
+                patience=patience,
                 on_answer=on_answer,
             )
             for family in sorted(self._core.families)

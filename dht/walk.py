@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dht.contacts import unpack_contacts
 from dht.errors import WireError
-from dht.limits import REPLY_CONTACTS_MAX, K
+from dht.limits import PATIENCE, REPLY_CONTACTS_MAX, SEEDS, K
 from dht.lookup import Lookup
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ class Walk:
         count: int = K,
         paths: int = 1,
         first_bytes: int = 0,
+        patience: int = PATIENCE,
         on_answer: Callable[[Answer], None] | None = None,
     ) -> None:
         """Ask each contact on the way for `body`; `on_answer` gets each answer.
 
-        A first request to a stranger is padded to `first_bytes` at least.
+        A first request to a stranger is padded to `first_bytes` at least; `patience`
+        is explained at `Asking.ask`.
         """
         self._core = core
         self._asking = asking
@@ -52,6 +54,7 @@ class Walk:
         self._family = family
         self._body = body
         self._first_bytes = first_bytes
+        self._patience = patience
         self._on_answer = on_answer
         self._ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -68,7 +71,9 @@ class Walk:
         table = self._core.tables[self._family]
         target = self.lookup.target
         table.touch(target, now)
-        nearest = table.nearest(target, max(K, self.lookup.count))
+        # More than are asked: where many near the target are gone, all their
+        # neighbours name the same ones.
+        nearest = table.nearest(target, max(SEEDS, self.lookup.count))
         alive = [each for each in nearest if not self._is_silent(each, now)]
         self.lookup.seed([*seeds, *(alive or nearest)])
         self._advance()
@@ -93,6 +98,7 @@ class Walk:
                 partial(self._outcome, contact),
                 first_bytes=self._first_bytes,
                 late=partial(self._overdue, contact),
+                patience=self._patience,
             )
         if self.lookup.is_done:
             self._ended.set_result(None)
