@@ -14,6 +14,7 @@ from transfer.connect import Connections
 from transfer.download import Download
 from transfer.errors import ClosedError, DamagedError, NotHeldError
 from transfer.greeting import Terms
+from transfer.grouping import Grouping
 from transfer.hashing import lower_priority
 from transfer.limits import LeecherLimits
 from transfer.peers import Downloaded, Peer
@@ -77,6 +78,7 @@ class Leecher:
             Connections(terms, limits),
             self._pool,
             self._hash_pool,
+            Grouping(store, self._pool),
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
         )
@@ -123,6 +125,7 @@ class Leecher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._workshop.grouping.close()
         await self._workshop.connections.close()
         self._pool.shutdown()
         self._hash_pool.shutdown()

@@ -31,7 +31,8 @@ WANTS_PER_CONNECTION_MAX = 64
 EAGER_BYTES_MAX = 256 * KIB
 BUSY_SECONDS_MAX = 600
 
-# A store's background work.
+# A store's commits and background work.
+GROUP_ARTIFACTS_MAX = 64
 CHECK_AGAIN_SECONDS = 7 * 24 * 3600.0
 
 

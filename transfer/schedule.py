@@ -55,7 +55,6 @@ class Schedule:
         """Missing chunks that nobody was asked for, the next one last."""
         self._sorted = True
         self._sorted_at = -math.inf
-        self._rng = random.Random()
         self.in_order = False
         """Whether somebody reads the file while it comes: lower indexes first."""
         self._in_company = False
@@ -390,7 +389,7 @@ class Schedule:
         self._todo.sort(reverse=True)
         partial = [lane.mask for lane in self.lanes if not lane.whole]
         if (partial or self._in_company) and not self.in_order:
-            self._rng.shuffle(self._todo)
+            random.shuffle(self._todo)
             counts = _sums(partial, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)
         self._sorted = True

@@ -16,8 +16,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from transfer import upkeep
+from transfer import entering, upkeep
 from transfer.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
+from transfer.entering import Staged
 from transfer.errors import DamagedError, NotHeldError, StoreError
 from transfer.fs import Fs, store_errors
 from transfer.hashing import Contents, ContentsHasher, blocks, digests_of, sound_chunks
@@ -26,7 +27,7 @@ from transfer.limits import ARTIFACT_BYTES_MAX, CHECK_AGAIN_SECONDS, READ_BYTES_
 from transfer.partials import Partials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from transfer.manifest import Manifest
@@ -55,7 +56,7 @@ class Store:
         """Called, in any thread, with an artifact whose aliases are now known."""
         self._artifacts_folder = folder / "store" / NAME_ALGORITHM
         self._quarantine_folder = folder / "quarantine"
-        self._clock = clock
+        self.clock = clock
         self._commit_lock = threading.Lock()
         self._signatures: dict[bytes, Signature] = {}
         self.partials = Partials(folder / "partial", self.fs)
@@ -100,6 +101,22 @@ class Store:
             with store_errors(self.folder):
                 self.fs.write(descriptor, data, 0)
             return self.commit(temporary, descriptor, contents)
+
+    def add_group(self, entries: Sequence[tuple[bytes, Contents]]) -> list[Artifact]:
+        """Put several small artifacts into the store with one transaction.
+
+        All of them or, with StoreError, none are listed.
+        """
+        with contextlib.ExitStack() as stack:
+            staged = []
+            for data, contents in entries:
+                temporary, descriptor = stack.enter_context(self._staged())
+                with store_errors(self.folder):
+                    self.fs.write(descriptor, data, 0)
+                    self.fs.sync(descriptor)
+                staged.append(Staged(temporary, descriptor, contents))
+            with self._commit_lock:
+                return entering.enter(self, staged)
 
     def find(self, digest: Digest) -> Artifact | None:
         """Return the artifact that `digest`, of any algorithm, names, or None."""
@@ -220,7 +237,7 @@ class Store:
                 raise DamagedError
         finally:
             os.close(descriptor)
-        self._insert(artifact, contents)
+        self.index.insert([(artifact, contents.manifest)], self.clock())
         return contents.manifest
 
     def with_aliases(
@@ -252,7 +269,7 @@ class Store:
 
     def due_for_check(self) -> Digest | None:
         """Return the artifact that has gone longest without a check, if too long."""
-        return self.index.due_for_check(self._clock() - CHECK_AGAIN_SECONDS)
+        return self.index.due_for_check(self.clock() - CHECK_AGAIN_SECONDS)
 
     def quarantine(self, artifact: Artifact, descriptor: int) -> None:
         """Set a damaged artifact aside: it is no longer listed or served.
@@ -275,40 +292,12 @@ class Store:
         """Make a verified file of `partial/` an artifact of the store."""
         with store_errors(self.folder):
             self.fs.sync(descriptor)
-            with self._commit_lock:
-                if held := self.find(contents.name):
-                    self.fs.remove(temporary)
-                    return held
-                target = self.path_of(contents.name)
-                self.fs.make_folder(target.parent)
-                self.fs.remove(target)
-                self.fs.rename(temporary, target)
-                self.fs.sync_folder(target.parent)
-                return self._enter(descriptor, contents)
+        with self._commit_lock:
+            return entering.enter(self, [Staged(temporary, descriptor, contents)])[0]
 
-    def _enter(self, descriptor: int, contents: Contents) -> Artifact:
-        aliases = {
-            name: contents.digests[name]
-            for name in ALIAS_ALGORITHMS
-            if name in contents.digests
-        }
-        artifact = Artifact(
-            contents.name,
-            contents.manifest.size,
-            contents.manifest.digest,
-            aliases,
-            self._clock(),
-        )
-        try:
-            self._insert(artifact, contents)
-        except StoreError:
-            self.fs.remove(self.path(artifact))
-            raise
-        self._signatures[artifact.digest.raw] = upkeep.signature_of(descriptor)
-        return artifact
-
-    def _insert(self, artifact: Artifact, contents: Contents) -> None:
-        self.index.insert([(artifact, contents.manifest)], self._clock())
+    def trust(self, name: Digest, signature: Signature) -> None:
+        """Take a file that looks like this for checked."""
+        self._signatures[name.raw] = signature
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[tuple[Path, int]]:
@@ -393,6 +382,6 @@ class Store:
         if not sound:
             self.quarantine(artifact, descriptor)
             return False
-        self._signatures[artifact.digest.raw] = signature
-        self.index.set_checked(artifact.digest, self._clock())
+        self.trust(artifact.digest, signature)
+        self.index.set_checked(artifact.digest, self.clock())
         return True

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from transfer.connect import Connections
+    from transfer.grouping import Grouping
     from transfer.limits import LeecherLimits
     from transfer.rate import RateLimiter
     from transfer.store import Store
@@ -27,6 +28,7 @@ class Workshop:
     connections: Connections
     pool: Executor
     hash_pool: Executor
+    grouping: Grouping
     rate: RateLimiter
     limits: LeecherLimits
 
