@@ -292,6 +292,6 @@ async def _first(tasks: list[asyncio.Task[Artifact]]) -> Artifact:
             if error is None:
                 return task.result()
             if not isinstance(error, SourceError):
-                raise error
-            reasons.append(str(error))
+                log.error("a source failed unexpectedly", exc_info=error)
+            reasons.append(str(error) or type(error).__name__)
     raise SourceError("; ".join(reasons))
