@@ -88,6 +88,11 @@ class Offers:
         for key in keys:
             self._offers.pop(key, None)
 
+    def end_at(self, expires_at: int) -> None:
+        """Let the records of all offers end then, in seconds since 1970."""
+        for offer in self._offers.values():
+            offer.expires_at = expires_at
+
     def keys(self) -> list[bytes]:
         """Return all keys on offer."""
         return list(self._offers)

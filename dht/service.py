@@ -23,6 +23,7 @@ from dht.maintenance import Maintenance
 from dht.offers import OfferReport, Offers
 from dht.publishing import Publishing, RecordSearch, StoreReport
 from dht.reach import Reach
+from dht.recalling import recall
 from dht.searches import ProviderSearch
 from dht.tasks import Tasks
 from dht.transport import Sockets, SystemSockets, Transport
@@ -184,6 +185,13 @@ class Dht:
     def withdraw(self, keys: Iterable[bytes]) -> None:
         """Stop renewing keys."""
         self._run.offers.withdraw(keys)
+
+    async def recall(self, keys: Iterable[bytes], port: int) -> None:
+        """Withdraw keys and have their keepers forget them within half a minute."""
+        run, chosen = self._run, list(keys)
+        run.offers.withdraw(chosen)
+        loop = asyncio.get_running_loop()
+        await recall(self._core, run.asking, loop, chosen, port)
 
     async def find_record(self, key: bytes) -> RecordSearch:
         """Look for the newest release record or delegation of a key."""
