@@ -105,7 +105,7 @@ class Keeping:
             return Outcome(Stored.LIMITED)
         wall = core.clock.time()
         record = self.record_store.newest(body.target, now)
-        if not known or record is None or record.expires_at <= wall:
+        if not known or record is None or record.ends_at <= wall:
             try:
                 record = verify_record(body.record, wall)
             except RecordError:
@@ -116,7 +116,7 @@ class Keeping:
         own = self.own_records.get(body.target)
         if own is not None and own.order > record.order:
             return Outcome(Stored.OLDER, own.raw)
-        lifetime = record.expires_at - wall
+        lifetime = record.ends_at - wall
         return self.record_store.put(body.target, record, source, now, lifetime)
 
     def record(self, body: FindRecord, now: float) -> tuple[bytes, bool]:
@@ -131,7 +131,7 @@ class Keeping:
         """Return the newest record that this node knows of a key."""
         kept = self.record_store.newest(key, now)
         own = self.own_records.get(key)
-        if own is not None and own.expires_at <= self._core.clock.time():
+        if own is not None and own.ends_at <= self._core.clock.time():
             own = None
         if kept is None or own is None:
             return kept or own

@@ -110,6 +110,11 @@ class Delegation:
         """Seconds since 1970 from when on it says nothing."""
         return self.not_after
 
+    @property
+    def ends_at(self) -> int:
+        """Seconds since 1970 until when others keep it."""
+        return self.not_after
+
     def key(self, network: Network) -> bytes:
         """Return the key under which the network keeps it."""
         return delegation_key(network, self.publisher)
@@ -166,6 +171,13 @@ class ReleaseRecord:
     def order(self) -> tuple[int, int]:
         """(epoch, sequence): the higher one is newer."""
         return (self.epoch, self.sequence)
+
+    @property
+    def ends_at(self) -> int:
+        """Seconds since 1970 when it ends, or the delegation that it rests on."""
+        if self.delegation is None:
+            return self.expires_at
+        return min(self.expires_at, self.delegation.not_after)
 
     def key(self, network: Network) -> bytes:
         """Return the key under which the network keeps it."""

@@ -72,18 +72,11 @@ class Release:
 
     def expired(self, now: float) -> bool:
         """Tell whether the record has ended: newer ones may be kept from us."""
-        return now >= ends_at(self.record)
+        return now >= self.record.ends_at
 
     def stale(self, now: float) -> bool:
         """Tell whether the publisher has not signed anew for too long."""
         return now - self.record.issued_at > FRESH_SECONDS
-
-
-def ends_at(record: ReleaseRecord) -> float:
-    """Return when a record ends: never later than the delegation it rests on."""
-    if record.delegation is None:
-        return record.expires_at
-    return min(record.expires_at, record.delegation.not_after)
 
 
 class Releases:

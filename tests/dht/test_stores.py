@@ -12,7 +12,15 @@ from dht.limits import PROVIDER_SECONDS, RECORD_KEPT_SECONDS
 from dht.provider_store import ProviderStore
 from dht.record_store import RecordStore
 from dht.wire import Stored
-from tests.dht.builders import NETWORK, NOW, address, key, private_key, release
+from tests.dht.builders import (
+    NETWORK,
+    NOW,
+    address,
+    key,
+    private_key,
+    release,
+    signer,
+)
 
 HOUR = 3600.0
 
@@ -194,3 +202,13 @@ def test_delegations_are_kept_like_releases() -> None:
     place = old.key(NETWORK)
     kept.put(place, new, b"s", 0.0, 1e9)
     assert kept.put(place, old, b"s", 0.0, 1e9).status is Stored.OLDER
+
+
+def test_a_record_is_kept_no_longer_than_its_delegation() -> None:
+    """Whatever end it names itself: then nobody would believe it any more."""
+    delegation = Delegation.sign(
+        private_key(1), signer(2).public_key, epoch=3, not_after=NOW + 50
+    )
+    record = release(by=private_key(2), epoch=3, delegation=delegation)
+    assert record.ends_at == NOW + 50
+    assert release().ends_at == release().expires_at
