@@ -27,8 +27,9 @@ UV_LOCK_NOTE = (
     "`uv export --frozen -o r.txt; uv pip sync --require-hashes r.txt`."
 )
 APT_NOTE = (
-    "Add your mirror to that file as the next line, with priority:2, and name the file "
-    "in your sources: URIs: mirror+file:/etc/apt/caravan-mirrors.list"
+    "Set the mirror you use now as [upstreams] debian in config.toml, add it to that "
+    "file as the next line with priority:2, and name the file in your sources: "
+    "URIs: mirror+file:/etc/apt/caravan-mirrors.list"
 )
 _BEGIN = "# >>> caravan >>>"
 _END = "# <<< caravan <<<"

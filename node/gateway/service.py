@@ -12,6 +12,7 @@ from node.beliefs import Beliefs
 from node.catalogue import Catalogue
 from node.gateway import limits
 from node.gateway.cargo import CrateIndex
+from node.gateway.debian import PackageArchive
 from node.gateway.keeping import Keeping
 from node.gateway.ledger import Ledger, NamedFile
 from node.gateway.npm import PackageIndex
@@ -93,6 +94,7 @@ class Gateway:
         self.cargo = CrateIndex(upstreams, self.pages)
         self.npm = PackageIndex(upstreams, self.pages, self.ledger)
         self.opam = ArchiveIndex(upstreams, self.pages)
+        self.debian = PackageArchive(upstreams, self.pages, self.ledger, around.store)
 
     async def ready(self) -> None:
         """Find out which index pip uses, where the settings do not say; once."""

@@ -43,6 +43,7 @@ class GatewayRoutes:
             "/cargo/index/config.json": self._crate_config,
             "/cargo/index/{path:.+}": self._crate,
             "/npm/{path:.+}": self._npm,
+            "/debian/{path:.+}": self._debian,
         }
         for path, handler in routes.items():
             router.add_get(path, _told(self._gateway, handler))
@@ -126,7 +127,7 @@ class GatewayRoutes:
         )
         return page_response(request, data, "text/plain; charset=utf-8")
 
-    # --- cargo and npm ----------------------------------------------------------
+    # --- cargo, npm and apt -----------------------------------------------------
 
     async def _crate_config(self, request: web.Request) -> web.StreamResponse:
         body = self._gateway.cargo.config(_base(request))
@@ -146,6 +147,17 @@ class GatewayRoutes:
         body = await npm.packument(name, _base(request), short=short)
         kind = SHORT_TYPE if short else "application/json"
         return page_response(request, body, kind)
+
+    async def _debian(self, request: web.Request) -> web.StreamResponse:
+        path, debian = request.match_info["path"], self._gateway.debian
+        page = await debian.signed(path)
+        if page is not None:
+            return page_response(request, page.body, "text/plain; charset=utf-8")
+        named = await debian.named(path)
+        if request.method == "GET" and path.startswith("dists/"):
+            artifact = await self._gateway.resolver.resolve(named.strong, [named])
+            await debian.learn(path, artifact)
+        return await self._file(request, named.strong, [named])
 
 
 def _told(gateway: Gateway, handler: Handler) -> Handler:

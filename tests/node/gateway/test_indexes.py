@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 
 import pytest
 
-from node.gateway import cargo, limits, npm, opam, urls, wheels
+from node.gateway import cargo, debian, limits, npm, opam, urls, wheels
 from tests.end_to_end.packages import tarball, wheel
 from transfer import Digest
 
@@ -116,6 +118,26 @@ def test_a_repository_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(limits, "ARCHIVE_BYTES_MAX", 10_000)
     with pytest.raises(ValueError, match="too much"):
         opam.read_index(tarball({"packages/toy/toy.1.0/opam": "x" * 20_000}))
+
+
+def stanza(path: str) -> bytes:
+    return f"Package: toy\nFilename: {path}\nSize: 7\nSHA256: {SHA}\n\n".encode()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
+def test_a_packages_file_of_debian_is_read(pack):
+    body = stanza("pool/main/t/toy_1.0_all.deb") + stanza("pool/../../etc/passwd")
+    found = list(debian.read_packages(io.BytesIO(pack(body)), "https://deb.test/"))
+    (file,) = found
+    assert file.url == "https://deb.test/pool/main/t/toy_1.0_all.deb"
+    assert (file.strong.hex, file.size) == (SHA, 7)
+
+
+def test_a_packages_file_that_unpacks_to_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(limits, "ARCHIVE_BYTES_MAX", 100)
+    packed = io.BytesIO(gzip.compress(b"x" * 1000))
+    with pytest.raises(ValueError, match="too much"):
+        list(debian.read_packages(packed, "https://deb.test/"))
 
 
 @pytest.mark.parametrize("body", [b"", b"no gzip", b"\x1f\x8b\x08\x00"])
