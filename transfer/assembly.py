@@ -70,7 +70,11 @@ class Assembly:
         return partial.manifest
 
     def favour(self, manifest: Manifest) -> None:
-        """Put the file together after this manifest from now on. Blocks."""
+        """Put the file together after this manifest from now on. Blocks.
+
+        Raises StoreError, also where the store has no room for that much.
+        """
+        self._store.ensure_room(manifest.size)
         self._favour(manifest, self._open().adopt(manifest))
 
     def reception(self) -> Reception:

@@ -91,6 +91,11 @@ class Download:
         self._lied = False
         self._waiting = 0
 
+    def read_in_order(self) -> None:
+        """Bring the lower chunks first from now on: somebody reads meanwhile."""
+        with self._assembly.lock:
+            self._assembly.schedule.prefer_order()
+
     def add_peers(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
         """Use these peers as well, as they come."""
         self._crowd.add(peers)
@@ -146,7 +151,7 @@ class Download:
         try:
             await self._converse(peer)
         except (BadChunkError, FalseManifestError, WireError) as error:
-            log.warning("%s is banned for %s: %s", peer, self.digest, error)
+            self._workshop.bad_peers.note(peer, self.digest, str(error))
             self._lied = True
             with self._assembly.lock:
                 lanes = self._assembly.schedule.ban(peer.source)
@@ -364,6 +369,9 @@ class Download:
         self._lied = True
         log.warning("a manifest of %s was false", self.digest)
         liars = self._assembly.reject()
+        for peer in self._lines.peers(lane for lane in liars if lane.whole):
+            why = str(FalseManifestError())
+            self._workshop.bad_peers.note(peer, self.digest, why)
         await self._switch(self._assembly.next_manifest())
         self._lines.abort(liars)
         self._after_setback()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from transfer import upkeep
 from transfer.digest import ALIAS_ALGORITHMS
-from transfer.errors import StoreError
+from transfer.errors import FullError, StoreError
 from transfer.fs import store_errors
 from transfer.index import Artifact
 
@@ -37,6 +37,10 @@ def enter(store: Store, staged: Sequence[Staged]) -> list[Artifact]:
     entered: dict[Digest, Artifact] = {}
     fresh: list[tuple[Artifact, Manifest]] = []
     try:
+        size = sum(one.contents.manifest.size for one in staged)
+        held_all = all(store.find(one.contents.name) for one in staged)
+        if not held_all and not store.has_room(size):
+            raise FullError(size, store.bytes_held, store.bytes_max)
         with store_errors(store.folder):
             for one in staged:
                 name = one.contents.name

@@ -34,6 +34,17 @@ class StoreError(TransferError):
     """The store could not be read or written."""
 
 
+class FullError(StoreError):
+    """The store is full."""
+
+    def __init__(self, size: int, held: int, bytes_max: int | None) -> None:
+        super().__init__(
+            f"The store holds {held} of at most {bytes_max} bytes and nothing that"
+            f" may go makes room for {size} more; unpin or remove something, or"
+            " raise store_bytes."
+        )
+
+
 class DamagedError(StoreError):
     """The stored copy is damaged; it was set aside and must be fetched again."""
 

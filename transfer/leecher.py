@@ -7,9 +7,10 @@ import contextlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from transfer.bad_peers import BadPeers
 from transfer.connect import Connections
 from transfer.download import Download
 from transfer.errors import ClosedError, DamagedError, NotHeldError
@@ -19,10 +20,11 @@ from transfer.hashing import lower_priority
 from transfer.limits import LeecherLimits
 from transfer.peers import Downloaded, Peer
 from transfer.rate import RateLimiter
+from transfer.stream import Follower
 from transfer.workshop import Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
     from transfer.digest import Digest
     from transfer.identity import Identity
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
+
+_ALIAS_DELAY_SECONDS = 0.25
+_ALIAS_DELAYS_MAX = 20
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +55,8 @@ class LeecherStats:
     """Downloads under way."""
     bytes_received: int
     """Bytes of artifacts that were downloaded and kept."""
+    bad_peers: dict[str, str] = field(default_factory=dict)
+    """Peers that were banned last, by address, with what they did."""
 
 
 class Leecher:
@@ -81,6 +88,7 @@ class Leecher:
             Grouping(store, self._pool),
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
+            BadPeers(),
         )
         self._aliases_queued = False
         self._queue_aliases()
@@ -94,6 +102,7 @@ class Leecher:
         size_max: int | None = None,
         manifest_digest: bytes | None = None,
         on_progress: Callable[[int, int | None], None] | None = None,
+        in_order: bool = False,
     ) -> Downloaded:
         """Bring an artifact into the store, and return it with its sources.
 
@@ -102,7 +111,7 @@ class Leecher:
         manifest then; one that knows what is too large names `size_max`. Several
         callers for one digest share one download; it is cancelled with the last
         of them. `on_progress(done, total)` counts bytes and is called on the
-        event loop.
+        event loop. `in_order` brings the start of the file first.
 
         Raises NoPeerError where nobody could give it, WrongBytesError where
         peers answered and nothing of it was right, StoreError, ClosedError.
@@ -114,8 +123,44 @@ class Leecher:
         shared = self._shared.get(digest)
         if shared is None:
             shared = self._start(digest, size, size_max, manifest_digest)
+        if in_order:
+            shared.download.read_in_order()
         shared.download.add_peers(peers)
         return await self._share(shared, on_progress)
+
+    async def stream(
+        self,
+        digest: Digest,
+        peers: Iterable[Peer] | AsyncIterator[Peer],
+        *,
+        size: int | None = None,
+        manifest_digest: bytes | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """Download, and yield the bytes in order while they come.
+
+        The end comes once the whole file is verified; where an error is raised
+        instead, as by `download`, what was yielded before counts for nothing.
+        """
+        news: list[asyncio.Event] = []
+        call = asyncio.create_task(
+            self.download(
+                digest,
+                peers,
+                size=size,
+                manifest_digest=manifest_digest,
+                on_progress=lambda *_: news[0].set(),
+                in_order=True,
+            )
+        )
+        follower = Follower(self._workshop.store, digest, call)
+        news.append(follower.news)
+        try:
+            async with contextlib.aclosing(follower.blocks()) as blocks:
+                async for block in blocks:
+                    yield block
+        finally:
+            call.cancel()
+            await asyncio.wait([call])
 
     async def close(self) -> None:
         """Cancel all downloads, keeping what they have; leaves no thread."""
@@ -134,7 +179,8 @@ class Leecher:
     @property
     def stats(self) -> LeecherStats:
         """What is going on."""
-        return LeecherStats(len(self._shared), self._bytes_received)
+        bad_peers = self._workshop.bad_peers.reasons()
+        return LeecherStats(len(self._shared), self._bytes_received, bad_peers)
 
     def _start(
         self,
@@ -168,7 +214,17 @@ class Leecher:
         """Have aliases computed soon; one job does it for many downloads."""
         if not self._closed and not self._aliases_queued:
             self._aliases_queued = True
-            self._alias_pool.submit(self._fill_aliases)
+            self._submit_aliases(_ALIAS_DELAYS_MAX)
+
+    def _submit_aliases(self, delays: int) -> None:
+        """Start the job, a little later while downloads need the processor."""
+        if self._closed:
+            return
+        if self._shared and delays:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_ALIAS_DELAY_SECONDS, self._submit_aliases, delays - 1)
+            return
+        self._alias_pool.submit(self._fill_aliases)
 
     def _fill_aliases(self) -> None:
         """Compute what else the artifacts are called, when nobody waits for it."""

@@ -33,6 +33,9 @@ BUSY_SECONDS_MAX = 600
 
 # A store's commits and background work.
 GROUP_ARTIFACTS_MAX = 64
+
+# What is remembered for people.
+BAD_PEERS_MAX = 64
 CHECK_AGAIN_SECONDS = 7 * 24 * 3600.0
 
 

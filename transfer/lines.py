@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from transfer.assembly import Assembly
     from transfer.lane import Lane
+    from transfer.peers import Peer
     from transfer.receive import Line
 
 
@@ -44,6 +45,11 @@ class Lines:
             for line, event in self._events.items():
                 if self._assembly.schedule.has_work(line.lane, now):
                     event.set()
+
+    def peers(self, lanes: Iterable[Lane]) -> set[Peer]:
+        """Return the peers at the other ends of these lanes."""
+        wanted = set(lanes)
+        return {line.connection.peer for line in self._events if line.lane in wanted}
 
     def abort(self, lanes: Iterable[Lane]) -> None:
         """End the connections of these lanes."""

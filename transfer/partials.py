@@ -50,7 +50,21 @@ class Partials:
             partial = self._open.get(digest)
             return None if partial is None else (partial, os.dup(partial.descriptor))
 
+    def under_way(self, digest: Digest) -> Partial | None:
+        """Return a download under way, or None."""
+        with self._lock:
+            return self._open.get(digest)
+
     def is_open(self, digest: Digest) -> bool:
         """Whether a download of this is under way."""
         with self._lock:
             return digest in self._open
+
+    def forget(self, digest: Digest) -> None:
+        """Remove what a download left that is not under way and not needed any more."""
+        with self._lock:
+            if digest in self._open:
+                return
+            path = Partial.path_in(self.folder, digest)
+            for leftover in (path, path.with_suffix(".manifest")):
+                self._fs.remove(leftover)

@@ -53,10 +53,8 @@ class Schedule:
         self._owners: dict[int, set[Lane]] = {}
         self._todo: list[int] = []
         """Missing chunks that nobody was asked for, the next one last."""
-        self._sorted = True
-        self._sorted_at = -math.inf
-        self.in_order = False
-        """Whether somebody reads the file while it comes: lower indexes first."""
+        self._sorted, self._sorted_at = True, -math.inf
+        self._in_order = False
         self._in_company = False
 
     # What is to be put together.
@@ -168,7 +166,12 @@ class Schedule:
         """Learn that others download the same at this time."""
         if not self._in_company:
             self._in_company = True
-            self._sorted, self._sorted_at = False, -math.inf
+            self._sort_at_once()
+
+    def prefer_order(self) -> None:
+        """Learn that somebody reads the file while it comes: lower indexes first."""
+        self._in_order = True
+        self._sort_at_once()
 
     def update(self, lane: Lane, have: bytearray | None) -> None:
         """Learn what a lane's peer has by now."""
@@ -218,7 +221,7 @@ class Schedule:
         return False
 
     def unclaim(self, index: int) -> None:
-        """Learn that a claimed chunk will not be written after all."""
+        """Learn that a claimed chunk will not be written."""
         self._writing.discard(index)
 
     def written(self, lane: Lane, index: int) -> bool:
@@ -287,11 +290,7 @@ class Schedule:
         return not lane.asked and self._late_elsewhere(lane, now) is not None
 
     def _depth(self, lane: Lane) -> int:
-        """How many chunks may be asked of a lane at once.
-
-        Enough to fill the path, twice over, and no more than a fair share of
-        what is left.
-        """
+        """How many chunks may be asked at once: two paths full, or a fair share."""
         chunk_size = self.favoured.chunk_size if self.favoured else 1
         most = min(
             self._limits.requests_per_peer_max,
@@ -382,13 +381,15 @@ class Schedule:
             for index, done in enumerate(self._done)
             if not done and index not in self._owners
         ]
-        self._sorted = False
-        self._sorted_at = -math.inf
+        self._sort_at_once()
+
+    def _sort_at_once(self) -> None:
+        self._sorted, self._sorted_at = False, -math.inf
 
     def _sort(self) -> None:
         self._todo.sort(reverse=True)
         partial = [lane.mask for lane in self.lanes if not lane.whole]
-        if (partial or self._in_company) and not self.in_order:
+        if (partial or self._in_company) and not self._in_order:
             random.shuffle(self._todo)
             counts = _sums(partial, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from transfer import entering, upkeep
 from transfer.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
 from transfer.entering import Staged
-from transfer.errors import DamagedError, NotHeldError, StoreError
+from transfer.errors import DamagedError, FullError, NotHeldError, StoreError
 from transfer.fs import Fs, store_errors
 from transfer.hashing import Contents, ContentsHasher, blocks, digests_of, sound_chunks
 from transfer.index import Artifact, Index
-from transfer.limits import ARTIFACT_BYTES_MAX, CHECK_AGAIN_SECONDS, READ_BYTES_MAX
+from transfer.limits import CHECK_AGAIN_SECONDS, READ_BYTES_MAX
 from transfer.partials import Partials
 
 if TYPE_CHECKING:
@@ -46,10 +46,15 @@ class Store:
         folder: Path,
         *,
         fs: Fs | None = None,
+        bytes_max: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.folder = folder
         self.fs = fs or Fs()
+        self.bytes_max = bytes_max
+        """No more bytes of artifacts are held than this; None for no bound."""
+        self.make_room: Callable[[int], None] | None = None
+        """Asked, in any thread, to remove things until so many bytes may come in."""
         self.on_quarantine: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact that was just set aside."""
         self.on_aliases: Callable[[Artifact], None] | None = None
@@ -82,7 +87,9 @@ class Store:
             with store_errors(path):
                 size = upkeep.regular_size(source, path)
             with self._staged() as (temporary, descriptor):
-                contents = self._copy_in(source, path, descriptor, size, progress)
+                contents = upkeep.copy_in(
+                    self, source, path, descriptor, size, progress
+                )
                 return self.commit(temporary, descriptor, contents)
         finally:
             os.close(source)
@@ -107,6 +114,7 @@ class Store:
 
         All of them or, with StoreError, none are listed.
         """
+        self.ensure_room(sum(contents.manifest.size for _, contents in entries))
         with contextlib.ExitStack() as stack:
             staged = []
             for data, contents in entries:
@@ -125,6 +133,19 @@ class Store:
     def artifacts(self) -> list[Artifact]:
         """Return all artifacts, the oldest first."""
         return self.index.artifacts()
+
+    def ensure_room(self, size: int) -> None:
+        """Have room made for `size` bytes; StoreError where that cannot be."""
+        if self.has_room(size):
+            return
+        if self.make_room is not None:
+            self.make_room(size)
+        if not self.has_room(size):
+            raise FullError(size, self.bytes_held, self.bytes_max)
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may be held."""
+        return self.bytes_max is None or self.bytes_held + size <= self.bytes_max
 
     @property
     def bytes_held(self) -> int:
@@ -290,6 +311,8 @@ class Store:
 
     def commit(self, temporary: Path, descriptor: int, contents: Contents) -> Artifact:
         """Make a verified file of `partial/` an artifact of the store."""
+        if self.find(contents.name) is None:
+            self.ensure_room(contents.manifest.size)
         with store_errors(self.folder):
             self.fs.sync(descriptor)
         with self._commit_lock:
@@ -311,33 +334,6 @@ class Store:
             os.close(descriptor)
             with contextlib.suppress(OSError):
                 self.fs.remove(temporary)
-
-    def _copy_in(
-        self,
-        source: int,
-        path: Path,
-        target: int,
-        size: int,
-        progress: Progress | None,
-    ) -> Contents:
-        if size > ARTIFACT_BYTES_MAX:
-            raise StoreError(f"{path} is larger than any artifact may be.")
-        cloned = self.fs.clone(source, target)
-        if cloned:
-            source, size = target, os.fstat(target).st_size
-        done = 0
-        with ContentsHasher(size) as hasher, store_errors(path):
-            for part in blocks(source, size):
-                if not cloned:
-                    with store_errors(self.folder):
-                        self.fs.write(target, part, done)
-                hasher.update(part)
-                done += len(part)
-                if progress is not None:
-                    progress(done, size)
-            if done != size:
-                raise StoreError(f"{path} became shorter while it was read.")
-            return hasher.contents()
 
     def _open(self, artifact: Artifact) -> int:
         try:

@@ -12,6 +12,7 @@ from transfer.digest import ALGORITHM_BYTES, NAME_ALGORITHM, Digest, new_hash
 from transfer.errors import StoreError
 from transfer.fs import store_errors
 from transfer.hashing import Contents, ContentsHasher, blocks
+from transfer.limits import ARTIFACT_BYTES_MAX
 
 if TYPE_CHECKING:
     import threading
@@ -132,6 +133,35 @@ def is_named(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def copy_in(
+    store: Store,
+    source: int,
+    path: Path,
+    target: int,
+    size: int,
+    progress: Callable[[int, int | None], None] | None,
+) -> Contents:
+    """Copy an open file into a fresh one of the store, hashing it meanwhile."""
+    if size > ARTIFACT_BYTES_MAX:
+        raise StoreError(f"{path} is larger than any artifact may be.")
+    cloned = store.fs.clone(source, target)
+    if cloned:
+        source, size = target, os.fstat(target).st_size
+    done = 0
+    with ContentsHasher(size) as hasher, store_errors(path):
+        for part in blocks(source, size):
+            if not cloned:
+                with store_errors(store.folder):
+                    store.fs.write(target, part, done)
+            hasher.update(part)
+            done += len(part)
+            if progress is not None:
+                progress(done, size)
+        if done != size:
+            raise StoreError(f"{path} became shorter while it was read.")
+        return hasher.contents()
 
 
 def copy_out(fs: Fs, source: int, size: int, fresh: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from transfer.bad_peers import BadPeers
     from transfer.connect import Connections
     from transfer.grouping import Grouping
     from transfer.limits import LeecherLimits
@@ -31,6 +32,7 @@ class Workshop:
     grouping: Grouping
     rate: RateLimiter
     limits: LeecherLimits
+    bad_peers: BadPeers
 
     async def in_thread(self, work: Callable[[], T], over: threading.Event) -> T:
         """Run blocking work; when cancelled, set `over` and wait for its end."""
