@@ -7,6 +7,8 @@ with everything that needs it, so that nothing is left which lacks a part.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import Counter
 from collections.abc import Iterable
 
@@ -15,9 +17,12 @@ from node.catalogue import Catalogue
 from node.commands import Document, Progress
 from node.provide import Provide
 from node.wallclock import Now
-from transfer import Artifact, Digest, Store, TransferError
+from transfer import Artifact, Digest, NotHeldError, Store, TransferError
+
+log = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400.0
+RECENT_SECONDS = 3600.0
 
 
 class Plan:
@@ -129,18 +134,7 @@ class Cleaning:
                 break
             dropped += plan.drop(oldest)
         unneeded = [held[one] for one in sorted(held) if not plan.is_needed(one)]
-        self._catalogue.forget(dropped)
-        await self._provide.sync()
-        for count, artifact in enumerate(unneeded, 1):
-            await asyncio.to_thread(self._store.remove, artifact.digest)
-            progress(
-                {
-                    "label": "cleaning",
-                    "done": count,
-                    "total": len(unneeded),
-                    "unit": "files",
-                }
-            )
+        await self._remove(dropped, unneeded, progress)
         freed = sum(one.size for one in unneeded)
         return {
             "artifacts": [
@@ -150,6 +144,52 @@ class Cleaning:
             "bytes_freed": freed,
             "bytes_held": before - freed,
         }
+
+    async def make_room(self, size: int) -> None:
+        """Remove the oldest until `size` bytes may come in under the cap.
+
+        Nothing is removed where that would not be enough. What came in last is left
+        alone: a package that is being fetched is not in the catalogue yet.
+        """
+        cap = self._store.bytes_max
+        if cap is None:
+            return
+        held = await self._all_held()
+        plan = Plan(self._catalogue, held)
+        recent = self._now() - RECENT_SECONDS
+        waiting = [one for one in held.values() if not plan.is_needed(str(one.digest))]
+        spared = sum(one.size for one in waiting if one.added_at >= recent)
+        dropped: list[str] = []
+        while plan.bytes_kept + spared + size > cap:
+            oldest = plan.oldest()
+            if oldest is None:
+                return
+            dropped += plan.drop(oldest)
+        unneeded = [
+            artifact
+            for name, artifact in held.items()
+            if not plan.is_needed(name)
+            and not (artifact in waiting and artifact.added_at >= recent)
+        ]
+        log.info("making room for %d bytes: %d files go", size, len(unneeded))
+        await self._remove(dropped, unneeded, lambda _: None)
+
+    async def _remove(
+        self, dropped: list[str], unneeded: list[Artifact], progress: Progress
+    ) -> None:
+        self._catalogue.forget(dropped)
+        await self._provide.sync()
+        for count, artifact in enumerate(unneeded, 1):
+            with contextlib.suppress(NotHeldError):
+                await asyncio.to_thread(self._store.remove, artifact.digest)
+            progress(
+                {
+                    "label": "cleaning",
+                    "done": count,
+                    "total": len(unneeded),
+                    "unit": "files",
+                }
+            )
 
     async def verify(self, _command: commands.Verify, progress: Progress) -> Document:
         """Hash everything again; what is damaged is set aside and named."""
