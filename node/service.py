@@ -38,6 +38,7 @@ from node.offering import Offering, SharingOf
 from node.provide import Provide
 from node.publish import Publish
 from node.releases import Releases
+from node.repair import Repair
 from node.renewal import Renewal
 from node.settings import Settings, Sharing
 from node.share import Share
@@ -122,7 +123,9 @@ class Node:
         self._stack.callback(database.close)
         self._database = database
         self._catalogue, self._beliefs = Catalogue(database), Beliefs(database)
-        self._store = await asyncio.to_thread(Store, settings.home)
+        self._store = await asyncio.to_thread(
+            Store, settings.home, bytes_max=settings.store_bytes
+        )
         self._stack.callback(self._store.close)
         self._background = Background()
         self._dht = Dht(
@@ -228,6 +231,7 @@ class Node:
         inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
         cache = Cache(store, catalogue, beliefs, provide)
         cleaning = Cleaning(store, catalogue, provide, now)
+        Repair(store, catalogue, provide, fetch, cleaning, self._background)
         self._runs = _command_table(
             self, inspect, share, fetching, publish, following, cache, cleaning
         )
