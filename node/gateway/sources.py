@@ -132,6 +132,13 @@ class Sources:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self._tidy, job)
+
+    def _tidy(self, job: Job) -> None:
+        """Remove what peers have sent of a file that the origin delivered first."""
+        if self._store.find(job.digest) is not None:
+            with contextlib.suppress(OSError):
+                self._store.partials.forget(job.digest)
 
     def sources_of(self, artifact: Artifact) -> list[dict[str, Any]]:
         """Return who gave the bytes of an artifact, if it came a short while ago."""
@@ -167,13 +174,15 @@ class Sources:
     # --- peers -----------------------------------------------------------------------
 
     async def _from_peers(self, job: Job) -> Artifact:
-        def report(done: int, _total: int | None) -> None:
-            job.progress(None, done)
-
+        watch = _PeersWatch(self._store, job)
         try:
             async with contextlib.aclosing(self._provide.peers(job.digest)) as peers:
                 done = await self._leecher.download(
-                    job.digest, peers, size=job.size, on_progress=report
+                    job.digest,
+                    peers,
+                    size=job.size,
+                    on_progress=watch.report,
+                    in_order=True,
                 )
         except NoPeerError as error:
             for one in job.named:
@@ -181,6 +190,8 @@ class Sources:
             raise SourceError("nobody offers it") from error
         except TransferError as error:
             raise SourceError(f"peers failed: {error}") from error
+        finally:
+            watch.end()
         for one in job.named:
             self._lookup_missed.pop(one.upstream, None)
         gave = [{"address": str(one.peer), "bytes": one.bytes} for one in done.sources]
@@ -255,6 +266,36 @@ class Sources:
         finally:
             if arrival is not None:
                 arrival.end()
+
+
+class _PeersWatch:
+    """Follows the verified start of a download from peers, for those who stream it.
+
+    It is verified against a manifest for which only peers vouch, so it may turn out
+    wrong with the whole; whoever passes it on holds the end back.
+    """
+
+    def __init__(self, store: Store, job: Job) -> None:
+        self._store = store
+        self._job = job
+        self._arrival: Arrival | None = None
+
+    def report(self, done: int, total: int | None) -> None:
+        """Take in the progress of a download."""
+        partial = self._store.partials.under_way(self._job.digest)
+        if partial is None or total is None or partial.descriptor < 0:
+            self._job.progress(None, done)
+            return
+        if self._arrival is None or self._arrival.size != total:
+            self.end()
+            self._arrival = Arrival(total, partial.descriptor)
+        self._job.bytes_seen = max(self._job.bytes_seen, done)
+        self._job.progress(self._arrival, partial.prefix_bytes())
+
+    def end(self) -> None:
+        """Say that nothing more comes from peers."""
+        if self._arrival is not None:
+            self._arrival.end()
 
 
 async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -155,6 +155,7 @@ class FileSender:
                 await write(response, block)
                 sent += len(block)
             artifact = await coming.whole()
+            _check_size(artifact, size)
             await self._send_rest(response, artifact, passed, sent)
         except (MissError, TransferError, TimeoutError):
             abort(request)
@@ -182,6 +183,11 @@ class FileSender:
             await response.write_eof()
         finally:
             os.close(descriptor)
+
+
+def _check_size(artifact: Artifact, promised: int) -> None:
+    if artifact.size != promised:
+        raise MissError("peers have named a wrong size")
 
 
 async def write(response: web.StreamResponse, data: bytes) -> None:
