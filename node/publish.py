@@ -118,6 +118,7 @@ class Publish:
             "replaces": len(body.replaces),
             "holders": len(audience.holders),
             "followers": len(audience.followers),
+            "audience": len(audience.everybody),
             "alerted": reach.told,
             "unreachable": reach.unreachable,
         }
@@ -168,6 +169,7 @@ class Publish:
             "version": release.record.version,
             "holders": len(audience.holders),
             "followers": len(audience.followers),
+            "audience": len(audience.everybody),
             "alerted": reach.told,
             "unreachable": reach.unreachable,
         }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dht import Delegation, Dht, Network, RecordSearch, ReleaseRecord
 from dht import delegation_key as delegation_key_of
 from dht import release_key as release_key_of
-from dht.limits import K
+from dht.limits import CLOCK_SKEW_SECONDS, K
 from node.beliefs import Beliefs, ReleaseRow
 from node.catalogue import Catalogue, PackageRow
 from node.commands import Progress
@@ -73,6 +73,10 @@ class Release:
     def expired(self, now: float) -> bool:
         """Tell whether the record has ended: newer ones may be kept from us."""
         return now >= self.record.ends_at
+
+    def is_ahead_of(self, now: float) -> bool:
+        """Tell whether it was signed later than this machine's clock says it is."""
+        return self.record.issued_at > now + CLOCK_SKEW_SECONDS
 
     def stale(self, now: float) -> bool:
         """Tell whether the publisher has not signed anew for too long."""

@@ -84,9 +84,13 @@ class Updates:
             return None
         self._asked_at.pop((record.publisher, record.name), None)
         self.wake()
+        await self._settle(release)
+        return release
+
+    async def _settle(self, release: Release) -> None:
+        """Read a release's package file, if that was not done, and withdraw by it."""
         await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
         await self.withdraw(release)
-        return release
 
     def wake(self) -> None:
         """Let those who wait for news look again."""
@@ -104,6 +108,9 @@ class Updates:
         if not (policy == "all" or policy == release.record.urgency == "security"):
             return
         if self._beliefs.conflicts_of(publisher) or self._is_pinned(publisher, name):
+            return
+        held = self._held(publisher, name)
+        if held is not None and _is_current(held, release):
             return
         closure = Closure(self._fetch, lambda _event: None, dependencies=True)
         await closure.bring([], [release.package])
@@ -156,6 +163,8 @@ class Updates:
                 why = "its publisher's key signed two different releases as one"
             elif release is not None and release.expired(self._now()):
                 why = "its newest release has expired: newer ones may be kept from here"
+            elif release is not None and release.is_ahead_of(self._now()):
+                why = "this machine's clock is behind it: newer ones may be refused"
             elif release is not None and release.stale(self._now()):
                 why = "its publisher has not confirmed it for over 30 days"
             if why:
@@ -179,12 +188,15 @@ class Updates:
                 now = asyncio.get_running_loop().time()
                 self._asked_at[publisher, name] = now
             known = self._releases.known(publisher, name)
-            if not reading.is_news or known is None:
+            if known is None:
                 return
             try:
-                release = await self.take(known.record)
-                if release is not None:
-                    await self.obey(release)
+                # What could not be had when it was news may be there by now.
+                if reading.is_news:
+                    await self.take(known.record)
+                else:
+                    await self._settle(known)
+                await self.obey(known)
             except NodeError as error:
                 log.warning("the release of %s: %s", name, error)
 
@@ -213,9 +225,13 @@ class Updates:
         }
 
     def _is_pinned(self, publisher: bytes, name: str) -> bool:
-        pins = set(self._catalogue.pins())
-        rows = self._catalogue.packages_named(publisher, name)
-        return any(row.held and row.digest in pins for row in rows)
+        """Tell whether a held version is pinned, itself or by what needs it."""
+        pins = self._catalogue.pinned()
+        for row in self._catalogue.packages_named(publisher, name):
+            files = [artifact for _, artifact in self._catalogue.files_of(row.digest)]
+            if row.held and not pins.isdisjoint([row.digest, *files]):
+                return True
+        return False
 
 
 def _is_current(held: PackageRow, release: Release) -> bool:

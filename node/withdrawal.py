@@ -23,11 +23,11 @@ class Withdrawal:
         if release is None or release.urgency != "security":
             return []
         owner = (release.publisher, release.name)
-        pinned = self._catalogue.pinned()
+        settled = self._catalogue.pinned() | self._catalogue.withdrawn().keys()
         withdrawn = [
             artifact
             for artifact in self._catalogue.replaced_by(package)
-            if artifact not in pinned and self._held_only_through(artifact, owner)
+            if artifact not in settled and self._held_only_through(artifact, owner)
         ]
         for artifact in withdrawn:
             self._catalogue.withdraw(artifact, package)

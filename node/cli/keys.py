@@ -213,6 +213,8 @@ def _delegated_words(document: dict[str, Any]) -> None:
     say(f"epoch         {document['epoch']}: keys of lower epochs are revoked")
     if document["stored"] is None:
         say("made known    not yet: a node that starts with this key does it")
+    elif not document["stored"]:
+        say("made known    to nobody yet: the node does it once others are there")
     else:
         say(f"made known    to {document['stored']} nodes")
 

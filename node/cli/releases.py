@@ -174,16 +174,23 @@ def _publish_words(document: dict[str, Any]) -> None:
     say(f"package file  {document['package_file']}")
     say(f"digest        {document['package']}")
     say(f"to fetch it   caravan fetch {publisher}/{name}")
-    holders, alerted = document["holders"], document["alerted"]
-    say(f"alerted       {alerted} ({count(holders, 'holder')} of what it replaces)")
+    say(f"alerted       {_reach(document)}")
 
 
 def _broadcast_words(document: dict[str, Any]) -> None:
-    say(
-        f"{count(document['holders'], 'holder')}, "
-        f"{count(document['followers'], 'follower')}: {document['alerted']} alerted, "
-        f"{document['unreachable']} unreachable"
+    say(_reach(document))
+
+
+def _reach(document: dict[str, Any]) -> str:
+    """Say whom an alert has reached by our own hand; they tell the others."""
+    found = document.get("audience", document["holders"])
+    words = (
+        f"{document['alerted']} of {found} found "
+        f"({count(document['holders'], 'holder')} of what it replaces, "
+        f"{count(document.get('followers', 0), 'follower')})"
     )
+    unreachable = document.get("unreachable", 0)
+    return words + (f", {unreachable} unreachable" if unreachable else "")
 
 
 def _updates_words(document: dict[str, Any]) -> None:

@@ -264,6 +264,8 @@ async def test_the_user_is_told_what_not_to_trust():
     node.follow()
     node.believer.releases.learn(record(release_key(end=NOW + 50 * DAY)), confirmed=1)
     assert node.updates.doubts() == []
+    node.believer.time = NOW - 365 * DAY
+    assert "clock is behind" in node.updates.doubts()[0]["why"]
     node.believer.time = NOW + 31 * DAY
     assert "30 days" in node.updates.doubts()[0]["why"]
     node.believer.time = NOW + 51 * DAY
@@ -286,3 +288,19 @@ async def test_waiting_ends_with_news():
     node.alerting.on_release(record(version="evil", package=bytes(32)))
     async with asyncio.timeout(10):
         await again
+
+
+async def test_what_could_not_be_had_with_the_news_is_had_later():
+    """A package file that nobody offered yet is read, and obeyed, an hour later."""
+    node = Node()
+    catalogue = node.believer.catalogue
+    catalogue.add_package(digest(50), package(), held=True)
+    alert = node.release(2, urgency="security", replaces=[digest(1)])
+    files, node.believer.fetch.files = node.believer.fetch.files, {}
+    assert node.alerting.on_release(alert)
+    await node.settle()
+    assert catalogue.withdrawn() == {}
+    node.believer.fetch.files = files
+    node.believer.dht.keep(alert)
+    await node.updates.catch_up(everything=True)
+    assert set(catalogue.withdrawn()) == {digest(1)}
