@@ -133,6 +133,7 @@ def test_a_security_release_reaches_each_user_as_he_wishes(story):
     assert "mends a leak" in refused.said
     story.eager.ask("pin", old)
     assert story.eager.run("fetch", old).exit_code == 0
+    story.eager.ask("unpin", old)
 
 
 def test_who_was_away_is_told_on_return(story):
