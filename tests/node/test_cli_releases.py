@@ -9,6 +9,7 @@ import pty
 import sys
 
 from node.cli.tree import tree_words
+from tests.node.publishers import package, root_key
 from tests.node.terminals import ROOT, Node, caravan, end, environment, running
 
 
@@ -196,3 +197,22 @@ def test_a_tree_shows_what_needs_what(capsys):
     assert "│   └── n4 1" in out
     assert out.count("see above") == 2
     assert out.splitlines()[-1] == "x (1 B)"
+
+
+async def test_a_package_file_is_verified_and_shown_without_a_node(tmp_path):
+    """Exit code 5 for what is no package file, 6 for what is not its publisher's."""
+    made = package(note="hello", license="MIT")
+    good, forged = tmp_path / "good.caravan", tmp_path / "forged.caravan"
+    good.write_bytes(made.raw)
+    document = (await caravan(tmp_path, "show", str(good), "--json")).document
+    assert (document["name"], document["version"]) == ("demo", "1.0")
+    assert document["publisher"] == root_key().text
+    assert document["signed_by"] == "root"
+    assert "MIT" in (await caravan(tmp_path, "show", str(good))).out
+    envelope = json.loads(made.raw)
+    other = json.loads(package(root_key(7)).raw)
+    forged.write_text(json.dumps({**envelope, "signatures": other["signatures"]}))
+    assert (await caravan(tmp_path, "show", str(forged))).code == 6
+    forged.write_text("{}")
+    assert (await caravan(tmp_path, "show", str(forged))).code == 5
+    assert (await caravan(tmp_path, "show", "missing.caravan")).code == 1
