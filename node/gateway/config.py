@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
-from urllib.parse import urlsplit
 
 from node.settings import (
     UPSTREAM_NAMES,
@@ -63,6 +62,8 @@ def read_gateway(value: object, origin: Origin) -> GatewaySettings:
 
 def _url(name: str, url: object, origin: Origin) -> str:
     """Return a URL that can be asked, or "" for none."""
+    from urllib.parse import urlsplit  # here: commands that only ask a node are quick
+
     if url == NONE:
         return ""
     text = url.removeprefix("sparse+") if isinstance(url, str) else ""

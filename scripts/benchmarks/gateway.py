@@ -114,10 +114,12 @@ def bring_wheels(folder: Path) -> None:
 
 
 def pip_seconds(index: str, verb: str, folder: Path) -> float:
-    """Time one run of pip into a fresh folder."""
+    """Time one run of pip into a fresh folder; `index` may be a folder of wheels."""
     target = Path(tempfile.mkdtemp(dir=folder))
     where = ["--target", target] if verb == "install" else ["-d", target]
-    flags = ["-q", "--no-deps", "--no-cache-dir", "--index-url", index]
+    flags = ["-q", "--no-deps", "--no-cache-dir"]
+    is_url = index.startswith("http")
+    flags += ["--index-url", index] if is_url else ["--no-index", "-f", index]
     if verb == "install":
         flags.append("--no-compile")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
@@ -166,8 +168,8 @@ def get(web: str, path: str) -> tuple[int, int, float]:
     return answer.status, size, seconds
 
 
-def installs(bench: Bench, verb: str, repeats: int) -> None:
-    """`pip install` or `pip download`: direct, cold, warm, from peers."""
+def installs(bench: Bench, verb: str, repeats: int, wheels: Path) -> None:
+    """`pip install` or `pip download`: direct, cold, warm; pip's own work apart."""
     folder = bench.folder
 
     def middle(index: str) -> float:
@@ -176,6 +178,8 @@ def installs(bench: Bench, verb: str, repeats: int) -> None:
 
     direct = middle(f"{bench.origin}/simple")
     say(f"pip {verb}, direct", direct, direct, "")
+    alone = middle(str(wheels.resolve()))
+    say(f"pip {verb}, files beside it", alone, direct, "(no network: pip alone)")
     cold, last = [], None
     for number in range(repeats):
         last = bench.node(f"{verb}-cold-{number}")
@@ -316,7 +320,7 @@ def main() -> None:
                 misses(bench, options.wheels)
             if options.only != "http":
                 for verb in ("download", "install"):
-                    installs(bench, verb, options.repeats)
+                    installs(bench, verb, options.repeats, options.wheels)
                 from_peers(bench, ["download", "install"], DIRECT)
         finally:
             bench.close()

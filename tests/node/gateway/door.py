@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ class Opened:
 
     rig: Rig
     address: Address
+    door: Door
 
     async def ask(
         self, path: str, method: str = "GET", **headers: str | None
@@ -28,6 +30,12 @@ class Opened:
         return await receive(
             *await send(self.address, self.raw(path, method, **headers))
         )
+
+    async def wait_for_connections(self, count: int) -> None:
+        """Wait until the door has `count` connections open."""
+        async with asyncio.timeout(30):
+            while len(self.door._runner.server.connections) != count:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
     def raw(self, path: str, method: str = "GET", **headers: str | None) -> bytes:
         named: dict[str, str | None] = {"Host": str(self.address)}
@@ -43,6 +51,6 @@ async def opened_in(folder: Path, **options: bool) -> AsyncIterator[Opened]:
     async with rig_in(folder, **options) as rig:
         door = Door(Node(), TOKEN, GatewayRoutes(rig.gateway))
         try:
-            yield Opened(rig, await door.start("127.0.0.1:0"))
+            yield Opened(rig, await door.start("127.0.0.1:0"), door)
         finally:
             await door.stop()
