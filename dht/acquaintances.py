@@ -45,6 +45,10 @@ class RoundTrips:
         self._deviation = 0.75 * self._deviation + 0.25 * error
         self._mean = 0.875 * self._mean + 0.125 * seconds
 
+    def is_early(self, seconds: float) -> bool:
+        """Whether no answer comes as soon as that."""
+        return self._mean is not None and seconds < self._mean / 2
+
     @property
     def soft_timeout(self) -> float:
         """Seconds after which a silent contact no longer holds a slot."""

@@ -29,6 +29,7 @@ from dht.pending import Answer, Pending
 from dht.wire import (
     HINT_BYTES,
     REPLY,
+    Announce,
     Body,
     FindNode,
     FindProviders,
@@ -38,6 +39,7 @@ from dht.wire import (
     ReplyFlag,
     Request,
     RequestFlag,
+    StoreRecord,
     add_proof,
     encode_unproved,
     kind_of,
@@ -177,9 +179,12 @@ class Asking:
             return
         if not reply.flags & ReplyFlag.READ_ONLY:
             self._core.table(contact, now)
-        if pending.tries == 1:
+        times = self._core.acquaintances.round_trips
+        if pending.tries == 1 or times.is_early(now - pending.last_sent_at):
+            # An answer that comes at once after the second sending answers the
+            # first; without these, a node that is overloaded would never learn it.
             rtt = now - pending.sent_at
-            self._core.acquaintances.round_trips.add(rtt)
+            times.add(rtt)
             self._core.table_of(source).heard(contact, now, rtt)
         self._finish(pending, Answer(contact, reply.body, reply.flags, observed), now)
         if reply.flags & ReplyFlag.INTRODUCE:
@@ -261,8 +266,12 @@ class Asking:
         pending.sent_at = now
         self._pending[pending.transaction] = pending
         self._transmit(pending, now)
-        wait = self._core.acquaintances.round_trips.retransmit
-        self._wait(pending, wait)
+        self._wait(pending, self._pause(pending))
+
+    def _pause(self, pending: Pending) -> float:
+        """Return the seconds between two sendings; verifying takes its time."""
+        pause = self._core.acquaintances.round_trips.retransmit
+        return 2 * pause if isinstance(pending.body, Announce | StoreRecord) else pause
 
     def _wait(self, pending: Pending, seconds: float) -> None:
         pending.due_at = self._loop.time() + seconds
@@ -277,7 +286,7 @@ class Asking:
         core = self._core
         now = core.clock.monotonic()
         left = pending.sent_at + REQUEST_SECONDS_MAX - now
-        wait = core.acquaintances.round_trips.retransmit
+        wait = self._pause(pending)
         if self._loop.time() - pending.due_at > wait / 4 and not pending.excused:
             # This machine is late itself: the answer may lie here, unread.
             pending.excused = left <= 0
@@ -341,6 +350,7 @@ class Asking:
         else:
             part = self._padded(request, size)
         pending.tries += 1
+        pending.last_sent_at = now
         core.reach.sent(address, now)
         self._send(core.envelope.wrap(add_proof(part, proof)), address)
 

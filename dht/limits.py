@@ -32,7 +32,10 @@ CONTACT_STALE_SECONDS: Final = 900.0
 CONTACT_FAILURES_MAX: Final = 2
 LOOKUP_REQUESTS_MAX: Final = 400
 LOOKUP_REQUESTS_PER_GROUP_MAX: Final = 8
+FIND_PATHS: Final = 2
 STORE_PATHS: Final = 2
+CROWDED_FROM: Final = 4  # times denser than the network: an attack, not chance
+REGION_WALKS_MAX: Final = 4
 SEEDS: Final = 60  # contacts of the table that a lookup begins with
 
 # Diversity: a group is an IPv4 /24 or an IPv6 /64 of public addresses.

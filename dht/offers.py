@@ -23,6 +23,7 @@ from dht.limits import (
     K,
 )
 from dht.providers import ProviderRecord
+from dht.region import widened
 from dht.tokens import write_scope
 from dht.walk import Walk
 from dht.wire import Announce, FindNode, Stored
@@ -70,6 +71,7 @@ class Offers:
         self._asking = asking
         self._loop = loop
         self._offers: dict[bytes, Offer] = {}
+        self._in_flight = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -162,6 +164,10 @@ class Offers:
                 family, first, keys[position + 1]
             )
             answers: dict[Contact, Answer] = {}
+
+            def answered(answer: Answer, seen: dict[Contact, Answer] = answers) -> None:
+                seen[answer.contact] = answer
+
             count = K if alone else 2 * K
             walk = Walk(
                 self._core,
@@ -173,14 +179,16 @@ class Offers:
                 count=count,
                 paths=STORE_PATHS,
                 patience=STORE_PATIENCE,
-                on_answer=lambda answer, seen=answers: seen.update(  # type: ignore[misc]
-                    {answer.contact: answer}
-                ),
+                on_answer=answered,
             )
             found = await walk.run()
             report.requests += walk.lookup.requests
-            group = _group(keys, position, found, count)
-            await self._announce(group, found, answers, report)
+            further = await widened(
+                self._core, self._asking, self._loop, family, first, found, answered
+            )
+            group = [first] if further else _group(keys, position, found, count)
+            width = K + len(further)
+            await self._announce(group, [*found, *further], answers, report, width)
             position += len(group)
 
     def _are_near(self, family: int, first: bytes, second: bytes) -> bool:
@@ -204,35 +212,44 @@ class Offers:
         found: Sequence[Contact],
         answers: dict[Contact, Answer],
         report: OfferReport,
+        width: int,
     ) -> None:
-        """Send each key to its nearest contacts, many keys in one datagram."""
+        """Send each key to its `width` nearest contacts, many keys in one datagram."""
         of_keeper: dict[tuple[Contact, int], list[bytes]] = {}
         for key in keys:
             offer = self._offers.get(key)
             if offer is None:
                 continue  # withdrawn meanwhile
             target = int.from_bytes(key, "big")
-            nearest = heapq.nsmallest(K, found, key=lambda c: c.long_id ^ target)
+            nearest = heapq.nsmallest(width, found, key=lambda c: c.long_id ^ target)
             for contact in nearest:
                 if contact not in offer.keepers:
                     of_keeper.setdefault((contact, offer.port), []).append(key)
-        batches = [
-            (contact, port, mine[start : start + ANNOUNCE_ENTRIES_MAX])
-            for (contact, port), mine in of_keeper.items()
-            for start in range(0, len(mine), ANNOUNCE_ENTRIES_MAX)
-        ]
-        for start in range(0, len(batches), REQUESTS_IN_FLIGHT_MAX):
-            part = batches[start : start + REQUESTS_IN_FLIGHT_MAX]
-            report.requests += len(part)
-            await asyncio.gather(
-                *(self._announce_to(each, answers[each[0]]) for each in part)
+        await asyncio.gather(
+            *(
+                self._announce_all(port, mine, answers[contact], report)
+                for (contact, port), mine in of_keeper.items()
             )
+        )
+
+    async def _announce_all(
+        self, port: int, keys: Sequence[bytes], answer: Answer, report: OfferReport
+    ) -> None:
+        """Announce keys to one contact, one datagram after the other.
+
+        It verifies a signature for each key: more at a time would only make it late.
+        """
+        for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
+            part = keys[start : start + ANNOUNCE_ENTRIES_MAX]
+            async with self._in_flight:
+                report.requests += 1
+                await self._announce_to(port, part, answer)
 
     async def _announce_to(
-        self, batch: tuple[Contact, int, list[bytes]], answer: Answer
+        self, port: int, keys: Sequence[bytes], answer: Answer
     ) -> None:
         """Announce some keys to one contact and note which of them it stores."""
-        contact, port, keys = batch
+        contact = answer.contact
         offers = [(key, self._offers.get(key)) for key in keys]
         present = [(key, offer) for key, offer in offers if offer is not None]
         host = answer.observed.host

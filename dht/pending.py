@@ -38,6 +38,7 @@ class Pending:
         "first_bytes",
         "flags",
         "introduces",
+        "last_sent_at",
         "late",
         "patience",
         "reminders",
@@ -63,6 +64,7 @@ class Pending:
         self.size = 0  # least length of the datagram
         self.first_bytes = 0  # the same, to an address that gave no token yet
         self.sent_at = 0.0
+        self.last_sent_at = 0.0
         self.tries = 0
         self.late: Callable[[], None] | None = None
         self.patience = 0  # reminders after which it is called

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from dht.errors import RecordError
 from dht.limits import (
+    FIND_PATHS,
     GROWN_FROM,
     PATIENCE,
     REQUESTS_IN_FLIGHT_MAX,
@@ -16,6 +17,7 @@ from dht.limits import (
     K,
 )
 from dht.records import verify_record
+from dht.region import widened
 from dht.walk import Walk
 from dht.wire import FindNode, FindRecord, ReplyFlag, Stored, StoreRecord
 
@@ -153,15 +155,13 @@ class Publishing:
             if answer.flags & ReplyFlag.CONFLICT:
                 divided.append(answer.contact)
 
-        walks = self._walks(key, FindRecord(key), answered)
-        await _all(walks)
-        for answer in await asyncio.gather(
-            *(
-                self._asking.call(each, FindRecord(key, conflict=True))
-                for each in divided
-            )
-        ):
-            if answer is not None and answer.body.record:
+        walks = self._walks(key, FindRecord(key), answered, paths=FIND_PATHS)
+        found = await self._around(walks, key)
+        further = [c for c in found if not any(w.lookup.was_asked(c) for w in walks)]
+        for answer in await self._ask_all(further, FindRecord(key)):
+            answered(answer)
+        for answer in await self._ask_all(divided, FindRecord(key, conflict=True)):
+            if answer.body.record:
                 tally.add(answer.body.record, answer.contact)
         newest = tally.newest
         return RecordSearch(
@@ -169,7 +169,9 @@ class Publishing:
             confirmed=tally.confirmed(newest) if newest is not None else 0,
             asked=tally.asked,
             conflicts=tally.conflicts(newest),
-            requests=sum(walk.lookup.requests for walk in walks) + len(divided),
+            requests=sum(walk.lookup.requests for walk in walks)
+            + len(further)
+            + len(divided),
             seconds=now() - started_at,
         )
 
@@ -188,7 +190,9 @@ class Publishing:
             paths=STORE_PATHS,
             patience=STORE_PATIENCE,
         )
-        found = [contact for each in await _all(walks) for contact in each]
+        found = await self._around(
+            walks, key, lambda answer: answers.update({answer.contact: answer})
+        )
         tally = Tally(self._core, key)
         stored = refused = 0
         for start in range(0, len(found), REQUESTS_IN_FLIGHT_MAX):
@@ -233,6 +237,37 @@ class Publishing:
         stored, known = self._stored.get(key, (0, 0))
         return stored < K and GROWN_FROM * self._core.known > known
 
+    async def _ask_all(self, contacts: list[Contact], body: Body) -> list[Answer]:
+        """Ask contacts at the same time and return the answers that came."""
+        answers = await asyncio.gather(
+            *(self._asking.call(each, body) for each in contacts)
+        )
+        return [answer for answer in answers if answer is not None]
+
+    async def _around(
+        self,
+        walks: list[Walk],
+        key: bytes,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> list[Contact]:
+        """Run walks side by side; return whom they found, and the region if crowded."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(walk.run()) for walk in walks]
+        found: list[Contact] = []
+        for walk, task in zip(walks, running, strict=True):
+            near = task.result()
+            found += near
+            found += await widened(
+                self._core,
+                self._asking,
+                self._loop,
+                walk.family,
+                key,
+                near,
+                on_answer,
+            )
+        return found
+
     def _walks(
         self,
         key: bytes,
@@ -257,10 +292,3 @@ class Publishing:
             for family in sorted(self._core.families)
             if len(self._core.tables[family])
         ]
-
-
-async def _all(walks: list[Walk]) -> list[list[Contact]]:
-    """Run walks side by side and return what each found."""
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(walk.run()) for walk in walks]
-    return [task.result() for task in running]

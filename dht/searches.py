@@ -7,8 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dht.errors import RecordError
-from dht.limits import PROVIDERS_PER_SEARCH_MAX, K
+from dht.limits import FIND_PATHS, PROVIDERS_PER_SEARCH_MAX, K
 from dht.providers import ProviderRecord
+from dht.region import widened
 from dht.walk import Walk
 from dht.wire import FindProviders
 
@@ -107,17 +108,26 @@ class ProviderSearch:
                             family,
                             FindProviders(self._key),
                             self._key,
+                            paths=FIND_PATHS,
                             on_answer=self._answered,
                         )
                     )
             async with asyncio.TaskGroup() as tasks:
                 for walk in self._walks:
-                    tasks.create_task(walk.run())
+                    tasks.create_task(self._walk(walk))
             while self._pages:
                 await asyncio.wait(self._pages)
         finally:
             self._ended_at = self._core.clock.monotonic()
             self._wake.set()
+
+    async def _walk(self, walk: Walk) -> None:
+        """Ask the nodes nearest to the key, and all of its region if it is crowded."""
+        found = await walk.run()
+        for contact in await widened(
+            self._core, self._asking, self._loop, walk.family, self._key, found
+        ):
+            self._ask(contact, FindProviders(self._key))
 
     def _answered(self, answer: Answer) -> None:
         """Verify what an answer holds, and ask for the rest of it."""
@@ -152,9 +162,12 @@ class ProviderSearch:
         enough = len(self._given) >= PROVIDERS_PER_SEARCH_MAX
         if enough or self._pages_asked >= _PAGES_MAX:
             return
+        self._ask(answer.contact, FindProviders(self._key, answer.body.cursor))
+
+    def _ask(self, contact: Contact, body: FindProviders) -> None:
+        """Ask a contact beside the walk; the search ends after its answer."""
         self._pages_asked += 1
-        body = FindProviders(self._key, answer.body.cursor)
-        page = self._asking.call(answer.contact, body)
+        page = self._asking.call(contact, body)
         self._pages.add(page)
         page.add_done_callback(self._turned)
 

@@ -51,7 +51,7 @@ class Walk:
         self._core = core
         self._asking = asking
         self._loop = loop
-        self._family = family
+        self.family = family
         self._body = body
         self._first_bytes = first_bytes
         self._patience = patience
@@ -68,7 +68,7 @@ class Walk:
         It begins with `seeds` and the nearest contacts of the table.
         """
         now = self._core.clock.monotonic()
-        table = self._core.tables[self._family]
+        table = self._core.tables[self.family]
         target = self.lookup.target
         table.touch(target, now)
         # More than are asked: where many near the target are gone, all their
@@ -140,7 +140,7 @@ class Walk:
         return [
             contact
             for contact in contacts
-            if contact.address.family == self._family
+            if contact.address.family == self.family
             and source.believes(contact.address)
             and not self._is_silent(contact, now)
         ]

@@ -25,6 +25,7 @@ EXPERIMENTS = {
     "publish": "tests.simulation.publishing",
     "churn": "tests.simulation.churn",
     "adversary": "tests.simulation.adversary",
+    "eclipse": "tests.simulation.eclipse",
     "alert": "tests.simulation.alerts",
     "absence": "tests.simulation.absence",
 }

@@ -97,6 +97,11 @@ class Swarm:
         self._of_key[node.public_key] = node
         return node
 
+    def long_id(self, number: int) -> int:
+        """Return the id of the node of a number, without starting it."""
+        digest = hashlib.sha256(self.signer(number).public_key).digest()
+        return int.from_bytes(digest, "big")
+
     def signer(self, number: int) -> Signer:
         """Return the key of the node of a number."""
         seed = hashlib.sha256(f"node {self.seed} {number}".encode()).digest()

@@ -1,0 +1,129 @@
+"""Eclipse: an attacker makes ids until its nodes are the nearest to a key.
+
+Every node hears of all attackers and tables as many as its rules on /24 networks
+allow; attackers name one another, keep nothing, and answer that nobody offers the
+key. A provider then offers it, and others look for it. Found is the provider.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from typing import TYPE_CHECKING
+
+from dht import Network, provider_key
+from tests.simulation.adversary import corrupt
+from tests.simulation.filled import Ids
+from tests.simulation.lookups import Seen, filled_swarm, key_of, measure
+from tests.simulation.loop import virtual_time
+from tests.simulation.network import Link
+from tests.simulation.report import Plot, Progress, Result
+from tests.simulation.swarm import Swarm
+
+if TYPE_CHECKING:
+    import argparse
+
+    from dht import Dht
+
+DEFAULTS = {
+    "nodes": 1000, "attackers": 45, "groups": 10, "keys": 20, "lookups": 200,
+    "loss": 0.0, "seed": 1,
+}  # fmt: skip
+
+_TRIES_PER_ATTACKER = 1500
+
+
+async def surround(
+    swarm: Swarm, number: int, key: bytes, attackers: int, groups: int
+) -> list[Dht]:
+    """Start the attackers of one key, with ids ground for it, in their /24s."""
+    target = int.from_bytes(key, "big")
+    first = (number + 1) * 10_000_000
+    tried = range(first, first + attackers * _TRIES_PER_ATTACKER)
+    chosen = sorted(tried, key=lambda each: swarm.long_id(each) ^ target)[:attackers]
+    nodes = []
+    for place, each in enumerate(chosen):
+        group, host = place % groups, place // groups
+        address = f"{100 + number // 250}.{number % 250}.{group}.{host + 1}"
+        nodes.append(await swarm.start(each, host=address, read_only=False))
+    swarm.nodes += nodes
+    ids = Ids(swarm.shared_contact(node) for node in nodes)
+    for node in nodes:
+        corrupt(node, "colluders", ids, ids)
+    return nodes
+
+
+def announce(swarm: Swarm, honest: list[Dht], attackers: list[Dht]) -> int:
+    """Let all attackers prove themselves to every node; how many were tabled."""
+    contacts = [swarm.shared_contact(node) for node in attackers]
+    for node in honest:
+        for contact in contacts:
+            node._core.table(contact, swarm.loop.time())
+    return sum(contact in n._core.tables[4] for n in honest for contact in contacts)
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Result:
+    """Run the experiment."""
+    with virtual_time() as loop:
+        link = Link(loss=options.loss)
+        swarm = Swarm(loop, options.seed, link=link, cheap_keys=True)
+
+        async def scenario() -> Result:
+            await filled_swarm(swarm, options, progress)
+            gc.freeze()
+            honest = list(swarm.nodes)
+            rng = random.Random(f"eclipse {options.seed}")
+            total, tabled = Seen(), 0
+            honest_ids = Ids(swarm.shared_contact(node) for node in honest)
+            shares: list[float] = []
+            for number in range(options.keys):
+                key = key_of(number, options.seed)
+                attackers = await surround(
+                    swarm, number, key, options.attackers, options.groups
+                )
+                tabled += announce(swarm, honest, attackers)
+                provider, *askers = rng.sample(
+                    honest, 1 + options.lookups // options.keys
+                )
+                await provider.offer([key], 5000)
+                seen = Seen()
+                for asker in askers:
+                    await measure(
+                        asker, key, honest_ids, seen, provider=provider.public_key
+                    )
+                shares.append(seen.found / seen.done)
+                total.add(seen)
+                progress.show("keys", number + 1, options.keys)
+            figures = total.figures()
+            for name in ("dead_in_results", "recall", "closest_found"):
+                del figures[name]
+            figures["keys_always_found"] = shares.count(1.0) / len(shares)
+            figures["tabled_per_node_and_key"] = (
+                tabled / len(honest) / max(options.keys, 1)
+            )
+            # What the region costs where nobody attacks: how often it is suspected.
+            figures["suspected_elsewhere"] = await suspected(swarm, honest, rng)
+            figures["messages"] = swarm.network.counters["sent"]
+            figures["trace"] = swarm.network.trace[:16]
+            return Result(
+                figures,
+                Plot(
+                    f"{options.attackers} attackers in {options.groups} /24s",
+                    "key",
+                    "share of lookups that found the provider",
+                    {"found": [(float(n), each) for n, each in enumerate(shares)]},
+                ),
+            )
+
+        return swarm.run(scenario())
+
+
+async def suspected(swarm: Swarm, honest: list[Dht], rng: random.Random) -> float:
+    """Return the share of lookups of other keys that took chance for an attack."""
+    count = 200
+    before = sum(node._core.stats["crowded"] for node in honest)
+    for number in range(count):
+        key = provider_key(Network(), "sha256", b"elsewhere %d" % number)
+        async for _ in rng.choice(honest).find_providers(key):
+            pass
+    return (sum(node._core.stats["crowded"] for node in honest) - before) / count
