@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 
 from transfer import Digest
 
@@ -25,7 +26,7 @@ CREATE TABLE IF NOT EXISTS gateway_page (
   missing INTEGER NOT NULL, body BLOB NOT NULL,
   PRIMARY KEY (upstream, path)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gateway_upstream (
-  name TEXT PRIMARY KEY, url TEXT NOT NULL) STRICT;
+  name TEXT PRIMARY KEY, mark TEXT NOT NULL) STRICT;
 """
 _STRENGTH = {"sha256": 0, "sha512": 1, "blake2b-256": 2, "sha1": 3, "md5": 4}
 
@@ -73,12 +74,18 @@ class Ledger:
         self._db.executescript(_SCHEMA)
 
     def settle(self, upstreams: Mapping[str, str]) -> None:
-        """Forget all that came from an upstream whose URL is another one now."""
-        rows = self._db.execute("SELECT name, url FROM gateway_upstream").fetchall()
+        """Forget all that came from an upstream whose URL is another one now.
+
+        Only digests of URLs are kept, because a URL may hold a password.
+        """
+        marks = {
+            name: sha256(url.encode()).hexdigest() for name, url in upstreams.items()
+        }
+        rows = self._db.execute("SELECT name, mark FROM gateway_upstream").fetchall()
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            for name, url in rows:
-                if upstreams.get(name) != url:
+            for name, mark in rows:
+                if marks.get(name) != mark:
                     for table in ("gateway_file", "gateway_page"):
                         self._db.execute(
                             f"DELETE FROM {table} WHERE upstream = ?",  # noqa: S608
@@ -86,7 +93,7 @@ class Ledger:
                         )
             self._db.execute("DELETE FROM gateway_upstream")
             self._db.executemany(
-                "INSERT INTO gateway_upstream VALUES (?,?)", upstreams.items()
+                "INSERT INTO gateway_upstream VALUES (?,?)", marks.items()
             )
 
     def name_files(self, files: Iterable[NamedFile]) -> None:

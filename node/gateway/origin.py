@@ -25,6 +25,10 @@ class MissingError(OriginError):
     """The origin says that it has no such thing (404 or 410)."""
 
 
+class DownError(OriginError):
+    """The origin cannot be reached at all, so nothing else of it can either."""
+
+
 @dataclass(frozen=True, slots=True)
 class OriginPage:
     """A page as an upstream sent it; `url` is where redirects ended."""

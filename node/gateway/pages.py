@@ -14,6 +14,7 @@ from dataclasses import replace
 from node.gateway import limits
 from node.gateway.ledger import Ledger, NamedFile, StoredPage
 from node.gateway.origin import (
+    DownError,
     MissingError,
     OriginClient,
     OriginError,
@@ -123,9 +124,7 @@ class Pages:
                 ),
             )
         except MissingError:
-            gone = StoredPage(
-                upstream.url + path, "", "", self._now(), missing=True, body=b""
-            )
+            gone = StoredPage("", "", "", self._now(), missing=True, body=b"")
             self._ledger.keep_page(*place, gone)
             return gone
         if page.unchanged and kept is not None:
@@ -157,9 +156,10 @@ class Pages:
         """Return what is known of a page whose upstream cannot be asked."""
         now = self._now()
         if now >= self._down_until.get(upstream.name, 0.0):
-            self._down_until[upstream.name] = now + limits.DOWN_SECONDS
             where = without_credentials(upstream.url + path)
             log.warning("%s cannot be asked for %s: %s", upstream.name, where, error)
+            if isinstance(error, DownError):
+                self._down_until[upstream.name] = now + limits.DOWN_SECONDS
         if kept is None or (
             kept.missing and now - kept.asked_at > limits.ABSENT_SECONDS
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from node.settings import UpstreamSettings
 
@@ -54,6 +54,18 @@ class Upstreams:
         """Return the hosts that the owner's own configuration names."""
         return sorted(self._hosts)
 
+    def credentials(self, url: str) -> tuple[str, str] | None:
+        """Return user and password of the upstream on whose server a URL is.
+
+        Its files are often there too, named without them.
+        """
+        place = _place(url)
+        for upstream in self._upstreams.values():
+            parts = urlsplit(upstream.url)
+            if parts.username is not None and _place(upstream.url) == place:
+                return unquote(parts.username), unquote(parts.password or "")
+        return None
+
     def are_private(self, names: Iterable[str]) -> bool:
         """Tell whether there is one of these upstreams, and all are private."""
         shares = [one.share for name in names if (one := self.get(name)) is not None]
@@ -63,6 +75,13 @@ class Upstreams:
         if url:
             self._upstreams[name] = Upstream(name, _folder(url), share)
             self._hosts.add(urlsplit(url).hostname or "")
+
+
+def _place(url: str) -> tuple[str, str, int]:
+    """Return the scheme, host and port that a URL leads to."""
+    parts = urlsplit(url)
+    usual = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or usual
 
 
 def _folder(url: str) -> str:

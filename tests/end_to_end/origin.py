@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import socket
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +37,8 @@ class Origin:
         self.files: dict[str, tuple[bytes, str]] = {}
         self.asked: list[str] = []
         """The paths of all requests, in order."""
+        self.headers: list[Message] = []
+        """Their headers."""
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -89,6 +92,7 @@ class Origin:
 
             def do_GET(self) -> None:
                 origin.asked.append(self.path)
+                origin.headers.append(self.headers)
                 if self.path not in origin.files:
                     self._answer(404, b"nothing here", "text/plain")
                     return

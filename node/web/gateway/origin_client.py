@@ -7,18 +7,20 @@ scheme, no private network, no way back from https to http for a page.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from node.gateway import limits
 from node.gateway.origin import (
+    DownError,
     MissingError,
     OriginError,
     OriginFile,
@@ -82,7 +84,7 @@ class HttpOrigin:
     """An `OriginClient` over HTTP; make it inside a running loop and close it."""
 
     def __init__(self, upstreams: Upstreams) -> None:
-        self._trusts = upstreams.trusts
+        self._upstreams = upstreams
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=GuardedResolver(upstreams), limit=CONNECTIONS_MAX
@@ -120,7 +122,7 @@ class HttpOrigin:
                 kind = response.headers.get("Content-Type", "")
                 return OriginPage(body, kind, response.headers.get("ETag", ""), final)
         except TimeoutError as error:
-            raise OriginError("it did not answer in time") from error
+            raise DownError("it did not answer in time") from error
 
     @contextlib.asynccontextmanager
     async def file(self, url: str) -> AsyncIterator[OriginFile]:
@@ -149,9 +151,13 @@ class HttpOrigin:
         """Ask, following redirects; every error of the network is an OriginError."""
         try:
             for _ in range(limits.REDIRECTS_MAX + 1):
-                check_url(url, self._trusts)
+                check_url(url, self._upstreams.trusts)
+                own = _authorization(self._upstreams.credentials(url))
                 async with self._session.request(
-                    method, url, headers=headers, allow_redirects=False
+                    method,
+                    _bare(url),
+                    headers={**headers, **own},
+                    allow_redirects=False,
                 ) as response:
                     if response.status not in _REDIRECTS:
                         yield response
@@ -159,8 +165,8 @@ class HttpOrigin:
                     url = _next(url, response, is_page=is_page)
         except (aiohttp.ClientError, ConnectionError, OSError) as error:
             if isinstance(error, TimeoutError):
-                raise OriginError("it did not answer in time") from error
-            raise OriginError(_sentence(error)) from error
+                raise DownError("it did not answer in time") from error
+            raise DownError(_sentence(error)) from error
         except ValueError as error:
             raise OriginError("the URL is malformed") from error
         raise OriginError("it redirects too often")
@@ -181,6 +187,20 @@ class HttpFile:
                 yield part
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise OriginError(_sentence(error)) from error
+
+
+def _authorization(known: tuple[str, str] | None) -> dict[str, str]:
+    """Return the header that carries a user and password (RFC 7617)."""
+    if known is None:
+        return {}
+    text = base64.b64encode(":".join(known).encode()).decode()
+    return {"Authorization": f"Basic {text}"}
+
+
+def _bare(url: str) -> str:
+    """Return a URL without user and password, which are sent as a header."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _next(url: str, response: aiohttp.ClientResponse, *, is_page: bool) -> str:

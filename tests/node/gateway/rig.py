@@ -14,7 +14,7 @@ from node.background import Background
 from node.beliefs import Beliefs
 from node.catalogue import Catalogue, open_database
 from node.gateway.ledger import NamedFile
-from node.gateway.origin import MissingError, OriginError, OriginPage, check_url
+from node.gateway.origin import DownError, MissingError, OriginPage, check_url
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.settings import Settings, UpstreamSettings
@@ -101,7 +101,7 @@ class MadeUpOrigin:
         if self.upstreams is not None:
             check_url(url, self.upstreams.trusts)
         if self.dead:
-            raise OriginError("no connection")
+            raise DownError("no connection")
         if url not in known:
             raise MissingError("the origin has no such thing")
         return known[url]

@@ -237,6 +237,25 @@ async def test_the_client_asks_upstreams_and_says_what_failed(server):
         await client.close()
 
 
+async def test_passwords_go_to_the_upstreams_own_server_only(server):
+    """Also for files that its pages name without them."""
+    with_password = server.url.replace("http://", "http://me:secret@")
+    client = HttpOrigin(Upstreams({"pypi": UpstreamSettings(with_password)}))
+    try:
+        url = server.put("/page", b"hello")
+        page = await client.page(url, accept="*/*", etag="", seconds=5)
+        assert "secret" not in page.url
+        with Origin() as other:
+            client._upstreams._hosts.add("localhost")
+            await page_of(
+                client, other.put("/x", b"").replace("127.0.0.1", "localhost")
+            )
+            assert [one.get("Authorization") for one in other.headers] == [None]
+        assert server.headers[0]["Authorization"].startswith("Basic ")
+    finally:
+        await client.close()
+
+
 async def test_a_host_that_nobody_configured_must_be_public(server):
     """The same server under a name that only its page mentions."""
     client = HttpOrigin(Upstreams({}))

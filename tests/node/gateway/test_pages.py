@@ -92,3 +92,12 @@ async def test_a_page_that_cannot_be_read_changes_nothing(tmp_path, monkeypatch)
         await files(rig)
         rig.origin.pages[f"{INDEX}/toy/"] = b"<html>log in to this hotel</html>"
         assert await files(rig) == [FILE]
+
+
+async def test_one_bad_page_does_not_make_an_upstream_seem_dead(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/bad/"] = b"{"
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        with pytest.raises(NoProjectError):
+            await rig.gateway.pypi.project("bad")
+        assert await files(rig) == [FILE]
