@@ -6,6 +6,11 @@ of byte `index // 8`; bits beyond the last chunk are zero.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 from transfer.errors import WireError
 
 _TO_DIGITS = bytes.maketrans(b"\x00\x01", b"01")
@@ -31,3 +36,8 @@ def unpack(packed: bytes, count: int) -> bytearray:
         return bytearray()
     digits = format(value, f"0{count}b").encode()
     return bytearray(digits.translate(_FROM_DIGITS)[::-1])
+
+
+def sums(flags: Sequence[bytearray], count: int) -> list[int]:
+    """Add up flags of `count` chunks place by place."""
+    return list(map(sum, zip(*flags, strict=True))) if flags else [0] * count

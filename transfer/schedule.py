@@ -19,10 +19,11 @@ import random
 import statistics
 from typing import TYPE_CHECKING
 
+from transfer import bitmap
 from transfer.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
     from transfer.limits import LeecherLimits
     from transfer.manifest import Manifest
@@ -33,6 +34,7 @@ _DUPLICATE_FACTOR = 2.0
 _DUPLICATE_SECONDS_MIN = 0.1
 _REST_SECONDS_MAX = 60.0
 _SORT_SECONDS = 0.25
+_SWIFT_BYTES_PER_SECOND = 40e6
 _UNHURRIED_SECONDS = 0.1
 _UNHURRIED_TRIPS = 20
 
@@ -92,9 +94,8 @@ class Schedule:
     def unfavour(self) -> None:
         """Go on without a manifest until somebody names another one."""
         self.favoured = None
-        self._todo.clear()
-        self._owners.clear()
-        self._writing.clear()
+        for gone in (self._todo, self._owners, self._writing):
+            gone.clear()
 
     def candidate(self, now: float) -> Manifest | None:
         """Return the other manifest that most whole sources name, or None.
@@ -118,7 +119,7 @@ class Schedule:
         return manifests[best]
 
     def is_stuck(self, now: float) -> bool:
-        """Whether a chunk is missing that no lane which is awake can ever give."""
+        """Whether a chunk is missing that no lane which is awake can give."""
         if self.favoured is None or self._writing:
             return False
         awake = [lane for lane in self.lanes if lane.rest_until <= now]
@@ -259,17 +260,13 @@ class Schedule:
     def reclaim(self, now: float) -> bool:
         """Take late chunks from lanes that are too slow; True where any was.
 
-        The lane rests, longer each time, but its answer still counts when it
-        comes.
+        The lane rests, longer each time; an answer still counts when it comes.
         """
         typical = self._typical_seconds()
         reclaimed = False
+        least = max(self._limits.turn_seconds_min, _LATE_FACTOR * typical)
         for lane in self.lanes:
-            patience = max(
-                self._limits.turn_seconds_min,
-                _LATE_FACTOR * typical,
-                2 * lane.round_trip,
-            )
+            patience = max(least, 2 * lane.round_trip)
             if lane.rest_until > now or now - lane.waits_since(now) < patience:
                 continue
             lane.rest_seconds = min(max(2 * lane.rest_seconds, 1.0), _REST_SECONDS_MAX)
@@ -386,15 +383,18 @@ class Schedule:
     def _sort_at_once(self) -> None:
         self._sorted, self._sorted_at = False, -math.inf
 
+    def _is_slow(self) -> bool:
+        """Whether links bound this, so that variety is worth more than order."""
+        size = self.favoured.chunk_size if self.favoured else 0
+        times = [lane.chunk_seconds for lane in self.lanes]
+        rate = sum(size / max(one, 1e-6) for one in times if one is not None)
+        return rate < _SWIFT_BYTES_PER_SECOND
+
     def _sort(self) -> None:
         self._todo.sort(reverse=True)
         partial = [lane.mask for lane in self.lanes if not lane.whole]
-        if (partial or self._in_company) and not self._in_order:
+        if (partial or self._in_company) and not self._in_order and self._is_slow():
             random.shuffle(self._todo)
-            counts = _sums(partial, len(self._done))
+            counts = bitmap.sums(partial, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)
         self._sorted = True
-
-
-def _sums(masks: Sequence[bytearray], count: int) -> list[int]:
-    return list(map(sum, zip(*masks, strict=True))) if masks else [0] * count

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _SPARE_DESCRIPTORS = 64
 _EVICT_IDLE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
+_SAY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Seeder:
         self._sockets: list[socket.socket] = []
         self._sources: Counter[str] = Counter()
         self._greetings = 0
+        self._said_at = -_SAY_SECONDS
         self._refused: Counter[str] = Counter()
         self._pool: ThreadPoolExecutor | None = None
         self._upkeep_pool = ThreadPoolExecutor(1, "caravan-upkeep")
@@ -155,7 +157,7 @@ class Seeder:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._refused["no descriptor left"] += 1
-                    log.warning("no file descriptor is left for a connection")
+                    self._say_crowded()
                     self._evict()
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
@@ -176,8 +178,22 @@ class Seeder:
             return "too many connections of one source"
         room = min(self._limits.connections_max, _descriptor_room())
         if len(self._sessions) + self._greetings >= room and not self._evict():
+            self._say_crowded()
             return "too many connections"
         return None
+
+    def _say_crowded(self) -> None:
+        """Tell people, at most once a minute, that connections are refused."""
+        now = time.monotonic()
+        if now - self._said_at < _SAY_SECONDS:
+            return
+        self._said_at = now
+        log.warning(
+            "connections are refused: %d are open and %d files may be; raise the"
+            " limit (ulimit -n) where that is too few",
+            len(self._sessions) + self._greetings,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
 
     async def _greet(self, sock: socket.socket, source: str, label: str) -> None:
         try:

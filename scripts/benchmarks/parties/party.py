@@ -103,6 +103,9 @@ class Caravan:
             await asyncio.sleep(LATENESS_TICK_SECONDS)
             self._lateness.append(time.monotonic() - due)
 
+    def counts(self) -> Document:
+        return {"bytes_sent": self.seeder.stats.bytes_sent}
+
     async def stop(self) -> None:
         await self.leecher.close()
         await self.seeder.close()
@@ -183,6 +186,9 @@ class Torrent:
         finished = self._lt.torrent_finished_alert
         return any(isinstance(alert, finished) for alert in alerts)
 
+    def counts(self) -> Document:
+        return {}
+
     async def stop(self) -> None:
         if self._handle is not None:
             self._session.remove_torrent(self._handle)
@@ -238,6 +244,9 @@ class WebClient:
         cpu = time.process_time() - cpu
         return {"seconds": seconds, "cpu": cpu, "peak": peak_bytes()}
 
+    def counts(self) -> Document:
+        return {}
+
     async def stop(self) -> None:
         await self._session.close()
 
@@ -255,7 +264,7 @@ async def main() -> None:
         if request["do"] == "fetch":
             answer(await party.fetch(request))
         else:
-            answer(usage())
+            answer(usage() | party.counts())
     await party.stop()
 
 
