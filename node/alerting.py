@@ -44,7 +44,7 @@ class Effort:
 PUBLISHING = Effort(
     found_each=256, enough=2**31, digests=256, told=60, sent=96, crossing=2**31
 )
-PASSING_ON = Effort(found_each=32, enough=16, digests=8, told=9, sent=15, crossing=19)
+PASSING_ON = Effort(found_each=32, enough=16, digests=8, told=9, sent=15, crossing=18)
 """With nine random others each, all but e^-9 of the audience are expected to know.
 
 That holds where all are as likely to be drawn. So they are drawn from one key, that of
@@ -142,7 +142,9 @@ class Alerting:
         silent: set[Contact] = set()
         told = sent = 0
         while queue and sent + told < effort.crossing:
-            most = min(effort.told - told, effort.sent - sent)
+            # What is left of all three, where each datagram may get an answer.
+            left = -(-(effort.crossing - sent - told) // 2)
+            most = min(left, effort.told - told, effort.sent - sent)
             if most <= 0:
                 break
             chosen, queue = queue[:most], queue[most:]
