@@ -20,6 +20,7 @@ from node.keys import publisher_text
 from node.packages import ArtifactEntry, Package
 from node.releases import Releases
 from node.settings import Winner
+from node.wallclock import now
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +99,17 @@ class Published:
         return [row.name for row in self._beliefs.follows()]
 
     async def _newest(self, publisher: bytes, name: str) -> Package | None:
+        if self._beliefs.conflicts_of(publisher):
+            log.warning("%s is not served: its publisher signed two things", name)
+            return None
         release = self._releases.known(publisher, name)
         try:
             async with asyncio.timeout(limits.PUBLISHED_SECONDS_MAX):
                 if release is None:
                     release = await self._releases.newest(publisher, name)
+                if release.expired(now()):
+                    log.warning("the release of %s has expired", name)
+                    return None
                 return await self._releases.package_of(release, lambda _event: None)
         except (NodeError, TimeoutError) as error:
             log.warning("the release of %s cannot be had: %s", name, error)
