@@ -211,7 +211,64 @@ class WrongSize(Hostile):
         super().__init__(data + b"more")
 
 
-LIARS = [BadChunk, OtherChunk, WrongLength, Unasked, GiantLength, Garbage]
+class ReplayedChunk(Hostile):
+    """Sends chunks of another file, of the right length."""
+
+    async def on_get(self, channel, get):
+        data = secrets.token_bytes(self.manifest.length(get.index))
+        await self.send_chunk(channel, get, data)
+
+
+class ByteByByte(Hostile):
+    """Announces a chunk and sends a byte now and then."""
+
+    async def on_get(self, channel, get):
+        head = wire.Chunk(get.number, get.index, self.manifest.length(get.index))
+        await channel.write(wire.encode(head))
+        while True:
+            await channel.write(b"x")
+            await asyncio.sleep(0.2)
+
+
+class WrongCertificate(Hostile):
+    """Says hello with another key than the one it was announced under."""
+
+    @property
+    def peer(self) -> Peer:
+        honest = super().peer
+        return Peer(honest.host, honest.port, secrets.token_bytes(32))
+
+
+class Disconnecting(Hostile):
+    """Breaks off after so many bytes of whatever it has to say."""
+
+    def __init__(self, data: bytes, left: int = 0) -> None:
+        super().__init__(data)
+        self.left = left
+
+    async def _serve(self, channel: Channel) -> None:
+        write, left = channel.write, self.left
+
+        async def write_some(data: bytes) -> None:
+            nonlocal left
+            await write(data[:left])
+            left -= len(data)
+            if left <= 0:
+                channel.abort()
+
+        channel.write = write_some
+        await super()._serve(channel)
+
+
+LIARS = [
+    BadChunk,
+    OtherChunk,
+    ReplayedChunk,
+    WrongLength,
+    Unasked,
+    GiantLength,
+    Garbage,
+]
 LOAFERS = [
     Truncated,
     SilentOnWant,
@@ -220,5 +277,8 @@ LOAFERS = [
     BusyOnGet,
     NeverHasIt,
     LacksChunks,
+    ByteByByte,
+    WrongCertificate,
+    Disconnecting,
 ]
 FORGERS = [FalseManifest, WrongSize]

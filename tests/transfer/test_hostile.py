@@ -136,3 +136,32 @@ async def test_many_tarpits_do_not_keep_the_honest_peer_waiting(new_node):
     finally:
         for tarpit in tarpits:
             await tarpit.__aexit__()
+
+
+@pytest.mark.parametrize("first", range(0, 300, 100))
+async def test_a_peer_that_breaks_off_at_any_byte(new_node, first):
+    """Of the hello, the listing, the have, a chunk's head and its bytes."""
+    honest, leecher = await quick_node(new_node), await quick_node(new_node)
+    for left in range(first, first + 100, 3):
+        data = os.urandom(300_000)
+        artifact = honest.store.add_bytes(data)
+        async with hostile.Disconnecting(data, left) as bad:
+            peers = [bad.peer, honest.peer]
+            downloaded = await leecher.download(artifact.digest, peers)
+        assert leecher.store.read(downloaded.artifact) == data
+
+
+async def test_a_fifth_of_bad_peers_wastes_little(new_node):
+    """Each is banned at its first wrong chunk; nothing wrong is committed."""
+    data = os.urandom(40 * 1024 * 1024)
+    honest = [await quick_node(new_node) for _ in range(8)]
+    for node in honest:
+        artifact = node.store.add_bytes(data)
+    leecher = await quick_node(new_node)
+    async with hostile.BadChunk(data) as liar, hostile.SilentOnGet(data) as tarpit:
+        peers = [liar.peer, tarpit.peer, *(node.peer for node in honest)]
+        downloaded = await leecher.download(artifact.digest, peers)
+        sent = sum(node.seeder.stats.bytes_sent for node in honest)
+        sent += len(liar.chunks_asked) * 256 * 1024
+    assert leecher.store.read(downloaded.artifact) == data
+    assert sent <= 1.02 * len(data) + 2 * 256 * 1024

@@ -1,0 +1,136 @@
+"""Large downloads among bad peers: what is wasted, and how much longer it takes.
+
+    scripts/bench hostile-peers [--size 1024] [--runs 3] [--json]
+
+One fifth of ten peers lie or stall; then nine of ten are tarpits, beside the honest one
+alone. The peers are those of the tests, on loopback, in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# The folder of this script comes first by default, and hides the transfer layer.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: E402
+    Ed25519PrivateKey,
+)
+
+from tests.transfer import hostile  # noqa: E402
+from transfer import Identity, Leecher, Peer, Seeder, Store  # noqa: E402
+
+MIB = 1024 * 1024
+CASES = {
+    "honest, ten": (10, ()),
+    "20 % bad: bad chunks and silence": (8, (hostile.BadChunk, hostile.SilentOnGet)),
+    "20 % bad: replays and endless data": (
+        8,
+        (hostile.ReplayedChunk, hostile.EndlessData),
+    ),
+    "honest, one": (1, ()),
+    "90 % tarpits: silent after the listing": (1, (hostile.SilentOnGet,) * 9),
+    "90 % tarpits: silent after hello": (1, (hostile.SilentOnWant,) * 9),
+    "90 % tarpits: byte by byte": (1, (hostile.ByteByByte,) * 9),
+}
+
+
+class Bench:
+    """Honest seeders of one store, and a fresh leecher for each run."""
+
+    def __init__(self, folder: Path, data: bytes) -> None:
+        self._folder = folder
+        self._data = data
+        self._store = Store(folder / "seeder")
+        self._artifact = self._store.add_bytes(data)
+
+    async def run(self, honest: int, kinds: tuple[type, ...]) -> dict[str, float]:
+        async with contextlib.AsyncExitStack() as stack:
+            seeders, peers = [], []
+            for kind in kinds:
+                bad = await stack.enter_async_context(kind(self._data))
+                peers.append(bad.peer)
+            for _ in range(honest):
+                identity = Identity(Ed25519PrivateKey.generate())
+                seeder = Seeder(self._store, identity, encryption=False)
+                listener = socket.create_server(("127.0.0.1", 0))
+                await seeder.start([listener])
+                stack.push_async_callback(seeder.close)
+                port = listener.getsockname()[1]
+                peers.append(Peer("127.0.0.1", port, identity.public_key))
+                seeders.append(seeder)
+            return await self._fetch(seeders, peers)
+
+    async def _fetch(self, seeders: list, peers: list[Peer]) -> dict[str, float]:
+        home = self._folder / "leecher"
+        store = Store(home)
+        identity = Identity(Ed25519PrivateKey.generate())
+        leecher = Leecher(store, identity, encryption=False)
+        began = time.monotonic()
+        downloaded = await leecher.download(self._artifact.digest, peers)
+        seconds = time.monotonic() - began
+        sound = downloaded.artifact.digest == self._artifact.digest
+        await leecher.close()
+        store.close()
+        shutil.rmtree(home)
+        sent = sum(seeder.stats.bytes_sent for seeder in seeders)
+        wasted = max(sent - len(self._data), 0)
+        return {"seconds": seconds, "waste": wasted / len(self._data), "sound": sound}
+
+
+async def measure(size: int, runs: int, folder: Path) -> list[dict]:
+    bench = Bench(folder, os.urandom(size))
+    found: dict[str, list[dict]] = {name: [] for name in CASES}
+    for _ in range(runs):
+        for name, (honest, kinds) in CASES.items():
+            found[name].append(await bench.run(honest, kinds))
+    rows, base = [], 1.0
+    for name, results in found.items():
+        seconds = statistics.median(one["seconds"] for one in results)
+        base = seconds if name.startswith("honest") else base
+        rows.append(
+            {
+                "case": name,
+                "seconds": seconds,
+                "ratio": seconds / base,
+                "waste": max(one["waste"] for one in results),
+                "sound": all(one["sound"] for one in results),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench hostile-peers")
+    parser.add_argument("--size", type=int, default=1024, help="in MiB")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    shm = Path("/dev/shm")
+    place = shm if shm.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="caravan-", dir=place) as folder:
+        rows = asyncio.run(measure(options.size * MIB, options.runs, Path(folder)))
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print("| case | wall s | by honest | waste | right |\n|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['case']} | {row['seconds']:.2f} | {row['ratio']:.2f} |"
+            f" {100 * row['waste']:.2f} % | {'yes' if row['sound'] else 'NO'} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
