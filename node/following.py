@@ -6,6 +6,7 @@ import asyncio
 import re
 
 from node import commands
+from node.background import Background
 from node.beliefs import Beliefs
 from node.commands import Document, Progress
 from node.errors import NodeError, UsageError
@@ -27,11 +28,13 @@ class Following:
         releases: Releases,
         updates: Updates,
         provide: Provide,
+        background: Background,
     ) -> None:
         self._beliefs = beliefs
         self._releases = releases
         self._updates = updates
         self._provide = provide
+        self._background = background
 
     async def follow(self, command: commands.Follow, _progress: Progress) -> Document:
         """Believe a publisher about a name; says what its newest release is."""
@@ -47,6 +50,9 @@ class Following:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._provide.sync())
             tasks.create_task(self._releases.refresh(publisher, name))
+        self._background.start(
+            self._updates.pursue(publisher, name, is_news=True), "a new policy"
+        )
         release = self._releases.known(publisher, name)
         return {
             "publisher": publisher_text(publisher),

@@ -216,7 +216,7 @@ class Node:
             dht, store, catalogue, beliefs, keys, share, fetch,
             releases, updates, alerting, provide, self._renewal, settings.home, now,
         )  # fmt: skip
-        following = Following(beliefs, releases, updates, provide)
+        following = Following(beliefs, releases, updates, provide, self._background)
         fetching = Fetching(
             store,
             catalogue,

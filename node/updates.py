@@ -187,18 +187,24 @@ class Updates:
             if reading.answers:
                 now = asyncio.get_running_loop().time()
                 self._asked_at[publisher, name] = now
-            known = self._releases.known(publisher, name)
-            if known is None:
-                return
-            try:
-                # What could not be had when it was news may be there by now.
-                if reading.is_news:
-                    await self.take(known.record)
-                else:
-                    await self._settle(known)
-                await self.obey(known)
-            except NodeError as error:
-                log.warning("the release of %s: %s", name, error)
+            await self.pursue(publisher, name, is_news=reading.is_news)
+
+    async def pursue(self, publisher: bytes, name: str, *, is_news: bool) -> None:
+        """Act on the newest release of a name, as far as that is still to be done.
+
+        What could not be had when it was news may be there by now.
+        """
+        known = self._releases.known(publisher, name)
+        if known is None:
+            return
+        try:
+            if is_news:
+                await self.take(known.record)
+            else:
+                await self._settle(known)
+            await self.obey(known)
+        except NodeError as error:
+            log.warning("the release of %s: %s", name, error)
 
     def _asked_lately(self, publisher: bytes, name: str) -> bool:
         asked_at = self._asked_at.get((publisher, name))
