@@ -26,6 +26,10 @@ EXPERIMENTS = {
     "churn": "tests.simulation.churn",
     "adversary": "tests.simulation.adversary",
     "eclipse": "tests.simulation.eclipse",
+    "partition": "tests.simulation.partition",
+    "join": "tests.simulation.joining",
+    "sweep": "tests.simulation.sweep",
+    "soak": "tests.simulation.soak",
     "alert": "tests.simulation.alerts",
     "absence": "tests.simulation.absence",
 }
