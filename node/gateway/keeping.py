@@ -12,7 +12,8 @@ from node.gateway.upstreams import Upstreams
 from node.provide import Provide
 from transfer import Artifact, Digest
 
-ANNOUNCE_DELAY_SECONDS = 2.0  # an installation brings many files at once, and is busy
+QUIET_SECONDS = 2.0  # an installation is busy, and brings many files at once
+QUIET_SECONDS_MAX = 15.0
 
 
 class Keeping:
@@ -32,6 +33,7 @@ class Keeping:
         self._public: set[str] = set()
         self._private: set[str] = set()
         self._announcing: asyncio.Task[None] | None = None
+        self._kept_at = 0.0
 
     def keep(self, artifact: Artifact, named: Sequence[NamedFile]) -> None:
         """Offer an artifact, or mark it private where only private upstreams name it.
@@ -49,6 +51,7 @@ class Keeping:
         self._private.discard(digest)
         self._catalogue.make_public(digest)
         self._catalogue.add_direct(digest, file)
+        self._kept_at = asyncio.get_running_loop().time()
         if self._announcing is None or self._announcing.done():
             self._announcing = self._background.start(
                 self._announce(), "announcing what the gateway brought"
@@ -63,6 +66,12 @@ class Keeping:
             self._provide.silence(digest)
 
     async def _announce(self) -> None:
-        await asyncio.sleep(ANNOUNCE_DELAY_SECONDS)
+        """Announce once no more files come, or after a while all the same."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + QUIET_SECONDS_MAX
+        wait = QUIET_SECONDS
+        while wait > 0:
+            await asyncio.sleep(wait)
+            wait = min(self._kept_at + QUIET_SECONDS, latest) - loop.time()
         self._announcing = None
         await self._provide.sync()
