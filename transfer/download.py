@@ -121,7 +121,8 @@ class Download:
         self._assembly.over.set()
         await self._crowd.end(self._lines.end(gently=won))
         useless = won or self._assembly.schedule.favoured is None
-        await self._in_thread(lambda: self._assembly.close(discard=useless))
+        if self._assembly.partial is not None:
+            await self._in_thread(lambda: self._assembly.close(discard=useless))
         self._outcome.cancel()
 
     def _fail(self, error: BaseException) -> None:
