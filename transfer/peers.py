@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,21 @@ class Peer:
     def source(self) -> Hashable:
         """What is banned when it lies: the key, else the address."""
         return self.public_key or (self.host, self.port)
+
+
+def source_of(host: str, port: int) -> str:
+    """Return what limits count a stranger as.
+
+    Its /24 or /64, since who has one address there has others; on private networks,
+    where all share a range, host and port.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_private or address.is_loopback or address.is_link_local:
+        return f"{address} {port}"
+    prefix = 24 if address.version == 4 else 64
+    return str(ipaddress.ip_network((address, prefix), strict=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from transfer.errors import ClosedError, PeerError, TransferError
 from transfer.greeting import Terms, greet_leecher
 from transfer.hashing import lower_priority
 from transfer.limits import SeederLimits
+from transfer.peers import source_of
 from transfer.rate import RateLimiter
 from transfer.serving import Service, Session, Verdict
 
@@ -161,7 +162,8 @@ class Seeder:
                     self._evict()
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            source, label = str(address[0]), f"{address[0]}:{address[1]}"
+            source = source_of(address[0], address[1])
+            label = f"{address[0]}:{address[1]}"
             if why := self._why_not(source):
                 self._refused[why] += 1
                 sock.close()
@@ -245,12 +247,19 @@ class Seeder:
             and len(self._serving) < self._limits.upload_threads_max
             and not self._stop.is_set()
         ):
-            session = self._waiting.popleft()
+            session = self._next_session()
             future = asyncio.get_running_loop().run_in_executor(
                 self._pool, self._service.serve, session
             )
             self._serving[session] = future
             future.add_done_callback(functools.partial(self._served, session))
+
+    def _next_session(self) -> Session:
+        """Take the one that waits for longest, of the source with the fewest slots."""
+        slots = Counter(session.source for session in self._serving)
+        session = min(self._waiting, key=lambda one: slots[one.source])
+        self._waiting.remove(session)
+        return session
 
     def _served(self, session: Session, future: asyncio.Future[Verdict]) -> None:
         self._serving.pop(session, None)

@@ -57,9 +57,10 @@ class Bench:
 
     async def run(self, honest: int, kinds: tuple[type, ...]) -> dict[str, float]:
         async with contextlib.AsyncExitStack() as stack:
-            seeders, peers = [], []
+            seeders, peers, bad_peers = [], [], []
             for kind in kinds:
                 bad = await stack.enter_async_context(kind(self._data))
+                bad_peers.append(bad)
                 peers.append(bad.peer)
             for _ in range(honest):
                 identity = Identity(Ed25519PrivateKey.generate())
@@ -70,9 +71,13 @@ class Bench:
                 port = listener.getsockname()[1]
                 peers.append(Peer("127.0.0.1", port, identity.public_key))
                 seeders.append(seeder)
-            return await self._fetch(seeders, peers)
+            found = await self._fetch(peers)
+            sent = sum(seeder.stats.bytes_sent for seeder in seeders)
+            sent += sum(bad.bytes_sent for bad in bad_peers)
+            found["waste"] = max(sent - len(self._data), 0) / len(self._data)
+            return found
 
-    async def _fetch(self, seeders: list, peers: list[Peer]) -> dict[str, float]:
+    async def _fetch(self, peers: list[Peer]) -> dict[str, float]:
         home = self._folder / "leecher"
         store = Store(home)
         identity = Identity(Ed25519PrivateKey.generate())
@@ -84,9 +89,7 @@ class Bench:
         await leecher.close()
         store.close()
         shutil.rmtree(home)
-        sent = sum(seeder.stats.bytes_sent for seeder in seeders)
-        wasted = max(sent - len(self._data), 0)
-        return {"seconds": seconds, "waste": wasted / len(self._data), "sound": sound}
+        return {"seconds": seconds, "sound": sound}
 
 
 async def measure(size: int, runs: int, folder: Path) -> list[dict]:

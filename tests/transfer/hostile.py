@@ -19,6 +19,7 @@ class Hostile:
         self.manifest = Manifest.of(data)
         self.public_key = secrets.token_bytes(32)
         self.connections = 0
+        self.bytes_sent = 0
         self.chunks_asked: list[int] = []
         self.complaints: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -86,6 +87,7 @@ class Hostile:
 
     async def send_chunk(self, channel: Channel, get: wire.Get, data: bytes) -> None:
         head = wire.Chunk(get.number, get.index, len(data))
+        self.bytes_sent += len(data)
         await channel.write(wire.encode(head) + data)
 
 

@@ -1,0 +1,106 @@
+"""Hostile traffic against one node on real sockets, in the full counts.
+
+Mutated datagrams; a flood while honest nodes look things up; stores from a hundred
+addresses. The sender shares the process and the core, and its work is counted too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.dht import hostile
+from tests.dht.builders import key
+from tests.dht.test_hostile import network
+from tests.simulation.swarm import cheap_verify
+
+
+async def fuzz(count: int) -> dict[str, Any]:
+    """Mutated datagrams; afterwards the node must answer as before."""
+    unhandled: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: unhandled.append(context)
+    )
+    async with network(3) as nodes:
+        await hostile.fuzz(nodes[0], 20_000, seed=0)  # what it needs once
+        gc.collect()
+        spent = await hostile.fuzz(nodes[0], count, seed=1)
+        await nodes[1].offer([key(1)], 5000)
+        answers = [record async for record in nodes[2].find_providers(key(1))]
+        return {
+            **spent.figures(),
+            "unhandled": len(unhandled),
+            "answers_afterwards": bool(answers),
+        }
+
+
+async def flood(count: int) -> dict[str, Any]:
+    """Questions without a token from one address, beside honest lookups."""
+    async with network(10) as nodes:
+        for number, node in enumerate(nodes):
+            await node.offer([key(number)], 5000)
+        gc.collect()
+        flooding = asyncio.create_task(hostile.flood(nodes[0], count, seed=2))
+        asked = found = 0
+        while not flooding.done():
+            asker, offerer = nodes[1 + asked % 9], nodes[asked % 10]
+            search = asker.find_providers(key(asked % 10))
+            records = {record.public_key async for record in search}
+            found += asker is offerer or offerer.public_key in records
+            asked += 1
+        spent = await flooding
+        return {
+            **spent.figures(),
+            "honest_lookups": asked,
+            "honest_found": found / asked,
+        }
+
+
+async def stores(count: int) -> dict[str, Any]:
+    """Announces of eight keys each, from a hundred addresses, with good tokens."""
+    async with network(3, verify=cheap_verify) as nodes:
+        await nodes[1].offer([key(7)], 5000)
+        spent = await hostile.spam_stores(nodes[0], count, hosts=100)
+        found = [r.public_key async for r in nodes[2].find_providers(key(7))]
+        stats = nodes[0].stats()
+        return {
+            **spent.figures(),
+            "stores": 8 * spent.datagrams,
+            "kept": stats["kept.providers"],
+            "oldest_honest_served": found == [nodes[1].public_key],
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutated", type=int, default=1_000_000)
+    parser.add_argument("--flood", type=int, default=50_000)
+    parser.add_argument("--stores", type=int, default=1_000_000)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    parts = {
+        "mutated": fuzz(options.mutated),
+        "flood": flood(options.flood),
+        "stores": stores(options.stores),
+    }
+    figures = {}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for name, part in parts.items():
+            figures[name] = runner.run(part)
+            if not options.json:
+                print(name, figures[name])
+    if options.json:
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
