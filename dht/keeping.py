@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dht.addresses import Address
 from dht.errors import RecordError
 from dht.fairness import Allowance
-from dht.limits import PORT_MIN, VERIFICATIONS_PER_SOURCE_PER_SECOND
+from dht.limits import CLOCK_SKEW_SECONDS, PORT_MIN, VERIFICATIONS_PER_SOURCE_PER_SECOND
 from dht.provider_store import Page, ProviderStore
 from dht.providers import ProviderRecord
 from dht.record_store import Outcome, RecordStore
@@ -72,11 +72,17 @@ class Keeping:
         if not self._verifications.take(source, now):
             return Stored.LIMITED
         wall = core.clock.time()
+        # A record that has just ended withdraws the offer: it is verified as of then.
+        ended = wall - CLOCK_SKEW_SECONDS <= record.expires_at <= wall
         try:
-            record.verify(core.network.tag, wall, core.verify)
+            as_of = record.expires_at - 1 if ended else wall
+            record.verify(core.network.tag, as_of, core.verify)
         except RecordError:
             core.stats["refused.provider"] += 1
             return Stored.INVALID
+        if ended:
+            self.provider_store.withdraw(record)
+            return Stored.STORED
         lifetime = record.expires_at - wall
         kept = self.provider_store.put(record, source, now, lifetime)
         return Stored.STORED if kept else Stored.FULL

@@ -85,10 +85,52 @@ class Offers:
                 self._offers[key] = Offer(port)
         return chosen
 
-    def withdraw(self, keys: Iterable[bytes]) -> None:
-        """Stop renewing keys; the records of others end by themselves."""
-        for key in keys:
-            self._offers.pop(key, None)
+    def withdraw(self, keys: Iterable[bytes]) -> dict[bytes, Offer]:
+        """Stop offering keys; returns what is to be told to their keepers."""
+        chosen = sorted(set(keys) & self._offers.keys())
+        return {key: self._offers.pop(key) for key in chosen}
+
+    async def tell_withdrawn(self, withdrawn: dict[bytes, Offer]) -> None:
+        """Send the keepers of withdrawn keys a record of each that ends now.
+
+        A keeper that does not hear of it drops the record when it ends by itself.
+        """
+        told: dict[tuple[Contact, bytes, int], list[bytes]] = {}
+        for key, offer in withdrawn.items():
+            for keeper in offer.keepers:
+                place = (keeper, write_scope(key), offer.port)
+                told.setdefault(place, []).append(key)
+        await asyncio.gather(
+            *(
+                self._tell_withdrawn(keeper, port, keys)
+                for (keeper, _, port), keys in sorted(
+                    told.items(), key=lambda each: each[0][0].node_id
+                )
+            )
+        )
+
+    async def _tell_withdrawn(
+        self, keeper: Contact, port: int, keys: Sequence[bytes]
+    ) -> None:
+        """Ask one keeper for leave to write, then end records of one scope there."""
+        core = self._core
+        async with self._in_flight:
+            leave = await self._asking.call(keeper, FindNode(keys[0]))
+            if leave is None:
+                return
+            address = Address(leave.observed.host, port)
+            now = core.clock.time()
+            for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
+                entries = [
+                    ProviderRecord.sign(
+                        core.signer, core.network.tag, key, address, now
+                    ).entry
+                    for key in keys[start : start + ANNOUNCE_ENTRIES_MAX]
+                    if key not in self._offers
+                ]
+                if entries:
+                    body = Announce(leave.body.write_token, port, entries)
+                    await self._asking.call(keeper, body)
 
     def end_at(self, expires_at: int) -> None:
         """Let the records of all offers end then, in seconds since 1970."""

@@ -80,6 +80,16 @@ class ProviderStore:
         self._shares.add(source, 1)
         return True
 
+    def withdraw(self, record: ProviderRecord) -> None:
+        """Drop what is kept of the record's provider at its address.
+
+        Whoever makes the withdrawal anew has the provider's key; who replays it must
+        have its IP address, and a record of another address stays.
+        """
+        kept = self._keys.get(record.key, {}).get(record.public_key)
+        if kept is not None and kept.record.address == record.address:
+            self._drop(record.key, record.public_key)
+
     def page(self, key: bytes, cursor: int, now: float) -> Page:
         """Return at most 8 providers of a key.
 

@@ -183,8 +183,11 @@ class Dht:
         return await offers.sweep(offers.put(keys, port), renew=False)
 
     def withdraw(self, keys: Iterable[bytes]) -> None:
-        """Stop renewing keys."""
-        self._run.offers.withdraw(keys)
+        """Stop offering keys; their keepers are told in the background."""
+        offers = self._run.offers
+        withdrawn = offers.withdraw(keys)
+        if withdrawn:
+            self._tasks.start(offers.tell_withdrawn(withdrawn), "caravan-dht-withdraw")
 
     async def recall(self, keys: Iterable[bytes], port: int) -> None:
         """Withdraw keys and have their keepers forget them within half a minute."""
