@@ -6,6 +6,7 @@ scripts/bench crash [--kills 200] [--seed 1] [--json]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -37,10 +38,12 @@ def main() -> None:
         caravan_in(Path(folder)) as caravan,
     ):
         crashes = Crashes(caravan, options.seed)
-        for number in range(options.kills):
-            crashes.kill_once(KINDS[number % len(KINDS)])
-            if sys.stderr.isatty():
-                print(f"\r{number + 1} kills ", end="", file=sys.stderr)
+        # Interrupted, it tells of those that were done.
+        with contextlib.suppress(KeyboardInterrupt):
+            for number in range(options.kills):
+                crashes.kill_once(KINDS[number % len(KINDS)])
+                if sys.stderr.isatty():
+                    print(f"\r{number + 1} kills ", end="", file=sys.stderr)
     found = asdict(crashes.tally) | {"seconds": round(time.monotonic() - began, 1)}
     if options.json:
         print(json.dumps(found, indent=2))

@@ -153,7 +153,7 @@ async def test_a_peer_that_breaks_off_at_any_byte(new_node, first):
 
 async def test_a_fifth_of_bad_peers_wastes_little(new_node):
     """Each is banned at its first wrong chunk; nothing wrong is committed."""
-    data = os.urandom(40 * 1024 * 1024)
+    data = os.urandom(20 * 1024 * 1024)
     honest = [await quick_node(new_node) for _ in range(8)]
     for node in honest:
         artifact = node.store.add_bytes(data)
