@@ -96,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     progress = Progress()
     gc.disable()  # the nodes of a run live until its end
-    result: Result = load(options.experiment).run(options, progress)
+    try:
+        result: Result = load(options.experiment).run(options, progress)
+    finally:
+        gc.enable()
     progress.end()
     result.figures["wall_s"] = round(progress.seconds, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
