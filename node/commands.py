@@ -54,6 +54,28 @@ class Fetch(Command):
     dependencies: bool = True
 
 
+class Prefetch(Command):
+    """Fetch what a lockfile (an absolute path) names, for this machine or all."""
+
+    lockfile: str
+    everything: bool = False
+    output: str | None = None
+
+
+class Survey(Command):
+    """Where what a lockfile names can be had."""
+
+    lockfile: str
+    everything: bool = False
+
+
+class Adopt(Command):
+    """Offer what package managers keep in `folders`, as far as a lockfile names it."""
+
+    folders: list[str]
+    lockfile: str | None = None
+
+
 class Publish(Command):
     """Sign and offer a package made of `files` (absolute paths)."""
 
@@ -138,7 +160,7 @@ class Leave(Command):
 COMMANDS: dict[str, type[Command]] = {
     struct.__name__.lower(): struct
     for struct in (
-        Status, Peers, Lookup, Share, Fetch, Publish,
+        Status, Peers, Lookup, Share, Fetch, Prefetch, Survey, Adopt, Publish,
         Delegate, Broadcast, Follow, Unfollow,
         Updates, List, Pin, Unpin, Clean, Verify, Leave,
     )

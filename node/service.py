@@ -28,6 +28,7 @@ from node.errors import NodeError, UsageError
 from node.fetch import Fetch
 from node.fetching import Fetching
 from node.following import Following
+from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.home import Home
@@ -38,8 +39,8 @@ from node.offering import Offering, SharingOf
 from node.provide import Provide
 from node.publish import Publish
 from node.releases import Releases
-from node.repair import Repair
 from node.renewal import Renewal
+from node.repair import Repair
 from node.settings import Settings, Sharing
 from node.share import Share
 from node.updates import Updates
@@ -242,6 +243,12 @@ class Node:
         self._stack.push_async_callback(client.close)
         gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
         self._stack.push_async_callback(gateway.close)
+        lockfiles = Lockfiles(gateway, self._store, self._catalogue, self._provide)
+        self._runs |= {
+            commands.Prefetch: lockfiles.prefetch,
+            commands.Survey: lockfiles.survey,
+            commands.Adopt: lockfiles.adopt,
+        }
         door = Door(self, token, GatewayRoutes(gateway))
         self._web = await door.start(self.settings.web)
         self._stack.push_async_callback(door.stop)
