@@ -132,11 +132,6 @@ class Offers:
                     body = Announce(leave.body.write_token, port, entries)
                     await self._asking.call(keeper, body)
 
-    def end_at(self, expires_at: int) -> None:
-        """Let the records of all offers end then, in seconds since 1970."""
-        for offer in self._offers.values():
-            offer.expires_at = expires_at
-
     def keys(self) -> list[bytes]:
         """Return all keys on offer."""
         return list(self._offers)

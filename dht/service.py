@@ -23,7 +23,6 @@ from dht.maintenance import Maintenance
 from dht.offers import OfferReport, Offers
 from dht.publishing import Publishing, RecordSearch, StoreReport
 from dht.reach import Reach
-from dht.recalling import recall
 from dht.searches import ProviderSearch
 from dht.tasks import Tasks
 from dht.transport import Sockets, SystemSockets, Transport
@@ -188,13 +187,6 @@ class Dht:
         withdrawn = offers.withdraw(keys)
         if withdrawn:
             self._tasks.start(offers.tell_withdrawn(withdrawn), "caravan-dht-withdraw")
-
-    async def recall(self, keys: Iterable[bytes], port: int) -> None:
-        """Withdraw keys and have their keepers forget them within half a minute."""
-        run, chosen = self._run, list(keys)
-        run.offers.withdraw(chosen)
-        loop = asyncio.get_running_loop()
-        await recall(self._core, run.asking, loop, chosen, port)
 
     async def find_record(self, key: bytes) -> RecordSearch:
         """Look for the newest release record or delegation of a key."""

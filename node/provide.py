@@ -158,9 +158,6 @@ class Provide:
             self._dht.withdraw(gone)
         if new:
             await self._dht.offer(new, self._port)
-        if gone:
-            # In turn with the offers: a late recall must not end what is offered again.
-            await self._dht.recall(gone, self._port)
 
     def _keys_of(self, artifact: Artifact) -> list[bytes]:
         digests = [artifact.digest, *artifact.aliases.values()]

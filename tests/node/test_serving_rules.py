@@ -31,9 +31,6 @@ class Silence:
     async def offer(self, keys, port):
         pass
 
-    async def recall(self, keys, port):
-        pass
-
 
 class End:
     """One node's store, with a seeder that obeys its `Provide`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from dht import Network, provider_key
-from dht.recalling import RECALL_SECONDS
 from tests.simulation.loop import virtual_time
 from tests.simulation.swarm import Swarm
 
+SECONDS = 10
 KEYS = [provider_key(Network(), "sha256", bytes([n]) * 32) for n in range(20)]
 
 
@@ -16,7 +16,7 @@ async def providers(node, key) -> set[bytes]:
     return {record.public_key async for record in node.find_providers(key)}
 
 
-def test_a_recalled_offer_is_found_no_more():
+def test_a_withdrawn_offer_is_found_no_more():
     """Others' offers of the same key stay; so do the node's other offers."""
     with virtual_time() as loop:
         swarm = Swarm(loop, 5)
@@ -26,8 +26,8 @@ def test_a_recalled_offer_is_found_no_more():
             one, two, asker = swarm.nodes[3], swarm.nodes[17], swarm.nodes[30]
             await one.offer(KEYS, 5000)
             await two.offer(KEYS[:1], 5000)
-            await one.recall(KEYS[:10], 5000)
-            await asyncio.sleep(RECALL_SECONDS + 1)
+            one.withdraw(KEYS[:10])
+            await asyncio.sleep(SECONDS)
             assert await providers(asker, KEYS[0]) == {two.public_key}
             for key in KEYS[1:10]:
                 assert await providers(asker, key) == set()
