@@ -142,10 +142,11 @@ class Offers:
         One keeper that is missing is not worth a lookup until the next renewal.
         """
         known = GROWN_FROM * self._core.known
+        few = min(K, self._core.known) // 2
         return [
             key
             for key, each in self._offers.items()
-            if len(each.keepers) < K and known > each.known
+            if len(each.keepers) < few or (len(each.keepers) < K and known > each.known)
         ]
 
     def record_for(self, key: bytes, address: Address) -> ProviderRecord | None:

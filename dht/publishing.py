@@ -235,7 +235,8 @@ class Publishing:
     def _is_wanting(self, key: bytes) -> bool:
         """Whether too few nodes store a record, now that more are known."""
         stored, known = self._stored.get(key, (0, 0))
-        return stored < K and GROWN_FROM * self._core.known > known
+        few = min(K, self._core.known) // 2
+        return stored < few or (stored < K and GROWN_FROM * self._core.known > known)
 
     async def _ask_all(self, contacts: list[Contact], body: Body) -> list[Answer]:
         """Ask contacts at the same time and return the answers that came."""
