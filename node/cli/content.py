@@ -107,6 +107,8 @@ def fetch(
         folder = None if output is None else _output(output)
         prefetch(session, lockfile, folder, everything, is_beside_targets=bool(targets))
         return
+    if not targets:
+        raise click.UsageError("say what to fetch: a TARGET, or --lockfile FILE")
     document = session.ask(
         "fetch",
         targets=[target_text(target) for target in targets],
