@@ -83,6 +83,7 @@ ANNOUNCE_ENTRIES_MAX: Final = 8
 GROWN_FROM: Final = 0.75  # share of its present size from which a table has grown
 STORE_AGAIN_SECONDS: Final = 2.0  # debounce after the table grew
 STORE_AGAIN_SECONDS_MAX: Final = 30.0
+STORE_RETRY_SECONDS: Final = 60.0
 
 # Records.
 RECORD_BYTES_MAX: Final = 700

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from dht.limits import (
     RENEW_SECONDS,
     STORE_AGAIN_SECONDS,
     STORE_AGAIN_SECONDS_MAX,
+    STORE_RETRY_SECONDS,
     TICK_SECONDS,
 )
 from dht.wire import Ping, RequestFlag
@@ -101,12 +103,16 @@ class Maintenance:
     async def _store_again(self) -> None:
         """Store what too few nodes hold again, soon after the table has grown.
 
+        Without growth it is tried every minute: what was offered while this node was
+        cut off has no keeper, and the contacts that come back are no new ones.
         A burst of newcomers is waited out, and while they keep coming the pauses
         grow, so that a young network is not busy with nothing else.
         """
         pause = STORE_AGAIN_SECONDS
         while True:
-            await self._grown.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_RETRY_SECONDS):
+                    await self._grown.wait()
             await asyncio.sleep(pause * self._core.rng.uniform(0.8, 1.2))
             self._grown.clear()
             await self._offers.sweep(self._offers.wanting(), renew=False)
