@@ -219,16 +219,9 @@ class Node:
         )  # fmt: skip
         following = Following(beliefs, releases, updates, provide, self._background)
         fetching = Fetching(
-            store,
-            catalogue,
-            beliefs,
-            fetch,
-            releases,
-            share,
-            following,
-            provide,
+            store, catalogue, beliefs, fetch, releases, share, following, provide,
             withdrawal,
-        )
+        )  # fmt: skip
         inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
         cache = Cache(store, catalogue, beliefs, provide)
         cleaning = Cleaning(store, catalogue, provide, now)
