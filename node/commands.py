@@ -34,6 +34,10 @@ class Peers(Command):
     """The contacts, with round-trip time and age."""
 
 
+class Doctor(Command):
+    """What may be wrong around the node: clock, ports, reachability, disk, contacts."""
+
+
 class Lookup(Command):
     """Who offers `digest` (in any of the forms that `Digest.parse` reads)."""
 
@@ -160,7 +164,7 @@ class Leave(Command):
 COMMANDS: dict[str, type[Command]] = {
     struct.__name__.lower(): struct
     for struct in (
-        Status, Peers, Lookup, Share, Fetch, Prefetch, Survey, Adopt, Publish,
+        Status, Peers, Doctor, Lookup, Share, Fetch, Prefetch, Survey, Adopt, Publish,
         Delegate, Broadcast, Follow, Unfollow,
         Updates, List, Pin, Unpin, Clean, Verify, Leave,
     )

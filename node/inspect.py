@@ -1,4 +1,4 @@
-"""The commands `status`, `peers` and `lookup`: looking without changing anything."""
+"""The commands that look without changing anything: status, peers, lookup, doctor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import asdict
 from typing import Protocol
 
 from dht import Dht
-from node import commands
+from node import commands, doctor
 from node.commands import Document, Progress
 from node.errors import NobodyOffersError, UsageError
 from node.fetch import Fetch
 from node.provide import Provide
+from node.settings import Settings
+from node.wallclock import now
 from transfer import Digest, DigestError, Leecher, Seeder, Store
 
 
@@ -35,8 +37,10 @@ class Inspect:
         leecher: Leecher,
         provide: Provide,
         fetch: Fetch,
+        settings: Settings,
     ) -> None:
         self._node = node
+        self._settings = settings
         self._dht = dht
         self._store = store
         self._seeder = seeder
@@ -105,3 +109,28 @@ class Inspect:
         if not providers:
             raise NobodyOffersError(f"nobody offers {digest}", details=answer)
         return answer
+
+    async def doctor(self, _command: commands.Doctor, _progress: Progress) -> Document:
+        """Return what may be wrong around this node; see `node.doctor`."""
+        home, contacts = self._settings.home, len(self._dht.contacts())
+        artifacts = await asyncio.to_thread(self._store.artifacts)
+        newest = max((one.added_at for one in artifacts), default=0.0)
+        secret = self._settings.secret_file is not None
+        port = self._dht.addresses[0].port
+        checks = [
+            doctor.Check(
+                "node", ok=True, hint=f"runs at {self._node.describe()['address']}"
+            ),
+            doctor.check_folder(home),
+            doctor.check_disk(home),
+            doctor.check_clock(now(), newest, self._dht.stats().get("dropped.time", 0)),
+            doctor.Check("ports", ok=True, hint=f"listens on {port}, TCP and UDP"),
+            doctor.check_contacts(contacts, is_private=secret),
+            doctor.check_reachability(
+                str(self._dht.observed) if self._dht.observed else None,
+                port,
+                contacts=contacts,
+                is_shut=self._dht.is_read_only,
+            ),
+        ]
+        return {"checks": [asdict(one) for one in checks]}

@@ -222,7 +222,9 @@ class Node:
             store, catalogue, beliefs, fetch, releases, share, following, provide,
             withdrawal,
         )  # fmt: skip
-        inspect = Inspect(self, dht, store, self._seeder, self._leecher, provide, fetch)
+        inspect = Inspect(
+            self, dht, store, self._seeder, self._leecher, provide, fetch, settings
+        )
         cache = Cache(store, catalogue, beliefs, provide)
         cleaning = Cleaning(store, catalogue, provide, now)
         Repair(store, catalogue, provide, fetch, cleaning, self._background)
@@ -330,6 +332,7 @@ def _command_table(
     return {
         commands.Status: inspect.status,
         commands.Peers: inspect.peers,
+        commands.Doctor: inspect.doctor,
         commands.Lookup: inspect.lookup,
         commands.Share: share.share,
         commands.Fetch: fetching.fetch,

@@ -20,6 +20,7 @@ _SECTIONS = {
         "leave": "node.cli.ask:leave",
         "status": "node.cli.ask:status",
         "peers": "node.cli.ask:peers",
+        "doctor": "node.cli.checkup:doctor",
         "demo": "node.cli.local:demo",
     },
     "Files by digest": {

@@ -38,6 +38,24 @@ def test_the_ready_line_says_who_and_where(caravan: Caravan):
     assert (node.home / "node.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_doctor_says_what_is_wrong(caravan: Caravan):
+    """Two nodes that know each other are well; one that knows nobody is told so."""
+    first = caravan.join("first")
+    lonely = first.run("doctor")
+    wrong = {one["name"] for one in lonely.document["checks"] if not one["ok"]}
+    assert lonely.exit_code == 1
+    assert wrong == {"contacts", "reachability"}
+    second = caravan.join("second", first.ready["address"])
+    wait_for_contacts([first, second], 1)
+    names = {one["name"] for one in second.ask("doctor")["checks"] if one["ok"]}
+    assert names >= {"clock", "ports", "reachability", "disk", "contacts"}
+    second.ask("leave")
+    assert second.wait() == 0
+    stopped = second.run("doctor")
+    assert stopped.exit_code == 1
+    assert "join" in stopped.document["checks"][0]["hint"]
+
+
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )

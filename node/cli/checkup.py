@@ -1,0 +1,72 @@
+"""The command `doctor`: what is wrong here, and what to do about it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from node.cli.group import Command
+from node.cli.session import Session
+from node.cli.text import table
+from node.errors import NotRunningError
+
+
+@click.command(cls=Command, examples=["caravan doctor", "caravan doctor --json"])
+@click.pass_obj
+def doctor(session: Session) -> int:
+    """Check clock, ports, reachability, disk and contacts, and say what to do.
+
+    It works without a running node as well. Ends with exit code 1 if something is
+    not right.
+    """
+    try:
+        document = session.ask("doctor")
+    except NotRunningError as error:
+        document = _without_node(session, str(error))
+    session.answer(document, _words)
+    return 0 if all(one["ok"] for one in document["checks"]) else 1
+
+
+def _without_node(session: Session, sentence: str) -> dict[str, Any]:
+    """Look at what can be looked at while no node runs."""
+    from node.config import load_settings
+    from node.doctor import (
+        Check,
+        check_clock,
+        check_disk,
+        check_folder,
+        check_ports,
+    )
+
+    settings = load_settings(session.home, {})
+    listen = [_host_and_port(one) for one in settings.listen]
+    try:
+        newest = (session.home / "catalogue.sqlite").stat().st_mtime
+    except OSError:
+        newest = 0.0
+    checks = [
+        Check("node", ok=False, hint=sentence),
+        check_folder(session.home),
+        check_disk(session.home),
+        check_clock(time.time(), newest),
+        check_ports(listen),
+    ]
+    return {"checks": [asdict(one) for one in checks]}
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _words(document: dict[str, Any]) -> None:
+    table(
+        ("check", "", "what was seen"),
+        [
+            (one["name"], "ok" if one["ok"] else "WRONG", one["hint"])
+            for one in document["checks"]
+        ],
+    )

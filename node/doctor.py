@@ -1,0 +1,140 @@
+"""What can be wrong around a node, and what to do about it.
+
+Each check is one question with one answer. Those of a stopped node are here as well,
+for the command line: this module imports nothing that is slow to import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FREE_BYTES_MIN = 1 << 30
+"""Below this, a download may meet a full disk."""
+
+CLOCK_SKEW_SECONDS = 600
+"""How far another's clock may be off (docs/protocol-dht.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `hint` says what was seen, or what to do."""
+
+    name: str
+    ok: bool
+    hint: str
+
+
+def check_folder(home: Path) -> Check:
+    """Whether the node can write in its folder."""
+    folder = _nearest_existing(home)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(
+            "folder",
+            ok=False,
+            hint=f"cannot write in {folder}: {error.strerror}; mend its permissions, "
+            "or choose another folder with --home",
+        )
+    return Check("folder", ok=True, hint=str(home))
+
+
+def check_disk(home: Path) -> Check:
+    """Whether there is room for downloads."""
+    try:
+        free = shutil.disk_usage(_nearest_existing(home)).free
+    except OSError as error:
+        return Check("disk", ok=False, hint=f"cannot look at {home}: {error.strerror}")
+    gigabytes = f"{free / 1e9:.1f} GB free"
+    if free < FREE_BYTES_MIN:
+        hint = f"only {gigabytes}; `caravan clean --keep SIZE` makes room"
+        return Check("disk", ok=False, hint=hint)
+    return Check("disk", ok=True, hint=gigabytes)
+
+
+def check_clock(now: float, newest: float, refused: int = 0) -> Check:
+    """Whether the clock can be right.
+
+    `newest` is the latest time (unix seconds) that somebody else has signed; `refused`
+    counts datagrams of a private network whose time was too far from ours.
+    """
+    behind = newest - now
+    if behind > CLOCK_SKEW_SECONDS:
+        seen = f"it is {behind / 60:.0f} minutes behind a release that was verified"
+    elif refused:
+        seen = f"{refused} datagrams came from clocks more than two minutes away"
+    else:
+        return Check("clock", ok=True, hint="nothing that was signed contradicts it")
+    return Check("clock", ok=False, hint=f"{seen}; let the system set its clock (NTP)")
+
+
+def check_ports(listen: Sequence[tuple[str, int]]) -> Check:
+    """Whether a node could listen there, with TCP and UDP; for when none runs."""
+    for host, port in listen:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        for kind, word in ((socket.SOCK_STREAM, "TCP"), (socket.SOCK_DGRAM, "UDP")):
+            problem = _problem_of_binding(family, kind, host, port)
+            if problem:
+                hint = (
+                    f"{word} {port} on {host}: {problem}; end what has it, or choose "
+                    "another with --listen HOST:PORT"
+                )
+                return Check("ports", ok=False, hint=hint)
+    names = ", ".join(f"{host} {port}" for host, port in listen)
+    return Check("ports", ok=True, hint=f"free: {names}")
+
+
+def check_contacts(known: int, *, is_private: bool) -> Check:
+    """Whether the node knows anybody."""
+    if known:
+        return Check("contacts", ok=True, hint=f"{known} in the routing table")
+    hint = "nobody is known; give one that runs: caravan join HOST:PORT"
+    if is_private:
+        hint += " (members of a private network need the same secret file)"
+    return Check("contacts", ok=False, hint=hint)
+
+
+def check_reachability(
+    address: str | None, port: int, *, contacts: int, is_shut: bool
+) -> Check:
+    """Whether others can ask this node; `address` is what they see, None if unknown."""
+    name = "reachability"
+    if not contacts:
+        return Check(name, ok=False, hint="unknown until others are known")
+    if is_shut:
+        seen = f" (others see {address})" if address else ""
+        hint = (
+            f"others cannot reach this node{seen}: it can fetch but hardly offer; "
+            f"let UDP and TCP {port} through the firewall, and forward it in the router"
+        )
+        return Check(name, ok=False, hint=hint)
+    return Check(name, ok=True, hint=f"others see {address}" if address else "yes")
+
+
+def _nearest_existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _problem_of_binding(
+    family: socket.AddressFamily, kind: socket.SocketKind, host: str, port: int
+) -> str:
+    with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return os.strerror(error.errno) if error.errno else str(error)
+    return ""  # where a family is missing, nothing of it is listened on

@@ -1,0 +1,80 @@
+"""What `caravan doctor` finds wrong, each check made to fail once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+
+import pytest
+
+from node import doctor
+
+NOW = 1_800_000_000.0
+
+
+def test_a_folder_that_cannot_be_written_in_is_named(tmp_path):
+    """A file stands where the folder should be."""
+    (tmp_path / "file").write_text("in the way")
+    found = doctor.check_folder(tmp_path / "file")
+    assert not found.ok
+    assert str(tmp_path / "file") in found.hint
+    assert doctor.check_folder(tmp_path / "not" / "there" / "yet").ok
+
+
+def test_a_full_disk_is_noticed(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: usage._replace(free=doctor.FREE_BYTES_MIN - 1)
+    )
+    found = doctor.check_disk(tmp_path)
+    assert not found.ok
+    assert "caravan clean" in found.hint
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: usage._replace(free=doctor.FREE_BYTES_MIN)
+    )
+    assert doctor.check_disk(tmp_path).ok
+
+
+@pytest.mark.parametrize(
+    ("newest", "refused", "ok"),
+    [
+        (0.0, 0, True),
+        (NOW + doctor.CLOCK_SKEW_SECONDS, 0, True),
+        (NOW + doctor.CLOCK_SKEW_SECONDS + 1, 0, False),
+        (NOW, 3, False),
+    ],
+)
+def test_a_clock_is_wrong_where_what_is_known_contradicts_it(newest, refused, ok):
+    assert doctor.check_clock(NOW, newest, refused).ok is ok
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_taken_port_is_named(kind):
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        port = taken.getsockname()[1]
+        found = doctor.check_ports([("127.0.0.1", port)])
+    assert not found.ok
+    assert str(port) in found.hint
+    assert os.strerror(98) in found.hint
+    assert doctor.check_ports([("127.0.0.1", port)]).ok
+
+
+def test_nobody_known_and_nobody_reaching_are_different_sentences():
+    alone = doctor.check_contacts(0, is_private=False)
+    assert not alone.ok
+    assert "secret" not in alone.hint
+    assert "secret" in doctor.check_contacts(0, is_private=True).hint
+    assert doctor.check_contacts(3, is_private=True).ok
+
+    def reach(**facts):
+        return doctor.check_reachability("192.0.2.1:4747", 4747, **facts)
+
+    assert not reach(contacts=0, is_shut=False).ok
+    shut = reach(contacts=3, is_shut=True)
+    assert not shut.ok
+    assert "4747" in shut.hint
+    assert reach(contacts=3, is_shut=False).ok
