@@ -2,8 +2,9 @@
 
 A frame is a length of four bytes (big endian) and a msgpack array that begins
 with the message's number. Decoding is strict: fixed shapes, bounds on every
-length, nothing unknown. The payload of a chunk follows its frame raw. The
-whole protocol is written down in docs/protocol-transfer.md.
+length, nothing unknown. The payload of a chunk, or of a whole small artifact,
+follows its frame raw. The whole protocol is written down in
+docs/protocol-transfer.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import hmac
 import struct
 from typing import Annotated
 
-import msgpack  # type: ignore[import-untyped]
 import msgspec
 from msgspec import Meta
 
@@ -79,10 +79,7 @@ class Want(Message, frozen=True, tag=2):
     @property
     def name(self) -> Digest:
         """The digest as a value; WireError for an unknown algorithm."""
-        try:
-            return Digest(self.algorithm, self.digest)
-        except DigestError as error:
-            raise WireError(str(error)) from error
+        return _digest(self.algorithm, self.digest)
 
 
 class Listing(Message, frozen=True, tag=3):
@@ -156,6 +153,36 @@ class Done(Message, frozen=True, tag=12):
     number: Number
 
 
+class Ask(Message, frozen=True, tag=13):
+    """A leecher asks for a whole artifact of at most `bytes_max` bytes.
+
+    It opens no request: the number only ties the answer to it.
+    """
+
+    number: Number
+    algorithm: Annotated[str, Meta(max_length=16)]
+    digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
+    bytes_max: Annotated[int, Meta(ge=0, le=EAGER_BYTES_MAX)]
+
+    @property
+    def name(self) -> Digest:
+        """The digest as a value; WireError for an unknown algorithm."""
+        return _digest(self.algorithm, self.digest)
+
+
+class Whole(Message, frozen=True, tag=14):
+    """A seeder sends a whole artifact; `length` raw bytes follow this frame."""
+
+    number: Number
+    length: Annotated[int, Meta(ge=0, le=EAGER_BYTES_MAX)]
+
+
+class Larger(Message, frozen=True, tag=15):
+    """A seeder has what was asked for, but it is larger than that."""
+
+    number: Number
+
+
 AnyMessage = (
     Hello
     | Proof
@@ -170,13 +197,18 @@ AnyMessage = (
     | Bye
     | Complaint
     | Done
+    | Ask
+    | Whole
+    | Larger
 )
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(AnyMessage)
 
 
 def encode(message: Message) -> bytes:
     """Return the frame of a message, its length included."""
-    tag = type(message).__struct_config__.tag
-    body: bytes = msgpack.packb([tag, *msgspec.structs.astuple(message)])
+    body: bytes = _ENCODER.encode(message)
     return _LENGTH.pack(len(body)) + body
 
 
@@ -191,19 +223,17 @@ def body_length(head: bytes | bytearray, bytes_max: int) -> int:
 def decode(body: bytes | bytearray | memoryview) -> AnyMessage:
     """Read the body of a frame; raise WireError for anything not allowed."""
     try:
-        fields = msgpack.unpackb(
-            body,
-            raw=False,
-            max_str_len=4 * REASON_CHARACTERS_MAX,
-            max_bin_len=REPLY_FRAME_BYTES_MAX,
-            max_array_len=8,
-            max_map_len=0,
-            max_ext_len=0,
-        )
-        message: AnyMessage = msgspec.convert(fields, AnyMessage)
-    except Exception as error:  # msgpack raises six unrelated types
+        message: AnyMessage = _DECODER.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError("The peer sent a frame that cannot be read.") from error
     return message
+
+
+def _digest(algorithm: str, raw: bytes) -> Digest:
+    try:
+        return Digest(algorithm, raw)
+    except DigestError as error:
+        raise WireError(str(error)) from error
 
 
 def network_proof(

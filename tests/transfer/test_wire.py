@@ -41,6 +41,9 @@ messages = st.one_of(
     st.builds(wire.Bye, st.text(max_size=200)),
     st.builds(wire.Complaint, numbers, indexes),
     st.builds(wire.Done, numbers),
+    st.builds(wire.Ask, numbers, st.just("sha256"), keys, st.integers(0, 256 * 1024)),
+    st.builds(wire.Whole, numbers, st.integers(0, 256 * 1024)),
+    st.builds(wire.Larger, numbers),
 )
 SAMPLES = [
     wire.Hello(1, KEY, KEY[::-1], b""),
@@ -56,6 +59,9 @@ SAMPLES = [
     wire.Bye("closing"),
     wire.Complaint(7, 300),
     wire.Done(7),
+    wire.Ask(7, "sha256", KEY, 262_144),
+    wire.Whole(7, 20_480),
+    wire.Larger(7),
 ]
 
 
