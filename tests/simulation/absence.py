@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dht import Address
 from tests.simulation.holders import NAME, Holder, PackageSource, Publisher
 from tests.simulation.loop import VirtualClock, VirtualLoop, virtual_time
+from tests.simulation.options import whole
 from tests.simulation.report import Plot, Progress, Result
 from tests.simulation.swarm import Swarm
 
@@ -27,7 +28,7 @@ DEFAULTS = {
     "nodes": 300, "holders": 30, "hours": 24.0, "session": 120.0, "away": 120.0,
     "seed": 1,
 }  # fmt: skip
-OPTIONS = {"holders": (int, "how many more nodes hold the package")}
+OPTIONS = {"holders": (whole(1), "how many more nodes hold the package")}
 HOUR = 3600.0
 
 
@@ -64,7 +65,7 @@ class Experiment:
             holder.releases_known(record)
         tasks = [asyncio.create_task(self._churn(node)) for node in self.swarm.nodes]
         tasks += [asyncio.create_task(self._come_and_go(one)) for one in holders]
-        for hour in range(1, round(options.hours) + 1):
+        for hour in range(1, max(1, round(options.hours)) + 1):
             await asyncio.sleep(HOUR)
             self.progress.show("hours", hour, options.hours)
             await self._probe(hour)
@@ -112,7 +113,7 @@ class Experiment:
 
     def _contacts(self) -> list[Address]:
         known = sorted(node.addresses[0] for node in self.alive)
-        return self.rng.sample(known, 3)
+        return self.rng.sample(known, min(3, len(known)))
 
     def _drawn(self, median_minutes: float) -> float:
         return self.rng.expovariate(math.log(2) / (60 * median_minutes))

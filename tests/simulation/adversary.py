@@ -18,6 +18,7 @@ from tests.simulation.filled import Ids
 from tests.simulation.lookups import filled_swarm, key_of, measure_all, place
 from tests.simulation.loop import virtual_time
 from tests.simulation.network import Link
+from tests.simulation.options import OptionError
 from tests.simulation.report import Plot, Progress, Result, distribution
 from tests.simulation.swarm import Swarm
 
@@ -56,8 +57,6 @@ def corrupt(node: Dht, mode: str, liars: Ids, everybody: Ids) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     """Run the experiment."""
-    if options.mode not in ("colluders", "forged"):
-        raise SystemExit("--mode is colluders or forged.")
     with virtual_time() as loop:
         link = Link(loss=options.loss)
         swarm = Swarm(loop, options.seed, link=link, cheap_keys=True)
@@ -69,6 +68,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
             for key in keys:
                 place(swarm, ids, key, rng.choice(swarm.nodes))
             count = round(options.liars * options.nodes)
+            if count > options.nodes - 2:
+                raise OptionError("Two honest nodes at least have to be left.")
             liars = rng.sample(swarm.nodes, count)
             liar_ids = Ids(swarm.shared_contact(node) for node in liars)
             for node in liars:

@@ -20,6 +20,7 @@ from tests.simulation.filled import fill
 from tests.simulation.holders import Holder, PackageSource, Publisher
 from tests.simulation.loop import VirtualClock, VirtualLoop, virtual_time
 from tests.simulation.network import Link
+from tests.simulation.options import OptionError, share, whole
 from tests.simulation.report import Plot, Progress, Result, distribution, percentile
 from tests.simulation.swarm import Swarm
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULTS = {"nodes": 1000, "holders": 100, "offline": 0.0, "loss": 0.0, "seed": 1}
 OPTIONS = {
-    "holders": (int, "how many of the nodes hold the old version"),
-    "offline": (float, "share of the holders that are away when it is published"),
+    "holders": (whole(1), "how many of the nodes hold the old version"),
+    "offline": (share, "share of the holders that are away when it is published"),
 }
 NOTIFY_KIND = 7
 KIND_OFFSET = 8 + 2  # after the network tag: an array, the version, the kind
@@ -185,8 +186,8 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plot(told: list[float], online: int) -> Plot:
-    share = len(told) / max(1, online)
-    line = [(0.0, 0.0), *((x, y * share) for x, y in distribution(told))]
+    part = len(told) / max(1, online)
+    line = [(0.0, 0.0), *((x, y * part) for x, y in distribution(told))]
     return Plot(
         f"Holders who know of a release ({online:,} online)",
         "seconds since it was published",
@@ -197,5 +198,7 @@ def _plot(told: list[float], online: int) -> Plot:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     """Run the experiment in virtual time."""
+    if options.holders + 2 > options.nodes:
+        raise OptionError("The publisher and one more node hold nothing: more nodes.")
     with virtual_time() as loop:
         return loop.run_until_complete(Experiment(loop, options, progress).run())

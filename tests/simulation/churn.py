@@ -149,11 +149,11 @@ class Churn:
     async def _offer(self, host: Host, node: Dht) -> None:
         await node.offer([key_of(host.number, self.swarm.seed)], 5000)
 
-    def pick(self, seconds: float = _SETTLED_SECONDS) -> Host:
-        """Return some host that has been there for that long."""
+    def pick(self, seconds: float = _SETTLED_SECONDS) -> Host | None:
+        """Return some host that has been there for that long, if there is one."""
         now = self.swarm.loop.time()
         ready = [host for host in self.up.values() if now - host.since >= seconds]
-        return self.rng.choice(ready)
+        return self.rng.choice(ready) if ready else None
 
     def sent_per_second(self, bytes_before: int, seconds_before: float) -> float:
         """Return the payload bytes each node has sent a second, since then."""
@@ -169,6 +169,8 @@ class Churn:
 async def look(churn: Churn, seen: Seen) -> None:
     """Look up the key of one host from another; a dead asker tells nothing."""
     asker, offerer = churn.pick(), churn.pick()
+    if asker is None or offerer is None:
+        return
     node, provider = asker.node, offerer.node
     if node is None or provider is None or asker is offerer:
         return
@@ -180,10 +182,13 @@ async def look(churn: Churn, seen: Seen) -> None:
         seen.add(one)
 
 
-async def look_for(churn: Churn, seconds: float, lookups: int, seen: Seen) -> None:
+async def look_for(
+    churn: Churn, seconds: float, lookups: int, seen: Seen, progress: Progress
+) -> None:
     """Spread lookups over some time."""
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(lookups):
+        for number in range(lookups):
+            progress.show("lookups of this hour", number, lookups)
             await asyncio.sleep(seconds / lookups)
             tasks.create_task(look(churn, seen))
 
@@ -210,7 +215,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 sent = sum(swarm.network.bytes_sent.values())
                 lived = churn.lived()
                 every.append(Seen())
-                await look_for(churn, slot, options.lookups, every[-1])
+                await look_for(churn, slot, options.lookups, every[-1], progress)
                 rates.append(churn.sent_per_second(sent, lived))
                 progress.show("hours", hour + 1, hours)
             await churn.end()

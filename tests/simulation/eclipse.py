@@ -17,6 +17,7 @@ from tests.simulation.filled import Ids
 from tests.simulation.lookups import Seen, filled_swarm, key_of, measure
 from tests.simulation.loop import virtual_time
 from tests.simulation.network import Link
+from tests.simulation.options import OptionError
 from tests.simulation.report import Plot, Progress, Result
 from tests.simulation.swarm import Swarm
 
@@ -64,6 +65,12 @@ def announce(swarm: Swarm, honest: list[Dht], attackers: list[Dht]) -> int:
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     """Run the experiment."""
+    if options.groups > 256 or options.attackers > 250 * options.groups:
+        raise OptionError("Attackers have 1 to 256 groups, of 250 addresses each.")
+    if options.lookups < options.keys:
+        raise OptionError("There is a lookup for each key at least.")
+    if options.nodes <= options.lookups // options.keys:
+        raise OptionError("The lookups of a key come from as many other nodes.")
     with virtual_time() as loop:
         link = Link(loss=options.loss)
         swarm = Swarm(loop, options.seed, link=link, cheap_keys=True)

@@ -12,8 +12,9 @@ import importlib
 import resource
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from tests.simulation.options import OPTIONS, OptionError, check_plot
 from tests.simulation.report import Progress, Result, save_plot
 
 if TYPE_CHECKING:
@@ -34,26 +35,6 @@ EXPERIMENTS = {
     "absence": "tests.simulation.absence",
 }
 
-# Option, type and help; each experiment names those it reads, with its defaults.
-OPTIONS: dict[str, tuple[Any, str]] = {
-    "nodes": (int, "how many nodes"),
-    "dead": (float, "share of nodes that died and were not noticed yet"),
-    "loss": (float, "share of datagrams that are lost"),
-    "lookups": (int, "how many lookups"),
-    "seed": (int, "the seed; the same one replays the same run"),
-    "seeds": (int, "how many seeds, from --seed on"),
-    "keys": (int, "how many keys"),
-    "hours": (float, "hours of virtual time"),
-    "minutes": (float, "minutes of virtual time"),
-    "session": (float, "median session of a node, in minutes"),
-    "away": (float, "median time between two sessions, in minutes"),
-    "offers": (int, "1 if each node offers a key, 0 if not"),
-    "liars": (float, "share of nodes that lie"),
-    "mode": (str, "how the liars lie"),
-    "attackers": (int, "how many nodes of an attacker"),
-    "groups": (int, "how many /24 networks the attacker has"),
-}
-
 
 def load(name: str) -> ModuleType:
     """Return the module of an experiment."""
@@ -65,10 +46,15 @@ def options_of(name: str, **chosen: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**load(name).DEFAULTS, **chosen})
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses with one sentence; `--help` tells the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.removesuffix('.')}.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="simulate", description="Run an experiment in virtual time."
-    )
+    parser = _Parser(prog="simulate", description="Run an experiment in virtual time.")
     commands = parser.add_subparsers(
         dest="experiment", required=True, metavar="EXPERIMENT"
     )
@@ -92,26 +78,43 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the experiment that the command line names; 1 if an invariant broke."""
-    options = _parser().parse_args(arguments)
+    """Run the experiment that the command line names.
+
+    Returns 0; 1 if an invariant broke. Ends the program with 2 and a sentence where
+    the options make no sense, and with 130 where it is interrupted.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    module = load(options.experiment)
     progress = Progress()
     gc.disable()  # the nodes of a run live until its end
     try:
-        result: Result = load(options.experiment).run(options, progress)
+        if options.plot is not None:
+            check_plot(options.plot, draws=getattr(module, "DRAWS", True))
+        result: Result = module.run(options, progress)
+    except OptionError as error:
+        progress.end()
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        progress.end()
+        return 130
     finally:
         gc.enable()
     progress.end()
+    _report(result, options, progress)
+    return 1 if result.failed else 0
+
+
+def _report(result: Result, options: argparse.Namespace, progress: Progress) -> None:
+    """Print the figures, then what broke, and draw what can be drawn."""
     result.figures["wall_s"] = round(progress.seconds, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result.figures["peak_mb"] = round(peak / 1024)
     sys.stdout.write(f"{result.json() if options.json else result.text()}\n")
-    if options.plot is not None:
-        if result.plot is None:
-            raise SystemExit(f"{options.experiment} draws nothing.")
-        save_plot(result.plot, options.plot)
     for failure in result.failed:
         sys.stderr.write(f"{failure}\n")
-    return 1 if result.failed else 0
+    if options.plot is not None and result.plot is not None:
+        save_plot(result.plot, options.plot)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from dht.limits import PROVIDER_SECONDS, K
 from tests.simulation.filled import Ids, fill
 from tests.simulation.loop import VirtualClock, virtual_time
 from tests.simulation.network import Link
+from tests.simulation.options import OptionError
 from tests.simulation.report import Plot, Progress, Result, distribution, percentile
 from tests.simulation.swarm import Swarm
 
@@ -94,7 +95,8 @@ def place(
     )
     for contact in ids.nearest(int.from_bytes(key, "big"), count):
         keeper = swarm.at(contact)
-        store = keeper._running.keeping.provider_store
+        running: Any = keeper._running
+        store = running.keeping.provider_store
         store.put(record, provider.public_key, clock.monotonic(), PROVIDER_SECONDS)
     return record
 
@@ -102,6 +104,8 @@ def place(
 def kill_share(swarm: Swarm, share: float, rng: random.Random) -> tuple[list[Dht], Ids]:
     """Let a share of all nodes vanish; returns the others, as a list and by id."""
     doomed = rng.sample(range(len(swarm.nodes)), round(share * len(swarm.nodes)))
+    if len(doomed) > len(swarm.nodes) - 2:
+        raise OptionError("Two nodes at least have to be left alive.")
     dead = set(doomed)
     for number in doomed:
         swarm.kill(swarm.nodes[number])
@@ -189,6 +193,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
             wanted = [keys[n % count] for n in range(options.lookups)]
             seen = await measure_all(askers, wanted, alive_ids, progress)
             figures = seen.figures()
+            figures["lookups"] = seen.done
             figures["messages"] = swarm.network.counters["sent"]
             figures["trace"] = swarm.network.trace[:16]
             return Result(

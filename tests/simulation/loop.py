@@ -157,6 +157,15 @@ def virtual_time() -> Iterator[VirtualLoop]:
     try:
         yield loop
     finally:
+        _end_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _end_tasks(loop: VirtualLoop) -> None:
+    """Cancel what still runs, so that it ends before its loop does."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

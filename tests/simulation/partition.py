@@ -16,6 +16,7 @@ from tests.simulation.filled import Ids
 from tests.simulation.lookups import Seen, filled_swarm, key_of, measure
 from tests.simulation.loop import virtual_time
 from tests.simulation.network import Link
+from tests.simulation.options import OptionError
 from tests.simulation.report import Plot, Progress, Result
 from tests.simulation.swarm import Swarm
 
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 [n for n in swarm.nodes if sides[n.addresses[0].host] == side]
                 for side in (0, 1)
             ]
+            if not all(halves):
+                raise OptionError("These nodes all fell on one side: take more.")
             swarm.network.part(sides)
             await asyncio.sleep(60 * options.minutes)
             inside = Seen()

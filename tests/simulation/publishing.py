@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -64,10 +64,10 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
             requests.append(report.requests)
             key = record.key(alive[0]._core.network)
             nearest = alive_ids.nearest(int.from_bytes(key, "big"), 2 * K)
-            held = [
-                swarm.at(each)._running.keeping.newest(key, loop.time()) is not None
-                for each in nearest
-            ]
+            held = []
+            for each in nearest:
+                running: Any = swarm.at(each)._running
+                held.append(running.keeping.newest(key, loop.time()) is not None)
             stored.append(sum(held))
             among.append(sum(held[:K]) / K)
             progress.show("records", len(stored), options.lookups)

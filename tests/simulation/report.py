@@ -99,13 +99,9 @@ class Progress:
 
 
 def save_plot(plot: Plot, path: Path) -> None:
-    """Draw a plot into a PNG file; ends the program if matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SystemExit(
-            "--plot needs matplotlib: pip install 'caravan[plots]'."
-        ) from None
+    """Draw a plot into a PNG file; matplotlib is loaded for this alone."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for label, points in plot.lines.items():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dht import Dht, ReleaseRecord
 
 DEFAULTS = {"seeds": 20, "seed": 1, "nodes": 40, "minutes": 15.0}
+DRAWS = False
 
 
 class Soak:

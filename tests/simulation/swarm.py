@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Contact, Dht
 from dht.contacts import unpack_contact
-from dht.identity import KeySigner
+from dht.identity import KeySigner, verify_ed25519
 from tests.simulation.loop import VirtualClock
 from tests.simulation.network import Link, SimulatedNetwork, SimulatedSockets
 
@@ -90,7 +90,7 @@ class Swarm:
             clock=VirtualClock(self.loop),
             rng=random.Random(f"node {self.seed} {number} {life}"),
             sockets=SimulatedSockets(self.network, host),
-            **({"verify": cheap_verify} if self._cheap else {}),
+            verify=cheap_verify if self._cheap else verify_ed25519,
             **options,
         )
         await node.start([Address(host, PORT)])

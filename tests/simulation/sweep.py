@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dht.limits import K
 from tests.simulation.lookups import filled_swarm, key_of
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 nearest = ids.nearest(int.from_bytes(key, "big"), K)
                 held = 0
                 for contact in nearest:
-                    store = swarm.at(contact)._running.keeping.provider_store
+                    running: Any = swarm.at(contact)._running
+                    store = running.keeping.provider_store
                     held += store.page(key, 0, loop.time()).total > 0
                 among.append(held / len(nearest))
             per_key = report.requests / len(keys)
