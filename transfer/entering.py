@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+import os
+import secrets
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from transfer import upkeep
-from transfer.digest import ALIAS_ALGORITHMS
+from transfer.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM
 from transfer.errors import FullError, StoreError
 from transfer.fs import store_errors
 from transfer.index import Artifact
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from transfer.digest import Digest
+    from _typeshed import ReadableBuffer
+
     from transfer.hashing import Contents
     from transfer.manifest import Manifest
     from transfer.store import Store
@@ -29,30 +32,95 @@ class Staged(NamedTuple):
     contents: Contents
 
 
+class Group:
+    """Small artifacts that enter a store together; use it as a context manager.
+
+    What was not committed by its end leaves nothing behind.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._staged: list[Staged] = []
+        self._bytes = 0
+        self._prefix = secrets.token_hex(8)
+
+    def __len__(self) -> int:
+        return len(self._staged)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        staged, self._staged, self._bytes = self._staged, [], 0
+        for one in staged:
+            os.close(one.descriptor)
+            with contextlib.suppress(OSError):
+                self._store.fs.remove(one.path)
+
+    def add(self, data: ReadableBuffer, contents: Contents) -> None:
+        """Write verified bytes to a file that the commit will name."""
+        store = self._store
+        path = store.partials.folder / f"add-{self._prefix}-{len(self._staged)}.new"
+        with store_errors(store.folder):
+            descriptor = store.fs.create(path)
+            try:
+                store.fs.write(descriptor, data, 0)
+            except OSError:
+                os.close(descriptor)
+                with contextlib.suppress(OSError):
+                    store.fs.remove(path)
+                raise
+        self._staged.append(Staged(path, descriptor, contents))
+        self._bytes += contents.manifest.size
+
+    def commit(self) -> list[Artifact]:
+        """Sync the files and list them in one transaction, in the order of adding.
+
+        All of them or, with StoreError, none are listed.
+        """
+        store, staged = self._store, self._staged
+        try:
+            store.ensure_room(self._bytes)
+            with store_errors(store.folder):
+                for one in staged:
+                    store.fs.sync(one.descriptor)
+            with store.committing:
+                entered = enter(store, staged)
+        except BaseException:
+            self.__exit__()
+            raise
+        for one in staged:
+            os.close(one.descriptor)
+        self._staged, self._bytes = [], 0
+        return entered
+
+
 def enter(store: Store, staged: Sequence[Staged]) -> list[Artifact]:
     """Name files and list them in one transaction; those that are held stay.
 
     The caller has the lock of commits. Raises StoreError; then none is listed.
     """
-    entered: dict[Digest, Artifact] = {}
+    entered: dict[bytes, Artifact] = {}
     fresh: list[tuple[Artifact, Manifest]] = []
     try:
-        size = sum(one.contents.manifest.size for one in staged)
-        held_all = all(store.find(one.contents.name) for one in staged)
-        if not held_all and not store.has_room(size):
+        entered |= _held(store, staged)
+        size = sum(
+            one.contents.manifest.size
+            for one in staged
+            if one.contents.name.raw not in entered
+        )
+        if size and not store.has_room(size):
             raise FullError(size, store.bytes_held, store.bytes_max)
         with store_errors(store.folder):
             for one in staged:
                 name = one.contents.name
-                held = entered.get(name) or store.find(name)
-                if held is None:
-                    held = _artifact(one.contents, store.clock())
-                    fresh.append((held, one.contents.manifest))
-                    _rename(store, one.path, store.path_of(name))
-                    store.trust(name, upkeep.signature_of(one.descriptor))
-                else:
+                if name.raw in entered:
                     store.fs.remove(one.path)
-                entered[name] = held
+                    continue
+                entered[name.raw] = artifact = _artifact(one.contents, store.clock())
+                fresh.append((artifact, one.contents.manifest))
+                _rename(store, one.path, store.path_of(name))
+                store.trust(name, upkeep.signature_of(one.descriptor))
             for shelf in {store.path(artifact).parent for artifact, _ in fresh}:
                 store.fs.sync_folder(shelf)
         store.index.insert(fresh, store.clock())
@@ -62,12 +130,18 @@ def enter(store: Store, staged: Sequence[Staged]) -> list[Artifact]:
             with contextlib.suppress(OSError):
                 store.fs.remove(store.path(artifact))
         raise
-    return [entered[one.contents.name] for one in staged]
+    return [entered[one.contents.name.raw] for one in staged]
+
+
+def _held(store: Store, staged: Sequence[Staged]) -> dict[bytes, Artifact]:
+    names = [one.contents.name.raw for one in staged]
+    return store.index.find_many(NAME_ALGORITHM, names)
 
 
 def _rename(store: Store, temporary: Path, target: Path) -> None:
     store.fs.make_folder(target.parent)
-    store.fs.remove(target)
+    if os.access(target, os.F_OK):  # left by a crash; never rename over
+        store.fs.remove(target)
     store.fs.rename(temporary, target)
 
 

@@ -77,6 +77,10 @@ class AbsentError(PeerRefusedError):
     """The peer does not have this."""
 
 
+class LargerError(PeerRefusedError):
+    """What the peer has is larger than what was asked for."""
+
+
 class PeerBusyError(PeerError):
     """The peer is busy."""
 

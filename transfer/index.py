@@ -1,7 +1,10 @@
 """The index of artifacts: two tables in the catalogue, next to the node's own.
 
 Writes go through one connection and reads through another, each under its
-lock: with a write-ahead log a reader never waits for a writer's fsync.
+lock: with a write-ahead log a reader never waits for a writer's fsync. Every
+tree that a new row must enter costs a commit a page at a random place, so the
+aliases enter theirs when they are known, and a manifest of one chunk, which is
+as quickly computed as read, is not kept at all.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from transfer.errors import StoreError
 from transfer.manifest import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _TABLES = """
@@ -31,10 +34,14 @@ CREATE TABLE IF NOT EXISTS transfer_artifacts (
     added_at REAL NOT NULL,
     checked_at REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS transfer_by_sha512 ON transfer_artifacts (sha512);
-CREATE INDEX IF NOT EXISTS transfer_by_blake2b ON transfer_artifacts (blake2b);
-CREATE INDEX IF NOT EXISTS transfer_by_sha1 ON transfer_artifacts (sha1);
-CREATE INDEX IF NOT EXISTS transfer_by_md5 ON transfer_artifacts (md5);
+CREATE INDEX IF NOT EXISTS transfer_by_sha512 ON transfer_artifacts (sha512)
+    WHERE sha512 IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfer_by_blake2b ON transfer_artifacts (blake2b)
+    WHERE blake2b IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfer_by_sha1 ON transfer_artifacts (sha1)
+    WHERE sha1 IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfer_by_md5 ON transfer_artifacts (md5)
+    WHERE md5 IS NOT NULL;
 CREATE INDEX IF NOT EXISTS transfer_by_check ON transfer_artifacts (checked_at);
 CREATE INDEX IF NOT EXISTS transfer_lacking ON transfer_artifacts (added_at)
     WHERE sha512 IS NULL OR blake2b IS NULL OR sha1 IS NULL OR md5 IS NULL;
@@ -55,6 +62,10 @@ _BUSY_SECONDS = 10.0
 # Only the constants above are put into statements; values are always bound.
 _FIND = {
     algorithm: f"SELECT {_FIELDS} FROM transfer_artifacts WHERE {column} = ? LIMIT 1"  # noqa: S608
+    for algorithm, column in _COLUMN_OF.items()
+}
+_FIND_MANY = {
+    algorithm: f"SELECT {column}, {_FIELDS} FROM transfer_artifacts WHERE {column} IN "  # noqa: S608
     for algorithm, column in _COLUMN_OF.items()
 }
 _SET_ALIAS = {
@@ -131,6 +142,12 @@ class Index:
         rows = self._read(_FIND[digest.algorithm], (digest.raw,))
         return _artifact(rows[0]) if rows else None
 
+    def find_many(self, algorithm: str, raws: Sequence[bytes]) -> dict[bytes, Artifact]:
+        """Return the artifacts that these digests name, by digest; for few at once."""
+        marks = ",".join("?" * len(raws))
+        rows = self._read(f"{_FIND_MANY[algorithm]}({marks})", tuple(raws))
+        return {row[0]: _artifact(row[1:]) for row in rows}
+
     def artifacts(self) -> list[Artifact]:
         """Return all artifacts, the oldest first."""
         rows = self._read(_LIST)
@@ -191,14 +208,22 @@ class Index:
                     now,
                 )
             )
-            manifests.append((manifest.digest, manifest.encode()))
+            if manifest.count > 1:
+                manifests.append((manifest.digest, manifest.encode()))
         self._write((_INSERT_MANIFEST, manifests), (_INSERT, artifacts))
 
-    def set_aliases(self, name: Digest, aliases: dict[str, Digest]) -> None:
-        """Keep aliases that were computed from verified bytes."""
+    def set_aliases(self, found: Mapping[Digest, Mapping[str, Digest]]) -> None:
+        """Keep aliases that were computed from verified bytes, in one transaction."""
         changes = [
-            (_SET_ALIAS[algorithm], [(alias.raw, name.raw)])
-            for algorithm, alias in aliases.items()
+            (
+                _SET_ALIAS[algorithm],
+                [
+                    (aliases[algorithm].raw, name.raw)
+                    for name, aliases in found.items()
+                    if algorithm in aliases
+                ],
+            )
+            for algorithm in ALIAS_ALGORITHMS
         ]
         self._write(*changes)
 

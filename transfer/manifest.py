@@ -103,8 +103,10 @@ class Manifest:
         return cls(size, chunk_size, encoded[_HEAD.size :])
 
     @classmethod
-    def of(cls, data: bytes) -> Manifest:
+    def of(cls, data: bytes | memoryview) -> Manifest:
         """Return the manifest of bytes that are in memory."""
+        if 0 < len(data) <= CHUNK_BYTES_SMALL:
+            return cls(len(data), CHUNK_BYTES_SMALL, blake3(data).digest())
         hasher = ManifestHasher(len(data))
         hasher.update(data)
         return hasher.manifest()

@@ -18,12 +18,19 @@ from typing import TYPE_CHECKING
 
 from transfer import entering, upkeep
 from transfer.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
-from transfer.entering import Staged
-from transfer.errors import DamagedError, FullError, NotHeldError, StoreError
+from transfer.entering import Group, Staged
+from transfer.errors import (
+    DamagedError,
+    FullError,
+    ManifestError,
+    NotHeldError,
+    StoreError,
+)
 from transfer.fs import Fs, store_errors
 from transfer.hashing import Contents, ContentsHasher, blocks, digests_of, sound_chunks
 from transfer.index import Artifact, Index
 from transfer.limits import CHECK_AGAIN_SECONDS, READ_BYTES_MAX
+from transfer.manifest import ManifestHasher
 from transfer.partials import Partials
 
 if TYPE_CHECKING:
@@ -62,7 +69,8 @@ class Store:
         self._artifacts_folder = folder / "store" / NAME_ALGORITHM
         self._quarantine_folder = folder / "quarantine"
         self.clock = clock
-        self._commit_lock = threading.Lock()
+        self.committing = threading.Lock()
+        """Held while files get or lose their names, with their rows."""
         self._signatures: dict[bytes, Signature] = {}
         self.partials = Partials(folder / "partial", self.fs)
         with store_errors(folder):
@@ -114,17 +122,10 @@ class Store:
 
         All of them or, with StoreError, none are listed.
         """
-        self.ensure_room(sum(contents.manifest.size for _, contents in entries))
-        with contextlib.ExitStack() as stack:
-            staged = []
+        with Group(self) as group:
             for data, contents in entries:
-                temporary, descriptor = stack.enter_context(self._staged())
-                with store_errors(self.folder):
-                    self.fs.write(descriptor, data, 0)
-                    self.fs.sync(descriptor)
-                staged.append(Staged(temporary, descriptor, contents))
-            with self._commit_lock:
-                return entering.enter(self, staged)
+                group.add(data, contents)
+            return group.commit()
 
     def find(self, digest: Digest) -> Artifact | None:
         """Return the artifact that `digest`, of any algorithm, names, or None."""
@@ -199,7 +200,7 @@ class Store:
         artifact = self.find(digest)
         if artifact is None:
             raise NotHeldError
-        with self._commit_lock, store_errors(self.folder):
+        with self.committing, store_errors(self.folder):
             self.fs.remove(self.path(artifact))
             self._forget(artifact)
 
@@ -231,7 +232,7 @@ class Store:
         descriptor = self._open(artifact)
         try:
             signature = upkeep.signature_of(descriptor)
-            if self._signatures.get(artifact.digest.raw) == signature:
+            if self.is_trusted(artifact.digest, signature):
                 return descriptor
             sound = self._is_sound(descriptor, artifact, stop)
             if not self._settle(artifact, descriptor, signature, sound=sound):
@@ -252,14 +253,19 @@ class Store:
             return manifest
         descriptor = self._open(artifact)
         try:
-            contents = upkeep.contents_of(descriptor, artifact.size)
-            if contents.name != artifact.digest:
+            hasher = ManifestHasher(artifact.size)
+            for part in blocks(descriptor, artifact.size):
+                hasher.update(part)
+            with contextlib.suppress(ManifestError):
+                manifest = hasher.manifest()
+            if manifest is None or manifest.digest != artifact.manifest_digest:
                 self.quarantine(artifact, descriptor)
                 raise DamagedError
         finally:
             os.close(descriptor)
-        self.index.insert([(artifact, contents.manifest)], self.clock())
-        return contents.manifest
+        if manifest.count > 1:
+            self.index.insert([(artifact, manifest)], self.clock())
+        return manifest
 
     def with_aliases(
         self, digest: Digest, stop: threading.Event | None = None
@@ -276,7 +282,7 @@ class Store:
             aliases = digests_of(descriptor, artifact.size, lacking, stop)
         finally:
             os.close(descriptor)
-        self.index.set_aliases(artifact.digest, aliases)
+        self.index.set_aliases({artifact.digest: aliases})
         complete = self.find(artifact.digest)
         if complete is None:
             raise NotHeldError
@@ -299,7 +305,7 @@ class Store:
         in the meantime, that one stays.
         """
         aside = self._quarantine_folder / f"{artifact.digest.hex}-{time.time_ns()}"
-        with self._commit_lock, store_errors(self.folder):
+        with self.committing, store_errors(self.folder):
             if not upkeep.is_named(descriptor, self.path(artifact)):
                 return
             self.fs.make_folder(self._quarantine_folder)
@@ -315,12 +321,16 @@ class Store:
             self.ensure_room(contents.manifest.size)
         with store_errors(self.folder):
             self.fs.sync(descriptor)
-        with self._commit_lock:
+        with self.committing:
             return entering.enter(self, [Staged(temporary, descriptor, contents)])[0]
 
     def trust(self, name: Digest, signature: Signature) -> None:
         """Take a file that looks like this for checked."""
         self._signatures[name.raw] = signature
+
+    def is_trusted(self, name: Digest, signature: Signature) -> bool:
+        """Whether a file that looks like this was checked since the node started."""
+        return self._signatures.get(name.raw) == signature
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[tuple[Path, int]]:
@@ -347,7 +357,7 @@ class Store:
 
     def _drop_lost(self, artifact: Artifact) -> None:
         """Forget an artifact whose file somebody removed behind our back."""
-        with self._commit_lock:
+        with self.committing:
             if self.path(artifact).exists() or self.find(artifact.digest) is None:
                 return
             self._forget(artifact)
