@@ -7,13 +7,14 @@ proof, once more.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dht.fairness import Remembered
 from dht.limits import (
     ACQUAINTANCES_MAX,
     DEAD_ADDRESSES_PER_HOST_MAX,
     DEAD_SECONDS,
+    KNOCKS_PER_HOST_MAX,
     PROOF_SECONDS,
     RETRANSMIT_SECONDS_MIN,
     SOFT_TIMEOUT_SECONDS,
@@ -25,6 +26,10 @@ from dht.limits import (
 if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.contacts import Contact
+
+
+_NEVER: Final = (0, 0.0)
+_NO_TOKEN: Final = (b"", 0.0)
 
 
 class RoundTrips:
@@ -64,40 +69,63 @@ class RoundTrips:
 
 
 class Silence:
-    """Addresses that lately did not answer.
+    """Addresses that lately did not answer, and hosts that were asked in vain.
 
-    Where several addresses of one public host are silent, the host is left alone:
-    false contacts cannot make this node knock at every port of a victim.
+    Where several addresses of one public host are silent, the host is left alone,
+    and it gets so many requests a minute before its first answer: false contacts
+    cannot make this node knock at every port of a victim.
     """
 
-    __slots__ = ("_addresses", "_hosts")
+    __slots__ = ("_addresses", "_hosts", "_knocks")
 
     def __init__(self) -> None:
         self._addresses = Remembered(DEAD_SECONDS, ACQUAINTANCES_MAX)
-        self._hosts: dict[str, tuple[int, float]] = {}
+        self._hosts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._knocks: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def add(self, address: Address, now: float) -> None:
         """Note that an address did not answer."""
         self._addresses.add(address.packed, now)
-        if address.group is None:
-            return
-        count, until = self._hosts.get(address.host, (0, 0.0))
-        count = count + 1 if until > now else 1
-        self._hosts[address.host] = (count, now + DEAD_SECONDS)
-        if len(self._hosts) > ACQUAINTANCES_MAX:
-            del self._hosts[next(iter(self._hosts))]
+        if address.group is not None:
+            _count(self._hosts, address.host, now, now + DEAD_SECONDS)
 
     def has(self, address: Address, now: float) -> bool:
         """Whether an address should not be asked now."""
         if self._addresses.has(address.packed, now):
             return True
-        count, until = self._hosts.get(address.host, (0, 0.0))
+        count, until = self._hosts.get(address.host, _NEVER)
         return until > now and count >= DEAD_ADDRESSES_PER_HOST_MAX
+
+    def __bool__(self) -> bool:
+        """Whether anybody is silent."""
+        return bool(self._addresses) or bool(self._hosts)
+
+    def may_knock(self, address: Address, now: float) -> bool:
+        """Whether a stranger may be asked; if so, the request is counted."""
+        if address.group is None:
+            return True
+        count, until = self._knocks.get(address.host, _NEVER)
+        if until > now and count >= KNOCKS_PER_HOST_MAX:
+            return False
+        ends_at = until if until > now else now + DEAD_SECONDS
+        _count(self._knocks, address.host, now, ends_at)
+        return True
 
     def discard(self, address: Address) -> None:
         """Note that an address has answered after all."""
         self._addresses.discard(address.packed)
         self._hosts.pop(address.host, None)
+        self._knocks.pop(address.host, None)
+
+
+def _count(
+    hosts: OrderedDict[str, tuple[int, float]], host: str, now: float, ends_at: float
+) -> None:
+    """Count once more for a host; all of it is forgotten at `ends_at`."""
+    count, until = hosts.pop(host, _NEVER)
+    hosts[host] = (count + 1 if until > now else 1, ends_at)
+    if len(hosts) > ACQUAINTANCES_MAX:
+        hosts.popitem(last=False)
 
 
 class Acquaintances:
@@ -106,37 +134,38 @@ class Acquaintances:
     __slots__ = ("_proven", "_tokens", "round_trips", "silence")
 
     def __init__(self) -> None:
-        self._tokens: OrderedDict[Address, tuple[bytes, float]] = OrderedDict()
-        self._proven: OrderedDict[Contact, float] = OrderedDict()
+        # By packed address and by packed contact, whose hash is at hand.
+        self._tokens: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self._proven: OrderedDict[bytes, float] = OrderedDict()
         self.round_trips = RoundTrips()
         self.silence = Silence()
 
     def token(self, address: Address, now: float) -> bytes:
         """Return the token an address gave, or nothing where it may be too old."""
-        token, until = self._tokens.get(address, (b"", 0.0))
+        token, until = self._tokens.get(address.packed, _NO_TOKEN)
         return token if until > now else b""
 
     def keep_token(self, address: Address, token: bytes, now: float) -> None:
         """Remember the token of an address."""
-        self._tokens.pop(address, None)
-        self._tokens[address] = (token, now + TOKEN_USE_SECONDS)
-        while len(self._tokens) > ACQUAINTANCES_MAX:
+        self._tokens[address.packed] = (token, now + TOKEN_USE_SECONDS)
+        self._tokens.move_to_end(address.packed)
+        if len(self._tokens) > ACQUAINTANCES_MAX:
             self._tokens.popitem(last=False)
 
     def is_proven(self, contact: Contact, now: float) -> bool:
         """Whether a contact has proved its id at this address lately."""
-        return self._proven.get(contact, 0.0) > now
+        return self._proven.get(contact.packed, 0.0) > now
 
     def keep_proof(self, contact: Contact, now: float) -> None:
         """Remember that a contact has proved its id."""
-        self._proven.pop(contact, None)
-        self._proven[contact] = now + PROOF_SECONDS
-        while len(self._proven) > ACQUAINTANCES_MAX:
+        self._proven[contact.packed] = now + PROOF_SECONDS
+        self._proven.move_to_end(contact.packed)
+        if len(self._proven) > ACQUAINTANCES_MAX:
             self._proven.popitem(last=False)
 
     def drop_proof(self, contact: Contact) -> None:
         """Ask a contact for its proof again, next time."""
-        self._proven.pop(contact, None)
+        self._proven.pop(contact.packed, None)
 
     def expire(self, now: float) -> None:
         """Forget what is too old to be used; both are in the order of their end."""

@@ -13,10 +13,9 @@ from dht.addresses import Scope
 from dht.contacts import Contact, pack_contacts
 from dht.errors import WireError
 from dht.fairness import Allowance
-from dht.identity import proof_message
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
-    PROOFS_PER_SOURCE_PER_SECOND,
+    PROOFS_READ_PER_SOURCE_PER_SECOND,
     REPLY_CONTACTS_BESIDE_RECORD_MAX,
     REPLY_CONTACTS_IPV6_MAX,
     REPLY_CONTACTS_MAX,
@@ -102,9 +101,8 @@ class Answering:
         self._keeping = keeping
         self._on_notify = on_notify
         self._on_ping = on_ping
-        self._proofs = Allowance(
-            PROOFS_PER_SOURCE_PER_SECOND, 4 * PROOFS_PER_SOURCE_PER_SECOND
-        )
+        rate = PROOFS_READ_PER_SOURCE_PER_SECOND
+        self._proofs = Allowance(rate, 4 * rate)
 
     def answer(
         self, request: Request, packed: bytes, source: Address, size: int
@@ -158,10 +156,7 @@ class Answering:
         if not self._proofs.take(asked.source.source, asked.now):
             return False
         part = proved_part(packed, request.proof)
-        message = proof_message(
-            core.network.tag, core.public_key, request.transaction, part
-        )
-        return core.verify(request.sender, request.proof, message)
+        return core.is_proof_of(request.sender, request.proof, part)
 
     def _proof_bytes(self, asked: Asked, limit: int) -> int:
         """Return how long the reply's proof will be: 0 where there is none."""
@@ -170,8 +165,8 @@ class Answering:
         if self._room(asked, limit, REPLY_PROOF_BYTES) < _FIND_BYTES:
             asked.truncated = True
             return 0
-        if not self._core.may_sign_for(asked.source.source, asked.now):
-            self._core.stats["dropped.signing"] += 1
+        if not self._core.may_prove_to(asked.source.source, asked.now):
+            self._core.stats["dropped.proving"] += 1
             raise WireError("busy")
         return REPLY_PROOF_BYTES
 
@@ -202,10 +197,10 @@ class Answering:
         )
         proof = b""
         if proof_bytes:
-            message = proof_message(
-                core.network.tag, request.sender, request.transaction, part
-            )
-            proof = core.public_key + core.signer.sign(message)
+            proof = core.proof_for(request.sender, part)
+            if not proof:
+                raise WireError("key")
+            proof = core.public_key + proof
         return core.envelope.wrap(add_proof(part, proof))
 
     def _body(self, asked: Asked, size: int) -> Body:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import unpack_address
-from dht.contacts import Contact
+from dht.composing import compose
 from dht.errors import WireError
 from dht.fairness import Remembered
-from dht.identity import SIGNATURE_BYTES, proof_message
+from dht.judging import answerer
 from dht.limits import (
     ACQUAINTANCES_MAX,
     FIRST_FIND_BYTES,
@@ -27,7 +27,6 @@ from dht.limits import (
 )
 from dht.pending import Answer, Pending
 from dht.wire import (
-    HINT_BYTES,
     REPLY,
     Announce,
     Body,
@@ -37,13 +36,8 @@ from dht.wire import (
     Ping,
     Reply,
     ReplyFlag,
-    Request,
-    RequestFlag,
     StoreRecord,
-    add_proof,
-    encode_unproved,
     kind_of,
-    proved_part,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dht.addresses import Address
+    from dht.contacts import Contact
     from dht.core import Core
 
 _FIRST_BYTES: Final[dict[type[Body], int]] = {
@@ -112,7 +107,11 @@ class Asking:
         pending.introduces = introduces
         pending.late, pending.patience = late, patience
         pending.again = again
-        self._begin(pending)
+        if self._may_ask(contact):
+            self._begin(pending)
+        else:
+            self._core.stats["refused.knocking"] += 1
+            self._loop.call_soon(done, None)
 
     def ask_address(
         self,
@@ -173,7 +172,7 @@ class Asking:
             pending.continued = True
             self._transmit(pending, now)
             return
-        contact = self._answerer(pending, reply, packed, observed, now)
+        contact = answerer(self._core, pending, reply, packed, observed, now)
         if contact is None:
             self._finish(pending, None, now)
             return
@@ -190,57 +189,6 @@ class Asking:
         if reply.flags & ReplyFlag.INTRODUCE:
             self._introduce(contact, now)
 
-    def _answerer(
-        self,
-        pending: Pending,
-        reply: Reply,
-        packed: bytes,
-        observed: Address,
-        now: float,
-    ) -> Contact | None:
-        """Return who answered, if its id is proven, now or lately."""
-        core = self._core
-        if reply.proof:
-            return self._proven(pending, reply, packed, observed, now)
-        contact = pending.contact
-        if contact is None or not core.acquaintances.is_proven(contact, now):
-            core.stats["refused.unproven"] += 1
-            return None
-        if contact.node_id[:HINT_BYTES] != reply.hint:
-            core.acquaintances.drop_proof(contact)
-            core.stats["refused.other_node"] += 1
-            return None
-        core.reach.report(observed, pending.address)
-        return contact
-
-    def _proven(
-        self,
-        pending: Pending,
-        reply: Reply,
-        packed: bytes,
-        observed: Address,
-        now: float,
-    ) -> Contact | None:
-        """Verify a reply's proof of id and return whose it is."""
-        core = self._core
-        key, signature = reply.proof[:32], reply.proof[32:]
-        part = proved_part(packed, reply.proof)
-        message = proof_message(
-            core.network.tag, core.public_key, reply.transaction, part
-        )
-        contact = pending.contact or Contact(key, pending.address)
-        if contact.public_key != key or contact.node_id[:HINT_BYTES] != reply.hint:
-            core.stats["refused.other_node"] += 1
-            return None
-        if key == core.public_key or not core.verify(key, signature, message):
-            core.stats["refused.proof"] += 1
-            return None
-        if not core.reach.report(observed, pending.address):
-            core.stats["refused.relayed"] += 1
-            return None
-        core.acquaintances.keep_proof(contact, now)
-        return contact
-
     def _introduce(self, contact: Contact, now: float) -> None:
         """Prove this node's id to a contact that would table it."""
         if self._core.reach.is_read_only(contact.address):
@@ -256,6 +204,17 @@ class Asking:
     def _was_introduced(self, answer: Answer | None) -> None:
         del answer
         self._introductions -= 1
+
+    def _may_ask(self, contact: Contact) -> bool:
+        """Whether a stranger's host was left in peace enough, if it is a stranger.
+
+        Others have told of it: without a bound they could aim this node at a victim.
+        """
+        core = self._core
+        now = core.clock.monotonic()
+        if core.acquaintances.token(contact.address, now):
+            return True
+        return core.acquaintances.silence.may_knock(contact.address, now)
 
     def _begin(self, pending: Pending) -> None:
         if self._closed:
@@ -324,63 +283,11 @@ class Asking:
 
     def _transmit(self, pending: Pending, now: float) -> None:
         """Build the datagram of a request and send it."""
-        core = self._core
-        address, contact = pending.address, pending.contact
-        token = core.acquaintances.token(address, now)
-        request = Request(
-            1,
-            kind_of(pending.body),
-            pending.transaction,
-            core.public_key,
-            self._flags(pending, now),
-            token,
-            pending.body,
-        )
-        size = max(pending.size, REQUEST_BYTES_MIN)
-        if not token and not pending.size:
-            size = max(pending.first_bytes, REQUEST_BYTES_MIN)
-        proof = b""
-        if pending.introduces and token and contact is not None:
-            part = self._padded(request, size, proof_bytes=SIGNATURE_BYTES)
-            proof = core.signer.sign(
-                proof_message(
-                    core.network.tag, contact.public_key, pending.transaction, part
-                )
-            )
-        else:
-            part = self._padded(request, size)
+        datagram = compose(self._core, pending, now)
         pending.tries += 1
         pending.last_sent_at = now
-        core.reach.sent(address, now)
-        self._send(core.envelope.wrap(add_proof(part, proof)), address)
-
-    def _flags(self, pending: Pending, now: float) -> int:
-        """Return what a request tells of this node and wants of the other."""
-        core = self._core
-        flags = pending.flags
-        if 4 in core.families:
-            flags |= RequestFlag.IPV4
-        if 6 in core.families:
-            flags |= RequestFlag.IPV6
-        if core.reach.is_read_only(pending.address):
-            flags |= RequestFlag.READ_ONLY
-        contact = pending.contact
-        if contact is None or not core.acquaintances.is_proven(contact, now):
-            flags |= RequestFlag.PROOF
-        return flags
-
-    def _padded(self, request: Request, size: int, proof_bytes: int = 0) -> bytes:
-        """Return a request up to its proof, padded to a datagram of `size` bytes."""
-        part = encode_unproved(request)
-        length = self._core.envelope.overhead + len(part) + 2 + proof_bytes
-        missing = size - length
-        if missing <= 0:
-            return part
-        # The padding is the last element before the proof and was empty: c4 00.
-        if missing <= 255:
-            return part[:-1] + bytes([missing]) + bytes(missing)
-        missing -= 1
-        return part[:-2] + b"\xc5" + missing.to_bytes(2, "big") + bytes(missing)
+        self._core.reach.sent(pending.address, now)
+        self._send(datagram, pending.address)
 
 
 def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:

@@ -64,21 +64,31 @@ def unpack_contact(packed: bytes) -> Contact:
     return Contact(packed[:PUBLIC_KEY_BYTES], unpack_address(packed[PUBLIC_KEY_BYTES:]))
 
 
+def contact_of(public_key: bytes, address: Address) -> Contact:
+    """Return the one shared contact of a key at an address."""
+    return unpack_contact(public_key + address.packed)
+
+
 def pack_contacts(contacts: Iterable[Contact]) -> bytes:
     """Join contacts for a message."""
     return b"".join([contact.packed for contact in contacts])
 
 
-def unpack_contacts(packed: bytes, limit: int) -> list[Contact]:
-    """Read contacts that follow one another; raises `WireError` past `limit`."""
+def split_contacts(packed: bytes, limit: int) -> list[bytes]:
+    """Cut contacts that follow one another apart; raises `WireError` past `limit`."""
     contacts = []
-    position = 0
-    while position < len(packed):
-        family = packed[position + PUBLIC_KEY_BYTES : position + PUBLIC_KEY_BYTES + 1]
-        size = PACKED_IPV6_BYTES if family == b"\x06" else PACKED_IPV4_BYTES
-        end = position + PUBLIC_KEY_BYTES + size
-        contacts.append(unpack_contact(packed[position:end]))
-        position = end
+    position, end = 0, len(packed)
+    while position < end:
+        family = position + PUBLIC_KEY_BYTES
+        ipv6 = family < end and packed[family] == 6
+        after = family + (PACKED_IPV6_BYTES if ipv6 else PACKED_IPV4_BYTES)
+        contacts.append(packed[position:after])
+        position = after
     if len(contacts) > limit:
         raise WireError("contacts")
     return contacts
+
+
+def unpack_contacts(packed: bytes, limit: int) -> list[Contact]:
+    """Read contacts that follow one another; raises `WireError` past `limit`."""
+    return [unpack_contact(each) for each in split_contacts(packed, limit)]

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from dht.acquaintances import Acquaintances
 from dht.envelope import envelope_for
 from dht.fairness import Allowance
-from dht.limits import (
-    SIGNATURES_PER_SECOND,
-    SIGNATURES_PER_SOURCE_PER_SECOND,
-)
+from dht.identity import is_proof, prove
+from dht.limits import PROOFS_MADE_PER_SOURCE_PER_SECOND, PROOFS_PER_SECOND
 from dht.routing import Table
 from dht.tokens import Tokens
 
@@ -59,10 +57,9 @@ class Core:
         self.on_new_contact: Callable[[Contact], None] = _nothing
         self.on_lost_contact: Callable[[Contact], None] = _nothing
         self.on_questionable: Callable[[Contact], None] = _nothing
-        self._signatures = Allowance(SIGNATURES_PER_SECOND, 2 * SIGNATURES_PER_SECOND)
-        self._signatures_of = Allowance(
-            SIGNATURES_PER_SOURCE_PER_SECOND, 4 * SIGNATURES_PER_SOURCE_PER_SECOND
-        )
+        self._proofs = Allowance(PROOFS_PER_SECOND, 2 * PROOFS_PER_SECOND)
+        rate = PROOFS_MADE_PER_SOURCE_PER_SECOND
+        self._proofs_for = Allowance(rate, 4 * rate)
 
     @property
     def known(self) -> int:
@@ -73,9 +70,21 @@ class Core:
         """Return the table of an address's family."""
         return self.tables[address.family]
 
-    def may_sign_for(self, source: bytes, now: float) -> bool:
-        """Whether a proof may be made for a source: signing is rate-limited."""
-        return self._signatures_of.take(source, now) and self._signatures.take(b"", now)
+    def may_prove_to(self, source: bytes, now: float) -> bool:
+        """Whether a proof may be made for a source: a new key costs a secret."""
+        return self._proofs_for.take(source, now) and self._proofs.take(b"", now)
+
+    def proof_for(self, public_key: bytes, part: bytes) -> bytes:
+        """Return the proof of this node's id for a key; empty for a weak one."""
+        secret = self.signer.secret_with(public_key)
+        if secret is None:
+            return b""
+        return prove(secret, self.network.tag, self.public_key, part)
+
+    def is_proof_of(self, public_key: bytes, proof: bytes, part: bytes) -> bool:
+        """Whether a proof shows this node that its sender holds a key."""
+        secret = self.signer.secret_with(public_key)
+        return is_proof(proof, secret, self.network.tag, public_key, part)
 
     def table(self, contact: Contact, now: float) -> None:
         """Put a proven contact into its table, as far as there is room."""

@@ -3,7 +3,7 @@
 A datagram is a prefix (see `dht.envelope`) and one msgpack array. A request is
 `[1, kind, transaction, sender key, flags, token, body, padding, proof]`, a reply
 `[1, kind + 64, transaction, id hint, observed, token, flags, body, proof]`. The
-proof is always the last element, so that what it signs is everything before it.
+proof is always the last element, so that it can be of everything before it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dht.packing import convert, pack, unpack
 
 VERSION: Final = 1
 REPLY: Final = 64  # added to the kind of the request
-REQUEST_PROOF_BYTES: Final = 64
-REPLY_PROOF_BYTES: Final = 96
+REQUEST_PROOF_BYTES: Final = 16
+REPLY_PROOF_BYTES: Final = 48  # public key and proof
 ANNOUNCE_ENTRY_BYTES: Final = 104
 HINT_BYTES: Final = 8
 
@@ -272,7 +272,7 @@ def decode(packed: bytes) -> Request | Reply:
 
 
 def proved_part(packed: bytes, proof: bytes) -> bytes:
-    """Return the bytes that a message's proof signs; raises `WireError`.
+    """Return the bytes that a message's proof is of; raises `WireError`.
 
     They are everything before the last element, which must be encoded in the short
     form (bin 8), so that there is one way only to cut the message.

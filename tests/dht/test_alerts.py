@@ -91,7 +91,7 @@ def test_a_flood_of_forgeries_costs_few_verifications() -> None:
 def test_hints_are_pinged_within_the_length_of_the_notify() -> None:
     """All pings together are no longer than what came."""
     hints = pack_contacts(contact(n) for n in range(10, 14))
-    for size, expected in ((1200, 4), (4 * FIRST_PING_BYTES, 4), (500, 2), (100, 0)):
+    for size, expected in ((1200, 4), (4 * FIRST_PING_BYTES, 4), (300, 2), (100, 0)):
         desk = Desk()
         desk.receive(release().raw, hints, size)
         assert len(desk.asking.asked) == expected

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dht import Address, Contact, Network
 from dht.answering import Answering
 from dht.errors import WireError
-from dht.identity import proof_message
+from dht.identity import prove
 from dht.keeping import Keeping
 from dht.limits import DATAGRAM_BYTES_MAX
 from dht.tokens import write_scope
@@ -180,7 +180,7 @@ def test_no_reply_is_longer_than_a_datagram(
     source = Address(host, 4747)
     reply, _, answered = keeper.ask(body, source, token=keeper.token(source))
     assert answered <= DATAGRAM_BYTES_MAX
-    assert len(reply.proof) == 96
+    assert len(reply.proof) == 48
     assert not reply.flags & ReplyFlag.TRUNCATED
 
 
@@ -314,8 +314,9 @@ def _introduction(keeper: Keeper, token: bytes, seed: int = 9) -> bytes:
     me = signer(seed)
     request = Request(1, 1, b"transact", me.public_key, ALL, token, Ping())
     part = encode_unproved(request)
-    message = proof_message(NETWORK.tag, keeper.core.public_key, b"transact", part)
-    return add_proof(part, me.sign(message))
+    secret = me.secret_with(keeper.core.public_key)
+    assert secret is not None
+    return add_proof(part, prove(secret, NETWORK.tag, me.public_key, part))
 
 
 def _deliver(keeper: Keeper, packed: bytes, source: Address = ASKER) -> Reply:
@@ -373,7 +374,7 @@ def test_signing_is_rate_limited_per_source() -> None:
             busy += error.reason == "busy"
     assert busy >= 700
     reply, _, _ = keeper.ask(Ping(), address(4), padding=200)
-    assert len(reply.proof) == 96
+    assert len(reply.proof) == 48
 
 
 @pytest.mark.parametrize("where", ["88.1.1.1:53", "88.1.1.1:1023", "224.0.0.1:4747"])

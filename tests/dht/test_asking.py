@@ -10,7 +10,7 @@ import pytest
 from dht import Address, Contact
 from dht.asking import Asking
 from dht.errors import WireError
-from dht.identity import proof_message
+from dht.identity import prove
 from dht.limits import FIRST_FIND_BYTES, FIRST_PING_BYTES, REQUEST_BYTES_MIN
 from dht.pending import Answer
 from dht.wire import (
@@ -110,13 +110,8 @@ class Bench:
         )
         proof = b""
         if proved:
-            message = proof_message(
-                NETWORK.tag,
-                asker or self.core.public_key,
-                request.transaction,
-                part,
-            )
-            proof = public_key + by.sign(message)  # type: ignore[attr-defined]
+            secret = by.secret_with(asker or self.core.public_key)  # type: ignore[attr-defined]
+            proof = public_key + prove(secret, NETWORK.tag, public_key, part)
         packed = add_proof(part, proof)
         message = decode(packed)
         assert isinstance(message, Reply)
@@ -266,7 +261,7 @@ def test_an_invitation_is_answered_with_a_proof(bench: Bench) -> None:
     introduction = bench.last
     assert introduction.kind == 1
     assert introduction.token == b"tokenabc"
-    assert len(introduction.proof) == 64
+    assert len(introduction.proof) == 16
     bench.reply(introduction, flags=ReplyFlag.INTRODUCE, proved=False)
     count = len(bench.sent)
     bench.reply(bench.ask(), flags=ReplyFlag.INTRODUCE, proved=False)

@@ -17,7 +17,7 @@ from dht import (
     release_key,
 )
 from dht.envelope import PrivateEnvelope
-from dht.identity import proof_message
+from dht.identity import prove
 from tests.dht.builders import (
     NETWORK,
     NOW,
@@ -41,6 +41,8 @@ def signed() -> dict[str, str]:
     )
     publisher = signer(1).public_key
     delegated = release(by=release_signer, epoch=3, delegation=delegation)
+    secret = signer(1).secret_with(signer(2).public_key)
+    assert secret is not None
     private = PrivateEnvelope(lab, HandClock(), random.Random(1))
     found = {
         "public key 1": publisher,
@@ -58,7 +60,8 @@ def signed() -> dict[str, str]:
         "provider record": provider(key(0), 1, Address("8.8.8.8", 4747)).packed,
         "provider record, IPv6": provider(key(0), 1, Address("2a00::1", 4747)).packed,
         "announce entry": provider(key(0), 1, Address("8.8.8.8", 4747)).entry,
-        "proof message": proof_message(NETWORK.tag, publisher, b"transact", b"part"),
+        "secret of keys 1 and 2": secret,
+        "proof of key 1 to key 2": prove(secret, NETWORK.tag, publisher, b"part"),
         "private datagram": private.wrap(b"message"),
     }
     return {name: value.hex() for name, value in found.items()}

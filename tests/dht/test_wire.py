@@ -70,7 +70,7 @@ def messages(draw: st.DrawFn) -> Request | Reply:
             draw(tokens),
             body,
             draw(st.binary(max_size=40)),
-            draw(st.sampled_from([b"", b"p" * 64])),
+            draw(st.sampled_from([b"", b"p" * 16])),
         )
     body = draw(reply_bodies)
     return Reply(
@@ -82,7 +82,7 @@ def messages(draw: st.DrawFn) -> Request | Reply:
         draw(tokens),
         draw(st.integers(0, 255)),
         body,
-        draw(st.sampled_from([b"", b"p" * 96])),
+        draw(st.sampled_from([b"", b"p" * 48])),
     )
 
 
@@ -168,7 +168,7 @@ def test_what_is_refused_is_counted_by_reason(packed: bytes, reason: str) -> Non
 def test_a_proof_in_a_longer_encoding_is_refused() -> None:
     """There is one way only to cut a message into proof and the rest."""
     head = encode_unproved(Request(1, 1, b"t" * 8, b"k" * 32, 0, b"", wire.Ping()))
-    packed = head + b"\xc5\x00\x40" + b"p" * 64
+    packed = head + b"\xc5\x00\x10" + b"p" * 16
     message = decode(packed)
     with pytest.raises(WireError):
         wire.proved_part(packed, message.proof)
@@ -206,7 +206,7 @@ def vector_messages() -> dict[str, Request | Reply]:
         else:
             seen = b"\x04\x01\x02\x03\x04\x12\x8b"
             found[name] = Reply(
-                1, kind, b"transact", b"idhint--", seen, token, 1, body, b"\xbb" * 96
+                1, kind, b"transact", b"idhint--", seen, token, 1, body, b"\xbb" * 48
             )
     return found
 

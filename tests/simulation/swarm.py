@@ -16,7 +16,7 @@ from tests.simulation.loop import VirtualClock
 from tests.simulation.network import Link, SimulatedNetwork, SimulatedSockets
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from dht.identity import Signer
     from tests.simulation.loop import VirtualLoop
@@ -37,6 +37,11 @@ class CheapSigner:
 
     def sign(self, message: bytes) -> bytes:
         return hashlib.blake2b(message, key=self.public_key).digest()
+
+    def secret_with(self, public_key: bytes) -> bytes:
+        """Return what both keys share, and here anybody could know."""
+        both = int.from_bytes(self.public_key) ^ int.from_bytes(public_key)
+        return both.to_bytes(32)
 
 
 def cheap_verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
@@ -71,6 +76,10 @@ class Swarm:
         """Return the public IP address of a node, alone in its /24."""
         return f"{40 + number // 65536}.{number // 256 % 256}.{number % 256}.7"
 
+    def host6(self, number: int) -> str:
+        """Return the public IPv6 address of a node, alone in its /64."""
+        return f"2a00:{1 + number // 65535:x}:{1 + number % 65535:x}::7"
+
     async def add(self, count: int = 1, **options: Any) -> list[Dht]:
         """Start nodes that know nobody yet."""
         added = [
@@ -81,19 +90,26 @@ class Swarm:
         return added
 
     async def start(
-        self, number: int, life: int = 0, host: str = "", **options: Any
+        self,
+        number: int,
+        life: int = 0,
+        hosts: Sequence[str] = (),
+        **options: Any,
     ) -> Dht:
-        """Start the node of a number; in its next life it has the same key."""
-        host = host or self.host(number)
+        """Start the node of a number; in its next life it has the same key.
+
+        It has one IPv4 address unless others are given, at most one of a family.
+        """
+        hosts = hosts or [self.host(number)]
         node = Dht(
             self.signer(number),
             clock=VirtualClock(self.loop),
             rng=random.Random(f"node {self.seed} {number} {life}"),
-            sockets=SimulatedSockets(self.network, host),
+            sockets=SimulatedSockets(self.network, *hosts),
             verify=cheap_verify if self._cheap else verify_ed25519,
             **options,
         )
-        await node.start([Address(host, PORT)])
+        await node.start([Address(host, PORT) for host in hosts])
         self._of_key[node.public_key] = node
         return node
 
@@ -119,7 +135,8 @@ class Swarm:
 
     def kill(self, node: Dht) -> None:
         """Let a node vanish without a word."""
-        self.network.kill(node.addresses[0].host)
+        for address in node.addresses:
+            self.network.kill(address.host)
 
     def contact(self, node: Dht) -> Contact:
         """Return a node as others know it."""
