@@ -1,15 +1,30 @@
-"""The cargo index: the sparse protocol, passed through with our own download URL."""
+"""The cargo index: the sparse protocol, passed through with our own download URL.
+
+Beside the upstream's crates are those that were published in the network.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
 from node.gateway import limits
+from node.gateway.crates import read_line
+from node.gateway.derive import Derive
 from node.gateway.ledger import NamedFile, StoredPage
-from node.gateway.pages import PageMissingError, Pages
+from node.gateway.pages import PageMissingError, Pages, UnreachableError
+from node.gateway.published import (
+    Published,
+    PublishedPackage,
+    UpstreamSays,
+    settle,
+)
 from node.gateway.upstreams import Upstream, Upstreams
+from node.packages import ArtifactEntry
+from node.settings import Winner
 from transfer import Digest, DigestError
 
 UPSTREAM = "cargo"
@@ -32,32 +47,109 @@ class _Config(msgspec.Struct):
 class CrateIndex:
     """Answers what cargo asks a sparse index."""
 
-    def __init__(self, upstreams: Upstreams, pages: Pages) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        pages: Pages,
+        published: Published,
+        derive: Derive,
+        winners: Mapping[str, Winner],
+    ) -> None:
         self._upstreams = upstreams
         self._pages = pages
+        self._published = published
+        self._derive = derive
+        self._winners = {canonical(name): who for name, who in winners.items()}
 
     def config(self, base: str) -> bytes:
         """Return our config.json; `base` is the URL of this door."""
         return msgspec.json.encode({"dl": f"{base}/{DOWNLOAD}", "api": None})
 
-    async def crate(self, path: str) -> StoredPage:
-        """Return the index file of a crate; PageMissingError, UnreachableError."""
-        upstream = self._upstreams.get(UPSTREAM)
+    async def crate(self, path: str) -> bytes:
+        """Return the index file of a crate.
+
+        Raises PageMissingError, UnreachableError; ClashError and AbsentError where
+        something of that name was published.
+        """
         name = path.rpartition("/")[2]
-        if upstream is None or not _NAME.fullmatch(name) or path != index_path(name):
+        if not _NAME.fullmatch(name) or path != index_path(name):
+            raise PageMissingError
+        packages = await self._published.packages(
+            lambda followed: followed.lower() == name,
+            lambda package: crate_of(package) is not None,
+        )
+        winner = self._winners.get(canonical(name))
+        if packages or winner == "network":
+            says = await self._says(name)
+            package = settle(name, says, packages, winner)
+            if package is not None:
+                return await self._line(package)
+        return (await self._page(name)).body
+
+    async def learn(self, name: str) -> None:
+        """Read the upstream's page of a crate; PageMissingError, UnreachableError."""
+        await self._page(name)
+
+    async def _line(self, package: PublishedPackage) -> bytes:
+        entry = crate_of(package)
+        if entry is None:
+            raise PageMissingError
+        checksum = entry.digest.partition(":")[2]
+
+        def read(crate: Path) -> bytes:
+            return read_line(crate, package.name, package.version, checksum)
+
+        return await self._derive.read(entry, UPSTREAM, read)
+
+    async def _says(self, name: str) -> UpstreamSays:
+        """Ask the upstream for a name, and for what it could be mistaken for."""
+        if self._upstreams.get(UPSTREAM) is None:
+            return "has it not"
+        folded = canonical(name)
+        for spelling in sorted({name, folded, folded.replace("-", "_")}):
+            try:
+                await self._page(spelling)
+            except PageMissingError:
+                continue
+            except UnreachableError:
+                return "nothing"
+            return "has it"
+        return "has it not"
+
+    async def _page(self, name: str) -> StoredPage:
+        upstream = self._upstreams.get(UPSTREAM)
+        if upstream is None or not _NAME.fullmatch(name):
             raise PageMissingError
         template = await self._template(upstream)
 
         def read(page: StoredPage) -> list[NamedFile]:
             return read_crate(page.body, template)
 
-        return await self._pages.get(upstream, path, accept="*/*", read=read)
+        return await self._pages.get(
+            upstream, index_path(name), accept="*/*", read=read
+        )
 
     async def _template(self, upstream: Upstream) -> str:
-        page = await self._pages.get(
-            upstream, "config.json", accept="*/*", read=_check_config
-        )
+        try:
+            page = await self._pages.get(
+                upstream, "config.json", accept="*/*", read=_check_config
+            )
+        except PageMissingError as error:
+            raise UnreachableError("it is no sparse index: no config.json") from error
         return msgspec.json.decode(page.body, type=_Config).dl
+
+
+def canonical(name: str) -> str:
+    """Return what all spellings of a crate's name have in common."""
+    return name.lower().replace("_", "-")
+
+
+def crate_of(package: PublishedPackage) -> ArtifactEntry | None:
+    """Return the crate among a package's files, or None."""
+    if not _NAME.fullmatch(package.name) or not _VERSION.fullmatch(package.version):
+        return None
+    wanted = f"{package.name}-{package.version}.crate"
+    return next((one for one in package.artifacts if one.file == wanted), None)
 
 
 def index_path(name: str) -> str:

@@ -97,7 +97,10 @@ class Connection:
         return (text if not text or text.endswith("\n") else text + "\n") + whole
 
     def _before(self, text: str) -> str:
-        """Return the index that pip's file named, for the gateway to ask."""
+        """Return the index that the file named, for the gateway to ask."""
+        if self.tool == "npm":
+            found = re.search(r"^\s*registry\s*=\s*(\S+)", text, re.MULTILINE)
+            return found[1] if found else ""
         if self.tool != "pip":
             return ""
         parser = configparser.RawConfigParser(strict=False)

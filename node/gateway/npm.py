@@ -1,18 +1,32 @@
-"""The npm registry: packuments with our own tarball URLs."""
+"""The npm registry: packuments with our own tarball URLs.
+
+Beside the upstream's packages are those that were published in the network.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
 from node.gateway import limits
+from node.gateway.derive import Derive
 from node.gateway.ledger import Ledger, NamedFile, StoredPage, strongest_first
-from node.gateway.pages import PageMissingError, Pages
+from node.gateway.npm_published import read_manifest, tarball_of, write_packument
+from node.gateway.pages import PageMissingError, Pages, UnreachableError
+from node.gateway.published import (
+    Published,
+    PublishedPackage,
+    UpstreamSays,
+    settle,
+)
 from node.gateway.upstreams import Upstreams
+from node.settings import Winner
 from transfer import Digest, DigestError
 
 UPSTREAM = "npm"
@@ -26,32 +40,92 @@ _TARBALL = re.compile(r"(.+)/-/([^/]+)")
 class PackageIndex:
     """Answers what npm asks a registry."""
 
-    def __init__(self, upstreams: Upstreams, pages: Pages, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        pages: Pages,
+        ledger: Ledger,
+        published: Published,
+        derive: Derive,
+        winners: Mapping[str, Winner],
+    ) -> None:
         self._upstreams = upstreams
         self._pages = pages
         self._ledger = ledger
+        self._published = published
+        self._derive = derive
+        self._winners = winners
 
     async def packument(self, name: str, base: str, *, short: bool) -> bytes:
         """Return a package's document, its tarballs at `base`.
 
-        Raises PageMissingError or UnreachableError.
+        Raises PageMissingError, UnreachableError; ClashError and AbsentError where
+        something of that name was published.
         """
+        package = await self._meant(name)
+        if package is not None:
+            return await self._derived(package, base, short=short)
         page = await self._page(name, short=short)
         return await asyncio.to_thread(rewrite, page.body, name, base)
 
-    async def tarball(self, name: str, file: str) -> NamedFile:
-        """Return what the registry says of a tarball, whose URL holds no digest."""
+    async def tarball(self, name: str, file: str) -> tuple[Digest, list[NamedFile]]:
+        """Return the digest of a tarball, whose URL holds none, and its origins."""
+        package = await self._meant(name)
+        if package is not None:
+            entry = tarball_of(package)
+            if entry is None or entry.file != file:
+                raise PageMissingError
+            return Digest.parse(entry.digest), []
         named = self._ledger.find_file(UPSTREAM, name, file)
         if named is None:
             await self._page(name, short=True)
             named = self._ledger.find_file(UPSTREAM, name, file)
         if named is None:
             raise PageMissingError
-        return named
+        return named.strong, [named]
 
     async def learn(self, name: str) -> None:
         """Read a package's document; PageMissingError, UnreachableError."""
         await self._page(name, short=True)
+
+    async def _meant(self, name: str) -> PublishedPackage | None:
+        """Return the published package that a name means, None for the upstream's."""
+        if not is_package_name(name):
+            raise PageMissingError
+        packages = await self._published.packages(
+            lambda followed: followed == name,
+            lambda package: tarball_of(package) is not None,
+        )
+        winner = self._winners.get(name)
+        if not packages and winner != "network":
+            return None
+        return settle(name, await self._says(name), packages, winner)
+
+    async def _says(self, name: str) -> UpstreamSays:
+        if self._upstreams.get(UPSTREAM) is None:
+            return "has it not"
+        try:
+            await self._page(name, short=True)
+        except PageMissingError:
+            return "has it not"
+        except UnreachableError:
+            return "nothing"
+        return "has it"
+
+    async def _derived(
+        self, package: PublishedPackage, base: str, *, short: bool
+    ) -> bytes:
+        entry = tarball_of(package)
+        if entry is None:
+            raise PageMissingError
+
+        def read(tarball: Path) -> dict[str, Any]:
+            return read_manifest(tarball, package.name, package.version)
+
+        manifest = await self._derive.read(entry, UPSTREAM, read)
+        digests = await self._derive.digests(entry)
+        url = f"{base}/npm/{package.name}/-/{entry.file}"
+        return write_packument(manifest, url, digests, short=short)
 
     async def _page(self, name: str, *, short: bool) -> StoredPage:
         upstream = self._upstreams.get(UPSTREAM)

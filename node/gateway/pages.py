@@ -50,19 +50,26 @@ class Pages:
         self._slots = asyncio.Semaphore(limits.PAGES_AT_ONCE)
 
     async def get(
-        self, upstream: Upstream, path: str, *, accept: str, read: Read, key: str = ""
+        self,
+        upstream: Upstream,
+        path: str,
+        *,
+        accept: str,
+        read: Read,
+        key: str = "",
+        seconds: float | None = None,
     ) -> StoredPage:
         """Return the page at `path` below the upstream's URL.
 
         What `read` finds in a new page is remembered. `key` tells apart pages of one
-        path that were asked for in different forms. Raises PageMissingError or
-        UnreachableError.
+        path that were asked for in different forms; a large page may take `seconds`.
+        Raises PageMissingError or UnreachableError.
         """
         place = (upstream.name, key or path)
         task = self._under_way.get(place)
         if task is None:
             task = asyncio.get_running_loop().create_task(
-                self._get(upstream, path, place, accept, read)
+                self._get(upstream, path, place, accept, read, seconds)
             )
             self._under_way[place] = task
             task.add_done_callback(lambda _: self._under_way.pop(place, None))
@@ -71,6 +78,10 @@ class Pages:
         if page.missing:
             raise PageMissingError
         return page
+
+    def age(self, page: StoredPage) -> float:
+        """Return how long ago the upstream was asked for a page, in seconds."""
+        return self._now() - page.asked_at
 
     async def close(self) -> None:
         """Cancel what is under way."""
@@ -86,6 +97,7 @@ class Pages:
         place: tuple[str, str],
         accept: str,
         read: Read,
+        seconds: float | None,
     ) -> StoredPage:
         kept = self._ledger.page(*place)
         now = self._now()
@@ -94,7 +106,9 @@ class Pages:
         try:
             self._check_up(upstream, now)
             async with self._slots:
-                return await self._ask(upstream, path, place, accept, read, kept)
+                return await self._ask(
+                    upstream, path, place, accept, read, kept, seconds
+                )
         except OriginError as error:
             return self._without_it(upstream, path, kept, error)
 
@@ -110,18 +124,18 @@ class Pages:
         accept: str,
         read: Read,
         kept: StoredPage | None,
+        seconds: float | None,
     ) -> StoredPage:
         has_page = kept is not None and not kept.missing
+        usual = (
+            limits.PAGE_SECONDS_MAX_IF_STALE if has_page else limits.PAGE_SECONDS_MAX
+        )
         try:
             page = await self._client.page(
                 upstream.url + path,
                 accept=accept,
                 etag=kept.etag if kept and has_page else "",
-                seconds=(
-                    limits.PAGE_SECONDS_MAX_IF_STALE
-                    if has_page
-                    else limits.PAGE_SECONDS_MAX
-                ),
+                seconds=seconds or usual,
             )
         except MissingError:
             gone = StoredPage("", "", "", self._now(), missing=True, body=b"")

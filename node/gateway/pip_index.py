@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 PIP_SECONDS_MAX = 20.0
-GATEWAY_PATH = "/pypi/simple"
+GATEWAY_PATHS = ("/pypi/simple", "/npm")
 CONNECTED_FILE = "connected.json"
 _KEYS = ("install.index-url", "global.index-url")
 _DEFAULT = re.compile(r"--index-url\b.*?\(default:?\s*(https?://\S+?)\)", re.DOTALL)
@@ -36,7 +36,7 @@ def is_gateway(url: str) -> bool:
     """Tell whether a URL is that of a gateway on this machine."""
     parts = urlsplit(url)
     local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    return local and parts.path.rstrip("/") == GATEWAY_PATH
+    return local and parts.path.rstrip("/") in GATEWAY_PATHS
 
 
 def _candidates(home: Path) -> Iterator[str]:
@@ -45,20 +45,22 @@ def _candidates(home: Path) -> Iterator[str]:
     pip = _pip()
     for key in _KEYS:
         yield _said(pip, "config", "get", key).strip()
-    yield _before(home)
+    yield used_before(home, "pip")
     # The help names the default, on a line that may be broken anywhere.
     text = _said(pip, "--isolated", "install", "--help")
     if match := _DEFAULT.search(re.sub(r"\n\s+", " ", text)):
         yield match[1]
 
 
-def _before(home: Path) -> str:
-    """Return what pip used before it was connected to this node, or ""."""
+def used_before(home: Path, tool: str) -> str:
+    """Return the index that a tool used before it was connected to this node, or ""."""
     try:
         noted = json.loads((home / CONNECTED_FILE).read_text("utf-8"))
-        return str(noted["pip"]["before"] or "")
+        url = str(noted[tool]["before"] or "")
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+    usable = url.startswith(("http://", "https://")) and not is_gateway(url)
+    return url if usable else ""
 
 
 def _pip() -> Sequence[str]:

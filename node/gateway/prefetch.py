@@ -18,7 +18,6 @@ from node.commands import Document, Progress
 from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
 from node.gateway.caches import body_of, files_in
-from node.gateway.cargo import index_path
 from node.gateway.ledger import NamedFile
 from node.gateway.lockfiles import Entry, read_lockfile, usable
 from node.gateway.pages import PageMissingError, UnreachableError
@@ -173,7 +172,7 @@ class Lockfiles:
             if ecosystem == "pypi":
                 await gateway.pypi.learn(name)
             elif ecosystem == "cargo":
-                await gateway.cargo.crate(index_path(name))
+                await gateway.cargo.learn(name)
             elif ecosystem == "npm":
                 await gateway.npm.learn(name)
             else:

@@ -3,13 +3,15 @@
 A followed publisher must not take over a name that the upstream has (dependency
 confusion), and an upstream must not take over one that came from the network. So a
 published name is served only where the upstream says that it has no such name, or
-where the owner's settings say who wins; anything else is refused with a sentence.
+where the owner's settings say who wins; anything else is refused with a sentence. The
+rule is the same for every index: `settle`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +19,7 @@ from node.beliefs import Beliefs
 from node.errors import NodeError
 from node.gateway import limits
 from node.keys import publisher_text
-from node.packages import ArtifactEntry, Package
+from node.packages import ArtifactEntry
 from node.releases import Releases
 from node.settings import Winner
 from node.wallclock import now
@@ -34,13 +36,22 @@ class ClashError(NodeError):
     exit_code = 6
 
 
+class AbsentError(NodeError):
+    """An index has nothing of this name."""
+
+    exit_code = 4
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedPackage:
     """What a followed publisher released under a name."""
 
     publisher: bytes
+    name: str
     version: str
     artifacts: list[ArtifactEntry]
+    why_not: str = ""
+    """Why its files are not known, although there is a release; "" where they are."""
 
 
 def choose(says: UpstreamSays, *, is_published: bool, winner: Winner | None) -> Choice:
@@ -75,6 +86,39 @@ def refusal(name: str, choice: Choice, publishers: list[bytes]) -> ClashError:
     )
 
 
+def settle(
+    name: str,
+    says: UpstreamSays,
+    packages: Sequence[PublishedPackage],
+    winner: Winner | None,
+) -> PublishedPackage | None:
+    """Return the published package that a name means, or None for the upstream's.
+
+    Raises ClashError where nobody may be served, AbsentError where there is nobody.
+    """
+    if winner != "upstream" and (lost := [one for one in packages if one.why_not]):
+        raise ClashError(
+            f"{name} is published by {publisher_text(lost[0].publisher)[:12]}..., but "
+            f"{lost[0].why_not}"
+        )
+    choice = choose(says, is_published=bool(packages), winner=winner)
+    publishers = [one.publisher for one in packages]
+    if choice == "network" and len(packages) == 1:
+        return packages[0]
+    if choice in ("network", "clash"):
+        raise refusal(name, choice, publishers)
+    if choice == "upstream":
+        return None
+    if choice == "unknown":
+        if packages and not winner:
+            raise refusal(name, choice, publishers)
+        raise AbsentError(
+            f"the upstream index cannot be asked for {name} now, and no page of it is "
+            "remembered here"
+        )
+    raise AbsentError(f"nothing is called {name} here or in the upstream index")
+
+
 class Published:
     """Finds what followed publishers have released under a name."""
 
@@ -82,26 +126,30 @@ class Published:
         self._beliefs = beliefs
         self._releases = releases
 
-    async def packages(self, names: set[str]) -> list[PublishedPackage]:
-        """Return the newest release of each followed publisher under these names."""
-        follows = [row for row in self._beliefs.follows() if row.name in names]
+    async def packages(
+        self,
+        is_meant: Callable[[str], bool],
+        has_files: Callable[[PublishedPackage], bool],
+    ) -> list[PublishedPackage]:
+        """Return the newest release of each follow whose name is meant.
+
+        Of those whose files are known, only the ones that have some for this index.
+        """
+        follows = [row for row in self._beliefs.follows() if is_meant(row.name)]
         found = await asyncio.gather(
             *(self._newest(row.publisher, row.name) for row in follows)
         )
         return [
-            PublishedPackage(one.publisher, one.body.version, one.body.artifacts)
-            for one in found
-            if one is not None
+            one for one in found if one is not None and (one.why_not or has_files(one))
         ]
 
-    def followed_names(self) -> list[str]:
-        """Return every name that is followed."""
-        return [row.name for row in self._beliefs.follows()]
+    async def _newest(self, publisher: bytes, name: str) -> PublishedPackage | None:
+        def lost(why: str) -> PublishedPackage:
+            log.warning("%s is not served: %s", name, why)
+            return PublishedPackage(publisher, name, "", [], why)
 
-    async def _newest(self, publisher: bytes, name: str) -> Package | None:
         if self._beliefs.conflicts_of(publisher):
-            log.warning("%s is not served: its publisher signed two things", name)
-            return None
+            return lost("its publisher has signed two releases under one number")
         release = self._releases.known(publisher, name)
         try:
             async with asyncio.timeout(limits.PUBLISHED_SECONDS_MAX):
@@ -110,7 +158,11 @@ class Published:
                 if release.expired(now()):
                     log.warning("the release of %s has expired", name)
                     return None
-                return await self._releases.package_of(release, lambda _event: None)
+                package = await self._releases.package_of(release, lambda _event: None)
         except (NodeError, TimeoutError) as error:
-            log.warning("the release of %s cannot be had: %s", name, error)
+            if release is not None:
+                return lost("its package file cannot be had now")
+            log.warning("no release of %s can be found: %s", name, error)
             return None
+        body = package.body
+        return PublishedPackage(publisher, body.name, body.version, body.artifacts)

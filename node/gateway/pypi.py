@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from node.errors import NodeError
 from node.gateway import simple
 from node.gateway.ledger import Ledger, NamedFile, StoredPage
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import (
+    AbsentError,
     Published,
     PublishedPackage,
     UpstreamSays,
-    choose,
-    refusal,
+    settle,
 )
 from node.gateway.resolver import MissError, Resolver
 from node.gateway.simple import Project, ProjectFile, normalized
@@ -22,12 +21,6 @@ from node.gateway.upstreams import Upstreams
 from node.gateway.wheels import project_of, read_metadata
 from node.settings import Winner
 from transfer import Digest, Store, TransferError
-
-
-class NoProjectError(NodeError):
-    """There is no such project."""
-
-    exit_code = 4
 
 
 class PythonIndex:
@@ -52,31 +45,19 @@ class PythonIndex:
         self._winners = {normalized(name): who for name, who in winners.items()}
 
     async def project(self, name: str) -> Project:
-        """Return a project's page; NoProjectError, ClashError."""
+        """Return a project's page; AbsentError, ClashError."""
         name = normalized(name)
-        packages = [
-            one
-            for one in await self._published.packages(self._spellings(name))
-            if _files_of(name, one)
-        ]
+        packages = await self._published.packages(
+            lambda followed: normalized(followed) == name,
+            lambda package: bool(_files_of(name, package)),
+        )
         says, page = await self._upstream(name)
-        winner = self._winners.get(name)
-        choice = choose(says, is_published=bool(packages), winner=winner)
-        publishers = [one.publisher for one in packages]
-        if choice == "network":
-            if len(packages) > 1:
-                raise refusal(name, choice, publishers)
-            return Project(name, _files_of(name, packages[0]), [packages[0].version])
-        if choice == "upstream" and page is not None:
-            return page
-        if choice == "clash" or (choice == "unknown" and packages and not winner):
-            raise refusal(name, choice, publishers)
-        if choice == "unknown":
-            raise NoProjectError(
-                f"the upstream index cannot be asked for {name} now, and no page of it "
-                "is remembered here"
-            )
-        raise NoProjectError(f"there is no project {name}")
+        package = settle(name, says, packages, self._winners.get(name))
+        if package is not None:
+            return Project(name, _files_of(name, package), [package.version])
+        if page is None:
+            raise AbsentError(f"there is no project {name}")
+        return page
 
     async def learn(self, name: str) -> None:
         """Read the upstream's page of a project, so that its files have an origin."""
@@ -111,12 +92,6 @@ class PythonIndex:
         return self._ledger.find_file(
             simple.UPSTREAM, parsed[0], file + simple.METADATA
         )
-
-    def _spellings(self, name: str) -> set[str]:
-        """Return the followed names that mean this project."""
-        return {
-            one for one in self._published.followed_names() if normalized(one) == name
-        }
 
     async def _upstream(self, name: str) -> tuple[UpstreamSays, Project | None]:
         upstream = self._upstreams.get(simple.UPSTREAM)

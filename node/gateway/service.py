@@ -13,18 +13,20 @@ from node.catalogue import Catalogue
 from node.gateway import limits
 from node.gateway.cargo import CrateIndex
 from node.gateway.debian import PackageArchive
+from node.gateway.derive import Derive
 from node.gateway.keeping import Keeping
 from node.gateway.ledger import Ledger, NamedFile
 from node.gateway.npm import PackageIndex
 from node.gateway.opam import ArchiveIndex
+from node.gateway.opam_published import PublishedRepository
 from node.gateway.origin import OriginClient
 from node.gateway.pages import Pages
-from node.gateway.pip_index import index_of_pip
+from node.gateway.pip_index import index_of_pip, used_before
 from node.gateway.published import Published
 from node.gateway.pypi import PythonIndex
 from node.gateway.resolver import MissError, Resolver
 from node.gateway.sources import Sources
-from node.gateway.upstreams import Upstreams
+from node.gateway.upstreams import DEFAULTS, Upstreams
 from node.provide import Provide
 from node.releases import Releases
 from node.settings import Settings
@@ -82,22 +84,28 @@ class Gateway:
             stream=settings.gateway.stream,
             keep=self.keeping.keep,
         )
+        published = Published(around.beliefs, around.releases)
+        derive = Derive(self.resolver, around.store)
+        names = settings.gateway.names
         self.pypi = PythonIndex(
             upstreams,
             self.pages,
             self.ledger,
-            Published(around.beliefs, around.releases),
+            published,
             self.resolver,
             around.store,
-            settings.gateway.names,
+            names,
         )
-        self.cargo = CrateIndex(upstreams, self.pages)
-        self.npm = PackageIndex(upstreams, self.pages, self.ledger)
+        self.cargo = CrateIndex(upstreams, self.pages, published, derive, names)
+        self.npm = PackageIndex(
+            upstreams, self.pages, self.ledger, published, derive, names
+        )
         self.opam = ArchiveIndex(upstreams, self.pages)
+        self.opam_published = PublishedRepository(self.opam, published, derive, names)
         self.debian = PackageArchive(upstreams, self.pages, self.ledger, around.store)
 
     async def ready(self) -> None:
-        """Find out which index pip uses, where the settings do not say; once."""
+        """Find out which indexes are used, where the settings do not say; once."""
         if self._settled is None:
             self._settled = asyncio.ensure_future(self._settle())
         if not self._settled.done():
@@ -107,6 +115,9 @@ class Gateway:
         if self.upstreams.lacks("pypi"):
             url = await asyncio.to_thread(index_of_pip, self._home)
             self.upstreams.add_default("pypi", url)
+        npm = used_before(self._home, "npm") if self.upstreams.lacks("npm") else ""
+        for name, url in {**DEFAULTS, "npm": npm or DEFAULTS["npm"]}.items():
+            self.upstreams.add_default(name, url)
         self.ledger.settle({one.name: one.url for one in self.upstreams.all()})
 
     async def close(self) -> None:

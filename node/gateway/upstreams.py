@@ -8,6 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 from node.settings import UpstreamSettings
 
+DEFAULTS = {
+    "cargo": "https://index.crates.io/",
+    "npm": "https://registry.npmjs.org/",
+    "opam": "https://opam.ocaml.org/",
+}
+"""What cargo, npm and opam themselves use; for pypi, pip on this machine is asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
@@ -34,9 +41,12 @@ class Upstreams:
         return name not in self._configured and name not in self._upstreams
 
     def add_default(self, name: str, url: str) -> None:
-        """Use `url` for an upstream of which the settings say nothing."""
+        """Use `url` for an upstream of which the settings say nothing.
+
+        One that needs a password is private.
+        """
         if self.lacks(name):
-            self._add(name, url, share=True)
+            self._add(name, url, share=urlsplit(url).username is None)
 
     def get(self, name: str) -> Upstream | None:
         """Return the upstream of this name, or None where none is configured."""

@@ -36,6 +36,8 @@ LATENCY_SECONDS = 0.05
 BYTES_PER_SECOND = 20_000_000
 CLEAN = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 PIP = [sys.executable, "-m", "pip"]
+SETTLE_SECONDS = 3.0  # a node that has just read 30 pages comes to rest
+WISHES = {"cold": "<= 1.15", "warm": "<= 0.5", "peers": "<= 0.5", "beside": "pip alone"}
 
 
 class Mirror:
@@ -95,11 +97,11 @@ class Mirror:
             await writer.drain()
 
 
-def serve_mirror(folder: Path, port: multiprocessing.Queue[int]) -> None:
+def serve_mirror(folder: Path, port: int, said: multiprocessing.Queue[int]) -> None:
     async def serve() -> None:
         mirror = Mirror(folder)
-        server = await asyncio.start_server(mirror.answer, "127.0.0.1", 0)
-        port.put(server.sockets[0].getsockname()[1])
+        server = await asyncio.start_server(mirror.answer, "127.0.0.1", port)
+        said.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(serve())
@@ -123,25 +125,46 @@ def pip_seconds(index: str, verb: str, folder: Path) -> float:
     if verb == "install":
         flags.append("--no-compile")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    environment = kept | CLEAN | {"TMPDIR": str(folder)}
     began = time.perf_counter()
-    subprocess.run([*PIP, verb, *flags, *where, *WHEELS], check=True, env=kept | CLEAN)
+    subprocess.run([*PIP, verb, *flags, *where, *WHEELS], check=True, env=environment)
     seconds = time.perf_counter() - began
     shutil.rmtree(target)
     return seconds
 
 
 class Bench:
-    """The nodes and the mirror of one run."""
+    """The nodes and the mirror of one run; `unpack` is where pip writes."""
 
-    def __init__(self, folder: Path, wheels: Path) -> None:
+    def __init__(self, folder: Path, unpack: Path, wheels: Path) -> None:
         self.folder = folder
+        self.unpack = unpack
+        self.wheels = wheels
         self.nodes: list[NodeProcess] = []
-        port: multiprocessing.Queue[int] = multiprocessing.Queue()
-        self.mirror = multiprocessing.Process(
-            target=serve_mirror, args=(wheels, port), daemon=True
+        self._port = 0
+        self._mirror: multiprocessing.Process | None = None
+        self.revive()
+
+    @property
+    def origin(self) -> str:
+        """Where the mirror is, dead or alive."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def revive(self) -> None:
+        """Start the mirror, where it was before."""
+        said: multiprocessing.Queue[int] = multiprocessing.Queue()
+        self._mirror = multiprocessing.Process(
+            target=serve_mirror, args=(self.wheels, self._port, said), daemon=True
         )
-        self.mirror.start()
-        self.origin = f"http://127.0.0.1:{port.get(timeout=30)}"
+        self._mirror.start()
+        self._port = said.get(timeout=30)
+
+    def kill(self) -> None:
+        """End the mirror; connections are refused from now on."""
+        if self._mirror is not None:
+            self._mirror.terminate()
+            self._mirror.join()
+            self._mirror = None
 
     def node(self, name: str, *contacts: str) -> NodeProcess:
         upstream = {"CARAVAN_UPSTREAM_PYPI": f"{self.origin}/simple"}
@@ -150,10 +173,22 @@ class Bench:
         node.join(*contacts)
         return node
 
+    def end(self, *nodes: NodeProcess) -> None:
+        """End some nodes, so that they cost the next run nothing."""
+        end_all(nodes)
+        self.nodes = [one for one in self.nodes if one not in nodes]
+
+    def pip(self, index: str, verb: str) -> float:
+        """Time pip once."""
+        return pip_seconds(index, verb, self.unpack)
+
     def close(self) -> None:
         end_all(self.nodes)
-        self.mirror.terminate()
-        self.mirror.join()
+        self.kill()
+
+
+def index_of(node: NodeProcess) -> str:
+    return f"http://{node.ready['web']}/pypi/simple"
 
 
 def get(web: str, path: str) -> tuple[int, int, float]:
@@ -168,53 +203,52 @@ def get(web: str, path: str) -> tuple[int, int, float]:
     return answer.status, size, seconds
 
 
-def installs(bench: Bench, verb: str, repeats: int, wheels: Path) -> None:
-    """`pip install` or `pip download`: direct, cold, warm; pip's own work apart."""
-    folder = bench.folder
+def installs(bench: Bench, verb: str, rounds: int) -> None:
+    """Time `pip install` or `pip download` five ways, round by round.
 
-    def middle(index: str) -> float:
-        times = (pip_seconds(index, verb, folder) for _ in range(repeats))
-        return statistics.median(times)
+    The cold node is in a network in which nobody has any of the files. The reader of
+    the peers' case has read the index pages while the origin was alive, and no file.
+    """
+    neighbour = bench.node(f"{verb}-neighbour")
+    seeds = seeders(bench, verb)
+    times: dict[str, list[float]] = {}
 
-    direct = middle(f"{bench.origin}/simple")
-    say(f"pip {verb}, direct", direct, direct, "")
-    alone = middle(str(wheels.resolve()))
-    say(f"pip {verb}, files beside it", alone, direct, "(no network: pip alone)")
-    cold, last = [], None
-    for number in range(repeats):
-        last = bench.node(f"{verb}-cold-{number}")
-        index = f"http://{last.ready['web']}/pypi/simple"
-        cold.append(pip_seconds(index, verb, folder))
-    say(f"pip {verb}, cold node", statistics.median(cold), direct, "<= 1.15")
-    if last is not None:
-        warm = middle(f"http://{last.ready['web']}/pypi/simple")
-        say(f"pip {verb}, warm node", warm, direct, "<= 0.5")
+    def note(what: str, index: str) -> None:
+        times.setdefault(what, []).append(bench.pip(index, verb))
 
-
-def from_peers(bench: Bench, verbs: list[str], direct: dict[str, float]) -> None:
-    """Three nodes hold everything, the origin is dead, a fourth installs."""
-    first = bench.node("peer-0")
-    seeds = [first, *(bench.node(f"peer-{n}", first.address) for n in (1, 2))]
-    readers = {verb: bench.node(f"{verb}-reader", first.address) for verb in verbs}
-    for node in seeds:
-        pip_seconds(f"http://{node.ready['web']}/pypi/simple", "download", bench.folder)
-    for node in readers.values():
+    for number in range(rounds):
+        note("direct", f"{bench.origin}/simple")
+        note("files beside it", str(bench.wheels.resolve()))
+        cold = bench.node(f"{verb}-cold-{number}", neighbour.address)
+        note("cold node", index_of(cold))
+        note("warm node", index_of(cold))
+        reader = bench.node(f"{verb}-reader-{number}", seeds[0].address)
         for name in WHEELS:
-            get(node.ready["web"], f"/pypi/simple/{name}/")
-    digest = seeds[0].ask("list")["artifacts"][-1]["digest"]
+            get(reader.ready["web"], f"/pypi/simple/{name}/")
+        time.sleep(SETTLE_SECONDS)
+        bench.kill()
+        note("3 peers, no origin", index_of(reader))
+        bench.revive()
+        bench.end(cold, reader)
+    bench.end(neighbour, *seeds)
+    for what, found in times.items():
+        say(f"pip {verb}, {what}", found, statistics.median(times["direct"]))
+
+
+def seeders(bench: Bench, verb: str) -> list[NodeProcess]:
+    """Return three nodes that hold and announce everything."""
+    first = bench.node(f"{verb}-seed-0")
+    seeds = [first, *(bench.node(f"{verb}-seed-{n}", first.address) for n in (1, 2))]
+    for node in seeds:
+        bench.pip(index_of(node), "download")
+    digests = [one["digest"] for one in first.ask("list")["artifacts"]]
 
     def announced() -> bool:
-        found = seeds[0].run("lookup", digest).document.get("providers", [])
-        return len(found) >= len(seeds)
+        found = [first.run("lookup", one).document for one in digests]
+        return all(len(one.get("providers", [])) >= len(seeds) for one in found)
 
     wait_until(announced, 60, "the three peers announcing")
-    time.sleep(3)
-    bench.mirror.terminate()
-    bench.mirror.join()
-    for verb, node in readers.items():
-        index = f"http://{node.ready['web']}/pypi/simple"
-        seconds = pip_seconds(index, verb, bench.folder)
-        say(f"pip {verb}, 3 peers, no origin", seconds, direct[verb], "<= 0.5")
+    return seeds
 
 
 def misses(bench: Bench, wheels: Path) -> None:
@@ -292,36 +326,43 @@ def nginx_seconds(folder: Path, file: str) -> float | None:
         process.wait()
 
 
-def say(what: str, seconds: float, direct: float, wish: str) -> None:
-    print(f"{what:34} {seconds:8.2f} s   {seconds / direct:6.2f} x  {wish}", flush=True)
-    if wish == "":
-        DIRECT[what.split()[1].strip(",")] = seconds
-
-
-DIRECT: dict[str, float] = {}
+def say(what: str, times: list[float], direct: float) -> None:
+    middle = statistics.median(times)
+    wish = next((text for name, text in WISHES.items() if name in what), "")
+    print(
+        f"{what:34} {middle:6.2f} s ({min(times):.2f}-{max(times):.2f})"
+        f" {middle / direct:6.2f} x  {wish}",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--wheels", type=Path, default=Path(".bench/wheels"))
-    parser.add_argument("--only", choices=["pip", "http"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--wheels", type=Path, default=Path("build/wheels"))
+    parser.add_argument("--only", choices=["download", "install", "http"])
+    parser.add_argument(
+        "--unpack", type=Path, help="where pip writes, by default memory (/dev/shm)"
+    )
     options = parser.parse_args()
     bring_wheels(options.wheels)
     total = sum(path.stat().st_size for path in options.wheels.glob("*.whl"))
     count = len(list(options.wheels.glob("*.whl")))
     print(f"{count} wheels, {total / 1e6:.1f} MB; {os.cpu_count()} processors")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bench = Bench(folder, options.wheels)
+    memory = Path("/dev/shm")
+    base = options.unpack or (memory if memory.is_dir() else None)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        tempfile.TemporaryDirectory(dir=base) as unpack,
+    ):
+        bench = Bench(Path(name), Path(unpack), options.wheels)
         try:
-            if options.only != "pip":
-                blobs(bench, folder)
+            if options.only in (None, "http"):
+                blobs(bench, Path(name))
                 misses(bench, options.wheels)
-            if options.only != "http":
-                for verb in ("download", "install"):
-                    installs(bench, verb, options.repeats, options.wheels)
-                from_peers(bench, ["download", "install"], DIRECT)
+            for verb in ("download", "install"):
+                if options.only in (None, verb):
+                    installs(bench, verb, options.rounds)
         finally:
             bench.close()
 

@@ -94,17 +94,22 @@ def put_wheel(
     return data
 
 
-def put_crate(origin: Origin, name: str, says: str) -> bytes:
-    """Let an origin have a crate whose `word()` returns `says`; returns the file."""
+def crate(name: str, says: str, needs: str = "") -> bytes:
+    """Return a crate 1.0.0 whose `word()` returns `says`; `needs` are its deps."""
     manifest = f'[package]\nname = "{name}"\nversion = "1.0.0"\nedition = "2021"\n'
-    data = tarball(
+    return tarball(
         {
-            f"{name}-1.0.0/Cargo.toml": manifest,
+            f"{name}-1.0.0/Cargo.toml": f"{manifest}[dependencies]\n{needs}\n",
             f"{name}-1.0.0/src/lib.rs": (
                 f'pub fn word() -> &\'static str {{ "{says}" }}\n'
             ),
         }
     )
+
+
+def put_crate(origin: Origin, name: str, says: str) -> bytes:
+    """Let an origin have a crate; returns the file."""
+    data = crate(name, says)
     line = {
         "name": name, "vers": "1.0.0", "deps": [], "features": {}, "yanked": False,
         "cksum": hashlib.sha256(data).hexdigest(),
@@ -116,15 +121,21 @@ def put_crate(origin: Origin, name: str, says: str) -> bytes:
     return data
 
 
-def put_npm(origin: Origin, name: str, says: str) -> bytes:
-    """Let an origin have an npm package that exports `says`; returns the tarball."""
-    about = {"name": name, "version": "1.0.0", "main": "index.js"}
-    data = tarball(
+def npm_package(name: str, says: str, **more: object) -> bytes:
+    """Return the tarball of an npm package 1.0.0 that exports `says`."""
+    about = {"name": name, "version": "1.0.0", "main": "index.js", **more}
+    return tarball(
         {
             "package/package.json": json.dumps(about),
             "package/index.js": f"module.exports = {json.dumps(says)};\n",
         }
     )
+
+
+def put_npm(origin: Origin, name: str, says: str) -> bytes:
+    """Let an origin have an npm package; returns the tarball."""
+    about = {"name": name, "version": "1.0.0", "main": "index.js"}
+    data = npm_package(name, says)
     integrity = base64.b64encode(hashlib.sha512(data).digest()).decode()
     dist = {
         "tarball": origin.put(f"/npm/{name}/-/{name}-1.0.0.tgz", data),
@@ -140,27 +151,35 @@ def put_npm(origin: Origin, name: str, says: str) -> bytes:
     return data
 
 
+def opam_text(name: str, *lines: str) -> str:
+    """Return an opam file of a package that leaves `word.txt` in its share."""
+    return "\n".join(
+        [
+            'opam-version: "2.0"',
+            'maintainer: "tests"',
+            'install: [["mkdir" "-p" "%{share}%"]',
+            f'  ["cp" "word.txt" "%{{share}}%/{name}.txt"]]',
+            *lines,
+            "",
+        ]
+    )
+
+
 def put_opam(origin: Origin, name: str, says: str) -> bytes:
     """Let an origin have an opam repository with one package; returns its archive.
 
     The first checksum is an MD5, the only one that opam asks a mirror for.
     """
     data = tarball({f"{name}-1.0/word.txt": says + "\n"})
-    text = "\n".join(
-        [
-            'opam-version: "2.0"',
-            'maintainer: "tests"',
-            'install: [["mkdir" "-p" "%{share}%"]',
-            f'  ["cp" "word.txt" "%{{share}}%/{name}.txt"]]',
-            "url {",
-            f'  src: "{origin.put(f"/archives/{name}-1.0.tar.gz", data)}"',
-            "  checksum: [",
-            f'    "md5={hashlib.md5(data).hexdigest()}"',
-            f'    "sha512={hashlib.sha512(data).hexdigest()}"',
-            "  ]",
-            "}",
-            "",
-        ]
+    text = opam_text(
+        name,
+        "url {",
+        f'  src: "{origin.put(f"/archives/{name}-1.0.tar.gz", data)}"',
+        "  checksum: [",
+        f'    "md5={hashlib.md5(data).hexdigest()}"',
+        f'    "sha512={hashlib.sha512(data).hexdigest()}"',
+        "  ]",
+        "}",
     )
     files = {"repo": 'opam-version: "2.0"\n', f"packages/{name}/{name}.1.0/opam": text}
     for path, content in files.items():

@@ -36,6 +36,8 @@ class GatewayRoutes:
             "/blob/{algorithm}/{hex}/{name}": self._blob,
             "/.well-known/ni/{algorithm}/{text}": self._ni,
             "/opam/{algorithm}/{folder}/{hex}": self._opam,
+            "/opam/published/index.tar.gz": self._opam_index,
+            "/opam/published/{path:packages/.+}": self._opam_file,
             "/pypi/simple/{name}": self._project_without_slash,
             "/pypi/simple/{name}/": self._project,
             "/pypi/files/{algorithm}/{hex}/{name}": self._python_file,
@@ -67,6 +69,16 @@ class GatewayRoutes:
         if digest is not None and self._gateway.resolver.held(digest) is None:
             await self._gateway.opam.learn()
         return await self._file(request, digest)
+
+    async def _opam_index(self, request: web.Request) -> web.StreamResponse:
+        body = await self._gateway.opam_published.packed(_base(request))
+        return page_response(request, body, "application/gzip")
+
+    async def _opam_file(self, request: web.Request) -> web.StreamResponse:
+        text = await self._gateway.opam_published.opam_file(
+            request.match_info["path"], _base(request)
+        )
+        return page_response(request, text.encode(), "text/plain; charset=utf-8")
 
     async def _pool(self, request: web.Request) -> web.StreamResponse:
         info = request.match_info
@@ -134,15 +146,15 @@ class GatewayRoutes:
         return page_response(request, body, "application/json")
 
     async def _crate(self, request: web.Request) -> web.StreamResponse:
-        page = await self._gateway.cargo.crate(request.match_info["path"])
-        return page_response(request, page.body, "text/plain; charset=utf-8")
+        body = await self._gateway.cargo.crate(request.match_info["path"])
+        return page_response(request, body, "text/plain; charset=utf-8")
 
     async def _npm(self, request: web.Request) -> web.StreamResponse:
         name, file = split_path(request.rel_url.raw_path.removeprefix("/npm/"))
         npm = self._gateway.npm
         if file is not None:
-            named = await npm.tarball(name, file)
-            return await self._file(request, named.strong, [named])
+            digest, named = await npm.tarball(name, file)
+            return await self._file(request, digest, named)
         short = SHORT_TYPE in request.headers.get("Accept", "")
         body = await npm.packument(name, _base(request), short=short)
         kind = SHORT_TYPE if short else "application/json"

@@ -188,8 +188,8 @@ async def test_a_name_that_clashes_is_refused_in_words(tmp_path, monkeypatch):
         manifest="00" * 32,
     )
 
-    async def packages(_names: set[str]) -> list[PublishedPackage]:
-        return [PublishedPackage(bytes(32), "9.0", [entry])]
+    async def packages(*_: object) -> list[PublishedPackage]:
+        return [PublishedPackage(bytes(32), "toy", "9.0", [entry])]
 
     async with opened_in(tmp_path) as door:
         published = door.rig.gateway.pypi._published

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from node.gateway import limits
-from node.gateway.pypi import NoProjectError
+from node.gateway.published import AbsentError
 from tests.node.gateway.rig import INDEX, rig_in
 from transfer import Digest
 
@@ -62,26 +62,26 @@ async def test_without_an_old_page_a_dead_upstream_is_no_404_of_its_own(tmp_path
     """The sentence says that it could not be asked."""
     async with rig_in(tmp_path) as rig:
         rig.origin.dead = True
-        with pytest.raises(NoProjectError, match="cannot be asked"):
+        with pytest.raises(AbsentError, match="cannot be asked"):
             await files(rig)
 
 
 async def test_a_name_that_the_upstream_does_not_have(tmp_path):
     async with rig_in(tmp_path) as rig:
-        with pytest.raises(NoProjectError, match="no project"):
+        with pytest.raises(AbsentError, match="nothing is called"):
             await files(rig)
 
 
 async def test_an_absence_is_believed_for_a_day_and_no_longer(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
     async with rig_in(tmp_path) as rig:
-        with pytest.raises(NoProjectError):
+        with pytest.raises(AbsentError):
             await files(rig)
         rig.origin.dead = True
-        with pytest.raises(NoProjectError, match="no project"):
+        with pytest.raises(AbsentError, match="nothing is called"):
             await files(rig)
         monkeypatch.setattr(limits, "ABSENT_SECONDS", 0.0)
-        with pytest.raises(NoProjectError, match="cannot be asked"):
+        with pytest.raises(AbsentError, match="cannot be asked"):
             await files(rig)
 
 
@@ -98,6 +98,6 @@ async def test_one_bad_page_does_not_make_an_upstream_seem_dead(tmp_path):
     async with rig_in(tmp_path) as rig:
         rig.origin.pages[f"{INDEX}/bad/"] = b"{"
         rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
-        with pytest.raises(NoProjectError):
+        with pytest.raises(AbsentError):
             await rig.gateway.pypi.project("bad")
         assert await files(rig) == [FILE]
