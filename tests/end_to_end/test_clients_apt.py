@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from node.demo.processes import NodeProcess
-from tests.end_to_end.caravan import Caravan, wait_for_providers
+from tests.end_to_end.caravan import Caravan, held_digests, wait_for_providers
 from tests.end_to_end.clients import gateway, get, must, need, run_client
 from tests.end_to_end.origin import Origin
 
@@ -103,6 +103,31 @@ def test_apt_takes_a_package_from_the_origin_and_then_from_a_peer(
     origin.die()
     must(apt(tmp_path / "two", second, "download", "toy"))
     assert (tmp_path / "two" / "toy_1.0_all.deb").read_bytes() == data
+
+
+def test_apt_never_takes_what_a_hostile_peer_sends(
+    caravan: Caravan, origin: Origin, tmp_path: Path
+) -> None:
+    """With the origin alive it gets the right package; without it, none."""
+    need("apt-get")
+    file = tmp_path / "right.deb"
+    file.write_bytes(put_deb(origin, tmp_path, "toy"))
+    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    node = start(caravan, "a", origin)
+    liar = caravan.liar("liar", file, node.address)
+    wait_for_providers(node, digest, {liar.address})
+    other = start(caravan, "b", origin, node.address, liar.address)
+    wait_for_providers(other, digest, {liar.address})
+    for folder, one in ((tmp_path / "one", node), (tmp_path / "two", other)):
+        folder.mkdir()
+        must(apt(folder, one, "update"))
+    must(apt(tmp_path / "one", node, "download", "toy"))
+    assert (tmp_path / "one" / "toy_1.0_all.deb").read_bytes() == file.read_bytes()
+    node.stop()
+    origin.die()
+    assert apt(tmp_path / "two", other, "download", "toy").returncode != 0
+    assert not (tmp_path / "two" / "toy_1.0_all.deb").exists()
+    assert digest not in held_digests(other)
 
 
 def test_what_no_index_named_is_a_miss(caravan: Caravan, origin: Origin) -> None:

@@ -101,10 +101,6 @@ class GatewayRoutes:
             named = gateway.named(digest)
         if request.method == "HEAD":
             return self._sender.head(digest, await gateway.size(digest, named))
-        wants_part = "Range" in request.headers
-        if wants_part:
-            artifact = await gateway.resolver.resolve(digest, named)
-            return await self._sender.send(request, digest, artifact)
         found = await gateway.resolver.open(digest, named)
         if not isinstance(found, OnItsWay):
             return await self._sender.send(request, digest, found)

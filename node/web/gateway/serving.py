@@ -76,20 +76,10 @@ class FileSender:
         self, request: web.Request, digest: Digest, artifact: Artifact
     ) -> web.StreamResponse:
         """Send a verified artifact, or the part of it that was asked for."""
-        headers = file_headers(digest)
-        etag = headers["ETag"]
-        if matches(request.headers.get("If-None-Match", ""), etag):
-            return web.Response(status=304, headers=headers)
-        status, start, end = 200, 0, artifact.size
-        if request.headers.get("If-Range", etag) == etag:
-            try:
-                part = parse_range(request.headers.get("Range", ""), artifact.size)
-            except UnsatisfiableError:
-                headers["Content-Range"] = f"bytes */{artifact.size}"
-                return web.Response(status=416, headers=headers)
-            if part is not None:
-                status, (start, end) = 206, part
-                headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
+        answer = answer_of(request, digest, artifact.size)
+        status, headers, start, end = answer
+        if status not in (200, 206):
+            return web.Response(status=status, headers=headers)
         if artifact.size <= MEMORY_FILE_BYTES_MAX:
             data = await self._in_memory(artifact)
             return web.Response(status=status, headers=headers, body=data[start:end])
@@ -138,51 +128,94 @@ class FileSender:
     async def stream(
         self, request: web.Request, digest: Digest, coming: OnItsWay
     ) -> web.StreamResponse:
-        """Pass on a file that still comes in, its end only once the whole is right."""
+        """Pass on a file, or a part of it, that still comes in.
+
+        The end of what was asked for leaves only once the whole file is right.
+        """
         size = coming.arrival.size
-        response = web.StreamResponse(headers=file_headers(digest))
-        response.content_length = size
+        status, headers, start, end = answer_of(request, digest, size)
+        if status not in (200, 206):
+            return web.Response(status=status, headers=headers)
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = end - start
         await response.prepare(request)
         passed = hashlib.sha256()
-        sent = 0
+        sent, free = start, end - bounds.HOLD_BACK_BYTES
         try:
-            while sent < size - bounds.HOLD_BACK_BYTES:
+            while sent < free:
                 if not await coming.arrival.wait(sent):
                     break
-                room = min(SEND_BYTES, size - bounds.HOLD_BACK_BYTES - sent)
-                block = coming.arrival.read(sent, room)
+                block = coming.arrival.read(sent, min(SEND_BYTES, free - sent))
                 passed.update(block)
                 await write(response, block)
                 sent += len(block)
             artifact = await coming.whole()
             _check_size(artifact, size)
-            await self._send_rest(response, artifact, passed, sent)
+            await asyncio.to_thread(self._check_part, artifact, start, sent, passed)
+            await self._send_rest(response, artifact, sent, end)
         except (MissError, TransferError, TimeoutError):
             abort(request)
         return response
 
-    async def _send_rest(
-        self,
-        response: web.StreamResponse,
-        artifact: Artifact,
-        passed: hashlib._Hash,
-        sent: int,
+    def _check_part(
+        self, artifact: Artifact, start: int, end: int, passed: hashlib._Hash
     ) -> None:
-        """Send the end from the store, if it belongs to what was sent before it."""
+        """Raise MissError if what was passed on is not that part. Blocks.
+
+        From the start on, only the rest need be read: together they have its digest.
+        """
+        from_start = start == 0
+        found = passed.copy() if from_start else hashlib.sha256()
+        place, last = (end, artifact.size) if from_start else (start, end)
+        descriptor = self._store.open_checked(artifact)
+        try:
+            while place < last:
+                block = os.pread(descriptor, min(SEND_BYTES, last - place), place)
+                if not block:
+                    raise MissError("the file became shorter")
+                found.update(block)
+                place += len(block)
+        finally:
+            os.close(descriptor)
+        wanted = artifact.digest.raw if from_start else passed.digest()
+        if found.digest() != wanted:
+            raise MissError("what was sent is not that part of the file")
+
+    async def _send_rest(
+        self, response: web.StreamResponse, artifact: Artifact, sent: int, end: int
+    ) -> None:
+        """Send the end from the store, where the whole has been verified."""
         descriptor = await asyncio.to_thread(self._store.open_checked, artifact)
         try:
-            while sent < artifact.size:
-                block = os.pread(descriptor, SEND_BYTES, sent)
-                passed.update(block)
-                sent += len(block)
-                if not block or (
-                    sent == artifact.size and passed.digest() != artifact.digest.raw
-                ):
-                    raise MissError("what was sent is not the start of the file")
+            while sent < end:
+                block = os.pread(descriptor, min(SEND_BYTES, end - sent), sent)
+                if not block:
+                    raise MissError("the file became shorter")
                 await write(response, block)
+                sent += len(block)
             await response.write_eof()
         finally:
             os.close(descriptor)
+
+
+def answer_of(
+    request: web.Request, digest: Digest, size: int
+) -> tuple[int, dict[str, str], int, int]:
+    """Return the status, headers, start and end of the answer to a GET of a file."""
+    headers = file_headers(digest)
+    etag = headers["ETag"]
+    if matches(request.headers.get("If-None-Match", ""), etag):
+        return 304, headers, 0, 0
+    if request.headers.get("If-Range", etag) == etag:
+        try:
+            part = parse_range(request.headers.get("Range", ""), size)
+        except UnsatisfiableError:
+            return 416, {**headers, "Content-Range": f"bytes */{size}"}, 0, 0
+        if part is not None:
+            start, end = part
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+            return 206, headers, start, end
+    return 200, headers, 0, size
 
 
 def _check_size(artifact: Artifact, promised: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from node.gateway import limits, simple
 from tests.end_to_end.packages import wheel
+from tests.node.doors import send
 from tests.node.gateway.door import Opened, opened_in
 from tests.node.gateway.rig import INDEX
 from transfer import Digest
@@ -84,11 +85,55 @@ async def test_head_downloads_nothing(tmp_path):
         assert (await door.ask(path_of(SMALL), "HEAD")).status == 404
 
 
-async def test_a_range_of_what_is_not_here_yet_brings_the_whole(tmp_path):
-    async with opened_in(tmp_path) as door:
+@pytest.mark.parametrize("stream", [True, False], ids=["streaming", "strict"])
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("bytes=-16384", len(LARGE) - 16384, len(LARGE)),
+        ("bytes=0-99", 0, 100),
+        ("bytes=0-2000000", 0, 2_000_001),
+        ("bytes=1000000-3000000", 1_000_000, 3_000_001),
+        ("bytes=3000000-", 3_000_000, len(LARGE)),
+    ],
+)
+async def test_a_range_of_what_is_not_here_yet(tmp_path, text, start, end, stream):
+    async with opened_in(tmp_path, stream=stream) as door:
         door.rig.name(LARGE)
-        answer = await door.ask(path_of(LARGE), Range="bytes=-16384")
-        assert (answer.status, answer.body) == (206, LARGE[-16384:])
+        answer = await door.ask(path_of(LARGE), Range=text)
+        assert (answer.status, answer.body) == (206, LARGE[start:end])
+        assert (
+            answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(LARGE)}"
+        )
+
+
+async def test_a_range_begins_to_arrive_before_the_whole_is_here(tmp_path):
+    """All but its end: that leaves only when the whole file is right."""
+    async with opened_in(tmp_path) as door:
+        digest, _ = door.rig.name(LARGE)
+        door.rig.origin.pause = pause = asyncio.Event()
+        raw = door.raw(path_of(LARGE), Range="bytes=100000-1999999")
+        reader, writer = await send(door.address, raw)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 206")
+        free = 1_900_000 - limits.HOLD_BACK_BYTES
+        first = await reader.readexactly(free)
+        assert door.rig.gateway.resolver.held(digest) is None
+        pause.set()
+        assert first + await reader.read(-1) == LARGE[100_000:2_000_000]
+        writer.close()
+
+
+@pytest.mark.parametrize("text", ["bytes=0-1999999", "bytes=100000-1999999"])
+async def test_a_range_of_a_wrong_file_is_cut_short(tmp_path, text):
+    """Also where the wrong byte lies far behind it."""
+    async with opened_in(tmp_path) as door:
+        _, named = door.rig.name(LARGE)
+        door.rig.origin.files[named[0].url] = LARGE[:-1] + b"!"
+        answer = await door.ask(path_of(LARGE), Range=text)
+        if answer.status == 206:
+            assert len(answer.body) < int(answer.headers["Content-Length"])
+        else:
+            assert answer.status == 404
 
 
 async def test_a_large_file_streams_and_arrives_whole(tmp_path):
