@@ -46,7 +46,7 @@ async def surround(
     for place, each in enumerate(chosen):
         group, host = place % groups, place // groups
         address = f"{100 + number // 250}.{number % 250}.{group}.{host + 1}"
-        nodes.append(await swarm.start(each, host=address, read_only=False))
+        nodes.append(await swarm.start(each, hosts=[address], read_only=False))
     swarm.nodes += nodes
     ids = Ids(swarm.shared_contact(node) for node in nodes)
     for node in nodes:

@@ -129,17 +129,22 @@ class SimulatedNetwork:
 
 
 class SimulatedSockets:
-    """The sockets of one simulated host, as `Dht` takes them."""
+    """The sockets of one host, at one address of a family at most, for `Dht`."""
 
-    def __init__(self, network: SimulatedNetwork, host: str) -> None:
+    def __init__(self, network: SimulatedNetwork, *hosts: str) -> None:
         self._network = network
-        self._host = host
+        self._hosts = {_family(host): host for host in hosts}
 
     def bind(self, address: Address) -> Any:
-        return SimulatedSocket(self._network, self._host, address.port)
+        host = self._hosts[address.family]
+        return SimulatedSocket(self._network, host, address.port)
 
     def is_local(self, host: str) -> bool:
-        return host == self._host
+        return host in self._hosts.values()
 
     def host_towards(self, address: Address) -> str | None:
-        return self._host
+        return self._hosts.get(address.family)
+
+
+def _family(host: str) -> int:
+    return 6 if ":" in host else 4
