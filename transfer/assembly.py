@@ -87,6 +87,7 @@ class Assembly:
             self._rate,
             self._limits,
             self.advanced,
+            lambda: self.hasher,
         )
 
     def join(self, offered: Offered) -> Line:

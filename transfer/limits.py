@@ -63,6 +63,8 @@ class SeederLimits:
     """The least time between two `have` frames for one artifact."""
     complaint_seconds: float = 60.0
     """The least time between two checks of one file that complaints caused."""
+    near_seconds: float = 0.001
+    """Peers with a shorter round trip are sent to without pacing."""
     bytes_per_second: int | None = None
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from transfer import bitmap, wire
+from transfer.buffers import own_buffer
 from transfer.channel import Pace
 from transfer.errors import (
     BadChunkError,
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
     from transfer.lane import Lane
     from transfer.limits import LeecherLimits
     from transfer.partial import Partial
+    from transfer.prefix import PrefixHasher
     from transfer.rate import RateLimiter
     from transfer.schedule import Schedule
-
-_buffers = threading.local()
 
 
 class Outcome(enum.Enum):
@@ -70,6 +70,8 @@ class Reception:
     limits: LeecherLimits
     advanced: Callable[[], None]
     """Called, in the thread, after a chunk was written."""
+    hasher: Callable[[], PrefixHasher | None]
+    """Returns, under the lock, who hashes what is put together now."""
 
     def work(self, line: Line) -> Outcome:
         """Receive as long as there is something; raises PeerError or OSError."""
@@ -157,15 +159,21 @@ class Reception:
     def _take_buffered(self, line: Line, index: int, length: int) -> None:
         """Receive a chunk into memory, verify it, then write it."""
         lane = line.lane
-        view = _buffer()[:length]
+        view = own_buffer()[:length]
         line.connection.channel.receive_into(view, self._pace())
         if blake3(view).digest() != lane.manifest.chunk(index):
             raise BadChunkError(line.number, index)
         with self.lock:
             claimed = self.schedule.claim(lane, index)
-        if claimed:
-            self.partial.write(lane.manifest.offset(index), view)
-            self._written(lane, index)
+            hasher = self.hasher()
+        if not claimed:
+            return
+        offset = lane.manifest.offset(index)
+        self.partial.write(offset, view)
+        self._written(lane, index)
+        if hasher is not None:
+            hasher.take(offset, view)
+        self.advanced()
 
     def _take_streamed(self, line: Line, index: int, length: int) -> None:
         """Receive a chunk that is larger than a buffer.
@@ -189,9 +197,10 @@ class Reception:
             raise BadChunkError(line.number, index)
         if claimed:
             self._written(lane, index)
+            self.advanced()
 
     def _stream(self, line: Line, index: int, length: int, *, write: bool) -> bool:
-        state, pace, buffer = blake3(), self._pace(), _buffer()
+        state, pace, buffer = blake3(), self._pace(), own_buffer()
         offset = line.lane.manifest.offset(index)
         end = offset + length
         while offset < end:
@@ -207,18 +216,8 @@ class Reception:
         with self.lock:
             if self.schedule.written(lane, index):
                 self.partial.mark(index)
-        self.advanced()
 
     def _pace(self) -> Pace:
         if self.over.is_set():
             raise ClosedError
         return Pace(self.limits.pace_window_seconds, self.limits.bytes_per_second_min)
-
-
-def _buffer() -> memoryview:
-    """Return this thread's buffer; its pages are used over and over."""
-    buffer: memoryview | None = getattr(_buffers, "view", None)
-    if buffer is None:
-        buffer = memoryview(bytearray(BUFFER_BYTES))
-        _buffers.view = buffer
-    return buffer

@@ -23,6 +23,7 @@ from transfer.errors import ClosedError, PeerError, TransferError
 from transfer.greeting import Terms, greet_leecher
 from transfer.hashing import lower_priority
 from transfer.limits import SeederLimits
+from transfer.pacing import Pacing
 from transfer.peers import source_of
 from transfer.rate import RateLimiter
 from transfer.serving import Service, Session, Verdict
@@ -152,6 +153,7 @@ class Seeder:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        pacing = Pacing(listener, self._limits.near_seconds)
         while True:
             try:
                 sock, address = await loop.sock_accept(listener)
@@ -162,6 +164,7 @@ class Seeder:
                     self._evict()
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
+            pacing.settle(sock)
             source = source_of(address[0], address[1])
             label = f"{address[0]}:{address[1]}"
             if why := self._why_not(source):
