@@ -49,6 +49,7 @@ class Asking:
         size_max: int | None,
         manifest_digest: bytes | None,
         limits: LeecherLimits,
+        port: int,
     ) -> None:
         self.manifest: Manifest | None = None
         """The manifest that the file is being put together after."""
@@ -57,6 +58,7 @@ class Asking:
         self._size_max = size_max
         self._manifest_digest = manifest_digest
         self._limits = limits
+        self._port = port
         self._eager_out = False
 
     async def ask(self, connection: Connection) -> Offered | None:
@@ -89,12 +91,13 @@ class Asking:
             self._digest.raw,
             b"" if known is None else known.digest,
             eager,
+            self._port,
         )
         channel = connection.channel
         await channel.write(wire.encode(want))
         manifest = known
         message = await channel.read_frame()
-        while isinstance(message, wire.Have) and message.number < number:
+        while isinstance(message, wire.Have | wire.Fellows) and message.number < number:
             message = await channel.read_frame()  # of an earlier download
         if isinstance(message, wire.Listing):
             manifest = self._believable(message.encoded)

@@ -43,6 +43,7 @@ class Assembly:
         rate: RateLimiter,
         hash_pool: Executor,
         ended: Callable[[PrefixHasher, Whole], None],
+        hear_fellows: Callable[[Line, bytes], None],
     ) -> None:
         self.schedule = Schedule(limits)
         self.lock = threading.Lock()
@@ -57,6 +58,7 @@ class Assembly:
         self._rate = rate
         self._hash_pool = hash_pool
         self._ended = ended
+        self._hear_fellows = hear_fellows
         self._prefix = 0
 
     def resume(self) -> Manifest | None:
@@ -88,6 +90,7 @@ class Assembly:
             self._limits,
             self.advanced,
             lambda: self.hasher,
+            self._hear_fellows,
         )
 
     def join(self, offered: Offered) -> Line:

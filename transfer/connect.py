@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer import wire
+from transfer.dials import Dials
 from transfer.errors import PeerError, PeerRefusedError
 from transfer.greeting import Terms, greet_seeder
 
@@ -46,6 +47,7 @@ class Connections:
     def __init__(self, terms: Terms, limits: LeecherLimits) -> None:
         self._terms = terms
         self._limits = limits
+        self._dials = Dials()
         self._warm: dict[Peer, deque[Connection]] = {}
         self._warm_count = 0
         self._expiry: asyncio.TimerHandle | None = None
@@ -55,13 +57,21 @@ class Connections:
         """Return a warm connection or a new one; raises PeerError or OSError."""
         if (connection := self._take(peer)) is not None:
             return connection
-        async with asyncio.timeout(self._limits.opening_seconds):
-            if self._terms.encryption:
-                return await self._dial(peer, tls=True)
-            try:
-                return await self._dial(peer, tls=False)
-            except PeerRefusedError:
-                return await self._dial(peer, tls=True)
+        if not self._dials.allow(peer.host, peer.port):
+            raise PeerRefusedError(f"{peer} was dialled in vain too often.")
+        try:
+            async with asyncio.timeout(self._limits.opening_seconds):
+                connection = await self._open(peer)
+        except (PeerError, OSError):
+            self._dials.failed(peer.host, peer.port)
+            raise
+        self._dials.succeeded(peer.host, peer.port)
+        return connection
+
+    @property
+    def own_key(self) -> bytes:
+        """The node key of this leecher, by which it knows itself."""
+        return self._terms.identity.public_key
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection on which nothing is under way for a later download."""
@@ -98,6 +108,14 @@ class Connections:
         for line in list(self._warm.values()):
             for connection in list(line):
                 self._cool(connection)
+
+    async def _open(self, peer: Peer) -> Connection:
+        if self._terms.encryption:
+            return await self._dial(peer, tls=True)
+        try:
+            return await self._dial(peer, tls=False)
+        except PeerRefusedError:
+            return await self._dial(peer, tls=True)
 
     async def _dial(self, peer: Peer, *, tls: bool) -> Connection:
         loop = asyncio.get_running_loop()

@@ -36,11 +36,12 @@ class Crowd:
         self._failed = failed
         self._known: set[Peer] = set()
         self._queue: deque[Peer] = deque()
+        self._hints: deque[Peer] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tries: dict[Peer, int] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._ended = False
-        self._gathering = self._attending = self._openings = 0
+        self._gathering = self._attending = self._openings = self._hinted = 0
         self.met_at = time.monotonic()
         """When the last new peer came."""
 
@@ -57,17 +58,28 @@ class Crowd:
     @property
     def has_queue(self) -> bool:
         """Whether peers wait for their turn."""
-        return bool(self._queue)
+        return bool(self._queue or self._hints)
 
     @property
     def is_deserted(self) -> bool:
         """Whether nobody is left and nobody will come."""
-        return not (self._gathering or self._attending or self._queue)
+        return not (self._gathering or self._attending or self.has_queue)
 
     def add(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
         """Use these peers as well, as they come."""
         self._gathering += 1
         self.spawn(self._gather(peers))
+
+    def hint(self, peers: Iterable[Peer]) -> None:
+        """Use these as well, as far as there is room beside those that were found.
+
+        They are known from another peer's word alone, which may have made them up.
+        """
+        for peer in peers:
+            if peer not in self._known and not self._ended:
+                self._known.add(peer)
+                self._hints.append(peer)
+        self._attend_more()
 
     def again(self, peer: Peer) -> None:
         """Open one more connection to a peer that is attended already."""
@@ -102,6 +114,7 @@ class Crowd:
         for timer in self._timers:
             timer.cancel()
         self._queue.clear()
+        self._hints.clear()
         spared = set(graceful)
         tasks = list(self._tasks)
         for task in tasks:
@@ -155,21 +168,27 @@ class Crowd:
 
     def _attend_more(self) -> None:
         while (
-            self._queue
-            and self._openings < self._limits.openings_max
+            self._openings < self._limits.openings_max
             and self._attending < self._limits.connections_max
         ):
-            self._start(self._queue.popleft())
+            if self._queue:
+                self._start(self._queue.popleft())
+            elif self._hints and self._hinted < self._limits.fellows_max:
+                self._start(self._hints.popleft(), hinted=True)
+            else:
+                return
 
-    def _start(self, peer: Peer) -> None:
+    def _start(self, peer: Peer, *, hinted: bool = False) -> None:
         self._attending += 1
-        self.spawn(self._run(peer))
+        self._hinted += hinted
+        self.spawn(self._run(peer, hinted=hinted))
 
-    async def _run(self, peer: Peer) -> None:
+    async def _run(self, peer: Peer, *, hinted: bool) -> None:
         try:
             await self._attend(peer)
         finally:
             self._attending -= 1
+            self._hinted -= hinted
         self._attend_more()
         self._check()
 

@@ -30,6 +30,7 @@ from transfer.errors import (
     WireError,
     WrongBytesError,
 )
+from transfer.fellows import Hints
 from transfer.hashing import Contents
 from transfer.lines import Lines
 from transfer.peers import Downloaded, Peer, Source
@@ -73,7 +74,12 @@ class Download:
         self._loop = asyncio.get_running_loop()
         self._workshop = workshop
         self._limits = workshop.limits
-        self._asking = Asking(digest, size, size_max, manifest_digest, workshop.limits)
+        self._asking = Asking(
+            digest, size, size_max, manifest_digest, workshop.limits, workshop.port
+        )
+        self._crowd = Crowd(workshop.limits, self._attend, self._give_up, self._fail)
+        own_key = workshop.connections.own_key
+        hints = Hints(self._loop, own_key, self._crowd.hint)
         self._assembly = Assembly(
             workshop.store,
             digest,
@@ -81,9 +87,9 @@ class Download:
             workshop.rate,
             workshop.hash_pool,
             self._hashed_in_thread,
+            hints.hear,
         )
         self._outcome: asyncio.Future[Artifact] = self._loop.create_future()
-        self._crowd = Crowd(workshop.limits, self._attend, self._give_up, self._fail)
         self._lines = Lines(self._assembly)
         self._given: Counter[Peer] = Counter()
         self._favoured = asyncio.Event()

@@ -100,15 +100,17 @@ async def _leecher_hello(
     await channel.write(wire.encode(wire.Proof(proof)))
 
 
-async def greet_leecher(sock: socket.socket, terms: Terms) -> Channel:
-    """Greet as the seeder over an accepted socket.
+async def greet_leecher(
+    sock: socket.socket, terms: Terms
+) -> tuple[Channel, wire.Hello]:
+    """Greet as the seeder over an accepted socket; what the leecher said comes along.
 
     Closes the socket and raises PeerError or OSError where that fails.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel = Channel(sock, HELLO_FRAME_BYTES_MAX)
     try:
-        await _seeder_greeting(channel, terms)
+        hello = await _seeder_greeting(channel, terms)
     except ssl.SSLError as error:
         channel.close()
         raise PeerError(f"TLS with the peer failed: {error.reason}.") from error
@@ -116,10 +118,10 @@ async def greet_leecher(sock: socket.socket, terms: Terms) -> Channel:
         channel.close()
         raise
     channel.frame_bytes_max = REQUEST_FRAME_BYTES_MAX
-    return channel
+    return channel, hello
 
 
-async def _seeder_greeting(channel: Channel, terms: Terms) -> None:
+async def _seeder_greeting(channel: Channel, terms: Terms) -> wire.Hello:
     # The magic alone is read, byte for byte: what follows belongs to TLS.
     magic = await channel.read_magic(MAGIC_BYTES)
     if magic == wire.MAGIC_TLS:
@@ -133,7 +135,7 @@ async def _seeder_greeting(channel: Channel, terms: Terms) -> None:
     ours = terms.hello()
     if terms.network_secret is None:
         await channel.write(wire.encode(ours))
-        return
+        return theirs
     ours = wire.Hello(
         ours.version,
         ours.public_key,
@@ -152,6 +154,7 @@ async def _seeder_greeting(channel: Channel, terms: Terms) -> None:
     ):
         await channel.write(wire.encode(wire.Bye("this is a private network")))
         raise NetworkProofError
+    return theirs
 
 
 async def _read_hello(channel: Channel) -> wire.Hello:

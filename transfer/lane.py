@@ -33,6 +33,10 @@ class Lane:
     rest_until: float = 0.0
     rest_seconds: float = 0.0
     bytes_given: int = 0
+    elsewhere: bytearray = field(default_factory=bytearray)
+    """1 for each chunk that its peer sent to others lately, as far as it told."""
+    declined: set[int] = field(default_factory=set)
+    """Chunks that its peer sent us elsewhere for."""
 
     def note_arrival(self, index: int, now: float) -> None:
         """Learn how long a chunk took on its own, behind the one before it."""
@@ -43,6 +47,10 @@ class Lane:
             self.chunk_seconds += _SMOOTHING * (took - self.chunk_seconds)
         self.last_arrival = now
         self.rest_until = self.rest_seconds = 0.0
+
+    def sent_elsewhere(self, index: int) -> bool:
+        """Whether its peer said that it sent this chunk to others lately."""
+        return index < len(self.elsewhere) and self.elsewhere[index] == 1
 
     def waits_since(self, now: float) -> float:
         """Return since when the peer owes an answer; `now` where it owes none."""

@@ -70,7 +70,12 @@ class Leecher:
         network_secret: bytes | None = None,
         encryption: bool = True,
         limits: LeecherLimits | None = None,
+        port: int = 0,
     ) -> None:
+        """`port` is where a seeder of the same store serves; others are told of it.
+
+        0 where none does, or where it does not serve downloads under way.
+        """
         limits = limits or LeecherLimits()
         self._stop = threading.Event()
         self._closed = False
@@ -89,6 +94,7 @@ class Leecher:
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
             BadPeers(),
+            port,
         )
         self._aliases_queued = False
         self._queue_aliases()

@@ -29,6 +29,9 @@ BITMAP_BYTES_MAX = CHUNKS_MAX // 8
 REASON_CHARACTERS_MAX = 200
 WANTS_PER_CONNECTION_MAX = 64
 EAGER_BYTES_MAX = 256 * KIB
+FELLOWS_PER_MESSAGE_MAX = 16
+FELLOW_BYTES = 50
+FELLOW_PORT_MIN = 1024
 BUSY_SECONDS_MAX = 600
 
 # A store's commits and background work.
@@ -36,6 +39,12 @@ GROUP_ARTIFACTS_MAX = 64
 
 # What is remembered for people.
 BAD_PEERS_MAX = 64
+
+# Whom others may have a leecher dial.
+FELLOWS_PER_SEEDER_MAX = 64
+DIALS_PER_HOUR_MAX = 10
+DIALS_SECONDS = 3600.0
+DIALS_REMEMBERED_MAX = 4096
 CHECK_AGAIN_SECONDS = 7 * 24 * 3600.0
 
 
@@ -74,6 +83,8 @@ class LeecherLimits:
 
     connections_max: int = 64
     """Open connections of one download."""
+    fellows_max: int = 24
+    """Of them, those to peers that are known only from a seeder's word."""
     openings_max: int = 8
     """Connections of one download that are being opened and not yet late."""
     opening_soft_seconds: float = 0.5

@@ -72,6 +72,8 @@ class Reception:
     """Called, in the thread, after a chunk was written."""
     hasher: Callable[[], PrefixHasher | None]
     """Returns, under the lock, who hashes what is put together now."""
+    hear_fellows: Callable[[Line, bytes], None]
+    """Called, in any thread, when a seeder names others that download this."""
 
     def work(self, line: Line) -> Outcome:
         """Receive as long as there is something; raises PeerError or OSError."""
@@ -119,6 +121,10 @@ class Reception:
                     raise PeerRefusedError("It claims the whole and lacks a part.")
                 with self.lock:
                     self.schedule.lacking(line.lane, message.index)
+            case wire.Fellows():
+                self._hear_fellows(line, message)
+            case wire.Elsewhere():
+                self._ask_elsewhere(line, message)
             case wire.Busy():
                 until = time.monotonic() + max(message.seconds, 1)
                 with self.lock:
@@ -140,6 +146,26 @@ class Reception:
         have = None if message.whole else bitmap.unpack(message.bitmap, manifest.count)
         with self.lock:
             self.schedule.update(line.lane, have)
+
+    def _hear_fellows(self, line: Line, message: wire.Fellows) -> None:
+        """Learn who else downloads this; raises WireError."""
+        if message.number > line.number:
+            raise WireError("The seeder speaks of another artifact.")
+        if message.number == line.number:
+            self.hear_fellows(line, message.entries)
+            with self.lock:
+                self.schedule.meet_company()
+
+    def _ask_elsewhere(self, line: Line, message: wire.Elsewhere) -> None:
+        """Ask others for what they were just given; raises WireError."""
+        lane, index = line.lane, message.index
+        if message.number != line.number or index not in lane.asked or not lane.whole:
+            raise WireError("The seeder did not answer what was asked.")
+        if index in lane.declined:
+            raise PeerRefusedError("It does not give what it has.")
+        given = bitmap.unpack(message.bitmap, lane.manifest.count)
+        with self.lock:
+            self.schedule.elsewhere(lane, index, given)
 
     def _take_chunk(self, line: Line, message: wire.Chunk) -> None:
         lane, index = line.lane, message.index

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from typing import TYPE_CHECKING
 
-from transfer import bitmap
+from transfer import bitmap, turns
 from transfer.lane import Lane
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ _DUPLICATE_FACTOR = 2.0
 _DUPLICATE_SECONDS_MIN = 0.1
 _REST_SECONDS_MAX = 60.0
 _SORT_SECONDS = 0.25
-_SWIFT_BYTES_PER_SECOND = 40e6
-_UNHURRIED_SECONDS = 0.1
-_UNHURRIED_TRIPS = 20
 
 
 class Schedule:
@@ -251,6 +247,15 @@ class Schedule:
             lane.mask[index] = 0
         self._release(lane, index)
 
+    def elsewhere(self, lane: Lane, index: int, given: bytearray) -> None:
+        """Learn that a lane's peer rather sends what others do not have yet.
+
+        It has it, and will send it when it is asked for it once more.
+        """
+        lane.declined.add(index)
+        lane.elsewhere = given
+        self._release(lane, index)
+
     def drop_asked(self, lane: Lane, rest_until: float) -> None:
         """Learn that a lane's peer is busy and dropped what was asked of it."""
         for index in list(lane.asked):
@@ -262,7 +267,7 @@ class Schedule:
 
         The lane rests, longer each time; an answer still counts when it comes.
         """
-        typical = self._typical_seconds()
+        typical = turns.typical_seconds(self.lanes)
         reclaimed = False
         least = max(self._limits.turn_seconds_min, _LATE_FACTOR * typical)
         for lane in self.lanes:
@@ -287,36 +292,29 @@ class Schedule:
         return not lane.asked and self._late_elsewhere(lane, now) is not None
 
     def _depth(self, lane: Lane) -> int:
-        """How many chunks may be asked at once: two paths full, or a fair share."""
         chunk_size = self.favoured.chunk_size if self.favoured else 1
-        most = min(
-            self._limits.requests_per_peer_max,
-            max(self._limits.request_bytes_max // chunk_size, 2),
-        )
-        wanted = 2
-        if lane.chunk_seconds is not None:
-            quick = max(_UNHURRIED_SECONDS, _UNHURRIED_TRIPS * lane.round_trip)
-            if lane.chunk_seconds > quick:
-                return 1  # slow, but not far: asking ahead would only bind chunks
-            wanted += int(2 * lane.round_trip / max(lane.chunk_seconds, 1e-4))
-        share = max(len(self._todo) // max(len(self.lanes), 1), 1)
-        return max(min(wanted, most, share + 1), 1)
+        share = len(self._todo) // max(len(self.lanes), 1)
+        return turns.depth(lane, self._limits, chunk_size, share)
 
     def _next(self, lane: Lane, now: float) -> int | None:
         if not self._sorted and now - self._sorted_at >= _SORT_SECONDS:
             self._sort()
             self._sorted_at = now
-        todo, mask = self._todo, lane.mask
+        todo, mask, other = self._todo, lane.mask, None
         for place in range(len(todo) - 1, -1, -1):
-            if mask[todo[place]] and todo[place] not in lane.asked:
-                return todo.pop(place)
-        return None
+            index = todo[place]
+            if mask[index] and index not in lane.asked:
+                if not lane.sent_elsewhere(index):
+                    return todo.pop(place)
+                other = place if other is None else other
+        return None if other is None else todo.pop(other)
 
     def _late_elsewhere(self, lane: Lane, now: float) -> int | None:
         """Return the chunk that another source has owed longest, or None."""
         patience = max(
             _DUPLICATE_SECONDS_MIN,
-            _DUPLICATE_FACTOR * (lane.chunk_seconds or self._typical_seconds()),
+            _DUPLICATE_FACTOR
+            * (lane.chunk_seconds or turns.typical_seconds(self.lanes)),
         )
         latest: tuple[float, int] | None = None
         for index, owners in self._owners.items():
@@ -328,11 +326,6 @@ class Schedule:
             if now - since > patience and (latest is None or since < latest[0]):
                 latest = (since, index)
         return None if latest is None else latest[1]
-
-    def _typical_seconds(self) -> float:
-        times = [lane.chunk_seconds for lane in self.lanes]
-        known = [seconds for seconds in times if seconds is not None]
-        return statistics.median(known) if known else 0.0
 
     def _release(self, lane: Lane, index: int) -> None:
         lane.asked.pop(index, None)
@@ -384,11 +377,9 @@ class Schedule:
         self._sorted, self._sorted_at = False, -math.inf
 
     def _is_slow(self) -> bool:
-        """Whether links bound this, so that variety is worth more than order."""
-        size = self.favoured.chunk_size if self.favoured else 0
-        times = [lane.chunk_seconds for lane in self.lanes]
-        rate = sum(size / max(one, 1e-6) for one in times if one is not None)
-        return rate < _SWIFT_BYTES_PER_SECOND
+        return turns.is_slow(
+            self.lanes, self.favoured.chunk_size if self.favoured else 0
+        )
 
     def _sort(self) -> None:
         self._todo.sort(reverse=True)

@@ -173,7 +173,7 @@ class Seeder:
                 continue
             self._greetings += 1
             self._sources[source] += 1
-            self._spawn(self._greet(sock, source, label))
+            self._spawn(self._greet(sock, source, label, address[0]))
 
     def _why_not(self, source: str) -> str | None:
         """Why a connection from this source is refused, or None."""
@@ -200,10 +200,12 @@ class Seeder:
             resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
 
-    async def _greet(self, sock: socket.socket, source: str, label: str) -> None:
+    async def _greet(
+        self, sock: socket.socket, source: str, label: str, host: str
+    ) -> None:
         try:
             async with asyncio.timeout(self._limits.greeting_seconds):
-                channel = await greet_leecher(sock, self._terms)
+                channel, hello = await greet_leecher(sock, self._terms)
         except (PeerError, OSError) as error:
             # asyncio's TimeoutError is an OSError as well.
             self._refused[type(error).__name__] += 1
@@ -215,7 +217,9 @@ class Seeder:
             raise
         finally:
             self._greetings -= 1
-        session = Session(channel, source, label, active_at=time.monotonic())
+        session = Session(
+            channel, source, label, host, hello.public_key, active_at=time.monotonic()
+        )
         self._sessions.add(session)
         self._park(session)
 

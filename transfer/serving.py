@@ -16,7 +16,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from transfer import wire
+from transfer import fellows, wire
+from transfer.company import Companies, Member
 from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
 from transfer.limits import WANTS_PER_CONNECTION_MAX
 
@@ -52,6 +53,14 @@ class Offer:
     partial: Partial | None = None
     version_sent: int = -1
     sent_at: float = 0.0
+    member: Member | None = None
+    """Its place among those who download the same; None where it has one chunk."""
+
+    def close(self) -> None:
+        """Close the file, and be named to nobody any more."""
+        os.close(self.descriptor)
+        if self.member is not None:
+            self.member.leave()
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +71,9 @@ class Session:
     source: str
     label: str
     """Its address, for people."""
+    host: str
+    public_key: bytes
+    """What the leecher says is its key."""
     offers: dict[int, Offer] = field(default_factory=dict)
     active_at: float = 0.0
     bytes_sent: int = 0
@@ -70,12 +82,16 @@ class Session:
         """Close the connection and every file that it wants."""
         self.channel.close()
         for offer in self.offers.values():
-            os.close(offer.descriptor)
+            offer.close()
         self.offers.clear()
 
     def has_news(self, now: float, have_seconds: float) -> bool:
         """Whether chunks were gained that this peer has not heard of."""
-        return any(_is_due(offer, now, have_seconds) for offer in self.offers.values())
+        return any(
+            _is_due(offer, now, have_seconds)
+            or (offer.member is not None and offer.member.has_news(now))
+            for offer in self.offers.values()
+        )
 
 
 class Service:
@@ -99,6 +115,7 @@ class Service:
         self._waiting = waiting
         self._may_serve = may_serve
         self._complaints: dict[Digest, float] = {}
+        self._companies = Companies()
         self._lock = threading.Lock()
 
     def serve(self, session: Session) -> Verdict:
@@ -131,7 +148,7 @@ class Service:
                 self._begin(session, message)
             case wire.Done():
                 if offer := session.offers.pop(message.number, None):
-                    os.close(offer.descriptor)
+                    offer.close()
             case wire.Complaint():
                 self._hear_complaint(session, message)
                 return False
@@ -157,6 +174,15 @@ class Service:
             answer = wire.Absent(want.number, partial=under_way)
             session.channel.send(wire.encode(answer))
             return
+        if offer.manifest.count > 1:
+            offer.member = self._companies.enter(
+                (want.name, offer.manifest.digest),
+                offer.manifest.count,
+                offer.manifest.chunk_size,
+                session.host,
+                session.public_key,
+                want.port,
+            )
         session.offers[want.number] = offer
         self._send_listing(session, want, offer)
 
@@ -201,6 +227,7 @@ class Service:
             parts += [wire.encode(head), data]
             self._count(session, manifest.size)
         session.channel.send(b"".join(parts))
+        self._name_fellows(session, want.number, offer)
 
     def _send_chunk(self, session: Session, get: wire.Get) -> None:
         offer = session.offers.get(get.number)
@@ -211,6 +238,12 @@ class Service:
             raise WireError("The leecher asks for a chunk beyond the end.")
         length = manifest.length(get.index)
         head = wire.encode(wire.Chunk(get.number, get.index, length))
+        if offer.partial is None and offer.member is not None:
+            given = offer.member.take(get.index)
+            if given is not None:
+                elsewhere = wire.Elsewhere(get.number, get.index, given)
+                session.channel.send(wire.encode(elsewhere))
+                return
         if offer.partial is not None:
             self._send_partial_chunk(session, offer, get, head)
         else:
@@ -252,6 +285,17 @@ class Service:
         for number, offer in session.offers.items():
             if _is_due(offer, now, self._limits.have_seconds):
                 session.channel.send(wire.encode(_have(number, offer)))
+            if offer.member is not None and offer.member.has_news(now):
+                self._name_fellows(session, number, offer)
+
+    def _name_fellows(self, session: Session, number: int, offer: Offer) -> None:
+        """Tell of others that download the same, if there are new ones."""
+        if offer.member is None:
+            return
+        news = offer.member.news(time.monotonic())
+        if news:
+            entries = fellows.pack(news)
+            session.channel.send(wire.encode(wire.Fellows(number, entries)))
 
     def _hear_complaint(self, session: Session, complaint: wire.Complaint) -> None:
         """Check a file that a leecher found damaged, unless just done."""

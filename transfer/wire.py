@@ -25,6 +25,8 @@ from transfer.limits import (
     BUSY_SECONDS_MAX,
     CHUNKS_MAX,
     EAGER_BYTES_MAX,
+    FELLOW_BYTES,
+    FELLOWS_PER_MESSAGE_MAX,
     REASON_CHARACTERS_MAX,
     REPLY_FRAME_BYTES_MAX,
 )
@@ -67,7 +69,8 @@ class Want(Message, frozen=True, tag=2):
     """A leecher asks for an artifact and gives its request a number.
 
     `manifest` is empty, or the digest of the manifest that the leecher has.
-    `eager` is up to how many bytes it takes a whole artifact at once.
+    `eager` is up to how many bytes it takes a whole artifact at once; `port` is
+    where it serves what it has verified meanwhile, 0 where it does not.
     """
 
     number: Number
@@ -75,6 +78,7 @@ class Want(Message, frozen=True, tag=2):
     digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
     manifest: OptionalKey
     eager: Annotated[int, Meta(ge=0, le=EAGER_BYTES_MAX)]
+    port: Annotated[int, Meta(ge=0, le=65_535)]
 
     @property
     def name(self) -> Digest:
@@ -183,6 +187,23 @@ class Larger(Message, frozen=True, tag=15):
     number: Number
 
 
+class Fellows(Message, frozen=True, tag=16):
+    """A seeder names others that download the same and serve meanwhile."""
+
+    number: Number
+    entries: Annotated[
+        bytes, Meta(min_length=1, max_length=FELLOW_BYTES * FELLOWS_PER_MESSAGE_MAX)
+    ]
+
+
+class Elsewhere(Message, frozen=True, tag=17):
+    """A seeder drops a get: others were just given the chunks of the bitmap."""
+
+    number: Number
+    index: ChunkIndex
+    bitmap: Annotated[bytes, Meta(min_length=1, max_length=BITMAP_BYTES_MAX)]
+
+
 AnyMessage = (
     Hello
     | Proof
@@ -200,6 +221,8 @@ AnyMessage = (
     | Ask
     | Whole
     | Larger
+    | Fellows
+    | Elsewhere
 )
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -212,7 +235,7 @@ def encode(message: Message) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def body_length(head: bytes | bytearray, bytes_max: int) -> int:
+def body_length(head: bytes | bytearray | memoryview, bytes_max: int) -> int:
     """Return the length that a frame's first four bytes announce."""
     length: int = _LENGTH.unpack_from(head)[0]
     if not 0 < length <= bytes_max:

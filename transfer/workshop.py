@@ -33,6 +33,8 @@ class Workshop:
     rate: RateLimiter
     limits: LeecherLimits
     bad_peers: BadPeers
+    port: int
+    """Where this node serves what it downloads, 0 where it does not."""
 
     async def in_thread(self, work: Callable[[], T], over: threading.Event) -> T:
         """Run blocking work; when cancelled, set `over` and wait for its end."""

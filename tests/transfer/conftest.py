@@ -67,9 +67,10 @@ async def new_node(tmp_path: Path) -> AsyncIterator[NodeBuilder]:
         store = Store(folder or tmp_path / f"node{len(nodes)}", fs=fs)
         terms = {"network_secret": secret, "encryption": encryption}
         seeder = Seeder(store, identity, limits=seeder_limits, **terms)
-        leecher = Leecher(store, identity, limits=leecher_limits, **terms)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, 0), family=family)
+        port = listener.getsockname()[1]
+        leecher = Leecher(store, identity, limits=leecher_limits, port=port, **terms)
         await seeder.start([listener])
         node = Node(store, identity, leecher, seeder, [listener])
         nodes.append(node)

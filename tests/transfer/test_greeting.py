@@ -111,9 +111,9 @@ async def test_strangers_are_dropped(new_node, data):
     "requests",
     [
         [wire.Get(3, 0)],
-        [wire.Want(1, "sha256", SECRET, b"", 0), wire.Hello(1, SECRET, SECRET, b"")],
-        [wire.Want(1, "sha256", b"x" * 16, b"", 0)],
-        [wire.Want(1, "crc32", SECRET, b"", 0)],
+        [wire.Want(1, "sha256", SECRET, b"", 0, 0), wire.Hello(1, SECRET, SECRET, b"")],
+        [wire.Want(1, "sha256", b"x" * 16, b"", 0, 0)],
+        [wire.Want(1, "crc32", SECRET, b"", 0, 0)],
         [wire.Bye("enough")],
     ],
 )

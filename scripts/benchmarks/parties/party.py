@@ -59,17 +59,21 @@ class Caravan:
             encryption=tls,
             limits=SeederLimits(bytes_per_second=up),
         )
+        self.listener = socket.create_server((options.get("host", "127.0.0.1"), 0))
         self.leecher = Leecher(
-            self.store, self.identity, encryption=tls, limits=LeecherLimits()
+            self.store,
+            self.identity,
+            encryption=tls,
+            limits=LeecherLimits(),
+            port=self.listener.getsockname()[1],
         )
         self._lateness: list[float] = []
 
     async def start(self, options: Document) -> Document:
-        listener = socket.create_server((options.get("host", "127.0.0.1"), 0))
         files = options.get("files", [])
         digests = [str(self.store.add(Path(file)).digest) for file in files]
-        await self.seeder.start([listener])
-        host, port = listener.getsockname()[:2]
+        await self.seeder.start([self.listener])
+        host, port = self.listener.getsockname()[:2]
         return {"peer": [host, port, self.identity.public_key.hex()], "have": digests}
 
     async def fetch(self, request: Document) -> Document:
