@@ -136,6 +136,7 @@ class Node:
             on_release=self._on_release,
         )
         bound = await self._bind()
+        port = sockets.bound_address(bound[0]).port
         identity = Identity(node_key)
         secret = self._network.secret
         self._seeder = Seeder(
@@ -154,9 +155,11 @@ class Node:
             network_secret=secret,
             encryption=settings.encryption,
             limits=LeecherLimits(bytes_per_second=settings.download_bytes_per_second),
+            # Who shares only some of what it has does not serve what comes in.
+            port=port if settings.sharing == "all" else 0,
         )
         self._stack.push_async_callback(self._leecher.close)
-        self._compose(sockets.bound_address(bound[0]).port)
+        self._compose(port)
         self._stack.push_async_callback(self._background.close)
         await self._open_door()
         await self._join()

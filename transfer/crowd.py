@@ -38,6 +38,8 @@ class Crowd:
         self._queue: deque[Peer] = deque()
         self._hints: deque[Peer] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        """Conversations that are about to open a connection."""
         self._tries: dict[Peer, int] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._ended = False
@@ -102,11 +104,12 @@ class Crowd:
             self._queue.append(peer)
             self._attend_more()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task that ends with the download, and fails it when it fails."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
+        return task
 
     async def end(self, graceful: Iterable[asyncio.Task[Any]]) -> None:
         """Cancel everything, the graceful tasks a moment later, and wait."""
@@ -130,6 +133,7 @@ class Crowd:
         """Await an opening; while it is in time, it counts against the limit."""
         holds_place = True
         self._openings += 1
+        self._has_started()
 
         def give_place() -> None:
             nonlocal holds_place
@@ -168,7 +172,7 @@ class Crowd:
 
     def _attend_more(self) -> None:
         while (
-            self._openings < self._limits.openings_max
+            self._openings + len(self._starting) < self._limits.openings_max
             and self._attending < self._limits.connections_max
         ):
             if self._queue:
@@ -181,7 +185,7 @@ class Crowd:
     def _start(self, peer: Peer, *, hinted: bool = False) -> None:
         self._attending += 1
         self._hinted += hinted
-        self.spawn(self._run(peer, hinted=hinted))
+        self._starting.add(self.spawn(self._run(peer, hinted=hinted)))
 
     async def _run(self, peer: Peer, *, hinted: bool) -> None:
         try:
@@ -189,8 +193,14 @@ class Crowd:
         finally:
             self._attending -= 1
             self._hinted -= hinted
+            self._has_started()
         self._attend_more()
         self._check()
+
+    def _has_started(self) -> None:
+        """Learn that the running conversation is no longer about to open."""
+        if (task := asyncio.current_task()) is not None:
+            self._starting.discard(task)
 
     def _check(self) -> None:
         if self.is_deserted:
