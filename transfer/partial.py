@@ -157,7 +157,12 @@ class Partial:
         fresh = self._manifest_path.with_suffix(f".{secrets.token_hex(4)}.new")
         descriptor = self._fs.create(fresh)
         try:
-            self._fs.write(descriptor, manifest.encode(), 0)
-        finally:
-            os.close(descriptor)
-        self._fs.rename(fresh, self._manifest_path)
+            try:
+                self._fs.write(descriptor, manifest.encode(), 0)
+            finally:
+                os.close(descriptor)
+            self._fs.rename(fresh, self._manifest_path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._fs.remove(fresh)
+            raise
