@@ -40,7 +40,7 @@ def connect(session: Session, tool: str, write: bool, undo: bool) -> None:
     document: dict[str, Any] = {
         "tool": tool,
         "file": str(made.file),
-        "lines": made.lines,
+        "lines": made.shown,
         "if_down": made.if_down,
         "notes": made.notes,
         "written": False,
@@ -51,7 +51,7 @@ def connect(session: Session, tool: str, write: bool, undo: bool) -> None:
         document["written"] = True
     elif undo:
         document["undone"] = made.undo()
-    session.answer(document, _words)
+    session.answer(document, _undo_words if undo else _words)
 
 
 def _web(session: Session) -> str:
@@ -62,10 +62,13 @@ def _web(session: Session) -> str:
         return DEFAULT_WEB
 
 
+def _undo_words(document: dict[str, Any]) -> None:
+    file = document["file"]
+    undone = document["undone"]
+    say(f"{file} is as it was" if undone else f"nothing in {file} is from `connect`")
+
+
 def _words(document: dict[str, Any]) -> None:
-    if document["undone"]:
-        say(f"{document['file']} is as it was")
-        return
     if document["written"]:
         say(f"written to {document['file']}; --undo takes it out again")
     else:

@@ -51,8 +51,8 @@ def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> N
     folders = cache_folders(dict(os.environ), Path.home())
     if lockfile is None:
         folders = {name: path for name, path in folders.items() if name == "pip"}
-    if not folders:
-        raise NodeError("no package manager has a cache here")
+    if not folders and lockfile is None:
+        raise NodeError("pip has no cache here")
     document = session.ask(
         "adopt",
         folders=[str(path) for path in folders.values()],

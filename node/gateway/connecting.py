@@ -31,6 +31,10 @@ APT_NOTE = (
     "file as the next line with priority:2, and name the file in your sources: "
     "URIs: mirror+file:/etc/apt/caravan-mirrors.list"
 )
+OPAM_NOTE = (
+    "For what publishers that you follow have published: `opam repository add "
+    "published {base}/opam/published --rank=-1 --all-switches`."
+)
 _BEGIN = "# >>> caravan >>>"
 _END = "# <<< caravan <<<"
 _ASIDE = "# caravan put aside: "
@@ -53,6 +57,11 @@ class Connection:
     """A pattern of lines that would be in the way, and are put aside."""
     conflicts: str = ""
     """A pattern of lines beside which the file would not be valid."""
+
+    @property
+    def shown(self) -> str:
+        """The lines as they stand in a file that holds nothing else."""
+        return f"[{self.section}]\n{self.lines}" if self.section else self.lines
 
     def write(self) -> None:
         """Put the lines into the tool's file; NodeError where that cannot be done."""
@@ -133,7 +142,7 @@ def _pip(home: Path, base: str) -> Connection:
         home,
         _config("PIP_CONFIG_FILE", "pip", "pip.conf"),
         f"index-url = {base}/pypi/simple",
-        "pip fails after some seconds of trying; `caravan connect pip --undo`, or "
+        "pip fails after 8 seconds of trying; `caravan connect pip --undo`, or "
         "`pip install --index-url URL` for once.",
         section="global",
         replaces=r"^\s*index-url\s*[=:].*$",
@@ -161,6 +170,7 @@ def _opam(home: Path, base: str) -> Connection:
         root / "config",
         f'archive-mirrors: ["{base}/opam"]',
         "opam goes to the origin at once.",
+        [OPAM_NOTE.format(base=base)],
         replaces=r"^archive-mirrors:.*$",
     )
 
