@@ -14,6 +14,8 @@ from dht.limits import (
     ACQUAINTANCES_MAX,
     DEAD_ADDRESSES_PER_HOST_MAX,
     DEAD_SECONDS,
+    KNOCK_SECONDS,
+    KNOCKS_PER_ADDRESS_MAX,
     KNOCKS_PER_HOST_MAX,
     PROOF_SECONDS,
     RETRANSMIT_SECONDS_MIN,
@@ -68,64 +70,95 @@ class RoundTrips:
         return max(RETRANSMIT_SECONDS_MIN, self.soft_timeout)
 
 
-class Silence:
-    """Addresses that lately did not answer, and hosts that were asked in vain.
+class Counts:
+    """How often something was done with a name, until some time; bounded."""
 
-    Where several addresses of one public host are silent, the host is left alone,
-    and it gets so many requests a minute before its first answer: false contacts
-    cannot make this node knock at every port of a victim.
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def of(self, name: bytes, now: float) -> int:
+        """Return how often it was done."""
+        count, until = self._entries.get(name, _NEVER)
+        return count if until > now else 0
+
+    def add(self, name: bytes, now: float, seconds: float, *, renew: bool) -> None:
+        """Count once more; it ends `seconds` from the first time, or from the last."""
+        count, until = self._entries.pop(name, _NEVER)
+        if until <= now:
+            count, until = 0, now + seconds
+        elif renew:
+            until = now + seconds
+        self._entries[name] = (count + 1, until)
+        if len(self._entries) > ACQUAINTANCES_MAX:
+            self._entries.popitem(last=False)
+
+    def discard(self, name: bytes) -> None:
+        """Forget a name."""
+        self._entries.pop(name, None)
+
+
+class Silence:
+    """Addresses that lately did not answer, and what strangers were asked in vain.
+
+    Where several addresses of one public host are silent, the host is left alone.
+    A host, and an address, gets so many requests before its first answer: false
+    contacts can make this node knock neither at every port of a victim, nor at one
+    again and again.
     """
 
-    __slots__ = ("_addresses", "_hosts", "_knocks")
+    __slots__ = ("_addresses", "_hosts", "_knocks", "_knocks_at_host")
 
     def __init__(self) -> None:
         self._addresses = Remembered(DEAD_SECONDS, ACQUAINTANCES_MAX)
-        self._hosts: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._knocks: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._hosts = Counts()
+        self._knocks = Counts()
+        self._knocks_at_host = Counts()
+
+    def __bool__(self) -> bool:
+        """Whether anybody is silent or was asked in vain."""
+        return bool(self._addresses or self._hosts or self._knocks)
 
     def add(self, address: Address, now: float) -> None:
         """Note that an address did not answer."""
         self._addresses.add(address.packed, now)
         if address.group is not None:
-            _count(self._hosts, address.host, now, now + DEAD_SECONDS)
+            self._hosts.add(address.packed[:-2], now, DEAD_SECONDS, renew=True)
 
     def has(self, address: Address, now: float) -> bool:
         """Whether an address should not be asked now."""
         if self._addresses.has(address.packed, now):
             return True
-        count, until = self._hosts.get(address.host, _NEVER)
-        return until > now and count >= DEAD_ADDRESSES_PER_HOST_MAX
-
-    def __bool__(self) -> bool:
-        """Whether anybody is silent."""
-        return bool(self._addresses) or bool(self._hosts)
+        return self._hosts.of(address.packed[:-2], now) >= DEAD_ADDRESSES_PER_HOST_MAX
 
     def may_knock(self, address: Address, now: float) -> bool:
-        """Whether a stranger may be asked; if so, the request is counted."""
+        """Whether a stranger may be asked; if so, the request is counted.
+
+        Loopback, link-local and private ranges are exempt.
+        """
         if address.group is None:
             return True
-        count, until = self._knocks.get(address.host, _NEVER)
-        if until > now and count >= KNOCKS_PER_HOST_MAX:
+        name, host = address.packed, address.packed[:-2]
+        if (
+            self._knocks.of(name, now) >= KNOCKS_PER_ADDRESS_MAX
+            or self._knocks_at_host.of(host, now) >= KNOCKS_PER_HOST_MAX
+        ):
             return False
-        ends_at = until if until > now else now + DEAD_SECONDS
-        _count(self._knocks, address.host, now, ends_at)
+        self._knocks.add(name, now, KNOCK_SECONDS, renew=False)
+        self._knocks_at_host.add(host, now, DEAD_SECONDS, renew=False)
         return True
 
     def discard(self, address: Address) -> None:
         """Note that an address has answered after all."""
+        host = address.packed[:-2]
         self._addresses.discard(address.packed)
-        self._hosts.pop(address.host, None)
-        self._knocks.pop(address.host, None)
-
-
-def _count(
-    hosts: OrderedDict[str, tuple[int, float]], host: str, now: float, ends_at: float
-) -> None:
-    """Count once more for a host; all of it is forgotten at `ends_at`."""
-    count, until = hosts.pop(host, _NEVER)
-    hosts[host] = (count + 1 if until > now else 1, ends_at)
-    if len(hosts) > ACQUAINTANCES_MAX:
-        hosts.popitem(last=False)
+        self._hosts.discard(host)
+        self._knocks.discard(address.packed)
+        self._knocks_at_host.discard(host)
 
 
 class Acquaintances:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Scope
-from dht.contacts import Contact, pack_contacts
+from dht.contacts import contact_of
 from dht.errors import WireError
 from dht.fairness import Allowance
 from dht.limits import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dht.addresses import Address
+    from dht.contacts import Contact
     from dht.core import Core
     from dht.keeping import Keeping
 
@@ -118,7 +119,8 @@ class Answering:
             raise WireError("source")
         now = core.clock.monotonic()
         echoed = core.tokens.is_valid(request.token, source, now)
-        asked = Asked(request, Contact(request.sender, source), now, echoed=echoed)
+        sender = contact_of(request.sender, source)
+        asked = Asked(request, sender, now, echoed=echoed)
         core.reach.received(source, now)
         self._meet(asked, packed)
         limit = DATAGRAM_BYTES_MAX if echoed else min(size, DATAGRAM_BYTES_MAX)
@@ -141,10 +143,12 @@ class Answering:
                 core.stats["refused.proof"] += 1
         if read_only:
             return
-        if contact in table:
-            if asked.echoed:
-                table.heard(contact, asked.now)
-        elif table.wants(contact, asked.now):
+        if asked.echoed:
+            if table.heard(contact, asked.now):
+                return
+        elif contact in table:
+            return
+        if table.wants(contact, asked.now):
             if asked.echoed and core.acquaintances.is_proven(contact, asked.now):
                 core.table(contact, asked.now)
             else:
@@ -258,18 +262,14 @@ class Answering:
     def _contacts(self, asked: Asked, target: bytes, limit: int) -> bytes:
         """Return the packed contacts nearest to a target that fit in the room."""
         room = asked.room - _FIND_BYTES
-        chosen: list[Contact] = []
-        left_out = False
-        for contact in self._nearest(asked, target, limit):
-            size = 32 + len(contact.address.packed)
-            if size > room:
-                left_out = True
-                break
-            room -= size
-            chosen.append(contact)
-        if left_out and len(chosen) < min(limit, _CONTACTS_ENOUGH):
+        packed = [contact.packed for contact in self._nearest(asked, target, limit)]
+        length = sum(map(len, packed))
+        left_out = length > room
+        while packed and length > room:
+            length -= len(packed.pop())
+        if left_out and len(packed) < min(limit, _CONTACTS_ENOUGH):
             asked.truncated = True
-        return pack_contacts(chosen)
+        return b"".join(packed)
 
     def _nearest(self, asked: Asked, target: bytes, limit: int) -> list[Contact]:
         """Return the nearest contacts of the families that the asker can use.

@@ -7,6 +7,7 @@ timeout still counts; what a slow contact loses is its slot in a lookup.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import unpack_address
@@ -18,12 +19,16 @@ from dht.limits import (
     ACQUAINTANCES_MAX,
     FIRST_FIND_BYTES,
     FIRST_PING_BYTES,
+    INTRODUCE_AFTER_SECONDS,
+    INTRODUCE_PAUSE_SECONDS,
+    INVITATIONS_MAX,
     PATIENCE,
     REQUEST_BYTES_MIN,
     REQUEST_SECONDS_MAX,
     RETRANSMITS_MAX,
     TOKEN_BYTES,
     TOKEN_SECRET_SECONDS,
+    K,
 )
 from dht.pending import Answer, Pending
 from dht.wire import (
@@ -54,7 +59,6 @@ _FIRST_BYTES: Final[dict[type[Body], int]] = {
     FindProviders: FIRST_FIND_BYTES,
     FindRecord: FIRST_FIND_BYTES,
 }
-_INTRODUCTIONS_IN_FLIGHT_MAX: Final = 64
 
 
 class Asking:
@@ -71,7 +75,8 @@ class Asking:
         self._loop = loop
         self._pending: dict[bytes, Pending] = {}
         self._introduced = Remembered(TOKEN_SECRET_SECONDS, ACQUAINTANCES_MAX)
-        self._introductions = 0
+        self._invitations: deque[Contact] = deque(maxlen=INVITATIONS_MAX)
+        self._introducing: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -92,6 +97,7 @@ class Asking:
         again: bool = True,
         late: Callable[[], None] | None = None,
         patience: int = PATIENCE,
+        lost: bool = False,
     ) -> None:
         """Ask a contact; `done` gets its answer, or None when there is none.
 
@@ -99,7 +105,8 @@ class Asking:
         padded to otherwise; `first_bytes` that of a first request to a stranger.
         With `introduces` it carries a proof of this node's id; unless `again`, it
         is sent once only. `late` is called when there is little hope left: after
-        `patience` times the pause between two sendings.
+        `patience` times the pause between two sendings. A contact that was proven
+        once and `lost` is no stranger.
         """
         pending = Pending(contact.address, contact, body, done)
         pending.flags, pending.size = flags, size
@@ -107,7 +114,7 @@ class Asking:
         pending.introduces = introduces
         pending.late, pending.patience = late, patience
         pending.again = again
-        if self._may_ask(contact):
+        if lost or self._may_ask(contact):
             self._begin(pending)
         else:
             self._core.stats["refused.knocking"] += 1
@@ -151,6 +158,8 @@ class Asking:
     def close(self) -> None:
         """Give up all requests, now and from now on; each callback hears of it."""
         self._closed = True
+        if self._introducing is not None:
+            self._introducing.cancel()
         while self._pending:
             _, pending = self._pending.popitem()
             if pending.timer is not None:
@@ -174,47 +183,75 @@ class Asking:
             return
         contact = answerer(self._core, pending, reply, packed, observed, now)
         if contact is None:
-            self._finish(pending, None, now)
+            # Somebody is there, whoever it is: only the contact was a false one.
+            self._heard_from(source)
+            self._finish(pending, None, now, silent=False)
             return
+        rtt = self._measured(pending, now)
         if not reply.flags & ReplyFlag.READ_ONLY:
-            self._core.table(contact, now)
-        times = self._core.acquaintances.round_trips
-        if pending.tries == 1 or times.is_early(now - pending.last_sent_at):
-            # An answer that comes at once after the second sending answers the
-            # first; without these, a node that is overloaded would never learn it.
-            rtt = now - pending.sent_at
-            times.add(rtt)
-            self._core.table_of(source).heard(contact, now, rtt)
+            self._core.table(contact, now, rtt)
         self._finish(pending, Answer(contact, reply.body, reply.flags, observed), now)
         if reply.flags & ReplyFlag.INTRODUCE:
             self._introduce(contact, now)
 
+    def _measured(self, pending: Pending, now: float) -> float | None:
+        """Note how long an answer took, where it is clear which sending it answers.
+
+        One that comes at once after the second sending answers the first; without
+        these, a node that is overloaded would never learn it.
+        """
+        times = self._core.acquaintances.round_trips
+        if pending.tries > 1 and not times.is_early(now - pending.last_sent_at):
+            return None
+        rtt = now - pending.sent_at
+        times.add(rtt)
+        return rtt
+
     def _introduce(self, contact: Contact, now: float) -> None:
-        """Prove this node's id to a contact that would table it."""
+        """Prove this node's id to a contact that would table it.
+
+        A newcomer does so at once. Others let what they are at come first: a lookup
+        among strangers brings a dozen invitations.
+        """
         if self._core.reach.is_read_only(contact.address):
-            return
-        if self._introductions >= _INTRODUCTIONS_IN_FLIGHT_MAX:
             return
         if self._introduced.has(contact.packed, now):
             return
         self._introduced.add(contact.packed, now)
-        self._introductions += 1
-        self.ask(contact, Ping(), self._was_introduced, introduces=True)
+        if len(self._core.table_of(contact.address)) < K:
+            self.ask(contact, Ping(), _ignore, introduces=True)
+            return
+        self._invitations.append(contact)
+        if self._introducing is None:
+            self._introducing = self._loop.call_later(
+                INTRODUCE_AFTER_SECONDS, self._introduce_next
+            )
 
-    def _was_introduced(self, answer: Answer | None) -> None:
-        del answer
-        self._introductions -= 1
+    def _introduce_next(self) -> None:
+        """Follow the oldest invitation, then the others one by one."""
+        self._introducing = None
+        if self._closed or not self._invitations:
+            return
+        self.ask(self._invitations.popleft(), Ping(), _ignore, introduces=True)
+        if self._invitations:
+            self._introducing = self._loop.call_later(
+                INTRODUCE_PAUSE_SECONDS, self._introduce_next
+            )
 
     def _may_ask(self, contact: Contact) -> bool:
-        """Whether a stranger's host was left in peace enough, if it is a stranger.
+        """Whether a contact is known here, or a stranger's address not worn out.
 
         Others have told of it: without a bound they could aim this node at a victim.
         """
         core = self._core
         now = core.clock.monotonic()
-        if core.acquaintances.token(contact.address, now):
-            return True
-        return core.acquaintances.silence.may_knock(contact.address, now)
+        known = core.acquaintances
+        return (
+            bool(known.token(contact.address, now))
+            or known.is_proven(contact, now)
+            or contact in core.table_of(contact.address)
+            or known.silence.may_knock(contact.address, now)
+        )
 
     def _begin(self, pending: Pending) -> None:
         if self._closed:
@@ -266,20 +303,35 @@ class Asking:
             self._transmit(pending, now)
         self._wait(pending, min(wait, left))
 
-    def _finish(self, pending: Pending, answer: Answer | None, now: float) -> None:
-        """Take a request off the list and tell its outcome."""
+    def _finish(
+        self,
+        pending: Pending,
+        answer: Answer | None,
+        now: float,
+        *,
+        silent: bool = True,
+    ) -> None:
+        """Take a request off the list and tell its outcome.
+
+        Without an answer its address counts as `silent`.
+        """
         self._pending.pop(pending.transaction, None)
         if pending.timer is not None:
             pending.timer.cancel()
         core = self._core
         if answer is None:
-            if pending.reminders <= RETRANSMITS_MAX:
+            if silent and pending.reminders <= RETRANSMITS_MAX:
                 core.acquaintances.silence.add(pending.address, now)
             if pending.contact is not None:
                 core.lose(pending.contact, now)
         else:
-            core.acquaintances.silence.discard(pending.address)
+            self._heard_from(pending.address)
         pending.done(answer)
+
+    def _heard_from(self, address: Address) -> None:
+        core = self._core
+        if core.acquaintances.silence:
+            core.acquaintances.silence.discard(address)
 
     def _transmit(self, pending: Pending, now: float) -> None:
         """Build the datagram of a request and send it."""

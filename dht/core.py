@@ -86,16 +86,15 @@ class Core:
         secret = self.signer.secret_with(public_key)
         return is_proof(proof, secret, self.network.tag, public_key, part)
 
-    def table(self, contact: Contact, now: float) -> None:
+    def table(self, contact: Contact, now: float, rtt: float | None = None) -> None:
         """Put a proven contact into its table, as far as there is room."""
         table = self.table_of(contact.address)
-        if not contact.address.dialable:
+        if table.heard(contact, now, rtt) or not contact.address.dialable:
             return
-        known = contact in table
         questionable = table.add(contact, now)
         if questionable is not None:
             self.on_questionable(questionable)
-        elif not known and contact in table:
+        elif table.heard(contact, now, rtt):
             self.on_new_contact(contact)
 
     def lose(self, contact: Contact, now: float) -> None:

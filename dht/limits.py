@@ -54,7 +54,12 @@ STORE_PATIENCE: Final = 2  # the same, where the next nearest keeper does as wel
 REQUEST_SECONDS_MAX: Final = 1.5
 DEAD_SECONDS: Final = 60.0
 DEAD_ADDRESSES_PER_HOST_MAX: Final = 3
-KNOCKS_PER_HOST_MAX: Final = 8  # unanswered requests to a public host in a minute
+KNOCKS_PER_HOST_MAX: Final = 8  # requests to strangers of a public host in a minute
+KNOCKS_PER_ADDRESS_MAX: Final = 10  # requests to a stranger in an hour
+KNOCK_SECONDS: Final = 3600.0
+INTRODUCE_AFTER_SECONDS: Final = 1.0
+INTRODUCE_PAUSE_SECONDS: Final = 0.1
+INVITATIONS_MAX: Final = 64
 ACQUAINTANCES_MAX: Final = 2048
 REQUESTS_IN_FLIGHT_MAX: Final = 32  # of one sweep or one notify
 

@@ -38,12 +38,18 @@ class State(enum.Enum):
     FAILED = "did not answer or could not prove its id"
 
 
+# Looking a member up costs more than all else in the loops below.
+_HEARD, _ASKED = State.HEARD, State.ASKED
+_ANSWERED, _FAILED = State.ANSWERED, State.FAILED
+
+
 class Candidate:
     """A contact on the way to the target."""
 
     __slots__ = (
         "contact",
         "distance",
+        "group",
         "hops",
         "overdue",
         "path",
@@ -53,17 +59,31 @@ class Candidate:
 
     def __init__(self, contact: Contact, distance: int, hops: int) -> None:
         self.contact = contact
+        self.group = contact.address.group
         self.distance = distance
         self.hops = hops  # requests between the table and this contact
-        self.state = State.HEARD
+        self.state = _HEARD
         self.path = -1  # which path asked it
         self.slow_at = 0.0  # from then on others are asked in its place
         self.overdue = False  # the lookup can end without it
 
-    def __lt__(self, other: Candidate) -> bool:
-        if self.distance != other.distance:
-            return self.distance < other.distance
-        return self.contact.packed < other.contact.packed
+
+class _Path:
+    """What one path has heard of, nearest first."""
+
+    __slots__ = ("distances", "heard", "listed")
+
+    def __init__(self) -> None:
+        self.listed: list[Candidate] = []
+        self.distances: list[int] = []  # of each candidate, to find its place
+        self.heard: set[bytes] = set()  # packed contacts
+
+    def add(self, candidate: Candidate) -> None:
+        """Put a candidate in its place."""
+        place = bisect.bisect_right(self.distances, candidate.distance)
+        self.distances.insert(place, candidate.distance)
+        self.listed.insert(place, candidate)
+        self.heard.add(candidate.contact.packed)
 
 
 class Lookup:
@@ -86,7 +106,7 @@ class Lookup:
         # By key and address: a false address told first must not hide the true one.
         self._candidates: dict[bytes, Candidate] = {}
         self._in_flight: dict[bytes, Candidate] = {}
-        self._paths: list[list[Candidate]] = [[] for _ in range(paths)]
+        self._paths = [_Path() for _ in range(paths)]
         self._requests_of_group: dict[bytes, int] = {}
 
     def seed(self, contacts: Iterable[Contact]) -> None:
@@ -99,18 +119,28 @@ class Lookup:
 
         From then on each counts as asked; it holds a slot for `soft_timeout` seconds.
         """
-        chosen = []
-        for number in range(len(self._paths)):
-            busy = self._busy(number, now)
-            for candidate in self._shortlist(number, now):
-                if busy >= self._alpha or self.requests >= LOOKUP_REQUESTS_MAX:
-                    break
-                if candidate.state is State.HEARD and self._may_ask(candidate):
+        chosen: list[Contact] = []
+        for number, path in enumerate(self._paths):
+            free = self._alpha - self._busy(number, now)
+            if free <= 0 or self.requests >= LOOKUP_REQUESTS_MAX:
+                continue
+            for candidate in self._shortlist(path, now):
+                if candidate.state is _HEARD and self._may_ask(candidate):
                     self._ask(candidate, number)
                     candidate.slow_at = now + soft_timeout
                     chosen.append(candidate.contact)
-                    busy += 1
+                    free -= 1
+                    if free == 0 or self.requests >= LOOKUP_REQUESTS_MAX:
+                        break
         return chosen
+
+    def news(self, contact: Contact, told: Iterable[bytes]) -> list[bytes]:
+        """Return those of the packed contacts that a contact's path never heard of."""
+        candidate = self._candidates.get(contact.packed)
+        if candidate is None or candidate.path < 0:
+            return []
+        heard = self._paths[candidate.path].heard
+        return [packed for packed in told if packed not in heard]
 
     def answered(self, contact: Contact, contacts: Iterable[Contact]) -> None:
         """Note a proven answer and the contacts that it told."""
@@ -147,11 +177,11 @@ class Lookup:
     @property
     def is_done(self) -> bool:
         """Whether the nearest contacts have all answered, but for the overdue."""
-        for number in range(len(self._paths)):
-            for candidate in self._shortlist(number):
-                if candidate.state is State.ASKED:
+        for path in self._paths:
+            for candidate in self._shortlist(path, 0.0):
+                if candidate.state is _ASKED:
                     return False
-                if candidate.state is State.HEARD:
+                if candidate.state is _HEARD:
                     return self.requests >= LOOKUP_REQUESTS_MAX
         return True
 
@@ -162,8 +192,13 @@ class Lookup:
         for candidate in self._candidates.values():
             if candidate.state is State.ANSWERED:
                 answered.setdefault(candidate.contact.node_id, candidate)
-        nearest = sorted(answered.values())
-        return [each.contact for each in self._diverse(nearest, self.count)]
+        groups: dict[bytes, int] = {}
+        nearest = [
+            each.contact
+            for each in sorted(answered.values(), key=lambda each: each.distance)
+            if each.group is None or _takes(groups, each.group)
+        ]
+        return nearest[: self.count]
 
     @property
     def hops(self) -> int:
@@ -187,64 +222,62 @@ class Lookup:
                 contact, distance, hops
             )
             # A path that had nobody to begin with takes what others are told.
-            path = next((n for n, own in enumerate(self._paths) if not own), path)
-        listed = self._paths[path]
-        place = bisect.bisect_left(listed, known)
-        if place == len(listed) or listed[place] is not known:
-            listed.insert(place, known)
+            path = next((n for n, p in enumerate(self._paths) if not p.listed), path)
+        if contact.packed not in self._paths[path].heard:
+            self._paths[path].add(known)
 
     def _ask(self, candidate: Candidate, path: int) -> None:
-        candidate.state = State.ASKED
+        candidate.state = _ASKED
         candidate.path = path
         self._in_flight[candidate.contact.packed] = candidate
         self.requests += 1
-        group = candidate.contact.address.group
+        group = candidate.group
         if group is not None:
             asked = self._requests_of_group.get(group, 0)
             self._requests_of_group[group] = asked + 1
 
     def _may_ask(self, candidate: Candidate) -> bool:
-        group = candidate.contact.address.group
+        group = candidate.group
         if group is None:
             return True
         return self._requests_of_group.get(group, 0) < LOOKUP_REQUESTS_PER_GROUP_MAX
 
     def _busy(self, path: int, now: float) -> int:
         """Return how many slots of a path are held."""
-        return sum(
-            1
-            for candidate in self._in_flight.values()
-            if candidate.path == path and candidate.slow_at > now
-        )
+        busy = 0
+        for candidate in self._in_flight.values():
+            if candidate.path == path and candidate.slow_at > now:
+                busy += 1
+        return busy
 
-    def _shortlist(self, path: int, now: float = 0.0) -> Iterator[Candidate]:
+    def _shortlist(self, path: _Path, now: float) -> Iterator[Candidate]:
         """Yield the nearest candidates of a path that answered or may yet do so.
 
-        With the time of now, those that are slow to answer are passed over too.
+        Those that are slow to answer are passed over, unless `now` is 0. Of one
+        group there are only a few.
         """
-        hopeful = (each for each in self._paths[path] if self._is_hopeful(each, now))
-        return self._diverse(hopeful, self.count)
-
-    def _is_hopeful(self, candidate: Candidate, now: float) -> bool:
-        state = candidate.state
-        if state is State.ASKED:
-            return not candidate.overdue and now < candidate.slow_at
-        if state is State.HEARD:
-            return self._may_ask(candidate)
-        return state is State.ANSWERED
-
-    @staticmethod
-    def _diverse(candidates: Iterable[Candidate], count: int) -> Iterator[Candidate]:
-        """Yield the first `count`, only a few of them from one group."""
+        left = self.count
         groups: dict[bytes, int] = {}
-        for candidate in candidates:
-            if count == 0:
-                return
-            group = candidate.contact.address.group
-            if group is not None:
-                seen = groups.get(group, 0)
-                if seen >= GROUP_CONTACTS_PER_BUCKET_MAX:
+        for candidate in path.listed:
+            state = candidate.state
+            if state is not _ANSWERED:
+                if state is _FAILED:
                     continue
-                groups[group] = seen + 1
-            count -= 1
+                if state is _ASKED:
+                    if candidate.overdue or now >= candidate.slow_at:
+                        continue
+                elif not self._may_ask(candidate):
+                    continue
+            if candidate.group is not None and not _takes(groups, candidate.group):
+                continue
             yield candidate
+            left -= 1
+            if left == 0:
+                return
+
+
+def _takes(groups: dict[bytes, int], group: bytes) -> bool:
+    """Count one more of a group, unless there are enough of it."""
+    seen = groups.get(group, 0)
+    groups[group] = seen + 1
+    return seen < GROUP_CONTACTS_PER_BUCKET_MAX

@@ -143,7 +143,7 @@ class Maintenance:
             elif contact not in self._former:
                 self._former.append(contact)
 
-        self._asking.ask(contact, Ping(), done, again=False)
+        self._asking.ask(contact, Ping(), done, again=False, lost=True)
 
     def _settle(self) -> None:
         """Look for the own neighbourhood again, unless that is under way."""

@@ -76,6 +76,9 @@ class Offers:
     def __len__(self) -> int:
         return len(self._offers)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._offers
+
     def put(self, keys: Iterable[bytes], port: int) -> list[bytes]:
         """Note keys as offered, and return them without repeats."""
         chosen = sorted(set(keys))
@@ -175,7 +178,7 @@ class Offers:
         size = -(-len(wanted) // _SLICES)
         async with asyncio.TaskGroup() as tasks:
             for family in sorted(self._core.families):
-                if not len(self._core.tables[family]):
+                if not any(map(self._may_name_me, self._core.tables[family])):
                     continue
                 for start in range(0, len(wanted), max(size, 1)):
                     part = wanted[start : start + size]
@@ -261,7 +264,7 @@ class Offers:
             target = int.from_bytes(key, "big")
             nearest = heapq.nsmallest(width, found, key=lambda c: c.long_id ^ target)
             for contact in nearest:
-                if contact not in offer.keepers:
+                if contact not in offer.keepers and self._may_name_me(contact):
                     of_keeper.setdefault((contact, offer.port), []).append(key)
         await asyncio.gather(
             *(
@@ -269,6 +272,10 @@ class Offers:
                 for (contact, port), mine in of_keeper.items()
             )
         )
+
+    def _may_name_me(self, keeper: Contact) -> bool:
+        """Whether those whom a keeper tells of this node could reach it."""
+        return not self._core.reach.is_read_only(keeper.address)
 
     async def _announce_all(
         self, port: int, keys: Sequence[bytes], answer: Answer, report: OfferReport

@@ -26,7 +26,7 @@ from dht.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dht.contacts import Contact
 
@@ -86,7 +86,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return sum(len(bucket) for bucket in self.buckets)
 
     def __contains__(self, contact: Contact) -> bool:
-        return bool(self._bucket(contact.long_id).nodes.get(contact.node_id) == contact)
+        return _is_same(self._bucket(contact.long_id).nodes, contact)
 
     def __iter__(self) -> Iterator[Contact]:
         for bucket in self.buckets:
@@ -167,11 +167,11 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             self._count(fallen, -1)
         return added
 
-    def heard(self, contact: Contact, now: float, rtt: float | None = None) -> None:
-        """Note that a contact of the table has answered or asked."""
+    def heard(self, contact: Contact, now: float, rtt: float | None = None) -> bool:
+        """Note that a contact has answered or asked; False if it is not tabled."""
         bucket = self._bucket(contact.long_id)
-        if bucket.nodes.get(contact.node_id) != contact:
-            return
+        if not _is_same(bucket.nodes, contact):
+            return False
         bucket.nodes.move_to_end(contact.node_id)
         status = self._status.get(contact.node_id)
         if status is None:
@@ -183,12 +183,13 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         if rtt is not None:
             old = status.rtt_seconds
             status.rtt_seconds = rtt if old is None else 0.75 * old + 0.25 * rtt
+        return True
 
     def failed(self, contact: Contact, now: float) -> None:
         """Note that a contact did not answer; the second time it leaves."""
         bucket = self._bucket(contact.long_id)
-        if bucket.nodes.get(contact.node_id) != contact:
-            if bucket.replacement_nodes.get(contact.node_id) == contact:
+        if not _is_same(bucket.nodes, contact):
+            if _is_same(bucket.replacement_nodes, contact):
                 self.remove(contact)
             return
         status = self._status.setdefault(contact.node_id, Status(now))
@@ -219,22 +220,23 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         # Buckets are aligned blocks of ids, so the XOR distances of two buckets do
         # not overlap: whole buckets are taken in the order of their least distance.
         def least(bucket: Bucket) -> int:
-            width = bucket.range[1] - bucket.range[0]
-            return int((bucket.range[0] ^ target) & ~width)
+            lower, upper = bucket.range
+            return int((lower ^ target) & ~(upper - lower))
 
         found: list[Contact] = []
         doubtful: list[Contact] = []
+        failing = self._failing
         for bucket in sorted(self.buckets, key=least):
-            inside = sorted(bucket.nodes.values(), key=lambda c: c.long_id ^ target)
-            if not self._failing and exclude not in bucket.nodes:
-                found += inside
-            else:
-                for contact in inside:
-                    failing = contact.node_id in self._failing
-                    if contact.node_id != exclude:
-                        (doubtful if failing else found).append(contact)
+            inside = bucket.nodes.values()
+            if failing:
+                doubtful += [each for each in inside if each.node_id in failing]
+                inside = [each for each in inside if each.node_id not in failing]
+            if exclude in bucket.nodes:
+                inside = [each for each in inside if each.node_id != exclude]
+            found += sorted(inside, key=lambda c: c.long_id ^ target)
             if len(found) >= count:
                 return found[:count]
+        doubtful = [each for each in doubtful if each.node_id != exclude]
         missing = count - len(found)
         found += heapq.nsmallest(missing, doubtful, key=lambda c: c.long_id ^ target)
         return sorted(found, key=lambda c: c.long_id ^ target)
@@ -291,3 +293,9 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         status = self._status.get(oldest.node_id)
         last_seen = self._created_at if status is None else status.last_seen
         return oldest if now - last_seen >= CONTACT_STALE_SECONDS else None
+
+
+def _is_same(nodes: Mapping[bytes, Contact], contact: Contact) -> bool:
+    """Whether nodes by id hold just this contact; as good as `==`, and quicker."""
+    known = nodes.get(contact.node_id)
+    return known is not None and known.packed == contact.packed

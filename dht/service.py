@@ -284,6 +284,8 @@ class _Running:
 
         To a public asker that is the address public nodes see, if they agree.
         """
+        if key not in self.offers:
+            return None
         observed = None
         if asker.scope is Scope.PUBLIC:
             observed = self._core.reach.observed[asker.family].address(Scope.PUBLIC)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dht.contacts import unpack_contacts
+from dht.contacts import split_contacts, unpack_contact
 from dht.errors import WireError
 from dht.limits import PATIENCE, REPLY_CONTACTS_MAX, SEEDS, K
 from dht.lookup import Lookup
@@ -91,7 +91,8 @@ class Walk:
             return
         now = self._core.clock.monotonic()
         soft_timeout = self._core.acquaintances.round_trips.soft_timeout
-        for contact in self.lookup.next(now, soft_timeout):
+        chosen = self.lookup.next(now, soft_timeout)
+        for contact in chosen:
             self._asking.ask(
                 contact,
                 self._body,
@@ -100,15 +101,21 @@ class Walk:
                 late=partial(self._overdue, contact),
                 patience=self._patience,
             )
-        if self.lookup.is_done:
+        if not chosen and self.lookup.is_done:
             self._ended.set_result(None)
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        elif self._timer is None:
+            self._wake_later(now)
+
+    def _wake_later(self, now: float) -> None:
+        """Look again when the next slot is freed by slowness."""
         wake_at = self.lookup.wake_at(now)
         if wake_at is not None:
-            self._timer = self._loop.call_later(wake_at - now, self._advance)
+            self._timer = self._loop.call_later(wake_at - now, self._wake)
+
+    def _wake(self) -> None:
+        """Look again; it may be early, if the slow one has answered meanwhile."""
+        self._timer = None
+        self._advance()
 
     def _overdue(self, contact: Contact) -> None:
         """Go on without a contact that was asked often enough."""
@@ -129,20 +136,27 @@ class Walk:
         self._advance()
 
     def _told(self, answer: Answer) -> list[Contact] | None:
-        """Return the contacts of an answer that may be asked, None if malformed."""
+        """Return the contacts of an answer that may be asked, None if malformed.
+
+        Most of them were told before, and are left out unread.
+        """
         try:
-            contacts = unpack_contacts(answer.body.contacts, REPLY_CONTACTS_MAX)
+            told = split_contacts(answer.body.contacts, REPLY_CONTACTS_MAX)
+            news = self.lookup.news(answer.contact, told)
+            contacts = [unpack_contact(packed) for packed in news]
         except WireError:
             self._core.stats["refused.contacts"] += 1
             return None
         now = self._core.clock.monotonic()
-        source = answer.contact.address
+        source, family = answer.contact.address, self.family
+        silence = self._core.acquaintances.silence
+        anybody = bool(silence)
         return [
             contact
             for contact in contacts
-            if contact.address.family == self.family
+            if contact.address.family == family
             and source.believes(contact.address)
-            and not self._is_silent(contact, now)
+            and not (anybody and silence.has(contact.address, now))
         ]
 
     def _is_silent(self, contact: Contact, now: float) -> bool:
