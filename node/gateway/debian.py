@@ -22,7 +22,6 @@ from transfer import Artifact, Digest, Store
 
 UPSTREAM = "debian"
 POOL = "pool"
-ROWS_AT_ONCE = 2_000
 _PATH = re.compile(r"(?:dists|pool)(?:/[A-Za-z0-9_~+:-][A-Za-z0-9._~+:-]*)+")
 _SIGNED = ("InRelease", "Release", "Release.gpg")
 _BY_HASH = re.compile(r"(dists/.+)/by-hash/SHA256/([0-9a-f]{64})")
@@ -80,9 +79,7 @@ class PackageArchive:
         self._read.add(artifact.digest)
         upstream = self._upstream(path)
         found = await asyncio.to_thread(self._packages, artifact, upstream.url)
-        for start in range(0, len(found), ROWS_AT_ONCE):
-            self._ledger.name_files(found[start : start + ROWS_AT_ONCE])
-            await asyncio.sleep(0)
+        await self._pages.name(found)
 
     def _upstream(self, path: str) -> Upstream:
         upstream = self._upstreams.get(UPSTREAM)

@@ -40,8 +40,8 @@ class ArchiveIndex:
     async def learn(self) -> None:
         """Read the repository's index, if that was not done just now.
 
-        Does nothing where no repository is configured or it cannot be asked, and does
-        not wait for long: opam goes to the origin meanwhile.
+        Does nothing where no repository is configured or it cannot be asked. Waits
+        for a while only, and once: opam goes to the origin meanwhile.
         """
         now = asyncio.get_running_loop().time()
         upstream = self._upstreams.get(UPSTREAM)
@@ -51,8 +51,8 @@ class ArchiveIndex:
             async with asyncio.timeout(limits.LEARN_SECONDS_MAX):
                 await self._page(upstream)
         except (PageMissingError, UnreachableError, TimeoutError):
-            return
-        self._learned_at = now
+            pass
+        self._learned_at = asyncio.get_running_loop().time()
 
     async def says(self, name: str) -> UpstreamSays:
         """Say whether the repository has a package of this name, in any version."""

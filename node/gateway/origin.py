@@ -29,6 +29,10 @@ class DownError(OriginError):
     """The origin cannot be reached at all, so nothing else of it can either."""
 
 
+class SilentError(DownError):
+    """The origin does not answer, and asking it again costs seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class OriginPage:
     """A page as an upstream sent it; `url` is where redirects ended."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from node.gateway import limits
@@ -19,6 +19,7 @@ from node.gateway.origin import (
     OriginClient,
     OriginError,
     OriginPage,
+    SilentError,
     without_credentials,
 )
 from node.gateway.upstreams import Upstream
@@ -78,6 +79,12 @@ class Pages:
         if page.missing:
             raise PageMissingError
         return page
+
+    async def name(self, files: Sequence[NamedFile]) -> None:
+        """Remember what was named, some at a time: a repository names very many."""
+        for start in range(0, len(files), limits.ROWS_AT_ONCE):
+            self._ledger.name_files(files[start : start + limits.ROWS_AT_ONCE])
+            await asyncio.sleep(0)
 
     def age(self, page: StoredPage) -> float:
         """Return how long ago the upstream was asked for a page, in seconds."""
@@ -157,7 +164,7 @@ class Pages:
         except (ValueError, RecursionError) as error:
             raise OriginError(f"its page could not be read: {error}") from error
         self._ledger.keep_page(*place, stored)
-        self._ledger.name_files(files)
+        await self.name(files)
         return stored
 
     def _without_it(
@@ -173,7 +180,9 @@ class Pages:
             where = without_credentials(upstream.url + path)
             log.warning("%s cannot be asked for %s: %s", upstream.name, where, error)
             if isinstance(error, DownError):
-                self._down_until[upstream.name] = now + limits.DOWN_SECONDS
+                silent = isinstance(error, SilentError)
+                wait = limits.SILENT_SECONDS if silent else limits.DOWN_SECONDS
+                self._down_until[upstream.name] = now + wait
         if kept is None or (
             kept.missing and now - kept.asked_at > limits.ABSENT_SECONDS
         ):

@@ -47,11 +47,13 @@ class PythonIndex:
     async def project(self, name: str) -> Project:
         """Return a project's page; AbsentError, ClashError."""
         name = normalized(name)
-        packages = await self._published.packages(
-            lambda followed: normalized(followed) == name,
-            lambda package: bool(_files_of(name, package)),
+        packages, (says, page) = await asyncio.gather(
+            self._published.packages(
+                lambda followed: normalized(followed) == name,
+                lambda package: bool(_files_of(name, package)),
+            ),
+            self._upstream(name),
         )
-        says, page = await self._upstream(name)
         package = settle(name, says, packages, self._winners.get(name))
         if package is not None:
             return Project(name, _files_of(name, package), [package.version])

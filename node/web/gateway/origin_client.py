@@ -25,6 +25,7 @@ from node.gateway.origin import (
     OriginError,
     OriginFile,
     OriginPage,
+    SilentError,
     check_url,
     may_connect,
 )
@@ -122,7 +123,7 @@ class HttpOrigin:
                 kind = response.headers.get("Content-Type", "")
                 return OriginPage(body, kind, response.headers.get("ETag", ""), final)
         except TimeoutError as error:
-            raise DownError("it did not answer in time") from error
+            raise SilentError("it did not answer in time") from error
 
     @contextlib.asynccontextmanager
     async def file(self, url: str) -> AsyncIterator[OriginFile]:
@@ -165,7 +166,7 @@ class HttpOrigin:
                     url = _next(url, response, is_page=is_page)
         except (aiohttp.ClientError, ConnectionError, OSError) as error:
             if isinstance(error, TimeoutError):
-                raise DownError("it did not answer in time") from error
+                raise SilentError("it did not answer in time") from error
             raise DownError(_sentence(error)) from error
         except ValueError as error:
             raise OriginError("the URL is malformed") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TypeVar
 
 from aiohttp import web
 
 from node.errors import NodeError
-from node.gateway import simple, urls
+from node.gateway import limits, simple, urls
 from node.gateway.ledger import NamedFile
 from node.gateway.npm import SHORT_TYPE, split_path
 from node.gateway.pages import PageMissingError, UnreachableError
@@ -18,6 +20,7 @@ from node.web.gateway.serving import FileSender, page_response
 from node.web.guard import Refusal
 from transfer import Digest
 
+T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REASON_CHARACTERS_MAX = 300
 
@@ -118,7 +121,7 @@ class GatewayRoutes:
         )
 
     async def _project(self, request: web.Request) -> web.StreamResponse:
-        project = await self._gateway.pypi.project(_project_name(request))
+        project = await _soon(self._gateway.pypi.project(_project_name(request)))
         kind = _simple_type(request.headers.get("Accept", ""))
         if kind == simple.JSON_TYPE:
             return page_response(request, simple.write_json(project), kind)
@@ -142,17 +145,17 @@ class GatewayRoutes:
         return page_response(request, body, "application/json")
 
     async def _crate(self, request: web.Request) -> web.StreamResponse:
-        body = await self._gateway.cargo.crate(request.match_info["path"])
+        body = await _soon(self._gateway.cargo.crate(request.match_info["path"]))
         return page_response(request, body, "text/plain; charset=utf-8")
 
     async def _npm(self, request: web.Request) -> web.StreamResponse:
         name, file = split_path(request.rel_url.raw_path.removeprefix("/npm/"))
         npm = self._gateway.npm
         if file is not None:
-            digest, named = await npm.tarball(name, file)
+            digest, named = await _soon(npm.tarball(name, file))
             return await self._file(request, digest, named)
         short = SHORT_TYPE in request.headers.get("Accept", "")
-        body = await npm.packument(name, _base(request), short=short)
+        body = await _soon(npm.packument(name, _base(request), short=short))
         kind = SHORT_TYPE if short else "application/json"
         return page_response(request, body, kind)
 
@@ -193,6 +196,15 @@ def _told(gateway: Gateway, handler: Handler) -> Handler:
             raise Refusal(404, str(error), error.exit_code) from error
 
     return handle
+
+
+async def _soon(work: Coroutine[None, None, T]) -> T:
+    """Give up on a page before its client does; what was begun for it goes on."""
+    try:
+        async with asyncio.timeout(limits.PAGE_ANSWER_SECONDS_MAX):
+            return await work
+    except TimeoutError as error:
+        raise UnreachableError("it did not answer in time") from error
 
 
 def _base(request: web.Request) -> str:

@@ -14,7 +14,13 @@ from node.background import Background
 from node.beliefs import Beliefs
 from node.catalogue import Catalogue, open_database
 from node.gateway.ledger import NamedFile
-from node.gateway.origin import DownError, MissingError, OriginPage, check_url
+from node.gateway.origin import (
+    DownError,
+    MissingError,
+    OriginError,
+    OriginPage,
+    check_url,
+)
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.settings import Settings, UpstreamSettings
@@ -77,6 +83,7 @@ class MadeUpOrigin:
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     dead: bool = False
+    error: OriginError = field(default_factory=lambda: DownError("no connection"))
     pause: asyncio.Event | None = None
     upstreams: Upstreams | None = None
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +108,7 @@ class MadeUpOrigin:
         if self.upstreams is not None:
             check_url(url, self.upstreams.trusts)
         if self.dead:
-            raise DownError("no connection")
+            raise self.error
         if url not in known:
             raise MissingError("the origin has no such thing")
         return known[url]

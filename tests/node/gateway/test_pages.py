@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
 from node.gateway import limits
+from node.gateway.origin import DownError, SilentError
 from node.gateway.published import AbsentError
 from tests.node.gateway.rig import INDEX, rig_in
 from transfer import Digest
@@ -56,6 +58,29 @@ async def test_an_old_page_is_served_when_the_upstream_is_down(tmp_path, monkeyp
         await files(rig)
         rig.origin.dead = True
         assert await files(rig) == [FILE]
+
+
+async def test_an_origin_that_is_silent_is_left_alone_for_longer(tmp_path, monkeypatch):
+    """Each time it is asked costs seconds; one that refuses says so at once."""
+    monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        rig.origin.dead = True
+        for error, seconds in (
+            (DownError("refused"), limits.DOWN_SECONDS),
+            (SilentError("silent"), limits.SILENT_SECONDS),
+        ):
+            start = time.time()
+            rig.gateway.pages._down_until.clear()
+            rig.gateway.pages._now = lambda start=start: start
+            rig.origin.error = error
+            assert await files(rig) == [FILE]
+            asked = len(rig.origin.asked)
+            for later, more in ((seconds - 1, 0), (seconds + 1, 1)):
+                rig.gateway.pages._now = lambda now=start + later: now
+                assert await files(rig) == [FILE]
+                assert len(rig.origin.asked) == asked + more
 
 
 async def test_without_an_old_page_a_dead_upstream_is_no_404_of_its_own(tmp_path):

@@ -190,6 +190,21 @@ async def test_a_file_that_is_not_what_it_is_called_is_not_served(
         assert "cannot be served" in answer.document["error"]
 
 
+@pytest.mark.parametrize("make", [cargo, npm])
+async def test_a_page_that_takes_too_long_is_a_404(tmp_path, make: Make, monkeypatch):
+    """In good time: clients wait for about fifteen seconds, and then ask again."""
+    monkeypatch.setattr(limits, "PAGE_ANSWER_SECONDS_MAX", 0.2)
+    async with opened_in(tmp_path) as door:
+        publish(door, make().files)
+        door.rig.origin.pages |= make().base
+        missing = next(iter(door.rig.store.artifacts()))
+        door.rig.store.remove(missing.digest)
+        door.rig.peers.hang = True
+        answer = await door.ask(make().path)
+        assert answer.status == 404
+        assert "in time" in answer.document["error"]
+
+
 async def test_a_file_is_read_once(tmp_path, monkeypatch):
     async with opened_in(tmp_path) as door:
         ecosystem = cargo()
