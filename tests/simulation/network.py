@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.simulation.loop import VirtualLoop
 
 
+HOLE_SECONDS = 300.0  # a NAT keeps a way back open for as long (RFC 4787, REQ-5)
+
+
 @dataclass(frozen=True)
 class Link:
     """How datagrams fare."""
@@ -46,7 +49,8 @@ class SimulatedNetwork:
         self._sockets: dict[tuple[str, int], SimulatedSocket] = {}
         self._dead: set[str] = set()
         self._side: dict[str, int] = {}
-        self._holes: dict[str, set[str]] = {}  # of hosts behind a NAT
+        # Of hosts behind a NAT: to whom each has sent something, and when last.
+        self._holes: dict[str, dict[str, float]] = {}
         self._outside: dict[str, str] = {}  # host -> address that others see
         self._inside: dict[str, str] = {}
         self._trace = hashlib.sha256()
@@ -81,8 +85,8 @@ class SimulatedNetwork:
         self._side = sides
 
     def put_behind_nat(self, host: str) -> None:
-        """Let only those hosts reach this one to which it has sent something."""
-        self._holes[host] = set()
+        """Let only those hosts reach this one to which it has sent something lately."""
+        self._holes[host] = {}
 
     def translate(self, host: str, outside: str) -> None:
         """Let others see a host at another address, as a NAT does."""
@@ -94,7 +98,7 @@ class SimulatedNetwork:
         self.counters["sent"] += 1
         self.bytes_sent[source[0]] += len(data)
         if source[0] in self._holes:
-            self._holes[source[0]].add(to[0])
+            self._holes[source[0]][to[0]] = self._loop.time()
         if source[0] in self._dead or self._rng.random() < self.link.loss:
             self.counters["lost"] += 1
             return
@@ -110,8 +114,7 @@ class SimulatedNetwork:
         sock = self._sockets.get(to)
         sides = self._side
         apart = sides and sides.get(source[0]) != sides.get(to[0])
-        holes = self._holes.get(to[0])
-        shut = holes is not None and source[0] not in holes
+        shut = self._is_shut(to[0], source[0])
         if sock is None or sock.deliver is None or to[0] in self._dead or apart or shut:
             self.counters["undelivered"] += 1
             return
@@ -119,6 +122,13 @@ class SimulatedNetwork:
         head = struct.pack("!d", self._loop.time())
         self._trace.update(head + f"{source}{to}".encode() + data)
         sock.deliver(data, (self._outside.get(source[0], source[0]), source[1]))
+
+    def _is_shut(self, host: str, source: str) -> bool:
+        """Whether a NAT has no way in for a source, or no longer."""
+        holes = self._holes.get(host)
+        if holes is None:
+            return False
+        return self._loop.time() - holes.get(source, -math.inf) > HOLE_SECONDS
 
     def _delay(self) -> float:
         drawn = math.exp(self._rng.gauss(self._mu, self.link.sigma))
