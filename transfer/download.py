@@ -111,14 +111,19 @@ class Download:
         began = time.monotonic()
         try:
             self._crowd.spawn(self._watch())
-            if self._workshop.store.partials.exists(self.digest):
-                self._note_favoured(await self._in_thread(self._assembly.resume))
+            await self._resume()
             artifact = await self._outcome
         finally:
             await self._end()
         self._tell(artifact.size, artifact.size)
         sources = [Source(peer, count) for peer, count in self._given.most_common()]
         return Downloaded(artifact, time.monotonic() - began, sources)
+
+    async def _resume(self) -> None:
+        """Take up what an earlier run left, before anybody is asked for a chunk."""
+        async with self._favour_lock:
+            if self._workshop.store.partials.exists(self.digest):
+                self._note_favoured(await self._in_thread(self._assembly.resume))
 
     async def _end(self) -> None:
         """End all tasks and threads; what is on disk is kept for a later run."""
@@ -247,7 +252,7 @@ class Download:
         """Receive chunks over one connection; whether it is left in order."""
         await self._ensure_favoured(offered.manifest)
         line = self._assembly.join(offered)
-        event = self._lines.add(line)
+        self._lines.add(line)
         self._open_second_lane(offered)
         reception = self._assembly.reception()
         try:
@@ -255,7 +260,7 @@ class Download:
                 outcome = await self._in_thread(lambda: reception.work(line))
                 if outcome is Outcome.OVER:
                     break
-                await self._pause(line, event)
+                await self._lines.pause(line)
             in_order = not line.lane.asked
         finally:
             self._lines.remove(line)
@@ -267,25 +272,6 @@ class Download:
             done = wire.encode(wire.Done(line.number))
             await line.connection.channel.write(done)
         return in_order
-
-    async def _pause(self, line: Line, event: asyncio.Event) -> None:
-        """Wait until the peer says something or there is something to ask."""
-        event.clear()
-        if self._assembly.over.is_set():
-            return  # its end may have set the event while the thread worked
-        with self._assembly.lock:
-            if self._assembly.schedule.has_work(line.lane, time.monotonic()):
-                return
-        readable = self._loop.create_task(line.connection.channel.wait_readable())
-        woken = self._loop.create_task(event.wait())
-        try:
-            await asyncio.wait((readable, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            readable.cancel()
-            woken.cancel()
-            await asyncio.gather(readable, woken, return_exceptions=True)
-        if readable.done() and not line.lane.asked and not event.is_set():
-            await self._assembly.reception().hear(line)
 
     async def _ensure_favoured(self, manifest: Manifest) -> None:
         async with self._favour_lock:

@@ -26,13 +26,32 @@ class Lines:
     def __len__(self) -> int:
         return len(self._events)
 
-    def add(self, line: Line) -> asyncio.Event:
-        """Take in the line of the running task; the event wakes it when it rests."""
+    def add(self, line: Line) -> None:
+        """Take in the line of the running task."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("A conversation runs in a task.")
         self._events[line], self._tasks[line] = asyncio.Event(), task
-        return self._events[line]
+
+    async def pause(self, line: Line) -> None:
+        """Wait until the peer says something or there is something to ask."""
+        event, channel = self._events[line], line.connection.channel
+        event.clear()
+        if self._assembly.over.is_set():
+            return  # its end may have set the event while the thread worked
+        with self._assembly.lock:
+            if self._assembly.schedule.has_work(line.lane, time.monotonic()):
+                return
+        readable = asyncio.create_task(channel.wait_readable())
+        woken = asyncio.create_task(event.wait())
+        try:
+            await asyncio.wait((readable, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            readable.cancel()
+            woken.cancel()
+            await asyncio.gather(readable, woken, return_exceptions=True)
+        if readable.done() and not line.lane.asked and not event.is_set():
+            await self._assembly.reception().hear(line)
 
     def remove(self, line: Line) -> None:
         """Forget a line that has ended."""

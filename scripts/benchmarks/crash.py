@@ -1,6 +1,8 @@
 """Kill a node at random moments of fetch, share and clean; look at what is left.
 
-scripts/bench crash [--kills 200] [--seed 1] [--json]
+scripts/bench crash [--kills 200] [--seed 1] [--size 6] [--seeders 1] [--json]
+
+What is listed afterwards is read from the disk and fetched over the wire.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 # The folder of this script comes first by default, and hides the transfer layer.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.end_to_end.caravan import caravan_in  # noqa: E402
+from tests.end_to_end.caravan import MEBIBYTE, caravan_in  # noqa: E402
 from tests.end_to_end.crashes import (  # noqa: E402
     CHUNK_BYTES,
     CONNECTIONS_MAX,
@@ -30,6 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench crash")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--size", type=int, default=6, help="of the files, in MiB")
+    parser.add_argument("--seeders", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
@@ -37,7 +41,12 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="caravan-crash-") as folder,
         caravan_in(Path(folder)) as caravan,
     ):
-        crashes = Crashes(caravan, options.seed)
+        crashes = Crashes(
+            caravan,
+            options.seed,
+            seeders=options.seeders,
+            file_bytes=options.size * MEBIBYTE,
+        )
         # Interrupted, it tells of those that were done.
         with contextlib.suppress(KeyboardInterrupt):
             for number in range(options.kills):
@@ -50,11 +59,14 @@ def main() -> None:
     else:
         print(
             f"{found['kills']} kills (seed {options.seed}, {found['seconds']} s): "
-            f"{len(found['corrupt'])} corrupt artifacts listed, {found['resumed']} "
-            f"downloads resumed, at most {found['again_bytes_max']} bytes of one "
-            f"fetched again (allowed {CONNECTIONS_MAX * CHUNK_BYTES})"
+            f"{len(found['corrupt'])} corrupt artifacts listed, {found['served']} "
+            f"fetched from the victim, {len(found['unserved'])} could not be; "
+            f"{found['resumed']} downloads resumed, of one at most "
+            f"{found['again_bytes_max']} verified bytes fetched again and "
+            f"{found['sent_again_bytes_max']} sent beyond its length "
+            f"(allowed {CONNECTIONS_MAX * CHUNK_BYTES})"
         )
-    if found["corrupt"]:
+    if found["corrupt"] or found["unserved"]:
         raise SystemExit(1)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import threading
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.transfer.conftest import TIMEOUT_SECONDS
 from tests.transfer.test_power import LosingFs
 from tests.transfer.test_store import ADVICE, FailingFs
 from transfer import Store, StoreError
+from transfer.partial import Partial
 
 CALLS_MAX = 60
 CHUNK = 256 * 1024
@@ -132,3 +134,27 @@ async def test_a_disk_that_is_full_until_room_is_made(new_node, tmp_path):
     await leecher.download(artifact.digest, [seeder.peer])
     assert leecher.store.read(artifact) == CHUNKS
     assert seeder.seeder.stats.bytes_sent - before <= len(CHUNKS) - 2 * CHUNK
+
+
+async def test_what_is_on_disk_is_counted_before_anybody_is_asked(new_node):
+    """Peers that answer sooner than the disk is read are not asked for it again."""
+    seeder, leecher = await new_node(), await new_node()
+    data = os.urandom(40 * CHUNK)
+    artifact = seeder.store.add_bytes(data)
+    partial = leecher.store.partials.begin(artifact.digest)
+    partial.adopt(seeder.store.manifest(artifact))
+    partial.write(0, data[: 38 * CHUNK])
+    leecher.store.partials.end(partial)
+    began = threading.Event()
+    resume = Partial.resume
+
+    def slowly(self, stop):
+        began.wait(0.3)
+        return resume(self, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Partial, "resume", slowly)
+        downloaded = await leecher.download(artifact.digest, [seeder.peer])
+    assert leecher.store.read(artifact) == data
+    assert sum(source.bytes for source in downloaded.sources) == 2 * CHUNK
+    assert seeder.seeder.stats.bytes_sent == 2 * CHUNK
