@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from transfer.index import Artifact
     from transfer.manifest import Manifest
     from transfer.prefix import PrefixHasher
-    from transfer.receive import Line
     from transfer.workshop import Workshop
 
     T = TypeVar("T")

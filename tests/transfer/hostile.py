@@ -154,6 +154,26 @@ class Truncated(Hostile):
         channel.abort()
 
 
+class TruncatedFrame(Hostile):
+    """Announces a frame and closes in the middle of it."""
+
+    async def on_want(self, channel, want):
+        have = wire.Have(want.number, self.manifest.digest, whole=True, bitmap=b"")
+        frame = wire.encode(have)
+        await channel.write(frame[: len(frame) // 2])
+        channel.abort()
+
+
+class Silent(Hostile):
+    """Accepts connections and never says a word."""
+
+    async def _serve(self, channel: Channel) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            channel.close()
+
+
 class SilentOnWant(Hostile):
     """Says hello and then nothing."""
 
@@ -194,6 +214,14 @@ class LacksChunks(Hostile):
 
     async def on_get(self, channel, get):
         await channel.write(wire.encode(wire.Lacking(get.number, get.index)))
+
+
+class SendsElsewhere(Hostile):
+    """Has everything and, for every chunk, sends to others, for ever."""
+
+    async def on_get(self, channel, get):
+        given = b"\x00" * (-(-self.manifest.count // 8))
+        await channel.write(wire.encode(wire.Elsewhere(get.number, get.index, given)))
 
 
 class FalseManifest(Hostile):
@@ -273,6 +301,9 @@ LIARS = [
 ]
 LOAFERS = [
     Truncated,
+    TruncatedFrame,
+    Silent,
+    SendsElsewhere,
     SilentOnWant,
     SilentOnGet,
     AlwaysBusy,
