@@ -2,20 +2,40 @@
 
 import pytest
 
+from node.errors import RefusedError
 from node.names import is_file_name, is_name, is_version
-
-EVIL_FILE_NAMES = [
-    "", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", "C:\\x", "C:x", ".hidden",
-    "x.", "x ", "con", "CON.txt", "nul", "aux.whl", "com1.zip", "lpt9", "a\0b", "a\nb",
-    "\x1b[31mred", "\u202egnp.exe", "na\u0131ve", "caf\u0065\u0301", "x" * 201, "~root",
-    "-rf", "a:b", "a|b", "a?b", "a*b", "a<b", "a>b", 'a"b', "\u2215etc", "a\u0000",
-]  # fmt: skip
+from node.packages import ArtifactEntry, Package
+from tests.node.evil_names import EVIL_FILE_NAMES
+from tests.node.publishers import digest, package, root_key
 
 
 @pytest.mark.parametrize("name", EVIL_FILE_NAMES)
 def test_an_evil_file_name_is_refused(name):
     """No separator, device, control character or lookalike passes."""
     assert not is_file_name(name)
+
+
+def test_the_corpus_has_two_hundred_names():
+    """All of them different."""
+    assert len(set(EVIL_FILE_NAMES)) == len(EVIL_FILE_NAMES) >= 200
+
+
+def test_no_package_file_brings_an_evil_name():
+    """Also not where its publisher signed it; nor two names that fall together."""
+    key = root_key()
+    good = package(key)
+    assert Package.verify(good.raw).body == good.body
+    for name in EVIL_FILE_NAMES:
+        entry = ArtifactEntry(name, 1, digest(1), "ab" * 32)
+        with pytest.raises(RefusedError):
+            package(key, artifacts=[entry])
+    for one, other in [("a.whl", "A.whl"), ("x", "x")]:
+        entries = [
+            ArtifactEntry(one, 1, digest(1), "ab" * 32),
+            ArtifactEntry(other, 1, digest(2), "ab" * 32),
+        ]
+        with pytest.raises(RefusedError):
+            package(key, artifacts=entries)
 
 
 @pytest.mark.parametrize(
