@@ -12,6 +12,9 @@ from collections import deque
 
 from transfer.limits import BUFFER_BYTES
 
+PART_BYTES = 256 * 1024
+"""As much as is read at once to be sent on: a second-level cache holds it."""
+
 _OUT_MAX = 8
 
 _own = threading.local()

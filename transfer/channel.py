@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from transfer import wire
+from transfer.buffers import own_buffer
 from transfer.errors import PeerGoneError, PeerSlowError
 
 if TYPE_CHECKING:
@@ -234,9 +235,10 @@ class Channel:
             offset += sent
 
     def _send_read(self, descriptor: int, offset: int, count: int) -> int:
-        data = os.pread(descriptor, count, offset)
-        self.send(data)
-        return len(data)
+        part = own_buffer()[:count]
+        count = os.preadv(descriptor, [part], offset)
+        self.send(part[:count])
+        return count
 
     def _send_direct(self, descriptor: int, offset: int, count: int) -> int:
         try:

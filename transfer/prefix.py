@@ -26,6 +26,16 @@ _Step = tuple[int, int | memoryview]
 _AHEAD_BYTES_MAX = 8 * BUFFER_BYTES
 """How far before its turn a chunk may come and still be kept."""
 
+_REACH_BYTES = 64 * BUFFER_BYTES
+_WAIT_SECONDS = 0.1
+_PAUSE_SECONDS = 0.004
+"""How long a thread waits that is ahead of that, lest receiving outruns hashing.
+
+Hashing has one order and one core, so to receive more meanwhile ends nothing
+earlier. It is far behind only after a resumption or a gap: then, with links that
+are slow themselves, long waits would cost more than they gain.
+"""
+
 
 class PrefixHasher:
     """Hashes a growing file from its start, with one or more algorithms."""
@@ -69,7 +79,11 @@ class PrefixHasher:
 
         It may be kept; the thread then has another buffer.
         """
-        with self._lock:
+        with self._idle:
+            wait = (
+                _PAUSE_SECONDS if offset - self._begun > _REACH_BYTES else _WAIT_SECONDS
+            )
+            self._idle.wait_for(lambda: self._is_near(offset), wait)
             early = offset - self._begun
             if self._stopped or not 0 <= early < _AHEAD_BYTES_MAX:
                 return
@@ -123,10 +137,16 @@ class PrefixHasher:
                 part = self._kept.pop(offset, None) or self._readable()
                 if part:
                     self._begun += part if isinstance(part, int) else len(part)
+                    self._idle.notify_all()
                     return offset, part
             self._running = False
             self._idle.notify_all()
             return (offset, 0) if offset >= self._size and not self._stopped else None
+
+    def _is_near(self, offset: int) -> bool:
+        """Whether a chunk at `offset` need not wait for the hashing to catch up."""
+        near = offset - self._begun < _AHEAD_BYTES_MAX
+        return near or self._stopped or not self._running
 
     def _readable(self) -> int:
         """Return how many bytes can be read back before the next that was kept."""

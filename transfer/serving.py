@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer import fellows, wire
+from transfer.buffers import PART_BYTES, own_buffer
 from transfer.company import Companies, Member
 from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
 from transfer.limits import WANTS_PER_CONNECTION_MAX
@@ -261,24 +262,24 @@ class Service:
         It is read first and checked after: another manifest may have taken the
         place of ours meanwhile, and then its bytes may lie there.
         """
-        partial = offer.partial
         manifest = offer.manifest
-        offset, length = manifest.offset(get.index), manifest.length(get.index)
-        data = os.pread(offer.descriptor, length, offset)
-        if (
-            partial is None
-            or len(data) != length
-            or not partial.has(manifest.digest, get.index)
-        ):
-            session.channel.send(wire.encode(wire.Lacking(get.number, get.index)))
-            return
-        session.channel.send(head, more=True)
-        view = memoryview(data)
-        step = self._rate.slice_bytes(len(data))
-        for start in range(0, len(data), step):
-            part = view[start : start + step]
-            self._rate.take(len(part))
+        start = offset = manifest.offset(get.index)
+        end = start + manifest.length(get.index)
+        step = self._rate.slice_bytes(PART_BYTES)
+        while offset < end:
+            part = own_buffer()[: min(step, end - offset)]
+            count = os.preadv(offer.descriptor, [part], offset)
+            held = offer.partial and offer.partial.has(manifest.digest, get.index)
+            if not held or count != len(part):
+                if offset > start:
+                    raise ClosedError  # the bytes that were promised are gone
+                session.channel.send(wire.encode(wire.Lacking(get.number, get.index)))
+                return
+            if offset == start:
+                session.channel.send(head, more=True)
+            self._rate.take(count)
             session.channel.send(part)
+            offset += count
 
     def _tell_news(self, session: Session) -> None:
         now = time.monotonic()
