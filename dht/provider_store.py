@@ -8,9 +8,10 @@ refused.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from dht.contacts import PUBLIC_KEY_BYTES
 from dht.fairness import Shares
 from dht.limits import (
     PROVIDER_SECONDS,
@@ -18,11 +19,10 @@ from dht.limits import (
     PROVIDERS_PER_KEY_MAX,
     PROVIDERS_PER_REPLY_MAX,
 )
+from dht.providers import ProviderRecord
 
 if TYPE_CHECKING:
     import random
-
-    from dht.providers import ProviderRecord
 
 
 class Page(NamedTuple):
@@ -34,12 +34,54 @@ class Page(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("record", "source", "until")
+    """One record: a flood of them must not cost much, so it stays packed."""
+
+    __slots__ = ("key", "packed", "public_key", "source", "until")
 
     def __init__(self, record: ProviderRecord, source: bytes, until: float) -> None:
-        self.record = record
-        self.source = source
+        self.key = record.key
+        self.public_key = record.public_key
+        self.packed = record.packed[PUBLIC_KEY_BYTES:]
+        self.source = source  # emptied when the record is dropped
         self.until = until
+
+    @property
+    def record(self) -> ProviderRecord:
+        """Read the record."""
+        return ProviderRecord.unpack(self.key, self.public_key + self.packed)
+
+
+class _Line:
+    """The records of a source, oldest first; those dropped are passed over."""
+
+    __slots__ = ("_dropped", "_kept")
+
+    def __init__(self) -> None:
+        self._kept: deque[_Kept] = deque()
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._kept) - self._dropped
+
+    def add(self, kept: _Kept) -> None:
+        """Add a record; it shares what the one before has in common with it."""
+        if self._kept and self._kept[-1].public_key == kept.public_key:
+            kept.public_key = self._kept[-1].public_key
+        self._kept.append(kept)
+
+    def drop(self) -> None:
+        """Note that one of the records was dropped."""
+        self._dropped += 1
+        if self._dropped > 8 and 2 * self._dropped > len(self._kept):
+            self._kept = deque(each for each in self._kept if each.source)
+            self._dropped = 0
+
+    def oldest(self) -> _Kept:
+        """Return the oldest record that is still kept."""
+        while not self._kept[0].source:
+            self._kept.popleft()
+            self._dropped -= 1
+        return self._kept[0]
 
 
 class ProviderStore:
@@ -55,9 +97,10 @@ class ProviderStore:
         self._rng = rng
         self._records_max = records_max
         self._per_key_max = per_key_max
-        self._keys: dict[bytes, dict[bytes, _Kept]] = {}
-        self._of_source: dict[bytes, OrderedDict[tuple[bytes, bytes], None]] = {}
+        self._keys: dict[bytes, list[_Kept]] = {}
+        self._of_source: dict[bytes, _Line] = {}
         self._shares = Shares()
+        self._ends_at = 0.0  # nothing ends before
 
     def __len__(self) -> int:
         return self._shares.total
@@ -69,14 +112,23 @@ class ProviderStore:
 
         `lifetime` is how many seconds the record itself still claims.
         """
-        self._drop(record.key, record.public_key)
+        known = self._find(record)
+        if known is not None:
+            self._drop(known)
         if not self._make_room(record.key, source):
             return False
         until = now + min(lifetime, PROVIDER_SECONDS)
-        kept = self._keys.setdefault(record.key, {})
-        kept[record.public_key] = _Kept(record, source, until)
-        place = (record.key, record.public_key)
-        self._of_source.setdefault(source, OrderedDict())[place] = None
+        self._ends_at = min(self._ends_at, until) if self._keys else until
+        kept = _Kept(record, source, until)
+        line = self._of_source.get(source)
+        if line is None:
+            line = self._of_source[source] = _Line()
+        line.add(kept)
+        providers = self._keys.get(kept.key)
+        if providers is None:
+            self._keys[kept.key] = [kept]  # takes less than a list that grows
+        else:
+            providers.append(kept)
         self._shares.add(source, 1)
         return True
 
@@ -86,9 +138,9 @@ class ProviderStore:
         Whoever makes the withdrawal anew has the provider's key; who replays it must
         have its IP address, and a record of another address stays.
         """
-        kept = self._keys.get(record.key, {}).get(record.public_key)
+        kept = self._find(record)
         if kept is not None and kept.record.address == record.address:
-            self._drop(record.key, record.public_key)
+            self._drop(kept)
 
     def page(self, key: bytes, cursor: int, now: float) -> Page:
         """Return at most 8 providers of a key.
@@ -96,7 +148,7 @@ class ProviderStore:
         The first page begins at a random place, so every provider is as likely to
         be in it; the cursor holds that place and how many were given.
         """
-        alive = [kept for kept in self._keys.get(key, {}).values() if kept.until > now]
+        alive = [kept for kept in self._keys.get(key, ()) if kept.until > now]
         total = len(alive)
         if not total:
             return Page([], 0, 0)
@@ -111,45 +163,56 @@ class ProviderStore:
 
     def expire(self, now: float) -> None:
         """Drop what has served its time."""
-        ended = [
-            (key, public_key)
-            for key, providers in self._keys.items()
-            for public_key, kept in providers.items()
-            if kept.until <= now
-        ]
-        for key, public_key in ended:
-            self._drop(key, public_key)
+        if now < self._ends_at:
+            return
+        ended = []
+        ends_at = now + PROVIDER_SECONDS
+        for providers in self._keys.values():
+            for kept in providers:
+                if kept.until <= now:
+                    ended.append(kept)
+                elif kept.until < ends_at:
+                    ends_at = kept.until
+        for kept in ended:
+            self._drop(kept)
+        self._ends_at = ends_at
+
+    def _find(self, record: ProviderRecord) -> _Kept | None:
+        """Return what is kept of a record's provider under its key."""
+        for kept in self._keys.get(record.key, ()):
+            if kept.public_key == record.public_key:
+                return kept
+        return None
 
     def _make_room(self, key: bytes, source: bytes) -> bool:
         """Free a place for a record of a source, or tell that it gets none."""
         providers = self._keys.get(key)
         if providers is not None and len(providers) >= self._per_key_max:
-            of_key: dict[bytes, list[bytes]] = {}
-            for public_key, kept in providers.items():
-                of_key.setdefault(kept.source, []).append(public_key)
+            of_key: dict[bytes, list[_Kept]] = {}
+            for kept in providers:
+                of_key.setdefault(kept.source, []).append(kept)
             most = max(of_key, key=lambda each: len(of_key[each]))
             if len(of_key[most]) <= len(of_key.get(source, ())) + 1:
                 return False
-            self._drop(key, of_key[most][0])
+            self._drop(of_key[most][0])
         if self._shares.total >= self._records_max:
             largest = self._shares.largest()
             if largest is None or self._shares.of(largest) <= (
                 self._shares.of(source) + 1
             ):
                 return False
-            self._drop(*next(iter(self._of_source[largest])))
+            self._drop(self._of_source[largest].oldest())
         return True
 
-    def _drop(self, key: bytes, public_key: bytes) -> None:
-        """Forget one record, if it is kept."""
-        providers = self._keys.get(key)
-        kept = providers.pop(public_key, None) if providers is not None else None
-        if providers is None or kept is None:
-            return
+    def _drop(self, kept: _Kept) -> None:
+        """Forget one record."""
+        providers = self._keys[kept.key]
+        providers.remove(kept)
         if not providers:
-            del self._keys[key]
-        places = self._of_source[kept.source]
-        del places[(key, public_key)]
-        if not places:
-            del self._of_source[kept.source]
-        self._shares.add(kept.source, -1)
+            del self._keys[kept.key]
+        source, kept.source = kept.source, b""
+        line = self._of_source[source]
+        line.drop()
+        if not len(line):
+            del self._of_source[source]
+        self._shares.add(source, -1)
