@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,7 @@ from node.wallclock import now
 
 log = logging.getLogger(__name__)
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # of TOML, without quotes
 UpstreamSays = Literal["has it", "has it not", "nothing"]
 Choice = Literal["upstream", "network", "neither", "clash", "unknown"]
 
@@ -81,8 +83,9 @@ def refusal(name: str, choice: Choice, publishers: list[bytes]) -> ClashError:
         why = (
             f"{name} is published by {who}..., but the upstream cannot be asked for it"
         )
+    key = name if _BARE_KEY.fullmatch(name) else f'"{name}"'
     return ClashError(
-        f'{why}; say who wins: [gateway.names] {name} = "network" or "upstream"'
+        f'{why}; say who wins: [gateway.names] {key} = "network" or "upstream"'
     )
 
 

@@ -28,14 +28,14 @@ def start(caravan: Caravan, name: str, origin: Origin, *contacts: str) -> NodePr
 
 
 def cargo(
-    node: NodeProcess, folder: Path, crate: str, verb: str = "run"
+    node: NodeProcess, folder: Path, crate: str, verb: str = "run", needs: str = "1"
 ) -> subprocess.CompletedProcess[str]:
     """Have cargo build a program that prints what `crate` says."""
     program = need("cargo")
     (folder / "src").mkdir(parents=True, exist_ok=True)
     (folder / "Cargo.toml").write_text(
         f'[package]\nname = "main"\nversion = "0.1.0"\nedition = "2021"\n'
-        f'[dependencies]\n{crate} = "1"\n'
+        f'[dependencies]\n{crate} = "{needs}"\n'
     )
     (folder / "src/main.rs").write_text(
         f'fn main() {{ println!("{{}}", {crate}::word()); }}\n'

@@ -136,25 +136,57 @@ def test_opam_installs_a_package_that_was_published(
     assert share_of(root, "popular").read_text().strip() == "the real one"
 
 
-@pytest.mark.parametrize(
-    ("name", "file", "path"),
-    [
-        ("homemade", "homemade-1.0.0.crate", "/cargo/index/ho/me/homemade"),
-        ("homemade", "homemade-1.0.0.tgz", "/npm/homemade"),
-        ("@friend/homemade", "homemade-1.0.0.tgz", "/npm/@friend%2fhomemade"),
-        ("homemade", "opam", "/opam/published/packages/homemade/homemade.1.0.0/opam"),
-    ],
-)
-def test_nothing_is_served_while_the_upstream_cannot_be_asked(
-    caravan: Caravan, origin: Origin, tmp_path: Path, name: str, file: str, path: str
+def test_what_the_tools_themselves_pack_is_what_is_published(
+    caravan: Caravan, origin: Origin, tmp_path: Path
 ) -> None:
-    """It may have the name."""
+    """`cargo package` and `npm pack`, not archives made by hand."""
+    put_crate(origin, "upstreamed", "from the upstream")
     publisher, reader = two_nodes(caravan, origin)
-    made = {"crate": crate, "tgz": npm_package}.get(file.rpartition(".")[2])
-    content = made(name, "hello") if made else opam_text(name).encode()
-    (tmp_path / file).write_bytes(content)
-    release(publisher, reader, name, "1.0.0", tmp_path / file)
+    folder = tmp_path / "crate"
+    cargo(publisher, folder, "upstreamed", "fetch")  # its lockfile and configuration
+    manifest = folder / "Cargo.toml"
+    text = manifest.read_text().replace('"main"', '"packed_crate"')
+    manifest.write_text(f'{text}[features]\nmore = []\n[lib]\npath = "src/lib.rs"\n')
+    (folder / "src/lib.rs").write_text('pub fn word() -> &\'static str { "packed" }\n')
+    pack = [need("cargo"), "package", "--no-verify", "--allow-dirty"]
+    must(run_client(pack, folder, {"CARGO_HOME": str(folder / "cargo")}))
+    crate_file = folder / "target/package/packed_crate-0.1.0.crate"
+    release(publisher, reader, "packed_crate", "0.1.0", crate_file)
+    said = must(cargo(reader, tmp_path / "two", "packed_crate", needs="0.1"))
+    assert said.strip() == "packed"
+    assert "upstreamed" in (tmp_path / "two/Cargo.lock").read_text()
+    folder = tmp_path / "npm"
+    folder.mkdir()
+    about = {"name": "@friend/packed", "version": "1.2.3", "main": "index.js"}
+    (folder / "package.json").write_text(json.dumps(about))
+    (folder / "index.js").write_text("module.exports = 'packed';\n")
+    must(run_client([need("npm"), "pack"], folder))
+    tarball_file = folder / "friend-packed-1.2.3.tgz"
+    release(publisher, reader, "@friend/packed", "1.2.3", tarball_file)
+    must(npm(reader, tmp_path / "one", "@friend/packed"))
+    assert npm_word(tmp_path / "one", "@friend/packed") == "packed"
+
+
+def test_nothing_is_served_while_the_upstream_cannot_be_asked(
+    caravan: Caravan, origin: Origin, tmp_path: Path
+) -> None:
+    """It may have the name. One release, for all three of them."""
+    publisher, reader = two_nodes(caravan, origin)
+    files = {
+        "homemade-1.0.0.crate": crate("homemade", "hello"),
+        "homemade-1.0.0.tgz": npm_package("homemade", "hello"),
+        "opam": opam_text("homemade").encode(),
+    }
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    paths = [tmp_path / file for file in files]
+    release(publisher, reader, "homemade", "1.0.0", *paths)
     origin.die()
-    status, body = get(gateway(reader) + path)
-    assert status == 409
-    assert "cannot be asked" in json.loads(body)["error"]
+    for path in (
+        "/cargo/index/ho/me/homemade",
+        "/npm/homemade",
+        "/opam/published/packages/homemade/homemade.1.0.0/opam",
+    ):
+        status, body = get(gateway(reader) + path)
+        assert status == 409
+        assert "cannot be asked" in json.loads(body)["error"]

@@ -41,6 +41,8 @@ def test_who_a_name_means(says, is_published, winner, choice):
 def test_a_refusal_says_what_to_do():
     words = str(refusal("toy", "clash", [bytes(32)]))
     assert '[gateway.names] toy = "network" or "upstream"' in words
+    scoped = str(refusal("@scope/toy", "clash", [bytes(32)]))
+    assert '[gateway.names] "@scope/toy" = "network"' in scoped
     assert "unfollow" in str(refusal("toy", "network", [bytes(32), bytes(32)]))
 
 
