@@ -188,6 +188,27 @@ class Channel:
                 raise PeerGoneError
         return message
 
+    def next_frame(self) -> wire.AnyMessage | None:
+        """Return a message that has come already, or None; raises WireError."""
+        return self._buffered_frame()
+
+    def receive_some(self, view: memoryview) -> int:
+        """Wait for bytes, put into `view` what there is and return its length.
+
+        Raises PeerGoneError, PeerSlowError or OSError.
+        """
+        if count := min(len(self._buffer), len(view)):
+            view[:count] = self._buffer[:count]
+            del self._buffer[:count]
+            return count
+        try:
+            count = self._sock.recv_into(view)
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+            raise PeerSlowError from None
+        if not count:
+            raise PeerGoneError
+        return count
+
     def receive_into(self, view: memoryview, pace: Pace) -> None:
         """Fill `view` with raw bytes; raises as `receive_frame` does."""
         done = min(len(self._buffer), len(view))

@@ -73,6 +73,10 @@ class Connections:
         """The node key of this leecher, by which it knows itself."""
         return self._terms.identity.public_key
 
+    def is_warm(self, peer: Peer) -> bool:
+        """Whether a connection to this peer is kept."""
+        return peer in self._warm
+
     def keep(self, connection: Connection) -> None:
         """Keep a connection on which nothing is under way for a later download."""
         if self._warm_count >= self._limits.warm_connections_max:

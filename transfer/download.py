@@ -101,6 +101,13 @@ class Download:
         with self._assembly.lock:
             self._assembly.schedule.prefer_order()
 
+    def distrust(self, peer: Peer) -> None:
+        """Ask this peer no more: it was caught with wrong bytes of this."""
+        self._lied = True
+        with self._assembly.lock:
+            lanes = self._assembly.schedule.ban(peer.source)
+        self._lines.abort(lanes)
+
     def add_peers(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
         """Use these peers as well, as they come."""
         self._crowd.add(peers)
@@ -163,10 +170,7 @@ class Download:
             await self._converse(peer)
         except (BadChunkError, FalseManifestError, WireError) as error:
             self._workshop.bad_peers.note(peer, self.digest, str(error))
-            self._lied = True
-            with self._assembly.lock:
-                lanes = self._assembly.schedule.ban(peer.source)
-            self._lines.abort(lanes)
+            self.distrust(peer)
         except AbsentError:
             self._crowd.later(peer)
         except (PeerError, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from transfer import upkeep
@@ -15,7 +16,6 @@ from transfer.index import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from _typeshed import ReadableBuffer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Staged(NamedTuple):
     """A file of `partial/`, verified and synced."""
 
-    path: Path
+    path: str | Path
     descriptor: int
     contents: Contents
 
@@ -42,7 +42,7 @@ class Group:
         self._store = store
         self._staged: list[Staged] = []
         self._bytes = 0
-        self._prefix = secrets.token_hex(8)
+        self._prefix = f"{store.partials.folder}/add-{secrets.token_hex(8)}"
 
     def __len__(self) -> int:
         return len(self._staged)
@@ -60,7 +60,7 @@ class Group:
     def add(self, data: ReadableBuffer, contents: Contents) -> None:
         """Write verified bytes to a file that the commit will name."""
         store = self._store
-        path = store.partials.folder / f"add-{self._prefix}-{len(self._staged)}.new"
+        path = f"{self._prefix}-{len(self._staged)}.new"
         with store_errors(store.folder):
             descriptor = store.fs.create(path)
             try:
@@ -102,6 +102,7 @@ def enter(store: Store, staged: Sequence[Staged]) -> list[Artifact]:
     """
     entered: dict[bytes, Artifact] = {}
     fresh: list[tuple[Artifact, Manifest]] = []
+    shelves: set[str] = set()
     try:
         entered |= _held(store, staged)
         size = sum(
@@ -119,9 +120,11 @@ def enter(store: Store, staged: Sequence[Staged]) -> list[Artifact]:
                     continue
                 entered[name.raw] = artifact = _artifact(one.contents, store.clock())
                 fresh.append((artifact, one.contents.manifest))
-                _rename(store, one.path, store.path_of(name))
+                target = store.place_of(name)
+                _rename(store, one.path, target)
                 store.trust(name, upkeep.signature_of(one.descriptor))
-            for shelf in {store.path(artifact).parent for artifact, _ in fresh}:
+                shelves.add(os.path.dirname(target))  # noqa: PTH120 (text is quicker)
+            for shelf in shelves:
                 store.fs.sync_folder(shelf)
         store.index.insert(fresh, store.clock())
     except StoreError:
@@ -138,11 +141,12 @@ def _held(store: Store, staged: Sequence[Staged]) -> dict[bytes, Artifact]:
     return store.index.find_many(NAME_ALGORITHM, names)
 
 
-def _rename(store: Store, temporary: Path, target: Path) -> None:
-    store.fs.make_folder(target.parent)
-    if os.access(target, os.F_OK):  # left by a crash; never rename over
-        store.fs.remove(target)
-    store.fs.rename(temporary, target)
+def _rename(store: Store, temporary: str | Path, target: str) -> None:
+    try:
+        store.fs.rename(temporary, target)
+    except FileNotFoundError:
+        store.fs.make_folder(Path(target).parent)
+        store.fs.rename(temporary, target)
 
 
 def _artifact(contents: Contents, now: float) -> Artifact:

@@ -59,6 +59,7 @@ _COLUMN_OF = {
 }
 _FIELDS = "sha256, size, manifest, added_at, sha512, blake2b, sha1, md5"
 _BUSY_SECONDS = 10.0
+_MARK_BITS = 20
 # Only the constants above are put into statements; values are always bound.
 _FIND = {
     algorithm: f"SELECT {_FIELDS} FROM transfer_artifacts WHERE {column} = ? LIMIT 1"  # noqa: S608
@@ -130,6 +131,9 @@ class Index:
         except sqlite3.Error as error:
             raise _told(path, error) from error
         self._path = path
+        self._marks = bytearray(2**_MARK_BITS // 8)
+        for raw in self.names():
+            self._mark(raw)
 
     def close(self) -> None:
         """Close both connections; twice does no harm."""
@@ -139,11 +143,17 @@ class Index:
 
     def find(self, digest: Digest) -> Artifact | None:
         """Return the artifact that any of the algorithms names, or None."""
+        if digest.algorithm == NAME_ALGORITHM and not self.may_hold(digest.raw):
+            return None
         rows = self._read(_FIND[digest.algorithm], (digest.raw,))
         return _artifact(rows[0]) if rows else None
 
     def find_many(self, algorithm: str, raws: Sequence[bytes]) -> dict[bytes, Artifact]:
         """Return the artifacts that these digests name, by digest; for few at once."""
+        if algorithm == NAME_ALGORITHM:
+            raws = [raw for raw in raws if self.may_hold(raw)]
+        if not raws:
+            return {}
         marks = ",".join("?" * len(raws))
         rows = self._read(f"{_FIND_MANY[algorithm]}({marks})", tuple(raws))
         return {row[0]: _artifact(row[1:]) for row in rows}
@@ -197,6 +207,7 @@ class Index:
         """Add artifacts with their manifests in one transaction."""
         artifacts, manifests = [], []
         for artifact, manifest in entries:
+            self._mark(artifact.digest.raw)
             aliases = [artifact.aliases.get(name) for name in ALIAS_ALGORITHMS]
             artifacts.append(
                 (
@@ -243,6 +254,19 @@ class Index:
             (_DELETE_MANIFEST, raw),
             ("DELETE FROM transfer_artifacts WHERE sha256 = ?", raw),
         )
+
+    def may_hold(self, name: bytes) -> bool:
+        """Tell, without a look into the tables, where a SHA-256 is surely not held.
+
+        What was held once stays marked, and so does one in a million of all names
+        for each artifact.
+        """
+        place = int.from_bytes(name[:4], "big") >> (32 - _MARK_BITS)
+        return bool(self._marks[place >> 3] & 1 << (place & 7))
+
+    def _mark(self, name: bytes) -> None:
+        place = int.from_bytes(name[:4], "big") >> (32 - _MARK_BITS)
+        self._marks[place >> 3] |= 1 << (place & 7)
 
     def _read(self, query: str, values: Row = ()) -> list[Row]:
         try:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,16 +20,18 @@ from transfer.greeting import Terms
 from transfer.grouping import Grouping
 from transfer.hashing import lower_priority
 from transfer.limits import LeecherLimits
-from transfer.peers import Downloaded, Peer
+from transfer.peers import Downloaded, Peer, Source
 from transfer.rate import RateLimiter
+from transfer.small import Smalls, Wish
 from transfer.stream import Follower
 from transfer.workshop import Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from transfer.digest import Digest
     from transfer.identity import Identity
+    from transfer.index import Artifact
     from transfer.store import Store
 
     Progress = Callable[[int, int | None], None]
@@ -96,6 +100,7 @@ class Leecher:
             BadPeers(),
             port,
         )
+        self._smalls = Smalls(self._workshop)
         self._aliases_queued = False
         self._queue_aliases()
 
@@ -126,9 +131,21 @@ class Leecher:
             raise ClosedError
         if (held := self._workshop.store.find(digest)) is not None:
             return Downloaded(held, 0.0, [])
+        wish = Wish(digest, size, size_max)
+        if digest not in self._shared and wish.may_be_small:
+            began = time.monotonic()
+            if isinstance(peers, AsyncIterator):
+                artifact, peers = await self._smalls.fetch_as_found(wish, peers)
+            else:
+                peers = tuple(peers)
+                artifact = await self._smalls.fetch(wish, peers)
+            if artifact is not None:
+                return self._came(wish, artifact, began, on_progress)
         shared = self._shared.get(digest)
         if shared is None:
             shared = self._start(digest, size, size_max, manifest_digest)
+        for liar in wish.liars:
+            shared.download.distrust(liar)
         if in_order:
             shared.download.read_in_order()
         shared.download.add_peers(peers)
@@ -176,6 +193,7 @@ class Leecher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._smalls.close()
         await self._workshop.grouping.close()
         await self._workshop.connections.close()
         self._pool.shutdown()
@@ -186,7 +204,23 @@ class Leecher:
     def stats(self) -> LeecherStats:
         """What is going on."""
         bad_peers = self._workshop.bad_peers.reasons()
-        return LeecherStats(len(self._shared), self._bytes_received, bad_peers)
+        under_way = len(self._shared) + len(self._smalls)
+        received = self._bytes_received + self._smalls.bytes_received
+        return LeecherStats(under_way, received, bad_peers)
+
+    def _came(
+        self,
+        wish: Wish,
+        artifact: Artifact,
+        began: float,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> Downloaded:
+        """Tell of a small artifact that came without a download of its own."""
+        if on_progress is not None:
+            on_progress(artifact.size, artifact.size)
+        self._queue_aliases()
+        sources = [] if wish.peer is None else [Source(wish.peer, artifact.size)]
+        return Downloaded(artifact, time.monotonic() - began, sources)
 
     def _start(
         self,
@@ -220,15 +254,18 @@ class Leecher:
         """Have aliases computed soon; one job does it for many downloads."""
         if not self._closed and not self._aliases_queued:
             self._aliases_queued = True
-            self._submit_aliases(_ALIAS_DELAYS_MAX)
+            self._delay_aliases(_ALIAS_DELAYS_MAX)
+
+    def _delay_aliases(self, delays: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(_ALIAS_DELAY_SECONDS, self._submit_aliases, delays - 1)
 
     def _submit_aliases(self, delays: int) -> None:
         """Start the job, a little later while downloads need the processor."""
         if self._closed:
             return
-        if self._shared and delays:
-            loop = asyncio.get_running_loop()
-            loop.call_later(_ALIAS_DELAY_SECONDS, self._submit_aliases, delays - 1)
+        if (self._shared or self._smalls) and delays:
+            self._delay_aliases(delays)
             return
         self._alias_pool.submit(self._fill_aliases)
 

@@ -28,6 +28,7 @@ REPLY_FRAME_BYTES_MAX = CHUNKS_MAX * 32 + 1024
 BITMAP_BYTES_MAX = CHUNKS_MAX // 8
 REASON_CHARACTERS_MAX = 200
 WANTS_PER_CONNECTION_MAX = 64
+ASKS_AT_ONCE_MAX = 64
 EAGER_BYTES_MAX = 256 * KIB
 FELLOWS_PER_MESSAGE_MAX = 16
 FELLOW_BYTES = 50
@@ -91,6 +92,10 @@ class LeecherLimits:
     """After this long an opening counts as late and another may start."""
     opening_seconds: float = 5.0
     answer_seconds: float = 10.0
+    small_silence_seconds: float = 1.0
+    small_answer_seconds: float = 4.0
+    """A peer silent, or with one small artifact, for longer is left for others."""
+    small_threads_max: int = 16
     download_threads_max: int = 32
     hash_threads_max: int = 2
     lanes_per_lone_peer: int = 2

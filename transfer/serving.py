@@ -20,7 +20,8 @@ from transfer import fellows, wire
 from transfer.buffers import PART_BYTES, own_buffer
 from transfer.company import Companies, Member
 from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
-from transfer.limits import WANTS_PER_CONNECTION_MAX
+from transfer.limits import ASKS_AT_ONCE_MAX, WANTS_PER_CONNECTION_MAX
+from transfer.outright import Outright, drop_asks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,8 @@ class Session:
     public_key: bytes
     """What the leecher says is its key."""
     offers: dict[int, Offer] = field(default_factory=dict)
+    given: dict[int, Digest] = field(default_factory=dict)
+    """What was given outright last, by the numbers of the asks."""
     active_at: float = 0.0
     bytes_sent: int = 0
 
@@ -115,6 +118,7 @@ class Service:
         self._stop = stop
         self._waiting = waiting
         self._may_serve = may_serve
+        self._outright = Outright(store, rate, may_serve)
         self._complaints: dict[Digest, float] = {}
         self._companies = Companies()
         self._lock = threading.Lock()
@@ -131,7 +135,9 @@ class Service:
             if message is None:
                 channel.leave_thread()
                 return Verdict.IDLE
-            if not self._answer(session, message):
+            if isinstance(message, wire.Ask):
+                message = self._give_outright(session, message)
+            if message is not None and not self._answer(session, message):
                 return Verdict.CLOSE
             session.active_at = time.monotonic()
             over = session.active_at - began > self._limits.turn_seconds
@@ -158,6 +164,19 @@ class Service:
             case _:
                 raise WireError("The leecher sent a message that only seeders send.")
         return True
+
+    def _give_outright(self, session: Session, ask: wire.Ask) -> wire.AnyMessage | None:
+        """Answer all asks that have come; return the other message behind them."""
+        if self._waiting() > self._limits.waiting_max:
+            session.channel.send(wire.encode(wire.Busy(self._limits.busy_seconds)))
+            return drop_asks(session.channel)
+        given, message = self._outright.answer(session.channel, ask)
+        for number, artifact in given:
+            session.given[number] = artifact.digest
+            self._count(session, artifact.size)
+        while len(session.given) > ASKS_AT_ONCE_MAX:
+            del session.given[next(iter(session.given))]
+        return message
 
     def _begin(self, session: Session, want: wire.Want) -> None:
         if (
@@ -301,20 +320,21 @@ class Service:
     def _hear_complaint(self, session: Session, complaint: wire.Complaint) -> None:
         """Check a file that a leecher found damaged, unless just done."""
         offer = session.offers.get(complaint.number)
-        if offer is None or offer.partial is not None:
+        name = session.given.get(complaint.number) if offer is None else offer.name
+        if name is None or (offer is not None and offer.partial is not None):
             return
         now = time.monotonic()
         with self._lock:
             recently = now - self._limits.complaint_seconds
             self._complaints = {
-                name: at for name, at in self._complaints.items() if at > recently
+                one: at for one, at in self._complaints.items() if at > recently
             }
-            if offer.name in self._complaints:
+            if name in self._complaints:
                 return
-            self._complaints[offer.name] = now
-        log.warning("%s complains about %s", session.label, offer.name)
-        self._store.distrust(offer.name)
-        artifact = self._store.find(offer.name)
+            self._complaints[name] = now
+        log.warning("%s complains about %s", session.label, name)
+        self._store.distrust(name)
+        artifact = self._store.find(name)
         if artifact is None:
             return
         with contextlib.suppress(NotHeldError, DamagedError, ClosedError):

@@ -67,6 +67,7 @@ class Store:
         self.on_aliases: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact whose aliases are now known."""
         self._artifacts_folder = folder / "store" / NAME_ALGORITHM
+        self._artifacts_text = str(self._artifacts_folder)
         self._quarantine_folder = folder / "quarantine"
         self.clock = clock
         self.committing = threading.Lock()
@@ -74,7 +75,8 @@ class Store:
         self._signatures: dict[bytes, Signature] = {}
         self.partials = Partials(folder / "partial", self.fs)
         with store_errors(folder):
-            self.fs.make_folder(self._artifacts_folder)
+            if not self._artifacts_folder.is_dir():
+                upkeep.make_shelves(self.fs, self._artifacts_folder)
             self.fs.make_folder(self.partials.folder)
         self.index = Index(folder / "catalogue.sqlite")
         upkeep.recover(self)
@@ -156,6 +158,11 @@ class Store:
     def path(self, artifact: Artifact) -> Path:
         """Return where the artifact lies; do not write there."""
         return self.path_of(artifact.digest)
+
+    def place_of(self, name: Digest) -> str:
+        """Return the same as text, for whoever needs many."""
+        hexadecimal = name.raw.hex()
+        return f"{self._artifacts_text}/{hexadecimal[:2]}/{hexadecimal}"
 
     def path_of(self, name: Digest) -> Path:
         """Return where the artifact with this SHA-256 would lie."""

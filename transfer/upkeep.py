@@ -30,6 +30,14 @@ Signature = tuple[int, int, int, int]
 _NAME_CHARACTERS = 2 * ALGORITHM_BYTES[NAME_ALGORITHM]
 
 
+def make_shelves(fs: Fs, folder: Path) -> None:
+    """Make a store's folder with all those that artifacts will lie in."""
+    fs.make_folder(folder)
+    for number in range(256):
+        (folder / f"{number:02x}").mkdir(exist_ok=True)
+    fs.sync_folder(folder)
+
+
 def recover(store: Store) -> None:
     """Bring files and rows together again after a crash.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ class LosingFs(Fs):
     def create(self, path):
         self._step()
         descriptor = super().create(path)
-        self._named.append((None, path))
+        self._named.append((None, Path(path)))
         return descriptor
 
     def write(self, descriptor, data, offset):
@@ -58,12 +59,12 @@ class LosingFs(Fs):
     def sync_folder(self, path):
         self._step()
         super().sync_folder(path)
-        self._named = [pair for pair in self._named if pair[1].parent != path]
+        self._named = [pair for pair in self._named if pair[1].parent != Path(path)]
 
     def rename(self, source, target):
         self._step()
         super().rename(source, target)
-        self._named.append((source, target))
+        self._named.append((Path(source), Path(target)))
 
     def remove(self, path):
         self._step()
