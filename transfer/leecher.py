@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from transfer import aliases
 from transfer.bad_peers import BadPeers
 from transfer.connect import Connections
 from transfer.download import Download
-from transfer.errors import ClosedError, DamagedError, NotHeldError
+from transfer.errors import ClosedError
 from transfer.greeting import Terms
 from transfer.grouping import Grouping
 from transfer.hashing import lower_priority
@@ -274,9 +275,7 @@ class Leecher:
         lower_priority()
         self._aliases_queued = False
         try:
-            for name in self._workshop.store.lacking_aliases():
-                with contextlib.suppress(NotHeldError, DamagedError):
-                    self._workshop.store.with_aliases(name, self._stop)
+            aliases.fill(self._workshop.store, self._stop)
         except ClosedError:
             return
         except Exception:
