@@ -142,6 +142,8 @@ class Leecher:
                 artifact = await self._smalls.fetch(wish, peers)
             if artifact is not None:
                 return self._came(wish, artifact, began, on_progress)
+        if self._closed:
+            raise ClosedError
         shared = self._shared.get(digest)
         if shared is None:
             shared = self._start(digest, size, size_max, manifest_digest)

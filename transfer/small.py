@@ -16,7 +16,7 @@ import queue
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.batch import Batch, Errand
 from transfer.errors import (
@@ -90,6 +90,7 @@ class Smalls:
         self._loop = asyncio.get_running_loop()
         self._lines: dict[Peer, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._searching: set[asyncio.Task[Any]] = set()
         self._under_way: dict[Digest, Errand] = {}
         self._rested: dict[Peer, float] = {}
         self._closed = False
@@ -124,7 +125,26 @@ class Smalls:
     async def fetch_as_found(
         self, wish: Wish, peers: AsyncIterator[Peer]
     ) -> tuple[Artifact | None, AsyncIterator[Peer]]:
-        """Ask the peers as they are found; return as well those for the long way."""
+        """Ask the peers as they are found; return as well those for the long way.
+
+        Raises StoreError, or ClosedError also while nobody is found.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise ClosedError
+        self._searching.add(task)
+        try:
+            return await self._fetch_as_found(wish, peers)
+        except asyncio.CancelledError:
+            if self._closed and not task.uncancel():
+                raise ClosedError from None
+            raise
+        finally:
+            self._searching.discard(task)
+
+    async def _fetch_as_found(
+        self, wish: Wish, peers: AsyncIterator[Peer]
+    ) -> tuple[Artifact | None, AsyncIterator[Peer]]:
         seen: list[Peer] = []
         async for peer in peers:
             seen.append(peer)
@@ -138,6 +158,8 @@ class Smalls:
     async def close(self) -> None:
         """End all lines; whoever waits gets ClosedError."""
         self._closed = True
+        for task in self._searching:
+            task.cancel()
         for line in self._lines.values():
             if line.connection is not None:
                 line.connection.channel.abort()

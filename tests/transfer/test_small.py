@@ -235,6 +235,23 @@ async def test_closing_ends_who_waits(new_node):
     assert isinstance(error, ClosedError)
 
 
+async def test_closing_ends_who_waits_for_peers(new_node):
+    """Also where nobody was found yet."""
+    leecher = await new_node()
+    waiting = asyncio.Event()
+
+    async def peers():
+        waiting.set()
+        await asyncio.Event().wait()
+        yield Peer("127.0.0.1", 1)
+
+    call = asyncio.create_task(leecher.download(Digest.of(FILES[0]), peers()))
+    await waiting.wait()
+    await leecher.leecher.close()
+    with pytest.raises(ClosedError):
+        await call
+
+
 @pytest.mark.parametrize("renamed", [False, True], ids=["written", "renamed"])
 def test_a_crash_before_the_commit_leaves_no_half(tmp_path, monkeypatch, renamed):
     """Written files are gone, renamed ones verified and listed, at the next start."""
