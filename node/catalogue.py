@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS withdrawn (
 CREATE TABLE IF NOT EXISTS private (
   artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS damaged (
+  artifact TEXT PRIMARY KEY, size INTEGER NOT NULL, manifest BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS contact (
   address TEXT PRIMARY KEY, seen_at REAL NOT NULL) STRICT;
 """
@@ -228,6 +230,20 @@ class Catalogue:
                     "UPDATE package SET held = 0 WHERE digest = ?", (digest,)
                 )
                 self._db.execute("DELETE FROM direct WHERE artifact = ?", (digest,))
+
+    def note_damaged(self, artifact: str, size: int, manifest: bytes) -> None:
+        """Remember that an artifact was set aside and has to be fetched again."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO damaged VALUES (?,?,?)", (artifact, size, manifest)
+        )
+
+    def forget_damaged(self, artifact: str) -> None:
+        """Remember that an artifact is whole again, or not wanted any more."""
+        self._db.execute("DELETE FROM damaged WHERE artifact = ?", (artifact,))
+
+    def damaged(self) -> list[tuple[str, int, bytes]]:
+        """Return what has to be fetched again: digest, size, manifest's digest."""
+        return list(self._db.execute("SELECT artifact, size, manifest FROM damaged"))
 
     def is_known(self, artifact: str) -> bool:
         """Tell whether an artifact is held for a reason that others may know."""

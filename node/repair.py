@@ -15,12 +15,12 @@ from node.cleaning import Cleaning
 from node.errors import NodeError
 from node.fetch import Fetch, Wanted
 from node.provide import Provide
-from transfer import Artifact, Store
+from transfer import Artifact, Digest, Store
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 10.0
-TRIES = 8
+PAUSE_SECONDS_MAX = 3600.0
 ROOM_SECONDS_MAX = 60.0
 
 
@@ -46,42 +46,57 @@ class Repair:
         store.on_quarantine = self._on_quarantine
         store.make_room = self._make_room
 
+    def resume(self) -> None:
+        """Go on with what an earlier run of the node could not fetch again."""
+        for name, size, manifest in self._catalogue.damaged():
+            self._start(Wanted(Digest.parse(name), size=size, manifest=manifest))
+
     def _on_quarantine(self, artifact: Artifact) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._start, artifact)
+            self._loop.call_soon_threadsafe(self._note, artifact)
 
-    def _start(self, artifact: Artifact) -> None:
-        name = str(artifact.digest)
+    def _note(self, artifact: Artifact) -> None:
+        name, size, manifest = (
+            str(artifact.digest),
+            artifact.size,
+            artifact.manifest_digest,
+        )
+        if self._catalogue.is_private(name):
+            log.warning("%s is private; fetch it again from where it was", name)
+            self._background.start(self._provide.sync(), "no longer offering it")
+            return
+        self._catalogue.note_damaged(name, size, manifest)
+        self._start(Wanted(artifact.digest, size=size, manifest=manifest))
+
+    def _start(self, wanted: Wanted) -> None:
+        name = str(wanted.digest)
         if name not in self._under_way:
             self._under_way.add(name)
-            self._background.start(self._repair(artifact), f"fetching {name} again")
+            self._background.start(self._repair(wanted), f"fetching {name} again")
 
-    async def _repair(self, artifact: Artifact) -> None:
-        """Stop offering the artifact, and bring it back from whoever has it."""
-        name = str(artifact.digest)
+    async def _repair(self, wanted: Wanted) -> None:
+        """Stop offering an artifact, and bring it back from whoever has it.
+
+        It is tried for as long as the artifact is wanted, ever more seldom.
+        """
+        name = str(wanted.digest)
+        pause = FIRST_PAUSE_SECONDS
         try:
             await self._provide.sync()
-            if self._catalogue.is_private(name):
-                log.warning("%s is private; fetch it again from where it was", name)
-                return
-            for attempt in range(TRIES):
+            while self._catalogue.is_known(name):
                 try:
-                    await self._fetch_again(artifact)
+                    await self._fetch.artifact(wanted, lambda _: None)
                 except NodeError as error:
                     log.warning("%s could not be fetched again: %s", name, error)
                 else:
                     log.warning("%s was damaged and is whole again", name)
-                    return
-                await asyncio.sleep(FIRST_PAUSE_SECONDS * 4**attempt)
+                    break
+                await asyncio.sleep(pause)
+                pause = min(4 * pause, PAUSE_SECONDS_MAX)
+            self._catalogue.forget_damaged(name)
+            await self._provide.sync()
         finally:
             self._under_way.discard(name)
-
-    async def _fetch_again(self, artifact: Artifact) -> None:
-        wanted = Wanted(
-            artifact.digest, size=artifact.size, manifest=artifact.manifest_digest
-        )
-        await self._fetch.artifact(wanted, lambda _: None)
-        await self._provide.sync()
 
     def _make_room(self, size: int) -> None:
         """Do so on the event loop and wait for it; in any thread but the loop's."""

@@ -230,7 +230,9 @@ class Node:
         )
         cache = Cache(store, catalogue, beliefs, provide)
         cleaning = Cleaning(store, catalogue, provide, now)
-        Repair(store, catalogue, provide, fetch, cleaning, self._background)
+        self._repair = Repair(
+            store, catalogue, provide, fetch, cleaning, self._background
+        )
         self._runs = _command_table(
             self, inspect, share, fetching, publish, following, cache, cleaning
         )
@@ -265,6 +267,7 @@ class Node:
         )
         start = self._background.start
         start(self._provide.sync(), "announcing what is held")
+        self._repair.resume()
         start(self._renewal.renew_forever(), "renewing own releases")
         start(self._updates.catch_up_forever(), "catching up")
         start(self._remember_contacts_forever(), "remembering contacts")

@@ -3,7 +3,8 @@
     scripts/bench hostile-peers [--size 1024] [--runs 3] [--json]
 
 One fifth of ten peers lie or stall; then nine of ten are tarpits, beside the honest one
-alone. The peers are those of the tests, on loopback, in one process.
+alone; then most peers collude in one false manifest, in which 16 chunks are disputed.
+The peers are those of the tests, on loopback, in one process.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from tests.transfer import hostile  # noqa: E402
 from transfer import Identity, Leecher, Peer, Seeder, Store  # noqa: E402
 
 MIB = 1024 * 1024
+COLLUDER = hostile.FalseManifest
+DISPUTED_CHUNKS = 16
+NAMED_CASE = "the same, where a package file names the manifest"
 CASES = {
     "honest, ten": (10, ()),
     "20 % bad: bad chunks and silence": (8, (hostile.BadChunk, hostile.SilentOnGet)),
@@ -43,6 +47,8 @@ CASES = {
     "90 % tarpits: silent after the listing": (1, (hostile.SilentOnGet,) * 9),
     "90 % tarpits: silent after hello": (1, (hostile.SilentOnWant,) * 9),
     "90 % tarpits: byte by byte": (1, (hostile.ByteByByte,) * 9),
+    "6 of 10 collude in a false manifest": (4, (COLLUDER,) * 6),
+    NAMED_CASE: (4, (COLLUDER,) * 6),
 }
 
 
@@ -54,12 +60,27 @@ class Bench:
         self._data = data
         self._store = Store(folder / "seeder")
         self._artifact = self._store.add_bytes(data)
+        self._forged: hostile.Hostile | None = None
 
-    async def run(self, honest: int, kinds: tuple[type, ...]) -> dict[str, float]:
+    def _bad(self, kind: type) -> hostile.Hostile:
+        """Return a bad peer; colluders share one forgery, as it takes memory."""
+        if kind is not COLLUDER:
+            return kind(self._data)
+        if self._forged is None:
+            step = len(self._data) // DISPUTED_CHUNKS
+            places = range(step // 2, len(self._data), step)
+            self._forged = COLLUDER(self._data, places=places)
+        peer = hostile.Hostile(b"")
+        peer.data, peer.manifest = self._forged.data, self._forged.manifest
+        return peer
+
+    async def run(
+        self, honest: int, kinds: tuple[type, ...], *, named: bool
+    ) -> dict[str, float]:
         async with contextlib.AsyncExitStack() as stack:
             seeders, peers, bad_peers = [], [], []
             for kind in kinds:
-                bad = await stack.enter_async_context(kind(self._data))
+                bad = await stack.enter_async_context(self._bad(kind))
                 bad_peers.append(bad)
                 peers.append(bad.peer)
             for _ in range(honest):
@@ -71,19 +92,22 @@ class Bench:
                 port = listener.getsockname()[1]
                 peers.append(Peer("127.0.0.1", port, identity.public_key))
                 seeders.append(seeder)
-            found = await self._fetch(peers)
+            found = await self._fetch(peers, named=named)
             sent = sum(seeder.stats.bytes_sent for seeder in seeders)
             sent += sum(bad.bytes_sent for bad in bad_peers)
             found["waste"] = max(sent - len(self._data), 0) / len(self._data)
             return found
 
-    async def _fetch(self, peers: list[Peer]) -> dict[str, float]:
+    async def _fetch(self, peers: list[Peer], *, named: bool) -> dict[str, float]:
         home = self._folder / "leecher"
         store = Store(home)
         identity = Identity(Ed25519PrivateKey.generate())
         leecher = Leecher(store, identity, encryption=False)
         began = time.monotonic()
-        downloaded = await leecher.download(self._artifact.digest, peers)
+        manifest = self._artifact.manifest_digest if named else None
+        downloaded = await leecher.download(
+            self._artifact.digest, peers, manifest_digest=manifest
+        )
         seconds = time.monotonic() - began
         sound = downloaded.artifact.digest == self._artifact.digest
         await leecher.close()
@@ -97,7 +121,8 @@ async def measure(size: int, runs: int, folder: Path) -> list[dict]:
     found: dict[str, list[dict]] = {name: [] for name in CASES}
     for _ in range(runs):
         for name, (honest, kinds) in CASES.items():
-            found[name].append(await bench.run(honest, kinds))
+            named = name == NAMED_CASE
+            found[name].append(await bench.run(honest, kinds, named=named))
     rows, base = [], 1.0
     for name, results in found.items():
         seconds = statistics.median(one["seconds"] for one in results)
