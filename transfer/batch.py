@@ -85,6 +85,8 @@ class Batch:
         self._start = self._end = 0
         self._waited = 0.0
         self._is_larger = False
+        self._first = 2**32
+        """The number of the first ask; what is lower is of an earlier download."""
         self._group = Group(workshop.store)
         self._grouped: list[Errand] = []
         self._grouped_at = 0.0
@@ -147,6 +149,7 @@ class Batch:
                 given_up.append((errand, None))
                 continue
             errand.number = next(self._connection.numbers)
+            self._first = min(self._first, errand.number)
             digest = errand.digest
             frames.append(
                 wire.encode(
@@ -223,7 +226,7 @@ class Batch:
                 raise PeerBusyError(message.seconds)
             case wire.Bye():
                 raise PeerGoneError
-            case wire.Have() | wire.Fellows() if message.number < self._owed[0].number:
+            case wire.Have() | wire.Fellows() if message.number < self._first:
                 pass  # of a download that has just ended
             case _:
                 raise WireError("The seeder did not answer what was asked.")

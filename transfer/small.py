@@ -271,6 +271,10 @@ class Smalls:
                     for errand in batch.left()[:1]:
                         self._settle(line, errand, error)
                 self._rest(line, line.errands)
+        except Exception:
+            connection.channel.close()
+            log.exception("small artifacts of %s failed", line.peer)
+            self._rest(line, line.errands)
         except BaseException:
             connection.channel.close()
             raise

@@ -9,7 +9,7 @@ import socket
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.transfer import hostile
+from tests.transfer import givers
 from tests.transfer.conftest import TIMEOUT_SECONDS, until
 from transfer import (
     ClosedError,
@@ -22,6 +22,7 @@ from transfer import (
     Store,
     StoreError,
     WrongBytesError,
+    batch,
     upkeep,
 )
 from transfer.entering import Group
@@ -81,7 +82,7 @@ async def test_by_any_digest_and_from_peers_that_come_late(new_node):
     assert leecher.store.find(artifact.aliases["sha512"]) == done.artifact
 
 
-@pytest.mark.parametrize("kind", hostile.GIVERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", givers.GIVERS, ids=lambda kind: kind.__name__)
 async def test_a_bad_giver_beside_a_good_one(new_node, kind):
     """Everything arrives, nothing of it is wrong."""
     files = FILES[:20]
@@ -99,7 +100,7 @@ async def test_wrong_bytes_ban_their_sender_for_that_one(new_node):
     """The others come from it all the same, and it is named."""
     files = FILES[:20]
     leecher = await new_node(encryption=False, leecher_limits=LIMITS)
-    async with hostile.GivesWrongBytes(files) as bad:
+    async with givers.GivesWrongBytes(files) as bad:
         done = await fetch_all(leecher, files, [bad.peer])
         await until(lambda: bad.complaints == [0])
         assert str(bad.peer) in leecher.leecher.stats.bad_peers
@@ -112,7 +113,7 @@ async def test_wrong_bytes_ban_their_sender_for_that_one(new_node):
 
 @pytest.mark.parametrize(
     "kind",
-    [hostile.GivesTooMuch, hostile.AnnouncesAGiant, hostile.AnswersInOtherOrder],
+    [givers.GivesTooMuch, givers.AnnouncesAGiant, givers.AnswersInOtherOrder],
     ids=lambda kind: kind.__name__,
 )
 async def test_who_breaks_the_rules_is_named(new_node, kind):
@@ -125,10 +126,37 @@ async def test_who_breaks_the_rules_is_named(new_node, kind):
     assert leecher.store.artifacts() == []
 
 
+async def test_a_late_have_of_an_ended_download_is_harmless(new_node):
+    """It may lie behind the last answer, in one buffer with it."""
+    leecher = await new_node(encryption=False, leecher_limits=LIMITS)
+    async with givers.SaysHaveBehind(FILES[:1]) as giver:
+        connections = leecher.leecher._workshop.connections
+        connection = await connections.open(giver.peer)
+        next(connection.numbers)
+        connections.keep(connection)
+        (done,) = await fetch_all(leecher, FILES[:1], [giver.peer])
+        assert done.artifact.size == len(FILES[0])
+        assert len(giver.asks) == giver.connections == 1
+        assert leecher.leecher.stats.bad_peers == {}
+
+
+async def test_a_fault_of_our_own_ends_as_one_of_the_peer(new_node, monkeypatch):
+    """Whatever goes wrong in the thread, the others are asked."""
+    seeder, leecher = await new_node(), await new_node()
+    artifact = seeder.store.add_bytes(FILES[0])
+
+    def fail(*_):
+        raise IndexError
+
+    monkeypatch.setattr(batch.Batch, "_read_answers", fail)
+    done = await leecher.download(artifact.digest, [seeder.peer], size=len(FILES[0]))
+    assert done.artifact.digest == artifact.digest
+
+
 async def test_two_callers_share_one_question(new_node):
     """One ask, one file, the same answer for both."""
     leecher = await new_node(encryption=False)
-    async with hostile.Giver(FILES[:1]) as giver:
+    async with givers.Giver(FILES[:1]) as giver:
         done = await fetch_all(leecher, [FILES[0], FILES[0]], [giver.peer])
         assert [one.artifact.digest for one in done] == [Digest.of(FILES[0])] * 2
         assert len(giver.asks) == 1
@@ -226,7 +254,7 @@ async def test_a_complaint_makes_the_seeder_look_again(new_node):
 async def test_closing_ends_who_waits(new_node):
     """With ClosedError, and soon."""
     leecher = await new_node(encryption=False)
-    async with hostile.IgnoresAsks(FILES[:1]) as silent:
+    async with givers.IgnoresAsks(FILES[:1]) as silent:
         call = asyncio.create_task(fetch_all(leecher, FILES[:1], [silent.peer]))
         await until(lambda: bool(silent.asks))
         async with asyncio.timeout(TIMEOUT_SECONDS):
