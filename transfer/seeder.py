@@ -264,7 +264,9 @@ class Seeder:
     def _next_session(self) -> Session:
         """Take the one that waits for longest, of the source with the fewest slots."""
         slots = Counter(session.source for session in self._serving)
-        session = min(self._waiting, key=lambda one: slots[one.source])
+        session = next(
+            (one for one in self._waiting if one.source not in slots), None
+        ) or min(self._waiting, key=lambda one: slots[one.source])
         self._waiting.remove(session)
         return session
 
