@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from parties import cases, control
+from parties import cases, control, floors
 
 MIB = 1024 * 1024
 PAYLOADS_PER_RUN = 8
@@ -35,6 +35,9 @@ def main() -> None:
     _check_room(options.folder, max(options.size, default=0))
     results = []
     with tempfile.TemporaryDirectory(prefix="caravan-", dir=options.folder) as folder:
+        floor = floors.sentence(Path(folder))
+        if not options.json:
+            print(floor, flush=True)
         for name in options.case:
             plans = cases.plan(name, options.size, peers)
             for number, plan in enumerate(plans):
@@ -44,7 +47,11 @@ def main() -> None:
                 if not options.json:
                     print(cases.table(results[-len(plan.rows) :]), flush=True)
     if options.json:
-        print(json.dumps({"results": results, "skipped": absent}, indent=2))
+        print(
+            json.dumps(
+                {"results": results, "skipped": absent, "floor": floor}, indent=2
+            )
+        )
 
 
 def _arguments() -> argparse.Namespace:

@@ -60,9 +60,9 @@ class Bench:
     smalls: list[str] = field(default_factory=list)
     seeders: dict[Any, list[Party]] = field(default_factory=dict)
 
-    def ours(self, count: int, *, tls: bool = False, up: int | None = None):
+    def ours(self, count: int, **options: Any) -> list[Party]:
         """Return seeders of ours, started once and kept for all runs."""
-        return self._seeders(("caravan", tls, up), count, tls=tls, up=up)
+        return self._seeders(("caravan", *options.items()), count, **options)
 
     def torrents(self, count: int, *, tuned: bool = False, up: int | None = None):
         """Return seeders of libtorrent, started once and kept for all runs."""
@@ -161,6 +161,7 @@ def _one() -> dict[str, Measure]:
     return {
         "caravan": _caravan(1),
         "caravan TLS": _caravan(1, tls=True),
+        "caravan paced by the system": _caravan(1, paced=True),
         "libtorrent default": _libtorrent(1),
         "libtorrent tuned": _libtorrent(1, tuned=True),
         "nginx + curl + openssl": _curl,
@@ -217,11 +218,12 @@ def _caravan(
     leechers: int = 1,
     up: int | None = None,
     watch: bool = False,
+    paced: bool = False,
 ) -> Measure:
     def measure(bench: Bench, home: Path) -> Document:
-        seeding = bench.ours(seeders, tls=tls, up=up)
+        options = {"tls": tls, "up": up, "paced": paced}
+        seeding = bench.ours(seeders, **options)
         digests = [f"sha256:{bench.digest}"]
-        options = {"tls": tls, "up": up}
         new = lambda n: Party("caravan", folder=str(home / str(n)), **options)  # noqa: E731
         return _fetch_all(seeding, leechers, new, digests=digests, watch=watch)
 

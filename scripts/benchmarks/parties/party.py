@@ -9,6 +9,7 @@ answer. Loading modules and starting up happen before the first answer, off the 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import resource
@@ -52,12 +53,15 @@ class Caravan:
 
         self.store = Store(Path(options["folder"]))
         self.identity = Identity(Ed25519PrivateKey.generate())
-        tls, up = bool(options.get("tls")), options.get("up")
+        tls = bool(options.get("tls"))
+        limits = SeederLimits(bytes_per_second=options.get("up"))
+        if options.get("paced"):
+            limits = dataclasses.replace(limits, near_seconds=0.0)
         self.seeder = Seeder(
             self.store,
             self.identity,
             encryption=tls,
-            limits=SeederLimits(bytes_per_second=up),
+            limits=limits,
         )
         self.listener = socket.create_server((options.get("host", "127.0.0.1"), 0))
         self.leecher = Leecher(
