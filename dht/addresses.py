@@ -3,7 +3,8 @@
 `scope` orders addresses by how far they can be believed: a loopback address means
 something only on this machine, a private one only in this network. `group` is the
 IPv4 /24 or IPv6 /64 that the diversity limits count, `None` for loopback,
-link-local and private ranges, because a whole LAN is one /24.
+link-local and private ranges, because a whole LAN is one /24. `source` is whom limits
+blame: the group, or IP and port in those ranges. `family` is 4 or 6.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Address:
     group: bytes | None = field(init=False, compare=False, repr=False)
     scope: Scope = field(init=False, compare=False, repr=False)
     dialable: bool = field(init=False, compare=False, repr=False)
+    family: int = field(init=False, compare=False, repr=False)
+    source: bytes = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         ip = _numeric(self.host)
@@ -56,7 +59,10 @@ class Address:
         head = bytes([ip.version]) + ip.packed
         set_field(self, "packed", head + self.port.to_bytes(2, "big"))
         kept = 3 if ip.version == 4 else 8
-        set_field(self, "group", ip.packed[:kept] if public else None)
+        group = ip.packed[:kept] if public else None
+        set_field(self, "group", group)
+        set_field(self, "family", ip.version)
+        set_field(self, "source", self.packed if group is None else group)
         set_field(self, "scope", scope)
         refused = ip.is_multicast or ip.is_unspecified or _is_broadcast(ip)
         set_field(self, "dialable", not refused and self.port >= PORT_MIN)
@@ -65,16 +71,6 @@ class Address:
         if self.packed[0] == 6:
             return f"[{self.host}]:{self.port}"
         return f"{self.host}:{self.port}"
-
-    @property
-    def family(self) -> int:
-        """4 or 6."""
-        return self.packed[0]
-
-    @property
-    def source(self) -> bytes:
-        """Whom limits blame: the group, or host and port in private ranges."""
-        return self.group if self.group is not None else self.packed
 
     def believes(self, other: Address) -> bool:
         """Whether a datagram from here may tell of the address `other`.

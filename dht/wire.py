@@ -285,10 +285,16 @@ def proved_part(packed: bytes, proof: bytes) -> bytes:
 
 def encode_unproved(message: Request | Reply) -> bytes:
     """Return the bytes of a message up to its proof."""
-    fields = list(astuple(message)[:-1])
-    fields[7 if isinstance(message, Reply) else 6] = astuple(message.body)
+    head = (message.version, message.kind, message.transaction)
+    body = astuple(message.body)
+    tail: tuple[Any, ...]
+    if isinstance(message, Request):
+        tail = (message.sender, message.flags, message.token, body, message.padding)
+    else:
+        hint, observed = message.hint, message.observed
+        tail = (hint, observed, message.token, message.flags, body)
     # An array of nine whose last element, the proof, is still to come.
-    return b"\x99" + pack(fields)[1:]
+    return b"\x99" + pack(head + tail)[1:]
 
 
 def add_proof(part: bytes, proof: bytes = b"") -> bytes:

@@ -1,7 +1,7 @@
 """Lookups on real sockets, beside `kademlia.network.Server` with the same ids.
 
-Both networks live in this process, one after the other, on loopback. A share of the
-nodes is closed after all have joined; then lookups of random targets start from
+Both networks live in this process, one after the other, on loopback. Ten seconds after
+the last node has joined a share of the nodes is closed; then lookups of random targets start from
 random live nodes. Recall is the share of the truly nearest live nodes in a result.
 """
 
@@ -32,6 +32,8 @@ from tests.simulation.report import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+SETTLE_SECONDS = 10.0  # joins have brought about what they bring about
 
 Found = tuple[float, list[bytes]]  # seconds, ids nearest first
 
@@ -138,6 +140,7 @@ async def compare(count: int, share: float, lookups: int) -> dict[str, Any]:
     doomed = set(random.Random("dead").sample(range(count), round(share * count)))
     nodes = await ours(count)
     ids = [node.node_id for node in nodes]
+    await asyncio.sleep(SETTLE_SECONDS)
     for number in sorted(doomed):
         await nodes[number].close()
     row = {
@@ -149,6 +152,7 @@ async def compare(count: int, share: float, lookups: int) -> dict[str, Any]:
     }
     await asyncio.gather(*(node.close() for node in nodes))
     servers = await theirs(ids)
+    await asyncio.sleep(SETTLE_SECONDS)
     for number in sorted(doomed):
         servers[number].stop()
     # Those that wait for timeouts wait side by side, or this would take hours.
