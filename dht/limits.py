@@ -86,6 +86,7 @@ PROVIDERS_PER_KEY_MAX: Final = 1024
 PROVIDERS_MAX: Final = 100_000
 PROVIDERS_PER_REPLY_MAX: Final = 8
 PROVIDERS_PER_SEARCH_MAX: Final = 256
+PROVIDERS_PER_GROUP_MAX: Final = 4  # of those, from one /24 or /64
 ANNOUNCE_ENTRIES_MAX: Final = 8
 GROWN_FROM: Final = 0.75  # share of its present size from which a table has grown
 STORE_AGAIN_SECONDS: Final = 2.0  # debounce after the table grew

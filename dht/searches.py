@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from dht.errors import RecordError
-from dht.limits import FIND_PATHS, PROVIDERS_PER_SEARCH_MAX, K
+from dht.limits import (
+    FIND_PATHS,
+    PROVIDERS_PER_GROUP_MAX,
+    PROVIDERS_PER_SEARCH_MAX,
+    K,
+)
 from dht.providers import ProviderRecord
 from dht.region import widened
 from dht.walk import Walk
@@ -42,6 +47,7 @@ class ProviderSearch:
         self._found: deque[ProviderRecord] = deque()
         self._seen: set[bytes] = set()
         self._given: set[tuple[bytes, str]] = set()
+        self._of_group: Counter[bytes] = Counter()  # how many were handed out
         self._wake = asyncio.Event()
         self._pages: set[asyncio.Future[Answer | None]] = set()
         self._pages_asked = 0
@@ -150,12 +156,22 @@ class ProviderSearch:
             self._turn(answer)
 
     def _take(self, record: ProviderRecord) -> None:
-        """Hand out a verified record, each provider once per IP address."""
+        """Hand out a verified record, each provider once per IP address.
+
+        Keys cost nothing, networks do: of one /24 or /64 only a few are handed out,
+        so that who has one cannot bury the true providers under false ones.
+        """
         name = (record.public_key, record.address.host)
-        if name not in self._given:
-            self._given.add(name)
-            self._found.append(record)
-            self._wake.set()
+        group = record.address.group
+        if name in self._given:
+            return
+        if group is not None:
+            if self._of_group[group] >= PROVIDERS_PER_GROUP_MAX:
+                return
+            self._of_group[group] += 1
+        self._given.add(name)
+        self._found.append(record)
+        self._wake.set()
 
     def _turn(self, answer: Answer) -> None:
         """Ask a contact for its next page."""
