@@ -1,8 +1,9 @@
 """Lookups on real sockets, beside `kademlia.network.Server` with the same ids.
 
 Both networks live in this process, one after the other, on loopback. Ten seconds after
-the last node has joined a share of the nodes is closed; then lookups of random targets start from
-random live nodes. Recall is the share of the truly nearest live nodes in a result.
+the last node has joined a share of the nodes is closed; then lookups of random targets
+start from random live nodes. Recall is the share of the truly nearest live nodes in a
+result.
 """
 
 from __future__ import annotations
