@@ -11,7 +11,7 @@ from dht import Address, Contact
 from dht.asking import Asking
 from dht.errors import WireError
 from dht.identity import prove
-from dht.limits import FIRST_FIND_BYTES, FIRST_PING_BYTES, REQUEST_BYTES_MIN
+from dht.limits import FIRST_FIND_BYTES, FIRST_PING_BYTES, REQUEST_BYTES_MIN, K
 from dht.pending import Answer
 from dht.wire import (
     HINT_BYTES,
@@ -266,6 +266,23 @@ def test_an_invitation_is_answered_with_a_proof(bench: Bench) -> None:
     count = len(bench.sent)
     bench.reply(bench.ask(), flags=ReplyFlag.INTRODUCE, proved=False)
     assert len(bench.sent) == count + 1
+
+
+def test_with_a_full_table_invitations_wait_for_what_goes_on(bench: Bench) -> None:
+    """A second, then one after the other."""
+    for number in range(10, 10 + K):
+        other = signer(number)
+        bench.core.table(Contact(other.public_key, address(number)), 0.0)
+    for number in (2, 3):
+        other, where = signer(number), address(number)
+        request = bench.ask(contact=Contact(other.public_key, where))
+        bench.reply(request, by=other, source=where, flags=ReplyFlag.INTRODUCE)
+    assert len(bench.sent) == 2
+    bench.pass_time(1.05)
+    assert [to for _, to in bench.sent[2:]] == [address(2)]
+    bench.pass_time(0.1)
+    assert [to for _, to in bench.sent[2:]] == [address(2), address(3)]
+    assert len(bench.last.proof) == 16
 
 
 def test_closing_ends_all_requests(bench: Bench) -> None:
