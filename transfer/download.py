@@ -234,6 +234,7 @@ class Download:
 
     async def _take_whole(self, offered: Offered, data: bytes) -> bool:
         """Take a small artifact that came at once with its manifest."""
+        await asyncio.sleep(max(self._workshop.rate.reserve(len(data)), 0.0))
         digests = {
             name: Digest.of(data, name)
             for name in {NAME_ALGORITHM, self.digest.algorithm}
