@@ -1,8 +1,10 @@
 """Eclipse: an attacker makes ids until its nodes are the nearest to a key.
 
 Every node hears of all attackers and tables as many as its rules on /24 networks
-allow; attackers name one another, keep nothing, and answer that nobody offers the
-key. A provider then offers it, and others look for it. Found is the provider.
+allow: those that its full buckets have room for or, with `--first 1`, as if they had
+been there before all others. Attackers name one another, keep nothing, and answer
+that nobody offers the key. A provider then offers it, and others look for it. Found
+is the provider.
 """
 
 from __future__ import annotations
@@ -12,24 +14,27 @@ import random
 from typing import TYPE_CHECKING
 
 from dht import Network, provider_key
+from dht.limits import K
 from tests.simulation.adversary import corrupt
 from tests.simulation.filled import Ids
 from tests.simulation.lookups import Seen, filled_swarm, key_of, measure
 from tests.simulation.loop import virtual_time
 from tests.simulation.network import Link
-from tests.simulation.options import OptionError
+from tests.simulation.options import OptionError, whole
 from tests.simulation.report import Plot, Progress, Result
 from tests.simulation.swarm import Swarm
 
 if TYPE_CHECKING:
     import argparse
 
-    from dht import Dht
+    from dht import Contact, Dht
+    from dht.routing import Table
 
 DEFAULTS = {
     "nodes": 1000, "attackers": 45, "groups": 10, "keys": 20, "lookups": 200,
-    "loss": 0.0, "seed": 1,
+    "first": 0, "loss": 0.0, "seed": 1,
 }  # fmt: skip
+OPTIONS = {"first": (whole(0), "1 if the attackers came before the tables were full")}
 
 _TRIES_PER_ATTACKER = 1500
 
@@ -54,13 +59,33 @@ async def surround(
     return nodes
 
 
-def announce(swarm: Swarm, honest: list[Dht], attackers: list[Dht]) -> int:
-    """Let all attackers prove themselves to every node; how many were tabled."""
+def announce(
+    swarm: Swarm, honest: list[Dht], attackers: list[Dht], first: random.Random | None
+) -> int:
+    """Let all attackers prove themselves to every node; how many were tabled.
+
+    With a generator, `first`, they take places of contacts drawn by it.
+    """
     contacts = [swarm.shared_contact(node) for node in attackers]
+    false = {contact.node_id for contact in contacts}
     for node in honest:
         for contact in contacts:
+            if first is not None:
+                _make_place(node._core.tables[4], contact, false, first)
             node._core.table(contact, swarm.loop.time())
     return sum(contact in n._core.tables[4] for n in honest for contact in contacts)
+
+
+def _make_place(
+    table: Table, contact: Contact, false: set[bytes], rng: random.Random
+) -> None:
+    """Take an honest contact out of a full bucket that would take this one in."""
+    bucket = table._bucket(contact.long_id)
+    if len(bucket) < K or not table._is_diverse(bucket, contact):
+        return
+    honest = [each for each in bucket.nodes.values() if each.node_id not in false]
+    if honest:
+        table.remove(rng.choice(honest))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
@@ -88,7 +113,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 attackers = await surround(
                     swarm, number, key, options.attackers, options.groups
                 )
-                tabled += announce(swarm, honest, attackers)
+                first = random.Random(f"first {key.hex()}") if options.first else None
+                tabled += announce(swarm, honest, attackers, first)
                 provider, *askers = rng.sample(
                     honest, 1 + options.lookups // options.keys
                 )
