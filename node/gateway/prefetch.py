@@ -49,29 +49,14 @@ class Lockfiles:
     ) -> Document:
         """Fetch what a lockfile names and this machine can use, and offer it."""
         entries = await self._entries(command.lockfile, command.everything, progress)
-        loop = asyncio.get_running_loop()
         missing: list[Document] = []
 
         async def fetch(entry: Entry) -> Document | None:
-            began = loop.time()
-            named = self._gateway.named(entry.digest)
-            held = self._gateway.resolver.held(entry.digest) is not None
             try:
-                artifact = await self._gateway.resolver.resolve(entry.digest, named)
+                return await self._fetch(entry, command.output)
             except MissError as error:
                 missing.append({**_said(entry), "error": str(error)})
                 return None
-            if entry.file and not named:
-                self._catalogue.add_direct(str(artifact.digest), _plain(entry.file))
-            sources = [] if held else self._gateway.sources.sources_of(artifact)
-            return {
-                **_said(entry),
-                "digest": str(artifact.digest),
-                "size": artifact.size,
-                "path": await self._place(command.output, entry, artifact),
-                "seconds": round(loop.time() - began, 3),
-                "sources": sources,
-            }
 
         work = [fetch(entry) for entry in entries]
         done = await _all(work, "fetching what is locked", progress)
@@ -89,6 +74,24 @@ class Lockfiles:
                 details=document,
             )
         return document
+
+    async def _fetch(self, entry: Entry, output: str | None) -> Document:
+        """Bring one locked file; MissError."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        named = self._gateway.named(entry.digest)
+        held = self._gateway.resolver.held(entry.digest) is not None
+        artifact = await self._gateway.resolver.resolve(entry.digest, named)
+        if entry.file and not named:
+            self._catalogue.add_direct(str(artifact.digest), _plain(entry.file))
+        return {
+            **_said(entry),
+            "digest": str(artifact.digest),
+            "size": artifact.size,
+            "path": await self._place(output, entry, artifact),
+            "seconds": round(loop.time() - began, 3),
+            "sources": [] if held else self._gateway.sources.sources_of(artifact),
+        }
 
     async def survey(self, command: commands.Survey, progress: Progress) -> Document:
         """Say for each file of a lockfile where it can be had."""

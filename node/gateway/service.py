@@ -84,6 +84,11 @@ class Gateway:
             stream=settings.gateway.stream,
             keep=self.keeping.keep,
         )
+        self._add_indexes(around, settings)
+
+    def _add_indexes(self, around: Surroundings, settings: Settings) -> None:
+        """Make what answers each package manager."""
+        upstreams = self.upstreams
         published = Published(around.beliefs, around.releases)
         derive = Derive(self.resolver, around.store)
         names = settings.gateway.names
