@@ -93,7 +93,7 @@ class Download:
         self._given: Counter[Peer] = Counter()
         self._favoured = asyncio.Event()
         self._favour_lock = asyncio.Lock()
-        self._lied = False
+        self._lied = self._helped = False
         self._waiting = 0
 
     def read_in_order(self) -> None:
@@ -305,6 +305,14 @@ class Download:
         ):
             self._crowd.again(offered.connection.peer)
 
+    def _help_lone_giver(self, now: float, done: int) -> None:
+        """Open a second lane to who alone sends, among others that only sit there."""
+        line = self._lines.lone_giver(now)
+        enough = done >= self._limits.second_lane_bytes_min
+        if line is not None and line.lane.whole and enough and not self._helped:
+            self._helped = True
+            self._crowd.again(line.connection.peer)
+
     async def _watch(self) -> None:
         """Notice who is slow, who has nothing to do, and when nothing moves."""
         while True:
@@ -322,6 +330,7 @@ class Download:
             self._lines.wake_idle()
             if favoured is not None:
                 self._tell(done, favoured.size)
+                self._help_lone_giver(now, done)
             self._give_up_if_stalled(now)
 
     def _give_up_if_stalled(self, now: float) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from transfer.peers import Peer
     from transfer.receive import Line
 
+_LATELY_SECONDS = 1.0
+
 
 class Lines:
     """Wakes and ends the conversations that have a lane in the schedule."""
@@ -64,6 +66,15 @@ class Lines:
             for line, event in self._events.items():
                 if self._assembly.schedule.has_work(line.lane, now):
                     event.set()
+
+    def lone_giver(self, now: float) -> Line | None:
+        """Return the line over which alone chunks come, though others are there."""
+        giving = [
+            line
+            for line in self._events
+            if now - line.lane.last_arrival < _LATELY_SECONDS
+        ]
+        return giving[0] if len(giving) == 1 else None
 
     def peers(self, lanes: Iterable[Lane]) -> set[Peer]:
         """Return the peers at the other ends of these lanes."""
