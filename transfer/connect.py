@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer import wire
-from transfer.dials import Dials
+from transfer.dials import Dials, Turn
 from transfer.errors import PeerError, PeerRefusedError
 from transfer.greeting import Terms, greet_seeder
 
@@ -48,6 +48,7 @@ class Connections:
         self._terms = terms
         self._limits = limits
         self._dials = Dials()
+        self._waiting: list[asyncio.Future[None]] = []
         self._warm: dict[Peer, deque[Connection]] = {}
         self._warm_count = 0
         self._expiry: asyncio.TimerHandle | None = None
@@ -57,16 +58,13 @@ class Connections:
         """Return a warm connection or a new one; raises PeerError or OSError."""
         if (connection := self._take(peer)) is not None:
             return connection
-        if not self._dials.allow(peer.host, peer.port):
-            raise PeerRefusedError(f"{peer} was dialled in vain too often.")
-        try:
-            async with asyncio.timeout(self._limits.opening_seconds):
-                connection = await self._open(peer)
-        except (PeerError, OSError):
-            self._dials.failed(peer.host, peer.port)
-            raise
-        self._dials.succeeded(peer.host, peer.port)
-        return connection
+        async with asyncio.timeout(self._limits.opening_seconds):
+            if self._terms.encryption:
+                return await self._dial_in_turn(peer, tls=True)
+            try:
+                return await self._dial_in_turn(peer, tls=False)
+            except PeerRefusedError:
+                return await self._dial_in_turn(peer, tls=True)
 
     @property
     def own_key(self) -> bytes:
@@ -113,13 +111,35 @@ class Connections:
             for connection in list(line):
                 self._cool(connection)
 
-    async def _open(self, peer: Peer) -> Connection:
-        if self._terms.encryption:
-            return await self._dial(peer, tls=True)
+    async def _dial_in_turn(self, peer: Peer, *, tls: bool) -> Connection:
+        """Dial an address as often as it may be; see transfer/dials.py."""
+        while (turn := self._dials.turn(peer)) is Turn.LATER:
+            await self._end_of_a_dial()
+        if turn is Turn.NEVER:
+            raise PeerRefusedError(f"{peer} was dialled in vain too often.")
+        self._dials.begin(peer)
+        loop = asyncio.get_running_loop()
+        late_at = loop.time() + self._limits.opening_soft_seconds
+        found: bool | None = False
         try:
-            return await self._dial(peer, tls=False)
-        except PeerRefusedError:
-            return await self._dial(peer, tls=True)
+            connection = await self._dial(peer, tls=tls)
+            found = True
+        except asyncio.CancelledError:
+            # Nobody wanted it any more; that it was late all the same counts.
+            found = None if loop.time() < late_at else False
+            raise
+        finally:
+            self._dials.end(peer, found=found)
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._waiting.clear()
+        return connection
+
+    async def _end_of_a_dial(self) -> None:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
 
     async def _dial(self, peer: Peer, *, tls: bool) -> Connection:
         loop = asyncio.get_running_loop()

@@ -12,7 +12,6 @@ from tests.transfer import hostile
 from tests.transfer.conftest import until
 from transfer import LeecherLimits, Peer, SeederLimits, fellows, wire
 from transfer.company import Companies
-from transfer.dials import Dials
 from transfer.errors import WireError
 from transfer.limits import DIALS_PER_HOUR_MAX, FELLOWS_PER_SEEDER_MAX
 
@@ -77,22 +76,6 @@ async def test_a_seeder_that_names_ten_thousand_fellows_has_few_dialled(new_node
             )
             await until(lambda: gossip.told >= 16)
         assert 0 < victim.connections <= DIALS_PER_HOUR_MAX + limits.openings_max
-
-
-def test_a_failing_address_is_dialled_ten_times_an_hour():
-    """And again in the next hour, or once the right one answered there."""
-    now = [5.0]
-    dials = Dials(lambda: now[0])
-    for _ in range(DIALS_PER_HOUR_MAX):
-        assert dials.allow("8.8.4.4", 4747)
-        dials.failed("8.8.4.4", 4747)
-    assert not dials.allow("8.8.4.4", 4747)
-    assert dials.allow("8.8.4.4", 4748)
-    now[0] += 3600
-    assert dials.allow("8.8.4.4", 4747)
-    dials.failed("8.8.4.4", 4747)
-    dials.succeeded("8.8.4.4", 4747)
-    assert dials.allow("8.8.4.4", 4747)
 
 
 @pytest.mark.parametrize(
