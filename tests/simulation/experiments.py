@@ -43,7 +43,7 @@ def load(name: str) -> ModuleType:
 
 def options_of(name: str, **chosen: Any) -> argparse.Namespace:
     """Return an experiment's options, as a test or a program chooses them."""
-    return argparse.Namespace(**{**load(name).DEFAULTS, **chosen})
+    return argparse.Namespace(**{**load(name).DEFAULTS, "plot": None, **chosen})
 
 
 class _Parser(argparse.ArgumentParser):

@@ -60,16 +60,33 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 "messages": swarm.network.counters["sent"],
                 "trace": swarm.network.trace[:16],
             }
+            points = [(1.0, each)]
+            if options.plot is not None:
+                points += await _smaller(swarm, options, rng)
             plot = Plot(
                 f"{options.keys:,} keys announced in {options.nodes:,} nodes",
                 "keys",
                 "requests for each key",
                 {
                     "alone": [(1.0, each), (float(len(keys)), each)],
-                    "swept": [(1.0, each), (float(len(keys)), per_key)],
+                    "swept": [*points, (float(len(keys)), per_key)],
                 },
                 log_x=True,
             )
             return Result(figures, plot)
 
         return swarm.run(scenario())
+
+
+async def _smaller(
+    swarm: Swarm, options: argparse.Namespace, rng: random.Random
+) -> list[tuple[float, float]]:
+    """Return the requests for each key of sweeps with fewer keys, for the plot."""
+    points = []
+    for size in (3, 10, 30, 100, 300, 1000, 3000):
+        if size < options.keys:
+            first = 1_000_000 + 10_000 * size
+            keys = [key_of(first + number, options.seed) for number in range(size)]
+            report = await rng.choice(swarm.nodes).offer(keys, 5000)
+            points.append((float(size), report.requests / size))
+    return points
