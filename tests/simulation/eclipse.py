@@ -90,65 +90,64 @@ def _make_place(
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:
     """Run the experiment."""
+    _check(options)
+    with virtual_time() as loop:
+        link = Link(loss=options.loss)
+        swarm = Swarm(loop, options.seed, link=link, cheap_keys=True)
+        return swarm.run(_scenario(swarm, options, progress))
+
+
+def _check(options: argparse.Namespace) -> None:
     if options.groups > 256 or options.attackers > 250 * options.groups:
         raise OptionError("Attackers have 1 to 256 groups, of 250 addresses each.")
     if options.lookups < options.keys:
         raise OptionError("There is a lookup for each key at least.")
     if options.nodes <= options.lookups // options.keys:
         raise OptionError("The lookups of a key come from as many other nodes.")
-    with virtual_time() as loop:
-        link = Link(loss=options.loss)
-        swarm = Swarm(loop, options.seed, link=link, cheap_keys=True)
 
-        async def scenario() -> Result:
-            await filled_swarm(swarm, options, progress)
-            gc.freeze()
-            honest = list(swarm.nodes)
-            rng = random.Random(f"eclipse {options.seed}")
-            total, tabled = Seen(), 0
-            honest_ids = Ids(swarm.shared_contact(node) for node in honest)
-            shares: list[float] = []
-            for number in range(options.keys):
-                key = key_of(number, options.seed)
-                attackers = await surround(
-                    swarm, number, key, options.attackers, options.groups
-                )
-                first = random.Random(f"first {key.hex()}") if options.first else None
-                tabled += announce(swarm, honest, attackers, first)
-                provider, *askers = rng.sample(
-                    honest, 1 + options.lookups // options.keys
-                )
-                await provider.offer([key], 5000)
-                seen = Seen()
-                for asker in askers:
-                    await measure(
-                        asker, key, honest_ids, seen, provider=provider.public_key
-                    )
-                shares.append(seen.found / seen.done)
-                total.add(seen)
-                progress.show("keys", number + 1, options.keys)
-            figures = total.figures()
-            for name in ("dead_in_results", "recall", "closest_found"):
-                del figures[name]
-            figures["keys_always_found"] = shares.count(1.0) / len(shares)
-            figures["tabled_per_node_and_key"] = (
-                tabled / len(honest) / max(options.keys, 1)
-            )
-            # What the region costs where nobody attacks: how often it is suspected.
-            figures["suspected_elsewhere"] = await suspected(swarm, honest, rng)
-            figures["messages"] = swarm.network.counters["sent"]
-            figures["trace"] = swarm.network.trace[:16]
-            return Result(
-                figures,
-                Plot(
-                    f"{options.attackers} attackers in {options.groups} /24s",
-                    "key",
-                    "share of lookups that found the provider",
-                    {"found": [(float(n), each) for n, each in enumerate(shares)]},
-                ),
-            )
 
-        return swarm.run(scenario())
+async def _scenario(
+    swarm: Swarm, options: argparse.Namespace, progress: Progress
+) -> Result:
+    """Attack one key after the other; all attackers stay."""
+    await filled_swarm(swarm, options, progress)
+    gc.freeze()
+    honest = list(swarm.nodes)
+    honest_ids = Ids(swarm.shared_contact(node) for node in honest)
+    rng = random.Random(f"eclipse {options.seed}")
+    total, tabled = Seen(), 0
+    shares: list[float] = []
+    for number in range(options.keys):
+        key = key_of(number, options.seed)
+        attackers = await surround(
+            swarm, number, key, options.attackers, options.groups
+        )
+        first = random.Random(f"first {key.hex()}") if options.first else None
+        tabled += announce(swarm, honest, attackers, first)
+        provider, *askers = rng.sample(honest, 1 + options.lookups // options.keys)
+        await provider.offer([key], 5000)
+        seen = Seen()
+        for asker in askers:
+            await measure(asker, key, honest_ids, seen, provider=provider.public_key)
+        shares.append(seen.found / seen.done)
+        total.add(seen)
+        progress.show("keys", number + 1, options.keys)
+    figures = total.figures()
+    for name in ("dead_in_results", "recall", "closest_found"):
+        del figures[name]
+    figures["keys_always_found"] = shares.count(1.0) / len(shares)
+    figures["tabled_per_node_and_key"] = tabled / len(honest) / options.keys
+    # What the region costs where nobody attacks: how often it is suspected.
+    figures["suspected_elsewhere"] = await suspected(swarm, honest, rng)
+    figures["messages"] = swarm.network.counters["sent"]
+    figures["trace"] = swarm.network.trace[:16]
+    plot = Plot(
+        f"{options.attackers} attackers in {options.groups} /24s",
+        "key",
+        "share of lookups that found the provider",
+        {"found": [(float(n), each) for n, each in enumerate(shares)]},
+    )
+    return Result(figures, plot)
 
 
 async def suspected(swarm: Swarm, honest: list[Dht], rng: random.Random) -> float:
