@@ -135,7 +135,7 @@ def test_fakes_of_a_thousand_networks_cost_some_searches() -> None:
 
 
 def test_a_flood_of_announcements_costs_bounded_room_and_pages() -> None:
-    """5,000 of one key: a keeper holds 1,024, a search hands out 256."""
+    """2,000 of one key: a keeper holds 1,024, a search hands out 256."""
     with virtual_time() as loop:
         swarm = Swarm(loop, seed=52, cheap_keys=True)
 
@@ -143,7 +143,7 @@ def test_a_flood_of_announcements_costs_bounded_room_and_pages() -> None:
             await swarm.grow(12)
             keeper: Any = swarm.nodes[4]._running
             now = VirtualClock(loop)
-            for number in range(5 * FAKES):
+            for number in range(2 * FAKES):
                 record, source = fake(number, now.time())
                 keeper.keeping.provider_store.put(
                     record, source, now.monotonic(), PROVIDER_SECONDS
