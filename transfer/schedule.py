@@ -6,6 +6,7 @@ lanes of other manifests give the chunks in which theirs agrees with it. A
 manifest is known to be false only when the whole file was verified against
 the digest that was asked for; then another one is favoured.
 
+Where those who have all of it are swift, those who download it are left alone.
 Rarest chunks first. Among equals the lower index comes first, unless others
 download the same: then chance decides, so that each of them gets other chunks
 to pass on. When nothing is left to assign, chunks that are late elsewhere are
@@ -22,7 +23,7 @@ from transfer import bitmap, turns
 from transfer.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from transfer.limits import LeecherLimits
     from transfer.manifest import Manifest
@@ -287,7 +288,9 @@ class Schedule:
             return False
         if len(lane.asked) >= self._depth(lane):
             return False
-        if any(lane.mask[index] and index not in lane.asked for index in self._todo):
+        if not self._spares(lane, now) and any(
+            lane.mask[index] and index not in lane.asked for index in self._todo
+        ):
             return True
         return not lane.asked and self._late_elsewhere(lane, now) is not None
 
@@ -301,6 +304,8 @@ class Schedule:
             self._sort()
             self._sorted_at = now
         todo, mask, other = self._todo, lane.mask, None
+        if self._spares(lane, now):
+            return None
         for place in range(len(todo) - 1, -1, -1):
             index = todo[place]
             if mask[index] and index not in lane.asked:
@@ -309,13 +314,15 @@ class Schedule:
                 other = place if other is None else other
         return None if other is None else todo.pop(other)
 
+    def _spares(self, lane: Lane, now: float) -> bool:
+        """Whether a peer that downloads itself is left alone, others being swift."""
+        giving = (one for one in self.lanes if one.whole and turns.is_on_time(one, now))
+        return not (lane.whole or self._is_slow(giving))
+
     def _late_elsewhere(self, lane: Lane, now: float) -> int | None:
         """Return the chunk that another source has owed longest, or None."""
-        patience = max(
-            _DUPLICATE_SECONDS_MIN,
-            _DUPLICATE_FACTOR
-            * (lane.chunk_seconds or turns.typical_seconds(self.lanes)),
-        )
+        typical = lane.chunk_seconds or turns.typical_seconds(self.lanes)
+        patience = max(_DUPLICATE_SECONDS_MIN, _DUPLICATE_FACTOR * typical)
         latest: tuple[float, int] | None = None
         for index, owners in self._owners.items():
             if not lane.mask[index] or self._done[index] or len(owners) >= _OWNERS_MAX:
@@ -376,15 +383,17 @@ class Schedule:
     def _sort_at_once(self) -> None:
         self._sorted, self._sorted_at = False, -math.inf
 
-    def _is_slow(self) -> bool:
-        return turns.is_slow(
-            self.lanes, self.favoured.chunk_size if self.favoured else 0
-        )
+    def _is_slow(self, lanes: Iterable[Lane]) -> bool:
+        return turns.is_slow(lanes, self.favoured.chunk_size if self.favoured else 0)
 
     def _sort(self) -> None:
         self._todo.sort(reverse=True)
         partial = [lane.mask for lane in self.lanes if not lane.whole]
-        if (partial or self._in_company) and not self._in_order and self._is_slow():
+        if (
+            (partial or self._in_company)
+            and not self._in_order
+            and self._is_slow(self.lanes)
+        ):
             random.shuffle(self._todo)
             counts = bitmap.sums(partial, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _SWIFT_BYTES_PER_SECOND = 40e6
 _UNHURRIED_SECONDS = 0.1
 _UNHURRIED_TRIPS = 20
+_ON_TIME_SECONDS = 0.25
 
 
 def typical_seconds(lanes: Iterable[Lane]) -> float:
@@ -28,6 +29,14 @@ def is_slow(lanes: Iterable[Lane], chunk_size: int) -> bool:
     times = [lane.chunk_seconds for lane in lanes]
     rate = sum(chunk_size / max(one, 1e-6) for one in times if one is not None)
     return rate < _SWIFT_BYTES_PER_SECOND
+
+
+def is_on_time(lane: Lane, now: float) -> bool:
+    """Whether a lane gives what is asked of it about as fast as it did."""
+    if lane.chunk_seconds is None or lane.rest_until > now:
+        return False
+    patience = max(_ON_TIME_SECONDS, 4 * lane.chunk_seconds)
+    return now - lane.waits_since(now) < patience
 
 
 def depth(lane: Lane, limits: LeecherLimits, chunk_size: int, share: int) -> int:

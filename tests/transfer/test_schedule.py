@@ -57,6 +57,33 @@ def test_rare_chunks_come_first():
     assert schedule.pick(lane, 0.0)[0] == 2
 
 
+def test_who_downloads_it_too_is_left_alone_while_who_has_it_is_swift():
+    """A seeder at 250 MB/s is enough; once it is late, the others are asked."""
+    wide = manifest_of(*"abcdefghijklmnop")
+    schedule = favouring(wide)
+    seeder = schedule.join("s", wide, None)
+    fellow = schedule.join("f", wide, bytearray([1] * wide.count))
+    assert schedule.has_work(fellow, 0.0)
+    for now in (0.001, 0.002):
+        finish(schedule, seeder, schedule.pick(seeder, now)[0], now + 0.001)
+    assert not schedule.has_work(fellow, 0.003)
+    assert schedule.pick(fellow, 0.003) == []
+    assert schedule.pick(seeder, 0.003)
+    late = 0.003 + 0.5
+    assert schedule.has_work(fellow, late)
+    assert schedule.pick(fellow, late)
+
+
+def test_a_slow_seeder_spares_nobody():
+    """At 1 MB/s whatever others have is worth asking for."""
+    wide = manifest_of(*"abcdefghijklmnop")
+    schedule = favouring(wide)
+    seeder = schedule.join("s", wide, None)
+    fellow = schedule.join("f", wide, bytearray([1] * wide.count))
+    finish(schedule, seeder, schedule.pick(seeder, 0.0)[0], 0.25)
+    assert schedule.pick(fellow, 0.26)
+
+
 def test_no_chunk_is_asked_of_two_peers_while_others_are_left():
     """Nothing is sent twice without need."""
     schedule = favouring(ABCD)
