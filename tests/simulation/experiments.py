@@ -36,6 +36,10 @@ EXPERIMENTS = {
 }
 
 
+GC_ALLOCATIONS = 100_000
+"""Few of the many objects of a run are in cycles, so the collector may come seldom."""
+
+
 def load(name: str) -> ModuleType:
     """Return the module of an experiment."""
     return importlib.import_module(EXPERIMENTS[name])
@@ -87,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     module = load(options.experiment)
     progress = Progress()
-    gc.disable()  # the nodes of a run live until its end
+    thresholds = gc.get_threshold()
+    gc.set_threshold(GC_ALLOCATIONS, *thresholds[1:])
     try:
         if options.plot is not None:
             check_plot(options.plot, draws=getattr(module, "DRAWS", True))
@@ -99,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress.end()
         return 130
     finally:
-        gc.enable()
+        gc.set_threshold(*thresholds)
     progress.end()
     _report(result, options, progress)
     return 1 if result.failed else 0
