@@ -55,7 +55,7 @@ def check_disk(home: Path) -> Check:
         return Check("disk", ok=False, hint=f"cannot look at {home}: {error.strerror}")
     gigabytes = f"{free / 1e9:.1f} GB free"
     if free < FREE_BYTES_MIN:
-        hint = f"only {gigabytes}; `caravan clean --keep SIZE` makes room"
+        hint = f"only {gigabytes}; `caravan clean --keep-bytes SIZE` makes room"
         return Check("disk", ok=False, hint=hint)
     return Check("disk", ok=True, hint=gigabytes)
 
@@ -63,16 +63,16 @@ def check_disk(home: Path) -> Check:
 def check_clock(now: float, newest: float, refused: int = 0) -> Check:
     """Whether the clock can be right.
 
-    `newest` is the latest time (unix seconds) that somebody else has signed; `refused`
+    `newest` is the latest time (unix seconds) that this node has noted; `refused`
     counts datagrams of a private network whose time was too far from ours.
     """
     behind = newest - now
     if behind > CLOCK_SKEW_SECONDS:
-        seen = f"it is {behind / 60:.0f} minutes behind a release that was verified"
+        seen = f"it is {behind / 60:.0f} minutes behind what this node noted before"
     elif refused:
         seen = f"{refused} datagrams came from clocks more than two minutes away"
     else:
-        return Check("clock", ok=True, hint="nothing that was signed contradicts it")
+        return Check("clock", ok=True, hint="nothing that is known contradicts it")
     return Check("clock", ok=False, hint=f"{seen}; let the system set its clock (NTP)")
 
 

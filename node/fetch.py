@@ -205,10 +205,6 @@ class Closure:
         """Return what was asked for by `digest` in any algorithm."""
         return self._fetched[str(digest)]
 
-    def is_package(self, digest: Digest) -> bool:
-        """Tell whether `digest` turned out to be a package file."""
-        return str(digest) in self._packages
-
     def _once(
         self, group: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]
     ) -> None:

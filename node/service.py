@@ -206,7 +206,7 @@ class Node:
         alerting = Alerting(
             dht, catalogue, beliefs, releases, provide, self._background, rng, updates,
         )  # fmt: skip
-        self._provide, self._releases = provide, releases
+        self._provide = provide
         self._upstreams = Upstreams(settings.upstreams)
         self._surroundings = Surroundings(
             store, self._leecher, provide, catalogue, beliefs, releases,
@@ -228,14 +228,19 @@ class Node:
         inspect = Inspect(
             self, dht, store, self._seeder, self._leecher, provide, fetch, settings
         )
-        cache = Cache(store, catalogue, beliefs, provide)
+        cache, cleaning = self._compose_care(provide, fetch)
+        self._runs = _command_table(
+            self, inspect, share, fetching, publish, following, cache, cleaning
+        )
+
+    def _compose_care(self, provide: Provide, fetch: Fetch) -> tuple[Cache, Cleaning]:
+        """Make the parts that look after what is held."""
+        store, catalogue = self._store, self._catalogue
         cleaning = Cleaning(store, catalogue, provide, now)
         self._repair = Repair(
             store, catalogue, provide, fetch, cleaning, self._background
         )
-        self._runs = _command_table(
-            self, inspect, share, fetching, publish, following, cache, cleaning
-        )
+        return Cache(store, catalogue, self._beliefs, provide), cleaning
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)

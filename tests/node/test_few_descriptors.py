@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.demo.processes import clean_environment
+from tests.crowd import crowd
 from transfer import Digest, Identity, Leecher, Peer, Store
 
 DATA = os.urandom(700_000)
 CLI = [sys.executable, "-m", "node.cli.main"]
 LIMITED = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh"]
-
-
-def crowd(port: int) -> list[socket.socket]:
-    """Connect a thousand times, from ten threads, and stay."""
-    opened: list[socket.socket] = []
-
-    def connect() -> None:
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                opened.append(socket.create_connection(("127.0.0.1", port), 5))
-
-    threads = [threading.Thread(target=connect) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return opened
 
 
 def ask(home, *command: str) -> dict:

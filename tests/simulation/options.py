@@ -96,7 +96,7 @@ def check_plot(path: Path, *, draws: bool) -> None:
     if not draws:
         raise OptionError("This experiment draws nothing: --plot has no use.")
     if importlib.util.find_spec("matplotlib") is None:
-        raise OptionError("--plot needs matplotlib: pip install 'caravan[plots]'.")
+        raise OptionError("--plot needs matplotlib: pip install matplotlib.")
     if path.suffix != ".png":
         raise OptionError(f"--plot writes PNG: {str(path)!r} does not end in .png.")
     existed = path.exists()

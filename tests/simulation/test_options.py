@@ -107,7 +107,6 @@ def test_every_experiment_prints_one_document_and_draws(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In small; what it says of its figures is in `docs/measurements.md`."""
-    pytest.importorskip("matplotlib")
     plot = tmp_path / "plot.png"
     draws = getattr(load(name), "DRAWS", True)
     wish = ["--plot", str(plot)] if draws else []

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 
+from tests.crowd import crowd
 from transfer import Peer
 
 DATA = os.urandom(300_000)
@@ -35,23 +33,6 @@ PROGRAM = """
 
     asyncio.run(main())
 """
-
-
-def crowd(port: int) -> list[socket.socket]:
-    """Connect a thousand times at once, and stay; from threads, as fast as it goes."""
-    opened: list[socket.socket] = []
-
-    def connect() -> None:
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                opened.append(socket.create_connection(("127.0.0.1", port), 5))
-
-    threads = [threading.Thread(target=connect) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return opened
 
 
 async def test_a_thousand_connections_with_few_descriptors(new_node, tmp_path):
