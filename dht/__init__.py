@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dht.addresses import Address
 from dht.alerts import NotifyReport
+from dht.announcer import OfferReport
 from dht.clock import Clock, SystemClock
 from dht.contacts import Contact, ContactStatus
 from dht.errors import AddressError, ClosedError, DhtError, RecordError
@@ -19,11 +20,10 @@ from dht.keys import (
     provider_key,
     release_key,
 )
-from dht.offers import OfferReport
+from dht.provider_search import ProviderSearch
 from dht.providers import ProviderRecord
-from dht.publishing import RecordSearch, StoreReport
+from dht.record_client import RecordSearch, StoreReport
 from dht.records import Delegation, ReleaseRecord, Urgency
-from dht.searches import ProviderSearch
 from dht.service import Dht
 from dht.transport import Sockets
 

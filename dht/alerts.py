@@ -32,10 +32,10 @@ from dht.wire import Notify, Ping
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dht.answering import Asked
-    from dht.asking import Asking
     from dht.core import Core
-    from dht.pending import Answer
+    from dht.in_flight import Answer
+    from dht.rpc_client import Asking
+    from dht.rpc_server import Asked
 
 _PINGED_MAX: Final = 4096
 

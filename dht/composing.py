@@ -10,7 +10,7 @@ from dht.wire import Request, RequestFlag, add_proof, encode_unproved, kind_of
 
 if TYPE_CHECKING:
     from dht.core import Core
-    from dht.pending import Pending
+    from dht.in_flight import Pending
 
 
 def compose(core: Core, pending: Pending, now: float) -> bytes:

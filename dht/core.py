@@ -6,11 +6,11 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from dht.acquaintances import Acquaintances
 from dht.envelope import envelope_for
 from dht.fairness import Allowance
 from dht.identity import is_proof, prove
 from dht.limits import PROOFS_MADE_PER_SOURCE_PER_SECOND, PROOFS_PER_SECOND
+from dht.peer_memory import Acquaintances
 from dht.routing import Table
 from dht.tokens import Tokens
 

@@ -13,16 +13,16 @@ from dht.limits import (
     REFRESH_CONTACTS,
     REFRESH_FIND_BYTES,
 )
-from dht.walk import Walk
+from dht.traversal import Walk
 from dht.wire import FindNode, Ping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dht.addresses import Address
-    from dht.asking import Asking
     from dht.core import Core
-    from dht.pending import Answer
+    from dht.in_flight import Answer
+    from dht.rpc_client import Asking
     from dht.tasks import Tasks
 
 

@@ -10,7 +10,7 @@ from dht.wire import HINT_BYTES, proved_part
 if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.core import Core
-    from dht.pending import Pending
+    from dht.in_flight import Pending
     from dht.wire import Reply
 
 

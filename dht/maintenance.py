@@ -25,15 +25,15 @@ from dht.limits import (
 from dht.wire import Ping, RequestFlag
 
 if TYPE_CHECKING:
-    from dht.answering import Asked
-    from dht.asking import Asking
+    from dht.announcer import Offers
     from dht.contacts import Contact
     from dht.core import Core
+    from dht.in_flight import Answer
     from dht.joining import Joining
-    from dht.keeping import Keeping
-    from dht.offers import Offers
-    from dht.pending import Answer
-    from dht.publishing import Publishing
+    from dht.local_storage import Keeping
+    from dht.record_client import Publishing
+    from dht.rpc_client import Asking
+    from dht.rpc_server import Asked
     from dht.tasks import Tasks
 
 _PROBED_MAX = 1024

@@ -9,21 +9,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht.addresses import Address, Scope
 from dht.alerts import Alerts, NotifyReport
-from dht.answering import Answering
-from dht.asking import Asking
+from dht.announcer import OfferReport, Offers
 from dht.clock import SystemClock, system_entropy
 from dht.contacts import Contact, ContactStatus
 from dht.core import Core
 from dht.errors import ClosedError, WireError
 from dht.identity import KeySigner, verify_ed25519
 from dht.joining import Joining
-from dht.keeping import Keeping
 from dht.keys import Network
+from dht.local_storage import Keeping
 from dht.maintenance import Maintenance
-from dht.offers import OfferReport, Offers
-from dht.publishing import Publishing, RecordSearch, StoreReport
+from dht.provider_search import ProviderSearch
 from dht.reach import Reach
-from dht.searches import ProviderSearch
+from dht.record_client import Publishing, RecordSearch, StoreReport
+from dht.rpc_client import Asking
+from dht.rpc_server import Answering
 from dht.tasks import Tasks
 from dht.transport import Sockets, SystemSockets, Transport
 from dht.wire import Reply, decode

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import asyncio_dgram
 
 from dht.addresses import Address, address_of, source_address
-from dht.ingress import Ingress
+from dht.fair_queue import Ingress
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
     INGRESS_BATCH_DATAGRAMS,

@@ -10,9 +10,9 @@ from typing import Protocol
 from dht import Dht
 from node import commands, doctor
 from node.commands import Document, Progress
+from node.content.fetch import Fetch
+from node.content.router import Provide
 from node.errors import NobodyOffersError, UsageError
-from node.fetch import Fetch
-from node.provide import Provide
 from node.settings import Settings
 from node.wallclock import now
 from transfer import Digest, DigestError, Leecher, Seeder, Store

@@ -16,39 +16,40 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from dht import Address, Dht, ReleaseRecord
-from node import commands, keyfiles, sockets
-from node.alerting import Alerting
+from node import commands, sockets
 from node.background import Background
-from node.beliefs import Beliefs
-from node.cache import Cache
-from node.catalogue import Catalogue, open_database
-from node.cleaning import Cleaning
 from node.commands import Document, Progress
+from node.content.cleaning import Cleaning
+from node.content.fetch import Fetch
+from node.content.fetch_command import Fetching
+from node.content.list_pin import Cache
+from node.content.repair import Repair
+from node.content.router import Provide
+from node.content.share import Share
+from node.content.sharing_policy import Offering, SharingOf
+from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
-from node.fetch import Fetch
-from node.fetching import Fetching
-from node.following import Following
 from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
-from node.home import Home
 from node.inspect import Inspect
-from node.keys import PublisherKeys, parse_publisher
-from node.networks import load_network
-from node.offering import Offering, SharingOf
-from node.provide import Provide
-from node.publish import Publish
-from node.releases import Releases
-from node.renewal import Renewal
-from node.repair import Repair
+from node.model import keyfiles
+from node.model.catalogue import Catalogue, open_database
+from node.model.keys import PublisherKeys, parse_publisher
+from node.model.trust_store import Beliefs
+from node.releases.alerts import Alerting
+from node.releases.follow_command import Following
+from node.releases.newest import Releases
+from node.releases.publish import Publish
+from node.releases.renewal import Renewal
+from node.releases.updates import Updates
 from node.settings import Settings, Sharing
-from node.share import Share
-from node.updates import Updates
+from node.settings.home import Home
+from node.settings.networks import load_network
 from node.wallclock import now
 from node.web.door import Door
 from node.web.gateway.origin_client import HttpOrigin
 from node.web.gateway.routes import GatewayRoutes
-from node.withdrawal import Withdrawal
 from transfer import (
     Digest,
     Identity,

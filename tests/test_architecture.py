@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("dht", "transfer", "node")
 
-FILE_LINES_MAX = 400
+FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
 
 FORBIDDEN_LAYERS = {"dht": {"node", "transfer"}, "transfer": {"node", "dht"}}
@@ -32,7 +32,7 @@ FORBIDDEN_LAYERS = {"dht": {"node", "transfer"}, "transfer": {"node", "dht"}}
 DOORS: dict[str, tuple[str, ...]] = {
     "kademlia": ("dht/routing.py",),
     "asyncio_dgram": ("dht/transport.py",),
-    "msgpack": ("dht/packing.py", "transfer/wire.py"),
+    "msgpack": ("dht/packing.py", "transfer/connection/wire.py"),
     "click": ("node/cli/",),
     "rich": ("node/cli/", "node/demo/"),
     "aiohttp": ("node/web/",),
@@ -190,7 +190,7 @@ def test_every_door_is_used(name):
 
 
 def test_files_and_functions_can_be_read_in_one_go():
-    """No file is longer than 400 lines, no function longer than 60."""
+    """No file is longer than 600 lines, no function longer than 60."""
     checked = sources(*LAYERS, "tests")
     assert [breach for source in checked for breach in length_breaches(source)] == []
 
@@ -293,7 +293,7 @@ def test_a_long_function_and_a_long_file_are_seen():
     too_long = Source.of("a.py", "async def f():\n" + lines * FUNCTION_LINES_MAX)
     assert length_breaches(fits) == []
     assert length_breaches(too_long) == ["a.py: f has 61 lines"]
-    assert length_breaches(Source.of("a.py", "x = 1\n" * 401)) == ["a.py has 401 lines"]
+    assert length_breaches(Source.of("a.py", "x = 1\n" * 601)) == ["a.py has 601 lines"]
 
 
 @pytest.mark.parametrize(

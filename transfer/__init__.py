@@ -14,7 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer.digest import Digest
+    from transfer.connection.peer import Downloaded, Peer, Source
+    from transfer.connection.tls import Identity
+    from transfer.content.digest import Digest
+    from transfer.content.manifest import Manifest
     from transfer.errors import (
         ClosedError,
         DamagedError,
@@ -27,15 +30,12 @@ if TYPE_CHECKING:
         TransferError,
         WrongBytesError,
     )
-    from transfer.identity import Identity
-    from transfer.index import Artifact
-    from transfer.intake import Intake
-    from transfer.leecher import Leecher, LeecherStats
+    from transfer.leeching.leecher import Leecher, LeecherStats
     from transfer.limits import LeecherLimits, SeederLimits
-    from transfer.manifest import Manifest
-    from transfer.peers import Downloaded, Peer, Source
-    from transfer.seeder import Seeder, SeederStats
-    from transfer.store import Store
+    from transfer.seeding.seeder import Seeder, SeederStats
+    from transfer.store.index import Artifact
+    from transfer.store.intake import Intake
+    from transfer.store.store import Store
 
 __all__ = [
     "Artifact",
@@ -66,21 +66,21 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Artifact": "index",
-    "Digest": "digest",
-    "Downloaded": "peers",
-    "Identity": "identity",
-    "Intake": "intake",
-    "Leecher": "leecher",
+    "Artifact": "store.index",
+    "Digest": "content.digest",
+    "Downloaded": "connection.peer",
+    "Identity": "connection.tls",
+    "Intake": "store.intake",
+    "Leecher": "leeching.leecher",
     "LeecherLimits": "limits",
-    "LeecherStats": "leecher",
-    "Manifest": "manifest",
-    "Peer": "peers",
-    "Seeder": "seeder",
+    "LeecherStats": "leeching.leecher",
+    "Manifest": "content.manifest",
+    "Peer": "connection.peer",
+    "Seeder": "seeding.seeder",
     "SeederLimits": "limits",
-    "SeederStats": "seeder",
-    "Source": "peers",
-    "Store": "store",
+    "SeederStats": "seeding.seeder",
+    "Source": "connection.peer",
+    "Store": "store.store",
 }
 
 

@@ -32,7 +32,6 @@ def doctor(session: Session) -> int:
 
 def _without_node(session: Session, sentence: str) -> dict[str, Any]:
     """Look at what can be looked at while no node runs."""
-    from node.config import load_settings
     from node.doctor import (
         Check,
         check_clock,
@@ -40,6 +39,7 @@ def _without_node(session: Session, sentence: str) -> dict[str, Any]:
         check_folder,
         check_ports,
     )
+    from node.settings.load import load_settings
 
     settings = load_settings(session.home, {})
     listen = [_host_and_port(one) for one in settings.listen]

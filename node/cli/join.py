@@ -58,7 +58,7 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     """
     if detach and not _is_background(session, asked=flags["contacts"]):
         return 0
-    from node.config import load_settings
+    from node.settings.load import load_settings
 
     settings = load_settings(session.home, flags)
     if detach:

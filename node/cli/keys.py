@@ -60,7 +60,7 @@ def key_new(session: Session, name: str, passphrase: bool) -> None:
 
     Machines give the passphrase in CARAVAN_PASSPHRASE.
     """
-    from node.keys import PublisherKeys
+    from node.model.keys import PublisherKeys
 
     chosen = new_passphrase() if passphrase else ""
     publisher = PublisherKeys(session.home).new(name, chosen)
@@ -73,7 +73,7 @@ def key_new(session: Session, name: str, passphrase: bool) -> None:
 @click.pass_obj
 def key_show(session: Session, name: str | None) -> None:
     """Show the publisher keys of this user, or the one called NAME."""
-    from node.keys import DEFAULT_KEY, PublisherKeys
+    from node.model.keys import DEFAULT_KEY, PublisherKeys
 
     keys = PublisherKeys(session.home).show()
     if name is not None:
@@ -121,7 +121,7 @@ def key_delegate(
     It revokes every release key of a lower epoch, for all names of the publisher, as
     soon as the network knows it. ROOT can go offline afterwards.
     """
-    from node.keys import PublisherKeys
+    from node.model.keys import PublisherKeys
 
     made = PublisherKeys(session.home).delegate(
         name,
@@ -146,7 +146,7 @@ def key_export(session: Session, name: str) -> None:
 
     Whoever has it can publish as you, unless it is encrypted.
     """
-    from node.keys import PublisherKeys
+    from node.model.keys import PublisherKeys
 
     keys = PublisherKeys(session.home)
     pem = keys.export(name)
@@ -165,7 +165,7 @@ def key_export(session: Session, name: str) -> None:
 @click.pass_obj
 def key_import(session: Session, name: str, file: str) -> None:
     """Keep the exported key in FILE (or on stdin: -) under NAME."""
-    from node.keys import PublisherKeys
+    from node.model.keys import PublisherKeys
 
     content = _read(file)
     keys = PublisherKeys(session.home)

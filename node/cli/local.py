@@ -35,7 +35,7 @@ def network() -> None:
 @click.pass_obj
 def network_new(session: Session, name: str) -> None:
     """Make a private network: its secret file."""
-    from node.networks import new_network
+    from node.settings.networks import new_network
 
     made = new_network(session.home, name)
     document = {"network": made.name, "secret_file": str(made.secret_file)}
@@ -46,7 +46,7 @@ def network_new(session: Session, name: str) -> None:
 @click.pass_obj
 def network_list(session: Session) -> None:
     """List the private networks whose secret is here."""
-    from node.networks import list_networks
+    from node.settings.networks import list_networks
 
     found = [
         {"network": one.name, "secret_file": str(one.secret_file)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from node.cli import client
 from node.cli.progress import ProgressView
 from node.cli.text import clean
-from node.config import home_folder
+from node.settings.load import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

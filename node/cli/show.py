@@ -14,7 +14,7 @@ from node.cli.text import count, facts, size, table
 from node.errors import NodeError, VerificationError
 
 if TYPE_CHECKING:
-    from node.packages import Package
+    from node.model.packages import Package
 
 
 @click.command(cls=Command, examples=["caravan show cryptography-45.0.caravan"])
@@ -26,7 +26,7 @@ def show(session: Session, file: str) -> None:
     Ends with exit code 5 for a file that is none, 6 for one that is not signed by
     its publisher or breaks a rule. Whether it is the newest, only the network knows.
     """
-    from node.packages import PACKAGE_FILE_BYTES_MAX, Package, is_package_file
+    from node.model.packages import PACKAGE_FILE_BYTES_MAX, Package, is_package_file
 
     try:
         with Path(file).open("rb") as stream:

@@ -27,7 +27,7 @@ def clean(session: Session, keep_bytes: str | None, days: float | None) -> None:
     What is pinned stays, with all that it needs; nothing is left without a
     dependency.
     """
-    from node.config import parse_size
+    from node.settings.load import parse_size
 
     limit = None if keep_bytes is None else parse_size(keep_bytes, "--keep-bytes")
     document = session.ask("clean", keep_bytes=limit, days=days)

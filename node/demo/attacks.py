@@ -15,7 +15,7 @@ from node.demo.processes import LiarProcess, ProcessError
 from node.demo.stage import Stage, must, sha256_of, sources_of, together
 from node.demo.wheels import TOP, UPDATED
 from node.errors import VerificationError
-from node.keys import parse_publisher
+from node.model.keys import parse_publisher
 
 DAY_SECONDS = 86_400.0
 HONEST_FEW = 5

@@ -25,8 +25,8 @@ from node import sockets
 from transfer import Artifact, Digest, Identity, Seeder, Store
 
 if TYPE_CHECKING:
-    from transfer.manifest import Manifest
-    from transfer.upkeep import Signature
+    from transfer.content.manifest import Manifest
+    from transfer.store.recovery import Signature
 
 
 class CarelessStore(Store):

@@ -19,10 +19,10 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from node.errors import UsageError
 from node.gateway import limits
-from node.gateway.ledger import strongest_first
-from node.gateway.npm_platform import fits_here
-from node.gateway.opam import digests_in
-from node.gateway.simple import normalized
+from node.gateway.npm.platform import fits_here
+from node.gateway.opam.index import digests_in
+from node.gateway.page_cache import strongest_first
+from node.gateway.python.simple import normalized
 from transfer import Digest, DigestError
 
 FORMS = (

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from node.gateway import limits
-from node.gateway.ledger import Ledger, NamedFile, StoredPage
 from node.gateway.origin import (
     DownError,
     MissingError,
@@ -22,6 +21,7 @@ from node.gateway.origin import (
     SilentError,
     without_credentials,
 )
+from node.gateway.page_cache import Ledger, NamedFile, StoredPage
 from node.gateway.upstreams import Upstream
 from node.wallclock import Now
 

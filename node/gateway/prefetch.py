@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from node import commands
-from node.catalogue import Catalogue
 from node.commands import Document, Progress
+from node.content.router import Provide
 from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
 from node.gateway.caches import body_of, files_in
-from node.gateway.ledger import NamedFile
 from node.gateway.lockfiles import Entry, read_lockfile, usable
+from node.gateway.page_cache import NamedFile
 from node.gateway.pages import PageMissingError, UnreachableError
+from node.gateway.python.wheels import project_of
 from node.gateway.resolver import MissError
 from node.gateway.service import Gateway
-from node.gateway.wheels import project_of
-from node.names import is_file_name
-from node.provide import Provide
+from node.model.catalogue import Catalogue
+from node.model.names import is_file_name
 from transfer import Artifact, Digest, Store, TransferError
 
 log = logging.getLogger(__name__)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from node.beliefs import Beliefs
 from node.errors import NodeError
 from node.gateway import limits
-from node.keys import publisher_text
-from node.packages import ArtifactEntry
-from node.releases import Releases
+from node.model.keys import publisher_text
+from node.model.packages import ArtifactEntry
+from node.model.trust_store import Beliefs
+from node.releases.newest import Releases
 from node.settings import Winner
 from node.wallclock import now
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from node.errors import NodeError
 from node.gateway import limits
-from node.gateway.arrival import Arrival
-from node.gateway.ledger import NamedFile
+from node.gateway.growing_file import Arrival
+from node.gateway.page_cache import NamedFile
 from node.gateway.sources import Job, SourceError, Sources
 from transfer import Artifact, Digest, Store, TransferError
 

@@ -8,27 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.background import Background
-from node.beliefs import Beliefs
-from node.catalogue import Catalogue
+from node.content.router import Provide
 from node.gateway import limits
-from node.gateway.cargo import CrateIndex
-from node.gateway.debian import PackageArchive
-from node.gateway.derive import Derive
-from node.gateway.keeping import Keeping
-from node.gateway.ledger import Ledger, NamedFile
-from node.gateway.npm import PackageIndex
-from node.gateway.opam import ArchiveIndex
-from node.gateway.opam_published import PublishedRepository
+from node.gateway.cargo.index import CrateIndex
+from node.gateway.debian.index import PackageArchive
+from node.gateway.file_metadata import Derive
+from node.gateway.npm.index import PackageIndex
+from node.gateway.opam.index import ArchiveIndex
+from node.gateway.opam.published import PublishedRepository
 from node.gateway.origin import OriginClient
+from node.gateway.page_cache import Ledger, NamedFile
 from node.gateway.pages import Pages
-from node.gateway.pip_index import index_of_pip, used_before
 from node.gateway.published import Published
-from node.gateway.pypi import PythonIndex
+from node.gateway.python.index import PythonIndex
+from node.gateway.python.pip_config import index_of_pip, used_before
 from node.gateway.resolver import MissError, Resolver
+from node.gateway.retention import Keeping
 from node.gateway.sources import Sources
 from node.gateway.upstreams import DEFAULTS, Upstreams
-from node.provide import Provide
-from node.releases import Releases
+from node.model.catalogue import Catalogue
+from node.model.trust_store import Beliefs
+from node.releases.newest import Releases
 from node.settings import Settings
 from node.wallclock import now
 from transfer import Digest, Leecher, Store

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from node.content.router import ANNOUNCED_ALGORITHMS, Provide
 from node.gateway import limits
-from node.gateway.arrival import Arrival
-from node.gateway.ledger import NamedFile
+from node.gateway.growing_file import Arrival
 from node.gateway.origin import OriginClient, OriginError, OriginFile
+from node.gateway.page_cache import NamedFile
 from node.gateway.upstreams import Upstreams
-from node.provide import ANNOUNCED_ALGORITHMS, Provide
 from transfer import (
     Artifact,
     Digest,

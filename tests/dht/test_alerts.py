@@ -6,9 +6,9 @@ from typing import Any
 
 from dht import Address, Contact, ReleaseRecord
 from dht.alerts import Alerts, _share
-from dht.answering import Asked
 from dht.contacts import pack_contacts
 from dht.limits import FIRST_PING_BYTES, HINTS_MAX
+from dht.rpc_server import Asked
 from dht.wire import Notify, Ping, Request
 from tests.dht.builders import HandClock, address, contact, core, key, release
 

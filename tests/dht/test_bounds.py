@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht import Address
-from dht.acquaintances import Acquaintances, RoundTrips, Silence
+from dht.fair_queue import Ingress
 from dht.fairness import Allowance, Remembered, Shares
-from dht.ingress import Ingress
 from dht.limits import (
     ACQUAINTANCES_MAX,
     DEAD_SECONDS,
@@ -19,6 +18,7 @@ from dht.limits import (
     SOFT_TIMEOUT_SECONDS_MIN,
     TOKEN_USE_SECONDS,
 )
+from dht.peer_memory import Acquaintances, RoundTrips, Silence
 from tests.dht.builders import address, contact
 
 

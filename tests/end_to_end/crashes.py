@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.end_to_end.caravan import MEBIBYTE, Caravan, random_file, wait_for_providers
 from transfer import Digest, Identity, Leecher, Peer, Store, TransferError
-from transfer.hashing import sound_chunks
-from transfer.manifest import Manifest
+from transfer.content.hashing import sound_chunks
+from transfer.content.manifest import Manifest
 
 KINDS = ("fetch", "share", "clean")
 FILE_BYTES = 6 * MEBIBYTE

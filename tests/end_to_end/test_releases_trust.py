@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Contact, Dht, ReleaseRecord
 from node.demo.processes import NodeProcess, wait_until
-from node.keys import PublisherKeys
+from node.model.keys import PublisherKeys
 from tests.end_to_end.caravan import (
     Caravan,
     held_digests,

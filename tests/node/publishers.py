@@ -15,12 +15,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Delegation, Network, RecordSearch, ReleaseRecord, StoreReport
-from node.beliefs import Beliefs
-from node.catalogue import Catalogue
 from node.errors import NobodyOffersError
-from node.keys import PublisherKey
-from node.packages import ArtifactEntry, Body, Package, issued_now
-from node.releases import Releases
+from node.model.catalogue import Catalogue
+from node.model.keys import PublisherKey
+from node.model.packages import ArtifactEntry, Body, Package, issued_now
+from node.model.trust_store import Beliefs
+from node.releases.newest import Releases
 from transfer import Digest
 
 NOW = 1_800_000_000.0

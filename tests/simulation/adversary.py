@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
     from dht import Dht
-    from dht.answering import Asked
+    from dht.rpc_server import Asked
 
 DEFAULTS = {
     "nodes": 2000, "liars": 0.2, "mode": "colluders", "loss": 0.0, "lookups": 1000,

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Dht, Network, ReleaseRecord
-from node.alerting import Alerting
 from node.background import Background
-from node.beliefs import Beliefs
-from node.catalogue import Catalogue
+from node.content.router import Provide
+from node.content.sharing_policy import Offering
+from node.content.withdrawal import Withdrawal
 from node.errors import NobodyOffersError
-from node.keys import PublisherKey
-from node.offering import Offering
-from node.packages import ArtifactEntry, Body, Package, issued_now
-from node.provide import Provide
-from node.releases import Release, Releases
-from node.updates import Updates
-from node.withdrawal import Withdrawal
+from node.model.catalogue import Catalogue
+from node.model.keys import PublisherKey
+from node.model.packages import ArtifactEntry, Body, Package, issued_now
+from node.model.trust_store import Beliefs
+from node.releases.alerts import Alerting
+from node.releases.newest import Release, Releases
+from node.releases.updates import Updates
 from tests.simulation.loop import VirtualClock
 from tests.simulation.network import SimulatedSockets
 from tests.simulation.swarm import PORT, CheapSigner, Swarm, cheap_verify

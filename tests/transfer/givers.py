@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 
 from tests.transfer.hostile import Hostile
-from transfer import wire
-from transfer.channel import Channel
+from transfer.connection import wire
+from transfer.connection.channel import Channel
 
 
 class Giver(Hostile):

@@ -6,8 +6,9 @@ import asyncio
 import secrets
 import socket
 
-from transfer import Manifest, Peer, wire
-from transfer.channel import Channel
+from transfer import Manifest, Peer
+from transfer.connection import wire
+from transfer.connection.channel import Channel
 from transfer.limits import MAGIC_BYTES, REQUEST_FRAME_BYTES_MAX
 
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from transfer.peers import source_of
-from transfer.rate import RateLimiter
+from transfer.connection.peer import source_of
+from transfer.connection.rate_limit import RateLimiter
 
 
 @pytest.mark.parametrize("piece", [1_000, 16_384, 262_144, 1_048_576])

@@ -9,11 +9,12 @@ from typing import TypeVar
 from aiohttp import web
 
 from node.errors import NodeError
-from node.gateway import limits, simple, urls
-from node.gateway.ledger import NamedFile
-from node.gateway.npm import SHORT_TYPE, split_path
+from node.gateway import limits, urls
+from node.gateway.npm.index import SHORT_TYPE, split_path
+from node.gateway.page_cache import NamedFile
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
+from node.gateway.python import simple
 from node.gateway.resolver import OnItsWay
 from node.gateway.service import Gateway
 from node.web.gateway.serving import FileSender, page_response

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from node.background import Background
-from node.beliefs import Beliefs
-from node.catalogue import Catalogue, open_database
-from node.gateway.ledger import NamedFile
 from node.gateway.origin import (
     DownError,
     MissingError,
@@ -21,8 +18,11 @@ from node.gateway.origin import (
     OriginPage,
     check_url,
 )
+from node.gateway.page_cache import NamedFile
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
+from node.model.catalogue import Catalogue, open_database
+from node.model.trust_store import Beliefs
 from node.settings import Settings, UpstreamSettings
 from transfer import Digest, Downloaded, NoPeerError, Store
 

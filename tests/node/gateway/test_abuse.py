@@ -179,7 +179,7 @@ async def test_many_at_once_for_one_file_cause_one_download(tmp_path):
 async def test_a_name_that_clashes_is_refused_in_words(tmp_path, monkeypatch):
     """A followed publisher never shadows a name of the upstream."""
     from node.gateway.published import PublishedPackage
-    from node.packages import ArtifactEntry
+    from node.model.packages import ArtifactEntry
 
     entry = ArtifactEntry(
         file="toy-9.0-py3-none-any.whl",

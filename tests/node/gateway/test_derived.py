@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from node.gateway import opam_text
-from node.gateway.crates import index_line
-from node.gateway.npm_published import read_manifest, write_packument
-from node.gateway.opam_published import checked, with_archive
-from node.packages import ArtifactEntry
+from node.gateway.cargo.crates import index_line
+from node.gateway.npm.published import read_manifest, write_packument
+from node.gateway.opam import opam_file as opam_text
+from node.gateway.opam.published import checked, with_archive
+from node.model.packages import ArtifactEntry
 from tests.end_to_end.packages import npm_package
 from transfer import Digest
 

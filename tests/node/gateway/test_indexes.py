@@ -12,7 +12,12 @@ import zipfile
 
 import pytest
 
-from node.gateway import cargo, debian, limits, npm, opam, urls, wheels
+from node.gateway import limits, urls
+from node.gateway.cargo import index as cargo
+from node.gateway.debian import index as debian
+from node.gateway.npm import index as npm
+from node.gateway.opam import index as opam
+from node.gateway.python import wheels
 from tests.end_to_end.packages import tarball, wheel
 from transfer import Digest
 

@@ -10,7 +10,7 @@ import pytest
 
 from node.errors import UsageError
 from node.gateway.lockfiles import read_lockfile, usable
-from node.gateway.npm_platform import fits_here
+from node.gateway.npm.platform import fits_here
 
 SHA = hashlib.sha256(b"one").hexdigest()
 OTHER = hashlib.sha256(b"two").hexdigest()

@@ -11,8 +11,8 @@ import pytest
 from node.errors import NobodyOffersError
 from node.gateway import limits
 from node.gateway.published import PublishedPackage
-from node.packages import ArtifactEntry
-from node.releases import Release
+from node.model.packages import ArtifactEntry
+from node.releases.newest import Release
 from node.settings import Winner
 from tests.end_to_end.packages import crate, npm_package, opam_text, tarball
 from tests.node.gateway.door import Opened, opened_in
@@ -211,7 +211,7 @@ async def test_a_file_is_read_once(tmp_path, monkeypatch):
         publish(door, ecosystem.files)
         door.rig.origin.pages |= ecosystem.base
         first = await door.ask(ecosystem.path)
-        monkeypatch.setattr("node.gateway.cargo.read_line", None)
+        monkeypatch.setattr("node.gateway.cargo.index.read_line", None)
         assert (await door.ask(ecosystem.path)).body == first.body
 
 

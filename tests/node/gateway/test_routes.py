@@ -10,7 +10,8 @@ import random
 
 import pytest
 
-from node.gateway import limits, simple
+from node.gateway import limits
+from node.gateway.python import simple
 from tests.end_to_end.packages import wheel
 from tests.node.doors import send
 from tests.node.gateway.door import Opened, opened_in

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from node.config import Origin
 from node.errors import UsageError
-from node.gateway.config import read_gateway, read_upstreams, upstreams_in
 from node.gateway.origin import OriginError, check_url, may_connect, without_credentials
-from node.gateway.pip_index import is_gateway
 from node.gateway.published import choose, refusal
+from node.gateway.python.pip_config import is_gateway
 from node.gateway.upstreams import Upstreams
 from node.settings import UpstreamSettings
+from node.settings.gateway import read_gateway, read_upstreams, upstreams_in
+from node.settings.load import Origin
 from node.web.gateway.ranges import UnsatisfiableError, matches, parse_range
 
 ORIGIN = Origin("a test", UsageError)

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from node.gateway import simple
-from node.gateway.ledger import StoredPage
+from node.gateway.page_cache import StoredPage
+from node.gateway.python import simple
 from transfer import Digest
 
 SHA = hashlib.sha256(b"a wheel").hexdigest()

@@ -1,0 +1,149 @@
+"""Keeping: what this node stores for others, and what it answers from.
+
+It judges announces and records before the stores take them, and adds what this
+node offers and keeps itself, so that a network of two works.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dht.addresses import Address
+from dht.errors import RecordError
+from dht.fairness import Allowance
+from dht.limits import CLOCK_SKEW_SECONDS, PORT_MIN, VERIFICATIONS_PER_SOURCE_PER_SECOND
+from dht.provider_store import Page, ProviderStore
+from dht.providers import ProviderRecord
+from dht.record_store import Outcome, RecordStore
+from dht.records import verify_record
+from dht.tokens import write_scope
+from dht.wire import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dht.core import Core
+    from dht.records import Record
+    from dht.rpc_server import Asked
+    from dht.wire import Announce, FindRecord, StoreRecord
+
+
+class Keeping:
+    """The two stores and what they accept."""
+
+    def __init__(
+        self,
+        core: Core,
+        own_offer: Callable[[bytes, Address], ProviderRecord | None],
+    ) -> None:
+        """`own_offer` gives this node's own record of a key, as an asker sees it."""
+        self._core = core
+        self._own_offer = own_offer
+        self.provider_store = ProviderStore(core.rng)
+        self.record_store = RecordStore()
+        self.own_records: dict[bytes, Record] = {}
+        rate = VERIFICATIONS_PER_SOURCE_PER_SECOND
+        self._verifications = Allowance(rate, 10 * rate)
+
+    def source_of(self, asked: Asked) -> bytes:
+        """Whom limits blame: a contact of the table by its key, others by address.
+
+        A key costs nothing, a place in the table does: it is bounded by bucket and
+        by group. So only tabled keys are told apart.
+        """
+        if asked.echoed and asked.sender in self._core.table_of(asked.source):
+            return asked.sender.public_key
+        return asked.source.source
+
+    def announced(self, body: Announce, asked: Asked) -> list[int]:
+        """Judge each entry of an announce and keep the good ones."""
+        return [int(self._announced(entry, body, asked)) for entry in body.entries]
+
+    def _announced(self, entry: bytes, body: Announce, asked: Asked) -> Stored:
+        core, now = self._core, asked.now
+        scope = write_scope(entry[:32])
+        if not core.tokens.is_valid(body.write_token, asked.source, now, scope):
+            return Stored.BAD_TOKEN
+        if body.port < PORT_MIN:
+            return Stored.INVALID
+        address = Address(asked.source.host, body.port)
+        record = ProviderRecord.from_entry(entry, asked.sender.public_key, address)
+        source = self.source_of(asked)
+        if not self._verifications.take(source, now):
+            return Stored.LIMITED
+        wall = core.clock.time()
+        # A record that has just ended withdraws the offer: it is verified as of then.
+        ended = wall - CLOCK_SKEW_SECONDS <= record.expires_at <= wall
+        try:
+            as_of = record.expires_at - 1 if ended else wall
+            record.verify(core.network.tag, as_of, core.verify)
+        except RecordError:
+            core.stats["refused.provider"] += 1
+            return Stored.INVALID
+        if ended:
+            self.provider_store.withdraw(record)
+            return Stored.STORED
+        lifetime = record.expires_at - wall
+        kept = self.provider_store.put(record, source, now, lifetime)
+        return Stored.STORED if kept else Stored.FULL
+
+    def providers(self, key: bytes, cursor: int, asked: Asked) -> Page:
+        """Return providers of a key, this node itself among them if it offers it."""
+        page = self.provider_store.page(key, cursor, asked.now)
+        own = self._own_offer(key, asked.source) if cursor == 0 else None
+        if own is None:
+            return page
+        others = [
+            record for record in page.records if record.public_key != own.public_key
+        ]
+        missing = len(page.records) - len(others)
+        return Page([own, *others][:8], page.total + 1 - missing, page.cursor)
+
+    def record_stored(self, body: StoreRecord, asked: Asked) -> Outcome:
+        """Judge a record and keep it if it is the newest."""
+        core, now = self._core, asked.now
+        scope = write_scope(body.target)
+        if not core.tokens.is_valid(body.write_token, asked.source, now, scope):
+            return Outcome(Stored.BAD_TOKEN)
+        source = self.source_of(asked)
+        known = self.record_store.is_kept(body.target, body.record, now)
+        if not known and not self._verifications.take(source, now):
+            return Outcome(Stored.LIMITED)
+        wall = core.clock.time()
+        record = self.record_store.newest(body.target, now)
+        if not known or record is None or record.ends_at <= wall:
+            try:
+                record = verify_record(body.record, wall)
+            except RecordError:
+                core.stats["refused.record"] += 1
+                return Outcome(Stored.INVALID)
+        if record.key(core.network) != body.target:
+            return Outcome(Stored.INVALID)
+        own = self.own_records.get(body.target)
+        if own is not None and own.order > record.order:
+            return Outcome(Stored.OLDER, own.raw)
+        lifetime = record.ends_at - wall
+        return self.record_store.put(body.target, record, source, now, lifetime)
+
+    def record(self, body: FindRecord, now: float) -> tuple[bytes, bool]:
+        """Return the bytes asked for, and whether a proof of conflict is held."""
+        conflict = self.record_store.conflict(body.target, now)
+        if body.conflict:
+            return conflict, bool(conflict)
+        newest = self.newest(body.target, now)
+        return (newest.raw if newest is not None else b"", bool(conflict))
+
+    def newest(self, key: bytes, now: float) -> Record | None:
+        """Return the newest record that this node knows of a key."""
+        kept = self.record_store.newest(key, now)
+        own = self.own_records.get(key)
+        if own is not None and own.ends_at <= self._core.clock.time():
+            own = None
+        if kept is None or own is None:
+            return kept or own
+        return own if own.order >= kept.order else kept
+
+    def expire(self, now: float) -> None:
+        """Drop what has served its time."""
+        self.provider_store.expire(now)
+        self.record_store.expire(now)

@@ -1,0 +1,351 @@
+"""Asking: requests on their way, sent once more if need be, and their answers.
+
+A request is done when its answer came from the address that was asked, with the
+proof of id where one was due, or when its time is over. An answer after the soft
+timeout still counts; what a slow contact loses is its slot in a lookup.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from dht.addresses import unpack_address
+from dht.composing import compose
+from dht.errors import WireError
+from dht.fairness import Remembered
+from dht.in_flight import Answer, Pending
+from dht.judging import answerer
+from dht.limits import (
+    ACQUAINTANCES_MAX,
+    FIRST_FIND_BYTES,
+    FIRST_PING_BYTES,
+    INTRODUCE_AFTER_SECONDS,
+    INTRODUCE_PAUSE_SECONDS,
+    INVITATIONS_MAX,
+    PATIENCE,
+    REQUEST_BYTES_MIN,
+    REQUEST_SECONDS_MAX,
+    RETRANSMITS_MAX,
+    TOKEN_BYTES,
+    TOKEN_SECRET_SECONDS,
+    K,
+)
+from dht.wire import (
+    REPLY,
+    Announce,
+    Body,
+    FindNode,
+    FindProviders,
+    FindRecord,
+    Ping,
+    Reply,
+    ReplyFlag,
+    StoreRecord,
+    kind_of,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from dht.addresses import Address
+    from dht.contacts import Contact
+    from dht.core import Core
+
+_FIRST_BYTES: Final[dict[type[Body], int]] = {
+    Ping: FIRST_PING_BYTES,
+    FindNode: FIRST_FIND_BYTES,
+    FindProviders: FIRST_FIND_BYTES,
+    FindRecord: FIRST_FIND_BYTES,
+}
+
+
+class Asking:
+    """Sends requests and hands each one's outcome to its callback."""
+
+    def __init__(
+        self,
+        core: Core,
+        send: Callable[[bytes, Address], bool],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._core = core
+        self._send = send
+        self._loop = loop
+        self._pending: dict[bytes, Pending] = {}
+        self._introduced = Remembered(TOKEN_SECRET_SECONDS, ACQUAINTANCES_MAX)
+        self._invitations: deque[Contact] = deque(maxlen=INVITATIONS_MAX)
+        self._introducing: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests await their answer."""
+        return len(self._pending)
+
+    def ask(
+        self,
+        contact: Contact,
+        body: Body,
+        done: Callable[[Answer | None], None],
+        *,
+        flags: int = 0,
+        size: int = 0,
+        first_bytes: int = 0,
+        introduces: bool = False,
+        again: bool = True,
+        late: Callable[[], None] | None = None,
+        patience: int = PATIENCE,
+        lost: bool = False,
+    ) -> None:
+        """Ask a contact; `done` gets its answer, or None when there is none.
+
+        `size` is the least length of the datagram in bytes, whatever it would be
+        padded to otherwise; `first_bytes` that of a first request to a stranger.
+        With `introduces` it carries a proof of this node's id; unless `again`, it
+        is sent once only. `late` is called when there is little hope left: after
+        `patience` times the pause between two sendings. A contact that was proven
+        once and `lost` is no stranger.
+        """
+        pending = Pending(contact.address, contact, body, done)
+        pending.flags, pending.size = flags, size
+        pending.first_bytes = first_bytes or _FIRST_BYTES.get(type(body), 0)
+        pending.introduces = introduces
+        pending.late, pending.patience = late, patience
+        pending.again = again
+        if lost or self._may_ask(contact):
+            self._begin(pending)
+        else:
+            self._core.stats["refused.knocking"] += 1
+            self._loop.call_soon(done, None)
+
+    def ask_address(
+        self,
+        address: Address,
+        body: Body,
+        done: Callable[[Answer | None], None],
+        *,
+        again: bool = True,
+    ) -> None:
+        """Ask whoever is at an address; its answer tells and proves who it is."""
+        pending = Pending(address, None, body, done)
+        pending.first_bytes = _FIRST_BYTES.get(type(body), 0)
+        pending.again = again
+        self._begin(pending)
+
+    def call(
+        self, contact: Contact, body: Body, *, size: int = 0, again: bool = True
+    ) -> asyncio.Future[Answer | None]:
+        """Ask a contact; the future holds its answer or None."""
+        future: asyncio.Future[Answer | None] = self._loop.create_future()
+        self.ask(
+            contact,
+            body,
+            lambda answer: _resolve(future, answer),
+            size=size,
+            again=again,
+        )
+        return future
+
+    def probe(self, address: Address) -> None:
+        """Send one short ping to an address that asked, through others, for it."""
+        pending = Pending(address, None, Ping(), _ignore)
+        pending.again = False
+        pending.size = REQUEST_BYTES_MIN
+        self._begin(pending)
+
+    def close(self) -> None:
+        """Give up all requests, now and from now on; each callback hears of it."""
+        self._closed = True
+        if self._introducing is not None:
+            self._introducing.cancel()
+        while self._pending:
+            _, pending = self._pending.popitem()
+            if pending.timer is not None:
+                pending.timer.cancel()
+            pending.done(None)
+
+    def receive(self, reply: Reply, packed: bytes, source: Address) -> None:
+        """Judge a reply; raises `WireError` where it answers nothing we asked."""
+        pending = self._pending.get(reply.transaction)
+        if pending is None or pending.address != source:
+            raise WireError("stray")
+        if reply.kind != kind_of(pending.body) + REPLY:
+            raise WireError("kind")
+        observed = unpack_address(reply.observed)
+        now = self._core.clock.monotonic()
+        if len(reply.token) == TOKEN_BYTES:
+            self._core.acquaintances.keep_token(source, reply.token, now)
+        if reply.flags & ReplyFlag.TRUNCATED and not pending.continued:
+            pending.continued = True
+            self._transmit(pending, now)
+            return
+        contact = answerer(self._core, pending, reply, packed, observed, now)
+        if contact is None:
+            # Somebody is there, whoever it is: only the contact was a false one.
+            self._heard_from(source)
+            self._finish(pending, None, now, silent=False)
+            return
+        rtt = self._measured(pending, now)
+        if not reply.flags & ReplyFlag.READ_ONLY:
+            self._core.table(contact, now, rtt)
+        self._finish(pending, Answer(contact, reply.body, reply.flags, observed), now)
+        if reply.flags & ReplyFlag.INTRODUCE:
+            self._introduce(contact, now)
+
+    def _measured(self, pending: Pending, now: float) -> float | None:
+        """Note how long an answer took, where it is clear which sending it answers.
+
+        One that comes at once after the second sending answers the first; without
+        these, a node that is overloaded would never learn it.
+        """
+        times = self._core.acquaintances.round_trips
+        if pending.tries > 1 and not times.is_early(now - pending.last_sent_at):
+            return None
+        rtt = now - pending.sent_at
+        times.add(rtt)
+        return rtt
+
+    def _introduce(self, contact: Contact, now: float) -> None:
+        """Prove this node's id to a contact that would table it.
+
+        A newcomer does so at once. Others let what they are at come first: a lookup
+        among strangers brings a dozen invitations.
+        """
+        if self._core.reach.is_read_only(contact.address):
+            return
+        if self._introduced.has(contact.packed, now):
+            return
+        self._introduced.add(contact.packed, now)
+        if len(self._core.table_of(contact.address)) < K:
+            self.ask(contact, Ping(), _ignore, introduces=True)
+            return
+        self._invitations.append(contact)
+        if self._introducing is None:
+            self._introducing = self._loop.call_later(
+                INTRODUCE_AFTER_SECONDS, self._introduce_next
+            )
+
+    def _introduce_next(self) -> None:
+        """Follow the oldest invitation, then the others one by one."""
+        self._introducing = None
+        if self._closed or not self._invitations:
+            return
+        self.ask(self._invitations.popleft(), Ping(), _ignore, introduces=True)
+        if self._invitations:
+            self._introducing = self._loop.call_later(
+                INTRODUCE_PAUSE_SECONDS, self._introduce_next
+            )
+
+    def _may_ask(self, contact: Contact) -> bool:
+        """Whether a contact is known here, or a stranger's address not worn out.
+
+        Others have told of it: without a bound they could aim this node at a victim.
+        """
+        core = self._core
+        now = core.clock.monotonic()
+        known = core.acquaintances
+        return (
+            bool(known.token(contact.address, now))
+            or known.is_proven(contact, now)
+            or contact in core.table_of(contact.address)
+            or known.silence.may_knock(contact.address, now)
+        )
+
+    def _begin(self, pending: Pending) -> None:
+        if self._closed:
+            self._loop.call_soon(pending.done, None)
+            return
+        now = self._core.clock.monotonic()
+        pending.transaction = self._core.rng.randbytes(8)
+        pending.sent_at = now
+        self._pending[pending.transaction] = pending
+        self._transmit(pending, now)
+        self._wait(pending, self._pause(pending))
+
+    def _pause(self, pending: Pending) -> float:
+        """Return the seconds between two sendings; verifying takes its time."""
+        pause = self._core.acquaintances.round_trips.retransmit
+        return 2 * pause if isinstance(pending.body, Announce | StoreRecord) else pause
+
+    def _wait(self, pending: Pending, seconds: float) -> None:
+        pending.due_at = self._loop.time() + seconds
+        pending.timer = self._loop.call_at(pending.due_at, self._late, pending)
+
+    def _late(self, pending: Pending) -> None:
+        """Send a request again, then wait with little hope, then give it up.
+
+        From when patience ends others leave the address alone, though an answer
+        that comes after all still counts.
+        """
+        core = self._core
+        now = core.clock.monotonic()
+        left = pending.sent_at + REQUEST_SECONDS_MAX - now
+        wait = self._pause(pending)
+        if self._loop.time() - pending.due_at > wait / 4 and not pending.excused:
+            # This machine is late itself: the answer may lie here, unread.
+            pending.excused = left <= 0
+            self._wait(pending, wait)
+            return
+        if left <= 0.001:
+            core.stats["timeouts"] += 1
+            self._finish(pending, None, now)
+            return
+        pending.reminders += 1
+        if pending.reminders == pending.patience and pending.late is not None:
+            pending.late()
+        if pending.reminders > RETRANSMITS_MAX:
+            core.acquaintances.silence.add(pending.address, now)
+            wait = left
+        elif pending.again:
+            core.stats["retransmitted"] += 1
+            self._transmit(pending, now)
+        self._wait(pending, min(wait, left))
+
+    def _finish(
+        self,
+        pending: Pending,
+        answer: Answer | None,
+        now: float,
+        *,
+        silent: bool = True,
+    ) -> None:
+        """Take a request off the list and tell its outcome.
+
+        Without an answer its address counts as `silent`.
+        """
+        self._pending.pop(pending.transaction, None)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        core = self._core
+        if answer is None:
+            if silent and pending.reminders <= RETRANSMITS_MAX:
+                core.acquaintances.silence.add(pending.address, now)
+            if pending.contact is not None:
+                core.lose(pending.contact, now)
+        else:
+            self._heard_from(pending.address)
+        pending.done(answer)
+
+    def _heard_from(self, address: Address) -> None:
+        core = self._core
+        if core.acquaintances.silence:
+            core.acquaintances.silence.discard(address)
+
+    def _transmit(self, pending: Pending, now: float) -> None:
+        """Build the datagram of a request and send it."""
+        datagram = compose(self._core, pending, now)
+        pending.tries += 1
+        pending.last_sent_at = now
+        self._core.reach.sent(pending.address, now)
+        self._send(datagram, pending.address)
+
+
+def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _ignore(answer: Answer | None) -> None:
+    """Want nothing of an answer."""

@@ -1,0 +1,1 @@
+"""Bytes: fetch, share, pin, clean, and what is offered to others."""

@@ -1,0 +1,145 @@
+"""The `fetch` command: read its targets, bring their closure, write it out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from node import commands
+from node.commands import Document, Progress
+from node.content.fetch import Closure, Fetch, Fetched
+from node.content.router import Provide
+from node.content.share import Share
+from node.content.withdrawal import Withdrawal
+from node.errors import NodeError, UsageError
+from node.model.catalogue import Catalogue
+from node.model.targets import DigestTarget, NameTarget, Target, parse_target
+from node.model.trust_store import Beliefs
+from node.releases.follow_command import Following
+from node.releases.newest import Releases
+from transfer import Digest, Store, TransferError
+
+
+class Fetching:
+    """Does what `caravan fetch` asks."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        beliefs: Beliefs,
+        fetch: Fetch,
+        releases: Releases,
+        share: Share,
+        following: Following,
+        provide: Provide,
+        withdrawal: Withdrawal,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._beliefs = beliefs
+        self._fetch = fetch
+        self._releases = releases
+        self._share = share
+        self._following = following
+        self._provide = provide
+        self._withdrawal = withdrawal
+
+    async def fetch(self, command: commands.Fetch, progress: Progress) -> Document:
+        """Download, verify, keep and offer targets; write them where asked."""
+        if not command.targets:
+            raise UsageError("say what to fetch: a digest, a .caravan file or a name")
+        targets = [
+            parse_target(text, self._catalogue, self._beliefs)
+            for text in command.targets
+        ]
+        closure = Closure(self._fetch, progress, dependencies=command.dependencies)
+        digests: list[Digest] = []
+        packages: list[Digest] = []
+        order: list[Digest] = []
+        for target in targets:
+            digest = await self._digest(target, progress)
+            order.append(digest)
+            (digests if isinstance(target, DigestTarget) else packages).append(digest)
+        await closure.bring(digests, packages)
+        fetched = _in_order(closure, digests, order)
+        for one in fetched:
+            self._withdrawal.check(str(one.artifact.digest))
+        for target in targets:
+            if isinstance(target, NameTarget):
+                self._following.follow_quietly(target.publisher, target.name)
+        await self._provide.sync()
+        paths = await self._paths(fetched, command.output)
+        return {
+            "artifacts": [
+                one.document(str(path))
+                for one, path in zip(fetched, paths, strict=True)
+            ]
+        }
+
+    async def _digest(self, target: Target, progress: Progress) -> Digest:
+        """Return the digest of what a target names, or of its package file."""
+        if isinstance(target, DigestTarget):
+            return target.digest
+        if isinstance(target, NameTarget):
+            return await self._releases.find_version(
+                target.publisher, target.name, target.version, progress
+            )
+        artifact = await self._share.add(target.path, progress)
+        if await self._fetch.read_package(artifact) is None:
+            raise NodeError(f"{target.path} is not a package file")
+        return artifact.digest
+
+    async def _paths(self, fetched: list[Fetched], output: str | None) -> list[Path]:
+        """Return where each artifact is, after writing it to `output` if asked."""
+        if output is None:
+            return [self._store.path(one.artifact) for one in fetched]
+        target = Path(output)
+        is_folder = output.endswith(os.sep)
+        try:
+            return await asyncio.to_thread(self._write, fetched, target, is_folder)
+        except (OSError, TransferError) as error:
+            raise NodeError(f"cannot write to {target}: {error}") from error
+
+    def _write(
+        self, fetched: list[Fetched], target: Path, is_folder: bool
+    ) -> list[Path]:
+        if len(fetched) == 1 and not is_folder and not target.is_dir():
+            paths = [target]
+        else:
+            paths = [target / name for name in _file_names(fetched)]
+        for one, path in zip(fetched, paths, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._store.export(one.artifact, path)
+        return paths
+
+
+def _in_order(
+    closure: Closure, digests: list[Digest], order: list[Digest]
+) -> list[Fetched]:
+    """Return what was asked for first, then all that it needs, each once."""
+    asked: dict[str, Fetched] = {}
+    needed: dict[str, Fetched] = {}
+    for digest in order:
+        root = closure.fetched(digest)
+        if digest in digests:
+            asked.setdefault(str(root.artifact.digest), root)
+        for one in closure.artifacts_of(root.artifact.digest):
+            needed.setdefault(str(one.artifact.digest), one)
+    return list(
+        {**asked, **{k: v for k, v in needed.items() if k not in asked}}.values()
+    )
+
+
+def _file_names(fetched: list[Fetched]) -> list[str]:
+    """Return a distinct plain file name for each, the digest where none is known."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for one in fetched:
+        name = one.file or one.artifact.digest.hex
+        if name.casefold() in taken:
+            name = f"{one.artifact.digest.short()}-{name}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names

@@ -1,0 +1,105 @@
+"""The commands `list`, `pin` and `unpin`: what this node keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from node import commands
+from node.commands import Document, Progress
+from node.content.router import Provide
+from node.errors import NodeError
+from node.model.catalogue import Catalogue, PackageRow
+from node.model.keys import publisher_text
+from node.model.targets import DigestTarget, FileTarget, parse_target
+from node.model.trust_store import Beliefs
+from transfer import Artifact, Store
+
+
+class Cache:
+    """Shows and pins what the store holds."""
+
+    def __init__(
+        self, store: Store, catalogue: Catalogue, beliefs: Beliefs, provide: Provide
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._beliefs = beliefs
+        self._provide = provide
+
+    async def list(self, _command: commands.List, _progress: Progress) -> Document:
+        """Return every artifact and package held."""
+        artifacts = await asyncio.to_thread(self._store.artifacts)
+        pinned = self._catalogue.pinned()
+        packages = self._catalogue.packages()
+        return {
+            "artifacts": [self._artifact(one, pinned) for one in artifacts],
+            "packages": [self._package(row, pinned) for row in packages],
+            "count": len(artifacts),
+            "bytes_held": sum(one.size for one in artifacts),
+        }
+
+    async def pin(self, command: commands.Pin, _progress: Progress) -> Document:
+        """Keep what the targets name, whatever the cache needs room for.
+
+        What was withdrawn of it is offered again: a pin is its owner's word.
+        """
+        digests = [await self._held(text) for text in command.targets]
+        for digest in digests:
+            self._catalogue.pin(digest)
+        for digest in self._catalogue.pinned() & self._catalogue.withdrawn().keys():
+            self._catalogue.restore(digest)
+        await self._provide.sync()
+        return {"pinned": digests}
+
+    async def unpin(self, command: commands.Unpin, _progress: Progress) -> Document:
+        """No longer pin what the targets name."""
+        digests = [await self._held(text) for text in command.targets]
+        missing = [digest for digest in digests if not self._catalogue.unpin(digest)]
+        if missing:
+            raise NodeError(f"{missing[0]} is not pinned")
+        return {"unpinned": digests}
+
+    async def _held(self, text: str) -> str:
+        """Return the digest of what a target names, if it is held."""
+        target = parse_target(text, self._catalogue, self._beliefs)
+        if isinstance(target, FileTarget):
+            raise NodeError(f"say the digest or the name of what {text} describes")
+        if isinstance(target, DigestTarget):
+            artifact = await asyncio.to_thread(self._store.find, target.digest)
+            if artifact is not None:
+                return str(artifact.digest)
+        else:
+            for row in self._catalogue.packages_named(target.publisher, target.name):
+                if row.held and target.version in (None, row.version):
+                    return row.digest
+        raise NodeError(f"{text} is not held here; fetch it first")
+
+    def _artifact(self, artifact: Artifact, pinned: set[str]) -> dict[str, Any]:
+        digest = str(artifact.digest)
+        packages = self._catalogue.packages_with(digest)
+        own = self._catalogue.package(digest)
+        file = packages[0][1] if packages else self._catalogue.direct_file(digest)
+        return {
+            "digest": digest,
+            "size": artifact.size,
+            "file": file or (f"{own.name}-{own.version}.caravan" if own else ""),
+            "kind": "package file" if own else "artifact",
+            "packages": [f"{row.name} {row.version}" for row, _ in packages],
+            "pinned": digest in pinned,
+            "added_at": artifact.added_at,
+        }
+
+    def _package(self, row: PackageRow, pinned: set[str]) -> dict[str, Any]:
+        return {
+            "digest": row.digest,
+            "publisher": publisher_text(row.publisher),
+            "name": row.name,
+            "version": row.version,
+            "own": row.own,
+            "pinned": row.digest in pinned,
+            "artifacts": [one for _, one in self._catalogue.files_of(row.digest)],
+            "dependencies": [
+                one for _, one in self._catalogue.dependencies_of(row.digest)
+            ],
+        }

@@ -1,0 +1,118 @@
+"""Keeping the store in order while the node runs: repairs, and room under the cap.
+
+The store calls from its own threads; what it asks for is done on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import TimeoutError as NoAnswerError
+
+from node.background import Background
+from node.content.cleaning import Cleaning
+from node.content.fetch import Fetch, Wanted
+from node.content.router import Provide
+from node.errors import NodeError
+from node.model.catalogue import Catalogue
+from transfer import Artifact, Digest, Store
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 10.0
+PAUSE_SECONDS_MAX = 3600.0
+ROOM_SECONDS_MAX = 60.0
+
+
+class Repair:
+    """Fetches again what was set aside as damaged, and makes room when asked."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        provide: Provide,
+        fetch: Fetch,
+        cleaning: Cleaning,
+        background: Background,
+    ) -> None:
+        self._catalogue = catalogue
+        self._provide = provide
+        self._fetch = fetch
+        self._cleaning = cleaning
+        self._background = background
+        self._loop = asyncio.get_running_loop()
+        self._under_way: set[str] = set()
+        store.on_quarantine = self._on_quarantine
+        store.make_room = self._make_room
+
+    def resume(self) -> None:
+        """Go on with what an earlier run of the node could not fetch again."""
+        for name, size, manifest in self._catalogue.damaged():
+            self._start(Wanted(Digest.parse(name), size=size, manifest=manifest))
+
+    def _on_quarantine(self, artifact: Artifact) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._note, artifact)
+
+    def _note(self, artifact: Artifact) -> None:
+        name, size, manifest = (
+            str(artifact.digest),
+            artifact.size,
+            artifact.manifest_digest,
+        )
+        if self._catalogue.is_private(name):
+            log.warning("%s is private; fetch it again from where it was", name)
+            self._background.start(self._provide.sync(), "no longer offering it")
+            return
+        self._catalogue.note_damaged(name, size, manifest)
+        self._start(Wanted(artifact.digest, size=size, manifest=manifest))
+
+    def _start(self, wanted: Wanted) -> None:
+        name = str(wanted.digest)
+        if name not in self._under_way:
+            self._under_way.add(name)
+            self._background.start(self._repair(wanted), f"fetching {name} again")
+
+    async def _repair(self, wanted: Wanted) -> None:
+        """Stop offering an artifact, and bring it back from whoever has it.
+
+        It is tried for as long as the artifact is wanted, ever more seldom.
+        """
+        name = str(wanted.digest)
+        pause = FIRST_PAUSE_SECONDS
+        try:
+            await self._provide.sync()
+            while self._catalogue.is_known(name):
+                try:
+                    await self._fetch.artifact(wanted, lambda _: None)
+                except NodeError as error:
+                    log.warning("%s could not be fetched again: %s", name, error)
+                else:
+                    log.warning("%s was damaged and is whole again", name)
+                    break
+                await asyncio.sleep(pause)
+                pause = min(4 * pause, PAUSE_SECONDS_MAX)
+            self._catalogue.forget_damaged(name)
+            await self._provide.sync()
+        finally:
+            self._under_way.discard(name)
+
+    def _make_room(self, size: int) -> None:
+        """Do so on the event loop and wait for it; in any thread but the loop's."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            return  # the loop cannot wait for itself; the store says that it is full
+        if self._loop.is_closed():
+            return
+        work = asyncio.run_coroutine_threadsafe(
+            self._cleaning.make_room(size), self._loop
+        )
+        try:
+            work.result(ROOM_SECONDS_MAX)
+        except NoAnswerError:
+            work.cancel()
+            log.warning("no room was made within %.0f s", ROOM_SECONDS_MAX)

@@ -1,0 +1,176 @@
+"""Translate between content and the DHT: who offers a digest, and offering our own.
+
+What is announced is always derived: `sync` compares what `Offering` says with what is
+announced now, and announces or withdraws the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterable
+
+from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
+from node.background import Background
+from node.content.sharing_policy import Offering
+from node.model.trust_store import Beliefs
+from transfer import Artifact, Digest, Peer, Store, TransferError
+
+ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
+PATIENCE_SECONDS = 5.0
+"""How long a command waits for its announcement; it goes on afterwards."""
+SEARCHES_AT_ONCE = 16
+
+
+class Provide:
+    """Offers what the store holds, and finds who offers what is wanted."""
+
+    def __init__(
+        self,
+        dht: Dht,
+        network: Network,
+        port: int,
+        store: Store,
+        offering: Offering,
+        beliefs: Beliefs,
+        background: Background,
+    ) -> None:
+        self._dht = dht
+        self._network = network
+        self._port = port
+        self._store = store
+        self._offering = offering
+        self._beliefs = beliefs
+        self._background = background
+        self._announced: set[bytes] = set()
+        self._silenced = offering.silenced()
+        self._chosen: set[str] = set()
+        self._names: set[tuple[bytes, str]] = set()
+        self._wanted = False
+        self._sweep: asyncio.Task[None] | None = None
+
+    async def sync(self) -> None:
+        """Announce what is offered now; waits a few seconds, then goes on by itself.
+
+        One sweep runs at a time; what changes meanwhile is taken by the next.
+        """
+        self._wanted = True
+        self._silenced = self._offering.silenced()
+        if self._sweep is None or self._sweep.done():
+            self._sweep = self._background.start(self._sweep_all(), "announcement")
+        await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
+
+    def is_offered(self, artifact: Artifact) -> bool:
+        """Tell whether this node announces an artifact now."""
+        return self._key(artifact.digest) in self._announced
+
+    def may_serve(self, digest: Digest, *, whole: bool) -> bool:
+        """Tell whether peers may have an artifact, or what has come of a download.
+
+        It may be asked in any thread, so it looks at sets that are replaced whole.
+        """
+        silenced, name = self._silenced, str(digest)
+        if name in silenced:
+            return False
+        if self._offering.sharing == "all":
+            # Also what came a moment ago and is announced with the rest of its package.
+            return True
+        return whole and name in self._chosen
+
+    def silence(self, digest: str) -> None:
+        """Serve an artifact no more from now on, before the next sweep says so."""
+        self._silenced = self._silenced | {digest}
+
+    def search(self, digest: Digest) -> ProviderSearch:
+        """Start a search for those who offer `digest`."""
+        return self._dht.find_providers(self._key(digest))
+
+    async def peers(self, digest: Digest) -> AsyncGenerator[Peer, None]:
+        """Yield the peers that offer `digest`, without this node, as they are found."""
+        async with contextlib.aclosing(self.search(digest)) as search:
+            async for record in search:
+                if record.public_key != self._dht.public_key:
+                    address = record.address
+                    yield Peer(address.host, address.port, record.public_key)
+
+    async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:
+        """Return others who offer one of `digests`, of each at most about `each`."""
+        return await self._contacts([self._key(digest) for digest in digests], each)
+
+    async def followers(self, publisher: bytes, name: str, most: int) -> set[Contact]:
+        """Return others who want to hear of a name, at most about `most`."""
+        return await self._contacts([follow_key(self._network, publisher, name)], most)
+
+    def _key(self, digest: Digest) -> bytes:
+        return provider_key(self._network, digest.algorithm, digest.raw)
+
+    async def _contacts(self, keys: Iterable[bytes], each: int) -> set[Contact]:
+        found: dict[bytes, Contact] = {}
+        slots = asyncio.Semaphore(SEARCHES_AT_ONCE)
+
+        async def search(key: bytes) -> None:
+            async with (
+                slots,
+                contextlib.aclosing(self._dht.find_providers(key)) as all_,
+            ):
+                count = 0
+                async for record in all_:
+                    found.setdefault(record.public_key, record.contact)
+                    count += 1
+                    if count >= each:
+                        break
+
+        async with asyncio.TaskGroup() as tasks:
+            for key in keys:
+                tasks.create_task(search(key))
+        found.pop(self._dht.public_key, None)
+        return set(found.values())
+
+    async def _sweep_all(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            held = {
+                str(one.digest): one
+                for one in await asyncio.to_thread(self._store.artifacts)
+            }
+            self._chosen = self._offering.choose(held.keys())
+            self._silenced = self._offering.silenced()
+            self._names = self._offering.names(held.keys())
+            offered = [held[one] for one in sorted(self._chosen)]
+            await self._announce(offered)
+            # Hashing again what lacks an alias must not delay the SHA-256 of the rest.
+            complete = [await self._with_aliases(one) for one in offered]
+            await self._announce(complete)
+
+    async def _announce(self, artifacts: list[Artifact]) -> None:
+        """Make the announced keys those of `artifacts` and of the names of interest.
+
+        Who offers a package of a name is found beside those who follow it: that tells
+        nothing that the offer does not, and alerts need to look in one place only.
+        """
+        keys = {key for artifact in artifacts for key in self._keys_of(artifact)}
+        follows = {(row.publisher, row.name) for row in self._beliefs.follows()}
+        for publisher, name in follows | self._names:
+            keys.add(follow_key(self._network, publisher, name))
+        new, gone = keys - self._announced, self._announced - keys
+        self._announced = keys
+        if gone:
+            self._dht.withdraw(gone)
+        if new:
+            await self._dht.offer(new, self._port)
+
+    def _keys_of(self, artifact: Artifact) -> list[bytes]:
+        digests = [artifact.digest, *artifact.aliases.values()]
+        return [
+            self._key(digest)
+            for digest in digests
+            if digest.algorithm in ANNOUNCED_ALGORITHMS
+        ]
+
+    async def _with_aliases(self, artifact: Artifact) -> Artifact:
+        if artifact.has_all_aliases:
+            return artifact
+        try:
+            return await asyncio.to_thread(self._store.with_aliases, artifact.digest)
+        except TransferError:
+            return artifact  # gone or damaged meanwhile: the next sweep sees it

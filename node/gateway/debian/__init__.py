@@ -1,0 +1,1 @@
+"""Debian: signed index files and the packages that they name."""

@@ -1,0 +1,75 @@
+"""What an index says of a published file, read out of the file itself.
+
+A followed publisher gives files, not index pages. What a page needs to say stands in
+the archive: the file is brought first, verified by the digest in the signed package,
+and then read with bounds on everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from node.gateway import limits
+from node.gateway.published import AbsentError
+from node.gateway.resolver import Resolver
+from node.model.packages import ArtifactEntry
+from transfer import Artifact, Digest, Store, TransferError
+
+T = TypeVar("T")
+
+
+class Derive:
+    """Brings published files and reads them, each once."""
+
+    def __init__(self, resolver: Resolver, store: Store) -> None:
+        self._resolver = resolver
+        self._store = store
+        self._known: OrderedDict[tuple[str, object], Any] = OrderedDict()
+
+    async def read(
+        self, entry: ArtifactEntry, kind: object, read: Callable[[Path], T]
+    ) -> T:
+        """Return what `read` finds in a verified file, remembered under `kind`.
+
+        Raises AbsentError where `read` refuses the file, MissError without it.
+        """
+        key = (entry.digest, kind)
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key]  # type: ignore[no-any-return]
+        artifact = await self.artifact(entry)
+        try:
+            found = await asyncio.to_thread(read, self._store.path(artifact))
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise AbsentError(f"{entry.file} cannot be served: {error}") from error
+        except OSError as error:
+            raise AbsentError(f"{entry.file} cannot be read: {error}") from error
+        self._known[key] = found
+        while len(self._known) > limits.DERIVED_REMEMBERED_MAX:
+            self._known.popitem(last=False)
+        return found
+
+    async def artifact(self, entry: ArtifactEntry) -> Artifact:
+        """Bring a published file; AbsentError for one too large, MissError."""
+        if entry.size > limits.PUBLISHED_BYTES_MAX:
+            raise AbsentError(f"{entry.file} is too large to be read for an index")
+        return await self._resolver.resolve(Digest.parse(entry.digest))
+
+    async def digests(self, entry: ArtifactEntry) -> dict[str, Digest]:
+        """Return a file's digests by algorithm, computed from its verified bytes."""
+        artifact = await self.artifact(entry)
+        try:
+            whole = await asyncio.to_thread(self._store.with_aliases, artifact.digest)
+        except TransferError as error:
+            raise AbsentError(f"{entry.file} cannot be read: {error}") from error
+        return {one.algorithm: one for one in whole.digests}

@@ -1,0 +1,1 @@
+"""npm: packuments and tarballs for npm, pnpm, yarn and bun."""

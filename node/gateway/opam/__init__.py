@@ -1,0 +1,1 @@
+"""opam: the repository of package descriptions and its archives."""

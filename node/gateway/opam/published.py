@@ -1,0 +1,180 @@
+"""An opam repository of what followed publishers have published.
+
+A package published with an opam file beside its archive appears here; opam is told of
+this repository once. Its opam file is the published one, with the archive at this
+node. What is refused is left out, and `opam update` shows why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import NodeError
+from node.gateway import limits
+from node.gateway.file_metadata import Derive
+from node.gateway.opam.index import UPSTREAM, ArchiveIndex
+from node.gateway.opam.opam_file import field, without_section
+from node.gateway.published import (
+    AbsentError,
+    ClashError,
+    Published,
+    PublishedPackage,
+    settle,
+)
+from node.model.packages import ArtifactEntry
+from node.settings import Winner
+from transfer import Digest
+
+_NAME = re.compile(r"[A-Za-z0-9_+-]*[A-Za-z][A-Za-z0-9_+-]*")
+_VERSION = re.compile(r"[A-Za-z0-9._+~-]+")
+_ARCHIVES = (".tar.gz", ".tgz", ".tbz", ".tar.bz2", ".tar.xz", ".zip")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The opam files by their paths, and why packages are not among them."""
+
+    files: dict[str, str]
+    refused: dict[str, NodeError]
+
+
+class PublishedRepository:
+    """Answers what opam asks a repository."""
+
+    def __init__(
+        self,
+        index: ArchiveIndex,
+        published: Published,
+        derive: Derive,
+        winners: Mapping[str, Winner],
+    ) -> None:
+        self._index = index
+        self._published = published
+        self._derive = derive
+        self._winners = winners
+
+    async def packed(self, base: str) -> bytes:
+        """Return the repository as opam fetches it, archives at `base`."""
+        repository = await self._read(base)
+        return await asyncio.to_thread(pack, repository)
+
+    async def opam_file(self, path: str, base: str) -> str:
+        """Return one opam file; the error says why there is none of its name."""
+        repository = await self._read(base)
+        if path in repository.files:
+            return repository.files[path]
+        name = path.removeprefix("packages/").partition("/")[0]
+        if name in repository.refused:
+            raise repository.refused[name]
+        raise AbsentError(f"nobody who is followed here publishes {name} for opam")
+
+    async def _read(self, base: str) -> Repository:
+        found = await self._published.packages(
+            lambda name: _NAME.fullmatch(name) is not None,
+            lambda package: opam_file_of(package) is not None,
+        )
+        by_name: dict[str, list[PublishedPackage]] = {}
+        for one in found:
+            by_name.setdefault(one.name, []).append(one)
+        repository = Repository({}, {})
+        for name, packages in sorted(by_name.items()):
+            try:
+                await self._add(repository, name, packages, base)
+            except NodeError as error:
+                repository.refused[name] = error
+        return repository
+
+    async def _add(
+        self,
+        repository: Repository,
+        name: str,
+        packages: list[PublishedPackage],
+        base: str,
+    ) -> None:
+        winner = self._winners.get(name)
+        package = settle(name, await self._index.says(name), packages, winner)
+        entry = None if package is None else opam_file_of(package)
+        if package is None or entry is None:
+            return
+        version = package.version
+
+        def read(file: Path) -> str:
+            return checked(_text_of(file), name, version)
+
+        text = await self._derive.read(entry, UPSTREAM, read)
+        if (archive := archive_of(package)) is not None:
+            text = with_archive(text, archive, base)
+        repository.files[f"packages/{name}/{name}.{version}/opam"] = text
+
+
+def opam_file_of(package: PublishedPackage) -> ArtifactEntry | None:
+    """Return the opam file among a package's files, or None."""
+    if not _NAME.fullmatch(package.name) or not _VERSION.fullmatch(package.version):
+        return None
+    names = ("opam", f"{package.name}.opam")
+    return next((one for one in package.artifacts if one.file in names), None)
+
+
+def archive_of(package: PublishedPackage) -> ArtifactEntry | None:
+    """Return the one archive among a package's files, or None."""
+    found = [one for one in package.artifacts if one.file.endswith(_ARCHIVES)]
+    if len(found) > 1:
+        raise ClashError(f"{package.name} was published with more than one archive")
+    return found[0] if found else None
+
+
+def checked(text: str, name: str, version: str) -> str:
+    """Return an opam file that may say its name and version; ValueError."""
+    for key, wanted in (("name", name), ("version", version)):
+        if field(text, key) not in (None, wanted):
+            raise ValueError(f"its {key} is not {wanted}")
+    if field(text, "opam-version") is None:
+        raise ValueError("it has no opam-version")
+    return text
+
+
+def with_archive(text: str, archive: ArtifactEntry, base: str) -> str:
+    """Return an opam file whose source is an archive at this node; ValueError."""
+    digest = Digest.parse(archive.digest)
+    src = f"{base}/blob/sha256/{digest.hex}/{archive.file}"
+    section = f'url {{\n  src: "{src}"\n  checksum: "sha256={digest.hex}"\n}}\n'
+    return without_section(text, "url").rstrip() + "\n" + section
+
+
+def pack(repository: Repository) -> bytes:
+    """Return a repository as index.tar.gz. Blocks."""
+    lines = ['opam-version: "2.0"']
+    if repository.refused:
+        words = " ".join(
+            f'"{_quoted(str(one))}"' for one in repository.refused.values()
+        )
+        lines.append(f"announce: [{words}]")
+    files = {"repo": "\n".join([*lines, ""]), **repository.files}
+    stream = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=stream, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for path, text in files.items():
+            content = text.encode()
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(content), 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _text_of(file: Path) -> str:
+    if file.stat().st_size > limits.ARCHIVE_MEMBER_BYTES_MAX:
+        raise ValueError("it is too long")
+    return file.read_bytes().decode("utf-8")

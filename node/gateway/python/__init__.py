@@ -1,0 +1,1 @@
+"""Python: the simple repository API of pip, uv and poetry."""

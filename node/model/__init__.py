@@ -1,0 +1,1 @@
+"""What the node knows: packages, publishers, names and the catalogue."""

@@ -1,0 +1,341 @@
+"""What this node knows of packages, pins and contacts: tables in catalogue.sqlite.
+
+The store keeps its own tables (which artifacts there are) in the same file; this
+module never writes those. Every call is short and runs on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from node.model.packages import Package
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS package (
+  digest TEXT PRIMARY KEY, publisher BLOB NOT NULL, name TEXT NOT NULL,
+  version TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  urgency TEXT NOT NULL, note TEXT NOT NULL, previous TEXT NOT NULL,
+  held INTEGER NOT NULL, own INTEGER NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS package_by_name ON package (publisher, name);
+CREATE TABLE IF NOT EXISTS package_artifact (
+  package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
+  position INTEGER NOT NULL, file TEXT NOT NULL, artifact TEXT NOT NULL,
+  PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS package_by_artifact ON package_artifact (artifact);
+CREATE TABLE IF NOT EXISTS package_replaces (
+  package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
+  artifact TEXT NOT NULL, PRIMARY KEY (package, artifact)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS package_dependency (
+  package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
+  position INTEGER NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL,
+  PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS direct (
+  artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS withdrawn (
+  artifact TEXT PRIMARY KEY, package TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS private (
+  artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS damaged (
+  artifact TEXT PRIMARY KEY, size INTEGER NOT NULL, manifest BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS contact (
+  address TEXT PRIMARY KEY, seen_at REAL NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRow:
+    """A package file that this node knows; `held` if its artifacts are here too."""
+
+    digest: str
+    publisher: bytes
+    name: str
+    version: str
+    epoch: int
+    sequence: int
+    urgency: str
+    note: str
+    previous: str
+    held: bool
+    own: bool
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What decides which package of one name is newer."""
+        return (self.epoch, self.sequence)
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the file in which all of the node's own tables are."""
+    database = sqlite3.connect(path, isolation_level=None, timeout=30)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    database.execute("PRAGMA foreign_keys=ON")
+    return database
+
+
+class Catalogue:
+    """Packages and how they hang together; artifacts held by digest; pins."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._db = database
+        self._db.executescript(_SCHEMA)
+
+    # --- packages -----------------------------------------------------------
+
+    def add_package(
+        self, digest: str, package: Package, *, held: bool, own: bool = False
+    ) -> None:
+        """Remember a verified package file; `held` and `own` are only ever raised."""
+        body = package.body
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT INTO package VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO "
+                "UPDATE SET held = max(held, excluded.held),"
+                " own = max(own, excluded.own)",
+                [
+                    digest,
+                    package.publisher,
+                    body.name,
+                    body.version,
+                    body.epoch,
+                    body.sequence,
+                    body.urgency,
+                    body.note,
+                    body.previous,
+                    held,
+                    own,
+                ],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO package_artifact VALUES (?,?,?,?)",
+                [
+                    (digest, position, entry.file, entry.digest)
+                    for position, entry in enumerate(body.artifacts)
+                ],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO package_replaces VALUES (?,?)",
+                [(digest, artifact) for artifact in body.replaces],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO package_dependency VALUES (?,?,?,?)",
+                [
+                    (digest, position, dependency.kind, dependency.digest)
+                    for position, dependency in enumerate(body.dependencies)
+                ],
+            )
+
+    def package(self, digest: str) -> PackageRow | None:
+        """Return the package of a package file's digest, if it is known."""
+        rows = self._packages("digest = ?", (digest,))
+        return rows[0] if rows else None
+
+    def packages_named(self, publisher: bytes, name: str) -> list[PackageRow]:
+        """Return the known packages of a name, newest first."""
+        return self._packages(
+            "publisher = ? AND name = ? ORDER BY epoch DESC, sequence DESC",
+            (publisher, name),
+        )
+
+    def packages(self) -> list[PackageRow]:
+        """Return the packages that are held whole."""
+        return self._packages("held ORDER BY name, epoch, sequence", ())
+
+    def held_names(self) -> list[tuple[bytes, str]]:
+        """Return (publisher, name) of all packages held."""
+        return self._db.execute(
+            "SELECT DISTINCT publisher, name FROM package WHERE held"
+        ).fetchall()
+
+    def holds(self, publisher: bytes, name: str) -> bool:
+        """Tell whether a package of this publisher and name is held."""
+        row = self._db.execute(
+            "SELECT 1 FROM package WHERE publisher = ? AND name = ? AND held LIMIT 1",
+            (publisher, name),
+        ).fetchone()
+        return row is not None
+
+    def files_of(self, package: str) -> list[tuple[str, str]]:
+        """Return (file name, artifact) of a package, in its own order."""
+        return self._db.execute(
+            "SELECT file, artifact FROM package_artifact WHERE package = ?"
+            " ORDER BY position",
+            (package,),
+        ).fetchall()
+
+    def replaced_by(self, package: str) -> list[str]:
+        """Return the artifacts that a package replaces."""
+        return self._column(
+            "SELECT artifact FROM package_replaces WHERE package = ?", (package,)
+        )
+
+    def dependencies_of(self, package: str) -> list[tuple[str, str]]:
+        """Return (kind, digest) of the direct dependencies of a package."""
+        return self._db.execute(
+            "SELECT kind, digest FROM package_dependency WHERE package = ?"
+            " ORDER BY position",
+            (package,),
+        ).fetchall()
+
+    def packages_with(self, artifact: str) -> list[tuple[PackageRow, str]]:
+        """Return the packages that an artifact belongs to, with its file name."""
+        found = self._db.execute(
+            "SELECT package, file FROM package_artifact WHERE artifact = ?", (artifact,)
+        ).fetchall()
+        rows = [(self.package(package), file) for package, file in found]
+        return [(row, file) for row, file in rows if row is not None]
+
+    def _packages(self, where: str, values: tuple[object, ...]) -> list[PackageRow]:
+        rows = self._db.execute(
+            f"SELECT * FROM package WHERE {where}",  # noqa: S608 - texts of this file
+            values,
+        )
+        return [
+            replace(PackageRow(*row), held=bool(row[9]), own=bool(row[10]))
+            for row in rows
+        ]
+
+    # --- artifacts held by digest alone, and pins ----------------------------
+
+    def add_direct(self, artifact: str, file: str) -> None:
+        """Remember that an artifact was shared or fetched by its digest alone."""
+        self._db.execute(
+            "INSERT INTO direct VALUES (?,?) ON CONFLICT DO UPDATE SET file ="
+            " CASE WHEN excluded.file = '' THEN file ELSE excluded.file END",
+            (artifact, file),
+        )
+
+    def directs(self) -> set[str]:
+        """Return the artifacts that are held by their digest alone."""
+        return set(self._column("SELECT artifact FROM direct", ()))
+
+    def direct_file(self, artifact: str) -> str:
+        """Return the file name under which an artifact was shared, or ""."""
+        found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
+        return found[0] if found else ""
+
+    def forget(self, digests: list[str]) -> None:
+        """No longer hold these packages, nor these artifacts by their digest.
+
+        What a package file says stays known: it costs little and may be asked again.
+        """
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            for digest in digests:
+                self._db.execute(
+                    "UPDATE package SET held = 0 WHERE digest = ?", (digest,)
+                )
+                self._db.execute("DELETE FROM direct WHERE artifact = ?", (digest,))
+
+    def note_damaged(self, artifact: str, size: int, manifest: bytes) -> None:
+        """Remember that an artifact was set aside and has to be fetched again."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO damaged VALUES (?,?,?)", (artifact, size, manifest)
+        )
+
+    def forget_damaged(self, artifact: str) -> None:
+        """Remember that an artifact is whole again, or not wanted any more."""
+        self._db.execute("DELETE FROM damaged WHERE artifact = ?", (artifact,))
+
+    def damaged(self) -> list[tuple[str, int, bytes]]:
+        """Return what has to be fetched again: digest, size, manifest's digest."""
+        return list(self._db.execute("SELECT artifact, size, manifest FROM damaged"))
+
+    def is_known(self, artifact: str) -> bool:
+        """Tell whether an artifact is held for a reason that others may know."""
+        row = self._db.execute(
+            "SELECT 1 FROM direct WHERE artifact = ?1 UNION ALL"
+            " SELECT 1 FROM package_artifact WHERE artifact = ?1 UNION ALL"
+            " SELECT 1 FROM package WHERE digest = ?1 LIMIT 1",
+            (artifact,),
+        ).fetchone()
+        return row is not None
+
+    def make_private(self, artifact: str, file: str) -> None:
+        """Never announce or serve an artifact: it came from a private upstream."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO private VALUES (?,?)", (artifact, file)
+        )
+
+    def make_public(self, artifact: str) -> None:
+        """No longer keep an artifact private."""
+        self._db.execute("DELETE FROM private WHERE artifact = ?", (artifact,))
+
+    def is_private(self, artifact: str) -> bool:
+        """Tell whether an artifact must not leave this machine."""
+        return bool(
+            self._column("SELECT 1 FROM private WHERE artifact = ?", (artifact,))
+        )
+
+    def privates(self) -> set[str]:
+        """Return the artifacts that are kept private."""
+        return set(self._column("SELECT artifact FROM private", ()))
+
+    def needed_by(self, digest: str) -> list[str]:
+        """Return the packages that name `digest` as a dependency."""
+        return self._column(
+            "SELECT package FROM package_dependency WHERE digest = ?", (digest,)
+        )
+
+    def withdraw(self, artifact: str, package: str) -> None:
+        """No longer offer an artifact, because the release `package` ended it."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO withdrawn VALUES (?,?)", (artifact, package)
+        )
+
+    def restore(self, artifact: str) -> None:
+        """Offer a withdrawn artifact again."""
+        self._db.execute("DELETE FROM withdrawn WHERE artifact = ?", (artifact,))
+
+    def withdrawn(self) -> dict[str, str]:
+        """Return the artifacts withdrawn, each with the release that did it."""
+        return dict(self._db.execute("SELECT artifact, package FROM withdrawn"))
+
+    def pin(self, digest: str) -> None:
+        """Pin an artifact or a package."""
+        self._db.execute("INSERT OR IGNORE INTO pin VALUES (?)", (digest,))
+
+    def unpin(self, digest: str) -> bool:
+        """Unpin; False if it was not pinned."""
+        return (
+            self._db.execute("DELETE FROM pin WHERE digest = ?", (digest,)).rowcount > 0
+        )
+
+    def pins(self) -> list[str]:
+        """Return the digests that are pinned."""
+        return self._column("SELECT digest FROM pin ORDER BY digest", ())
+
+    def pinned(self) -> set[str]:
+        """Return every digest that a pin covers: packages with all they need."""
+        covered: set[str] = set()
+        waiting = self.pins()
+        while waiting:
+            digest = waiting.pop()
+            if digest not in covered:
+                covered.add(digest)
+                waiting += [one for _, one in self.files_of(digest)]
+                waiting += [one for _, one in self.dependencies_of(digest)]
+        return covered
+
+    # --- contacts, to join again after a restart -----------------------------
+
+    def remember_contacts(self, addresses: list[str], now: float) -> None:
+        """Keep these addresses instead of the ones kept before."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM contact")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO contact VALUES (?,?)",
+                [(address, now) for address in addresses],
+            )
+
+    def contacts(self) -> list[str]:
+        """Return the addresses kept."""
+        return self._column("SELECT address FROM contact ORDER BY address", ())
+
+    def _column(self, sql: str, values: tuple[object, ...]) -> list[str]:
+        return [row[0] for row in self._db.execute(sql, values)]

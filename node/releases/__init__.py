@@ -1,0 +1,1 @@
+"""News: publish releases, find the newest, and alert those who need it."""

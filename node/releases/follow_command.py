@@ -1,0 +1,95 @@
+"""The commands `follow`, `unfollow` and `updates`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from node import commands
+from node.background import Background
+from node.commands import Document, Progress
+from node.content.router import Provide
+from node.errors import NodeError, UsageError
+from node.model.keys import publisher_text
+from node.model.targets import parse_followed
+from node.model.trust_store import Beliefs
+from node.releases.newest import Releases
+from node.releases.updates import Updates
+
+_NICKNAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
+
+
+class Following:
+    """Says which publishers this user believes, and what is new."""
+
+    def __init__(
+        self,
+        beliefs: Beliefs,
+        releases: Releases,
+        updates: Updates,
+        provide: Provide,
+        background: Background,
+    ) -> None:
+        self._beliefs = beliefs
+        self._releases = releases
+        self._updates = updates
+        self._provide = provide
+        self._background = background
+
+    async def follow(self, command: commands.Follow, _progress: Progress) -> Document:
+        """Believe a publisher about a name; says what its newest release is."""
+        publisher, name = parse_followed(command.target, self._beliefs)
+        if command.nickname is not None:
+            if not _NICKNAME.fullmatch(command.nickname):
+                raise UsageError(
+                    f"{command.nickname!r} cannot be a nickname: use up to 32 "
+                    "letters, digits, '.', '_' and '-', a letter first"
+                )
+            self._beliefs.set_nickname(command.nickname, publisher)
+        self._beliefs.follow(publisher, name, command.auto)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._provide.sync())
+            tasks.create_task(self._releases.refresh(publisher, name))
+        self._background.start(
+            self._updates.pursue(publisher, name, is_news=True), "a new policy"
+        )
+        release = self._releases.known(publisher, name)
+        return {
+            "publisher": publisher_text(publisher),
+            "name": name,
+            "auto": command.auto,
+            "nickname": command.nickname,
+            "newest": release.record.version if release else None,
+        }
+
+    async def unfollow(
+        self, command: commands.Unfollow, _progress: Progress
+    ) -> Document:
+        """No longer believe a publisher about a name."""
+        publisher, name = parse_followed(command.target, self._beliefs)
+        if not self._beliefs.unfollow(publisher, name):
+            raise NodeError(f"{command.target} is not followed here")
+        await self._provide.sync()
+        return {"publisher": publisher_text(publisher), "name": name}
+
+    async def updates(self, command: commands.Updates, progress: Progress) -> Document:
+        """Say what is newer than what is held; fetch it if so wished."""
+        if command.wait:
+            entries = await self._updates.wait(command.seen)
+        elif command.apply:
+            entries = await self._updates.apply(progress)
+        else:
+            entries = await self._updates.report()
+        return {
+            "updates": entries,
+            "applied": command.apply,
+            "doubts": self._updates.doubts(),
+        }
+
+    def follow_quietly(self, publisher: bytes, name: str) -> None:
+        """Follow a name because it was fetched, unless it is followed already.
+
+        The caller announces it with what it fetched.
+        """
+        if self._beliefs.followed(publisher, name) is None:
+            self._beliefs.follow(publisher, name, "never")

@@ -1,0 +1,245 @@
+"""What is new among the names that are held or followed, and acting on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any
+
+from dht import ReleaseRecord
+from node.commands import Progress
+from node.content.fetch import Closure, Fetch
+from node.content.router import Provide
+from node.content.withdrawal import Withdrawal
+from node.errors import NodeError
+from node.model.catalogue import Catalogue, PackageRow
+from node.model.keys import publisher_text
+from node.model.trust_store import Beliefs
+from node.releases.newest import Release, Releases
+from node.wallclock import Now
+from transfer import Digest
+
+log = logging.getLogger(__name__)
+
+CATCH_UP_SECONDS = 3600.0
+ALONE_SECONDS = 20.0
+"""How soon it is tried again where nobody answered."""
+CONFIRMATION_FRESH_SECONDS = 300.0
+NOTE_PATIENCE_SECONDS = 5.0
+READS_AT_ONCE = 8
+
+
+class Updates:
+    """Reads releases, tells the user what is newer, and obeys the user's policy."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        beliefs: Beliefs,
+        releases: Releases,
+        fetch: Fetch,
+        provide: Provide,
+        withdrawal: Withdrawal | None,
+        rng: random.Random,
+        now: Now,
+    ) -> None:
+        self._catalogue = catalogue
+        self._beliefs = beliefs
+        self._releases = releases
+        self._fetch = fetch
+        self._provide = provide
+        self._withdrawal = withdrawal
+        self._rng = rng
+        self._now = now
+        self._asked_at: dict[tuple[bytes, str], float] = {}
+        self._news = asyncio.Event()
+
+    async def catch_up_forever(self) -> None:
+        """Read the releases of all names now and every hour, until cancelled."""
+        while True:
+            await self.catch_up(everything=True)
+            reached = any(self._asked_lately(*name) for name in self.names())
+            pause = CATCH_UP_SECONDS if reached else ALONE_SECONDS
+            await asyncio.sleep(pause * self._rng.uniform(0.9, 1.1))
+
+    async def catch_up(self, *, everything: bool) -> None:
+        """Ask for the newest release of every name, or of those not asked lately."""
+        slots = asyncio.Semaphore(READS_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for publisher, name in self.names():
+                if everything or not self._asked_lately(publisher, name):
+                    tasks.create_task(self._read(publisher, name, slots))
+
+    def names(self) -> list[tuple[bytes, str]]:
+        """Return (publisher, name) of everything held or followed."""
+        names = set(self._catalogue.held_names())
+        names |= {(row.publisher, row.name) for row in self._beliefs.follows()}
+        return sorted(names)
+
+    async def take(self, record: ReleaseRecord) -> Release | None:
+        """Read what a new release is, and withdraw what it ends; None if outdated."""
+        release = self._releases.known(record.publisher, record.name)
+        if release is None or release.record.raw != record.raw:
+            return None
+        self._asked_at.pop((record.publisher, record.name), None)
+        self.wake()
+        await self._settle(release)
+        return release
+
+    async def _settle(self, release: Release) -> None:
+        """Read a release's package file, if that was not done, and withdraw by it."""
+        await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
+        await self.withdraw(release)
+
+    def wake(self) -> None:
+        """Let those who wait for news look again."""
+        self._news.set()
+
+    async def obey(self, release: Release) -> None:
+        """Fetch a new release if that is the user's policy and nothing speaks against.
+
+        What is pinned is not replaced, and a publisher whose key signed two different
+        releases as one is not obeyed. Nothing that is fetched is ever run.
+        """
+        publisher, name = release.record.publisher, release.record.name
+        row = self._beliefs.followed(publisher, name)
+        policy = row.auto if row else "never"
+        if not (policy == "all" or policy == release.record.urgency == "security"):
+            return
+        if self._beliefs.conflicts_of(publisher) or self._is_pinned(publisher, name):
+            return
+        held = self._held(publisher, name)
+        if held is not None and _is_current(held, release):
+            return
+        closure = Closure(self._fetch, lambda _event: None, dependencies=True)
+        await closure.bring([], [release.package])
+        await self._provide.sync()
+        log.info("fetched %s %s", name, release.record.version)
+
+    async def withdraw(self, release: Release) -> None:
+        """Stop offering what a security release ends, before anybody asks for it."""
+        if self._withdrawal and self._withdrawal.apply(str(release.package)):
+            await self._provide.sync()
+
+    async def report(self) -> list[dict[str, Any]]:
+        """Return one document for each name with a newer release than is held."""
+        await self.catch_up(everything=False)
+        entries = []
+        for publisher, name in self.names():
+            release = self._releases.known(publisher, name)
+            held = self._held(publisher, name)
+            if release is not None and not (held and _is_current(held, release)):
+                entries.append(await self._entry(release, held))
+        return entries
+
+    async def wait(self, seen: list[str]) -> list[dict[str, Any]]:
+        """Return the report once it, or a doubt, has an id that is not in `seen`."""
+        while True:
+            self._news.clear()
+            entries = await self.report()
+            ids = [entry["digest"] for entry in entries]
+            ids += [doubt["id"] for doubt in self.doubts()]
+            if not set(ids) <= set(seen):
+                return entries
+            await self._news.wait()
+
+    async def apply(self, progress: Progress) -> list[dict[str, Any]]:
+        """Fetch every update; returns what `report` said before."""
+        entries = await self.report()
+        packages = [Digest.parse(entry["digest"]) for entry in entries]
+        closure = Closure(self._fetch, progress, dependencies=True)
+        await closure.bring([], packages)
+        await self._provide.sync()
+        return entries
+
+    def doubts(self) -> list[dict[str, Any]]:
+        """Return the names whose newest release should not be trusted to be newest."""
+        found = []
+        for publisher, name in self.names():
+            release = self._releases.known(publisher, name)
+            why = ""
+            if self._beliefs.conflicts_of(publisher):
+                why = "its publisher's key signed two different releases as one"
+            elif release is not None and release.expired(self._now()):
+                why = "its newest release has expired: newer ones may be kept from here"
+            elif release is not None and release.is_ahead_of(self._now()):
+                why = "this machine's clock is behind it: newer ones may be refused"
+            elif release is not None and release.stale(self._now()):
+                why = "its publisher has not confirmed it for over 30 days"
+            if why:
+                text = publisher_text(publisher)
+                found.append(
+                    {
+                        "publisher": text,
+                        "name": name,
+                        "why": why,
+                        "id": f"{text}/{name}: {why}",
+                    }
+                )
+        return found
+
+    async def _read(
+        self, publisher: bytes, name: str, slots: asyncio.Semaphore
+    ) -> None:
+        async with slots:
+            reading = await self._releases.refresh(publisher, name)
+            if reading.answers:
+                now = asyncio.get_running_loop().time()
+                self._asked_at[publisher, name] = now
+            await self.pursue(publisher, name, is_news=reading.is_news)
+
+    async def pursue(self, publisher: bytes, name: str, *, is_news: bool) -> None:
+        """Act on the newest release of a name, as far as that is still to be done.
+
+        What could not be had when it was news may be there by now.
+        """
+        known = self._releases.known(publisher, name)
+        if known is None:
+            return
+        try:
+            if is_news:
+                await self.take(known.record)
+            else:
+                await self._settle(known)
+            await self.obey(known)
+        except NodeError as error:
+            log.warning("the release of %s: %s", name, error)
+
+    def _asked_lately(self, publisher: bytes, name: str) -> bool:
+        asked_at = self._asked_at.get((publisher, name))
+        now = asyncio.get_running_loop().time()
+        return asked_at is not None and now - asked_at < CONFIRMATION_FRESH_SECONDS
+
+    def _held(self, publisher: bytes, name: str) -> PackageRow | None:
+        rows = self._catalogue.packages_named(publisher, name)
+        return next((row for row in rows if row.held), None)
+
+    async def _entry(self, release: Release, held: PackageRow | None) -> dict[str, Any]:
+        record = release.record
+        row = await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
+        return {
+            "publisher": publisher_text(record.publisher),
+            "name": record.name,
+            "held": held.version if held else None,
+            "newest": record.version,
+            "urgency": record.urgency,
+            "note": row.note if row else "",
+            "digest": str(release.package),
+            "confirmed": release.confirmed,
+            "confirmed_at": round(release.confirmed_at),
+        }
+
+    def _is_pinned(self, publisher: bytes, name: str) -> bool:
+        """Tell whether a held version is pinned, itself or by what needs it."""
+        pins = self._catalogue.pinned()
+        for row in self._catalogue.packages_named(publisher, name):
+            files = [artifact for _, artifact in self._catalogue.files_of(row.digest)]
+            if row.held and not pins.isdisjoint([row.digest, *files]):
+                return True
+        return False
+
+
+def _is_current(held: PackageRow, release: Release) -> bool:
+    """Tell whether the package held is the one released, or a later one."""
+    return held.digest == str(release.package) or held.order >= release.record.order

@@ -1,0 +1,1 @@
+"""One connection between peers: wire format, byte stream, TLS and handshake."""

@@ -1,0 +1,343 @@
+"""One connection's byte stream, plaintext or TLS, for the loop or for a thread.
+
+The event loop opens connections and waits on idle ones; a worker thread takes
+one over for bulk work and gives it back. Only one party uses a channel at a
+time, except `abort`, which anybody may call to wake a thread that is blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import ssl
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from transfer.connection import wire
+from transfer.connection.buffers import own_buffer
+from transfer.errors import PeerGoneError, PeerSlowError
+
+if TYPE_CHECKING:
+    from transfer.connection.rate_limit import RateLimiter
+
+_LOOP_READ_BYTES = 64 * 1024
+_HEADER_READ_BYTES = 4096  # what is read beyond a header is copied once more
+_TLS_SLICE_BYTES = 256 * 1024
+_FILE_SLICE_BYTES = 4 * 1024 * 1024
+_TIMEVAL = struct.Struct("ll")
+
+
+class Channel:
+    """Frames and raw bytes over one connected socket."""
+
+    def __init__(self, sock: socket.socket, frame_bytes_max: int) -> None:
+        sock.setblocking(False)
+        self.frame_bytes_max = frame_bytes_max
+        self._sock = sock
+        self._buffer = bytearray()
+        self._blocking = False
+        self._aborted = False
+
+    # For the event loop.
+
+    async def start_tls(self, context: ssl.SSLContext, *, seeder: bool) -> None:
+        """Put TLS around the socket; raises ssl.SSLError or OSError."""
+        plain = self._sock
+        self._sock = context.wrap_socket(
+            plain, server_side=seeder, do_handshake_on_connect=False
+        )
+        while True:
+            try:
+                return self._sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._ready(write=False)
+            except ssl.SSLWantWriteError:
+                await self._ready(write=True)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._sock.fileno()
+
+    def certificate(self) -> bytes | None:
+        """Return the peer's certificate in DER, or None without TLS."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            return self._sock.getpeercert(binary_form=True)
+        return None
+
+    async def read_frame(self) -> wire.AnyMessage:
+        """Read one message; raises PeerGoneError, WireError or OSError."""
+        while (message := self._buffered_frame()) is None:
+            await self._fill()
+        return message
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Read `count` bytes; for small amounts."""
+        while len(self._buffer) < count:
+            await self._fill()
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    async def read_magic(self, count: int) -> bytes:
+        """Read `count` bytes and none of those behind them, which TLS will read."""
+        data = b""
+        while len(data) < count:
+            try:
+                part = self._sock.recv(count - len(data))
+            except BlockingIOError:
+                await self._ready(write=False)
+                continue
+            if not part:
+                raise PeerGoneError
+            data += part
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                await self._ready(write=True)
+            except ssl.SSLWantReadError:
+                await self._ready(write=False)
+
+    async def drain(self, bytes_max: int) -> None:
+        """Read and forget until the peer closes or `bytes_max` have come."""
+        try:
+            while bytes_max > 0:
+                bytes_max -= len(self._buffer)
+                self._buffer.clear()
+                await self._fill()
+        except PeerGoneError:
+            return
+
+    async def wait_readable(self) -> None:
+        """Wait until a read would not wait."""
+        if not self.has_buffered:
+            await self._ready(write=False)
+
+    async def _fill(self) -> None:
+        while True:
+            try:
+                data = self._sock.recv(_LOOP_READ_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                await self._ready(write=False)
+            except ssl.SSLWantWriteError:
+                await self._ready(write=True)
+            else:
+                break
+        if not data:
+            raise PeerGoneError
+        self._buffer += data
+
+    async def _ready(self, *, write: bool) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        descriptor = self._sock.fileno()
+        if self._aborted or descriptor < 0:
+            raise PeerGoneError
+        if write:
+            loop.add_writer(descriptor, _set, future)
+        else:
+            loop.add_reader(descriptor, _set, future)
+        try:
+            await future
+        finally:
+            if write:
+                loop.remove_writer(descriptor)
+            else:
+                loop.remove_reader(descriptor)
+
+    # For a worker thread.
+
+    def enter_thread(self, timeout: float) -> None:
+        """Make the socket blocking; one send or receive waits `timeout` seconds."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._sock.settimeout(timeout)
+        else:
+            # A blocking socket with the kernel's timeouts can receive a whole
+            # chunk in one call; Python's own timeouts would poll before each.
+            value = _TIMEVAL.pack(int(timeout), int(timeout % 1 * 1e6))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+            self._sock.settimeout(None)
+        self._blocking = True
+
+    def leave_thread(self) -> None:
+        """Make the socket ready for the event loop again."""
+        self._sock.setblocking(False)
+        self._blocking = False
+
+    def receive_frame(self, wait: float) -> wire.AnyMessage | None:
+        """Receive one message; None where nothing at all came for `wait` seconds.
+
+        Raises PeerGoneError, PeerSlowError (a frame cut in the middle for too
+        long), WireError or OSError.
+        """
+        while (message := self._buffered_frame()) is None:
+            if not self._buffer and not self._poll(wait):
+                return None
+            count = self._receive_some()
+            if not count:
+                raise PeerGoneError
+        return message
+
+    def next_frame(self) -> wire.AnyMessage | None:
+        """Return a message that has come already, or None; raises WireError."""
+        return self._buffered_frame()
+
+    def receive_some(self, view: memoryview) -> int:
+        """Wait for bytes, put into `view` what there is and return its length.
+
+        Raises PeerGoneError, PeerSlowError or OSError.
+        """
+        if count := min(len(self._buffer), len(view)):
+            view[:count] = self._buffer[:count]
+            del self._buffer[:count]
+            return count
+        try:
+            count = self._sock.recv_into(view)
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+            raise PeerSlowError from None
+        if not count:
+            raise PeerGoneError
+        return count
+
+    def receive_into(self, view: memoryview, pace: Pace) -> None:
+        """Fill `view` with raw bytes; raises as `receive_frame` does."""
+        done = min(len(self._buffer), len(view))
+        view[:done] = self._buffer[:done]
+        del self._buffer[:done]
+        flags = 0 if isinstance(self._sock, ssl.SSLSocket) else socket.MSG_WAITALL
+        while done < len(view):
+            try:
+                count = self._sock.recv_into(view[done:], 0, flags)
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+                raise PeerSlowError from None
+            if not count:
+                raise PeerGoneError
+            done += count
+            pace.note(count)
+
+    def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
+        """Send all of `data`; `more` says that the rest follows at once."""
+        plain = not isinstance(self._sock, ssl.SSLSocket)
+        flags = socket.MSG_MORE if more and plain else 0
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view, flags) :]
+            except (BlockingIOError, TimeoutError, ssl.SSLWantWriteError):
+                raise PeerSlowError from None
+
+    def send_file(
+        self, descriptor: int, offset: int, count: int, rate: RateLimiter
+    ) -> None:
+        """Send `count` bytes of a file, by sendfile where there is no TLS."""
+        tls = isinstance(self._sock, ssl.SSLSocket)
+        largest = rate.slice_bytes(_TLS_SLICE_BYTES if tls else _FILE_SLICE_BYTES)
+        end = offset + count
+        while offset < end:
+            part = min(largest, end - offset)
+            rate.take(part)
+            sent = (
+                self._send_read(descriptor, offset, part)
+                if tls
+                else self._send_direct(descriptor, offset, part)
+            )
+            if not sent:
+                raise PeerGoneError("The file became shorter while it was sent.")
+            offset += sent
+
+    def _send_read(self, descriptor: int, offset: int, count: int) -> int:
+        part = own_buffer()[:count]
+        count = os.preadv(descriptor, [part], offset)
+        self.send(part[:count])
+        return count
+
+    def _send_direct(self, descriptor: int, offset: int, count: int) -> int:
+        try:
+            return os.sendfile(self._sock.fileno(), descriptor, offset, count)
+        except (BlockingIOError, TimeoutError):
+            raise PeerSlowError from None
+
+    def _receive_some(self) -> int:
+        try:
+            data = self._sock.recv(_HEADER_READ_BYTES)
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+            raise PeerSlowError from None
+        self._buffer += data
+        return len(data)
+
+    def _poll(self, wait: float) -> bool:
+        if self.has_buffered:
+            return True
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        return bool(poll.poll(wait * 1000))
+
+    # For both.
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether bytes were received that nobody has taken yet."""
+        if self._buffer:
+            return True
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def abort(self) -> None:
+        """End the stream from any thread; whoever waits on it is woken."""
+        self._aborted = True
+        # Not SSLSocket.shutdown: that one drops the TLS state under a reader.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket; its owner calls this, and nobody uses it any more."""
+        self._aborted = True
+        with contextlib.suppress(OSError):
+            self._sock.close()
+
+    def _buffered_frame(self) -> wire.AnyMessage | None:
+        buffer = self._buffer
+        if len(buffer) < wire.LENGTH_BYTES:
+            return None
+        length = wire.body_length(buffer, self.frame_bytes_max)
+        end = wire.LENGTH_BYTES + length
+        if len(buffer) < end:
+            return None
+        body = bytes(buffer[wire.LENGTH_BYTES : end])
+        del buffer[:end]
+        return wire.decode(body)
+
+
+class Pace:
+    """Watches that bytes keep coming; no peer may drip them one by one."""
+
+    def __init__(self, window_seconds: float, bytes_per_second_min: int) -> None:
+        self._window = window_seconds
+        self._bytes_min = window_seconds * bytes_per_second_min
+        self._since = time.monotonic()
+        self._bytes = 0
+
+    def note(self, count: int) -> None:
+        """Count bytes; PeerSlowError where a whole window brought too few."""
+        self._bytes += count
+        now = time.monotonic()
+        if now - self._since < self._window:
+            return
+        if self._bytes < self._bytes_min:
+            raise PeerSlowError
+        self._since = now
+        self._bytes = 0
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

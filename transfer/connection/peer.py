@@ -1,0 +1,66 @@
+"""Peers, and what a download tells about them."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from transfer.store.index import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where somebody offers content, and the node key that must be found there."""
+
+    host: str
+    """A numeric IP address."""
+    port: int
+    public_key: bytes | None = None
+    """None where any key will do."""
+
+    def __str__(self) -> str:
+        if ":" in self.host:
+            return f"[{self.host}]:{self.port}"
+        return f"{self.host}:{self.port}"
+
+    @property
+    def source(self) -> Hashable:
+        """What is banned when it lies: the key, else the address."""
+        return self.public_key or (self.host, self.port)
+
+
+def source_of(host: str, port: int) -> str:
+    """Return what limits count a stranger as.
+
+    Its /24 or /64, since who has one address there has others; on private networks,
+    where all share a range, host and port.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_private or address.is_loopback or address.is_link_local:
+        return f"{address} {port}"
+    prefix = 24 if address.version == 4 else 64
+    return str(ipaddress.ip_network((address, prefix), strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How many bytes of an artifact came from one peer."""
+
+    peer: Peer
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """The end of a download: the artifact, and who gave it."""
+
+    artifact: Artifact
+    seconds: float
+    sources: list[Source]
+    """Empty where the artifact was held already."""

@@ -1,0 +1,1 @@
+"""Content: digests, manifests, chunk bitmaps and hashing. No I/O beyond open files."""

@@ -1,0 +1,1 @@
+"""Leeching: download an artifact from many peers at once."""

@@ -1,0 +1,208 @@
+"""A leecher's connections: opened and greeted, kept warm, used again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from transfer.connection import wire
+from transfer.connection.handshake import Terms, greet_seeder
+from transfer.errors import PeerError, PeerRefusedError
+from transfer.leeching.dial_limits import Dials, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transfer.connection.channel import Channel
+    from transfer.connection.peer import Peer
+    from transfer.limits import LeecherLimits
+
+log = logging.getLogger(__name__)
+
+_LAST_WORD_SECONDS = 2.0
+_LAST_WORD_BYTES_MAX = 64 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One greeted connection to a seeder, used by one download at a time."""
+
+    channel: Channel
+    peer: Peer
+    round_trip: float
+    """Seconds, as the greeting showed; an upper bound."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    warm_since: float = 0.0
+
+
+class Connections:
+    """Opens connections, and keeps those that a download has left in order."""
+
+    def __init__(self, terms: Terms, limits: LeecherLimits) -> None:
+        self._terms = terms
+        self._limits = limits
+        self._dials = Dials()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._warm: dict[Peer, deque[Connection]] = {}
+        self._warm_count = 0
+        self._expiry: asyncio.TimerHandle | None = None
+        self._complaints: set[asyncio.Task[None]] = set()
+
+    async def open(self, peer: Peer) -> Connection:
+        """Return a warm connection or a new one; raises PeerError or OSError."""
+        if (connection := self._take(peer)) is not None:
+            return connection
+        async with asyncio.timeout(self._limits.opening_seconds):
+            if self._terms.encryption:
+                return await self._dial_in_turn(peer, tls=True)
+            try:
+                return await self._dial_in_turn(peer, tls=False)
+            except PeerRefusedError:
+                return await self._dial_in_turn(peer, tls=True)
+
+    @property
+    def own_key(self) -> bytes:
+        """The node key of this leecher, by which it knows itself."""
+        return self._terms.identity.public_key
+
+    def is_warm(self, peer: Peer) -> bool:
+        """Whether a connection to this peer is kept."""
+        return peer in self._warm
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection on which nothing is under way for a later download."""
+        if self._warm_count >= self._limits.warm_connections_max:
+            connection.channel.close()
+            return
+        connection.warm_since = time.monotonic()
+        self._warm.setdefault(connection.peer, deque()).append(connection)
+        self._warm_count += 1
+        asyncio.get_running_loop().add_reader(
+            connection.channel.fileno(), self._cool, connection
+        )
+        if self._expiry is None:
+            self._schedule_expiry()
+
+    def complain(self, connection: Connection, number: int, index: int) -> None:
+        """Tell a seeder, in the background, of its bad chunk; then close."""
+        complaint = wire.encode(wire.Complaint(number, index))
+        task = asyncio.get_running_loop().create_task(
+            _say_and_close(connection.channel, complaint)
+        )
+        self._complaints.add(task)
+        task.add_done_callback(self._complaints.discard)
+
+    async def close(self) -> None:
+        """Close all warm connections, and those that a complaint is sent over."""
+        tasks = list(self._complaints)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        for line in list(self._warm.values()):
+            for connection in list(line):
+                self._cool(connection)
+
+    async def _dial_in_turn(self, peer: Peer, *, tls: bool) -> Connection:
+        """Dial an address as often as `dial_limits` allows."""
+        while (turn := self._dials.turn(peer)) is Turn.LATER:
+            await self._end_of_a_dial()
+        if turn is Turn.NEVER:
+            raise PeerRefusedError(f"{peer} was dialled in vain too often.")
+        self._dials.begin(peer)
+        loop = asyncio.get_running_loop()
+        late_at = loop.time() + self._limits.opening_soft_seconds
+        found: bool | None = False
+        try:
+            connection = await self._dial(peer, tls=tls)
+            found = True
+        except asyncio.CancelledError:
+            # Nobody wanted it any more; that it was late all the same counts.
+            found = None if loop.time() < late_at else False
+            raise
+        finally:
+            self._dials.end(peer, found=found)
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._waiting.clear()
+        return connection
+
+    async def _end_of_a_dial(self) -> None:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    async def _dial(self, peer: Peer, *, tls: bool) -> Connection:
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in peer.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        began = loop.time()
+        try:
+            await loop.sock_connect(sock, (peer.host, peer.port))
+        except BaseException:
+            sock.close()
+            raise
+        round_trip = loop.time() - began
+        channel = await greet_seeder(sock, self._terms, peer.public_key, tls=tls)
+        return Connection(channel, peer, round_trip)
+
+    def _take(self, peer: Peer) -> Connection | None:
+        line = self._warm.get(peer)
+        if not line:
+            return None
+        connection = line[-1]
+        self._forget(connection)
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        line = self._warm[connection.peer]
+        line.remove(connection)
+        if not line:
+            del self._warm[connection.peer]
+        self._warm_count -= 1
+        asyncio.get_running_loop().remove_reader(connection.channel.fileno())
+
+    def _cool(self, connection: Connection) -> None:
+        """Close a warm connection: too old, or its peer closed or spoke."""
+        self._forget(connection)
+        connection.channel.close()
+
+    def _schedule_expiry(self) -> None:
+        self._expiry = asyncio.get_running_loop().call_later(
+            self._limits.warm_seconds / 2, self._expire
+        )
+
+    def _expire(self) -> None:
+        self._expiry = None
+        oldest = time.monotonic() - self._limits.warm_seconds
+        for line in list(self._warm.values()):
+            for connection in [c for c in line if c.warm_since < oldest]:
+                self._cool(connection)
+        if self._warm_count:
+            self._schedule_expiry()
+
+
+async def _say_and_close(channel: Channel, frame: bytes) -> None:
+    """Send a frame, and read on until the peer closes, for a short while.
+
+    To close at once, with chunks still coming, would reset the connection and
+    the frame would be lost with it.
+    """
+    try:
+        async with asyncio.timeout(_LAST_WORD_SECONDS):
+            await channel.write(frame)
+            await channel.drain(_LAST_WORD_BYTES_MAX)
+    except (PeerError, OSError) as error:
+        log.debug("a complaint was not heard: %s", error)
+    finally:
+        channel.close()

@@ -1,0 +1,1 @@
+"""Seeding: serve what the store holds to whoever asks for it."""

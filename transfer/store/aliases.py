@@ -1,0 +1,64 @@
+"""Aliases computed when nobody waits for them, many in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from transfer.content.digest import ALIAS_ALGORITHMS
+from transfer.content.hashing import digests_of
+from transfer.errors import DamagedError, NotHeldError
+from transfer.limits import EAGER_BYTES_MAX, GROUP_ARTIFACTS_MAX
+
+if TYPE_CHECKING:
+    import threading
+
+    from transfer.content.digest import Digest
+    from transfer.store.store import Store
+
+
+def fill(store: Store, stop: threading.Event) -> None:
+    """Compute all aliases that are lacking; ClosedError once `stop` is set."""
+    found: dict[Digest, dict[str, Digest]] = {}
+    try:
+        for name in store.lacking_aliases():
+            with contextlib.suppress(NotHeldError, DamagedError):
+                if not _computed(store, name, stop, found):
+                    store.with_aliases(name, stop)
+            if len(found) == GROUP_ARTIFACTS_MAX:
+                _keep(store, found)
+    finally:
+        _keep(store, found)
+
+
+def _computed(
+    store: Store,
+    name: Digest,
+    stop: threading.Event,
+    found: dict[Digest, dict[str, Digest]],
+) -> bool:
+    """Add the aliases of a small artifact to `found`; False for a large one."""
+    artifact = store.find(name)
+    if artifact is None or artifact.size > EAGER_BYTES_MAX:
+        return artifact is None
+    lacking = [one for one in ALIAS_ALGORITHMS if one not in artifact.aliases]
+    descriptor = store.open_checked(artifact, stop)
+    try:
+        found[name] = digests_of(descriptor, artifact.size, lacking, stop)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _keep(store: Store, found: dict[Digest, dict[str, Digest]]) -> None:
+    """List what was found in one transaction, and tell who wants to know."""
+    if not found:
+        return
+    store.index.set_aliases(found)
+    names = list(found)
+    found.clear()
+    if store.on_aliases is not None:
+        for name in names:
+            if (complete := store.find(name)) is not None:
+                store.on_aliases(complete)

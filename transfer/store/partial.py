@@ -1,0 +1,168 @@
+"""A download under way on disk: its bytes, and which of them are verified.
+
+Nothing is synced while a download runs, and no list of verified chunks is kept
+on disk: on resuming, every chunk is hashed against the manifest that lies
+beside the data, which costs less and also finds what a power loss forgot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING
+
+from transfer.content import bitmap
+from transfer.content.hashing import sound_chunks
+from transfer.content.manifest import Manifest
+from transfer.store.fs import Fs, store_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from _typeshed import ReadableBuffer
+
+    from transfer.content.digest import Digest
+
+
+class Partial:
+    """The file of one download, shared with the seeder that offers it on."""
+
+    def __init__(self, folder: Path, digest: Digest, fs: Fs) -> None:
+        self.digest = digest
+        self.path = self.path_in(folder, digest)
+        self.manifest: Manifest | None = None
+        self.version = 0
+        """Grows with every change of what is verified."""
+        self._manifest_path = self.path.with_suffix(".manifest")
+        self._fs = fs
+        self._lock = threading.Lock()
+        self._verified = bytearray()
+        with store_errors(self.path):
+            exists = self.path.exists()
+            self.descriptor = fs.reopen(self.path) if exists else fs.create(self.path)
+
+    @staticmethod
+    def path_in(folder: Path, digest: Digest) -> Path:
+        """Return where the bytes of a download of `digest` lie."""
+        return folder / f"{digest.algorithm}-{digest.hex}.data"
+
+    def resume(self, stop: threading.Event) -> int:
+        """Take up what an earlier run left; return how many chunks are sound."""
+        try:
+            manifest = Manifest.decode(self._manifest_path.read_bytes())
+        except (OSError, ValueError):
+            return 0
+        with store_errors(self.path):
+            verified = sound_chunks(self.descriptor, manifest, stop)
+        with self._lock:
+            self.manifest = manifest
+            self._verified = verified
+            self.version += 1
+        return verified.count(1)
+
+    def adopt(self, manifest: Manifest) -> bytearray:
+        """Go on with another manifest; return which chunks stay verified.
+
+        Chunks that both manifests name alike, at the same place, are kept.
+        """
+        with self._lock:
+            kept = bytearray(manifest.count)
+            old = self.manifest
+            if old is not None and old.chunk_size == manifest.chunk_size:
+                for index in range(min(old.count, manifest.count)):
+                    alike = old.chunk(index) == manifest.chunk(index)
+                    kept[index] = alike and self._verified[index]
+            self.manifest = manifest
+            self._verified = kept
+            self.version += 1
+        with store_errors(self.path):
+            self._fs.set_length(self.descriptor, manifest.size)
+            if manifest.count > 1:
+                self._keep_manifest(manifest)
+        return bytearray(kept)
+
+    def recheck(self, stop: threading.Event) -> bytearray:
+        """Hash the file against its manifest again; return what is sound."""
+        if self.manifest is None:
+            return bytearray()
+        with store_errors(self.path):
+            verified = sound_chunks(self.descriptor, self.manifest, stop)
+        with self._lock:
+            self._verified = verified
+            self.version += 1
+        return bytearray(verified)
+
+    def write(self, offset: int, data: ReadableBuffer) -> None:
+        """Write bytes that are not yet, or already, verified."""
+        with store_errors(self.path):
+            self._fs.write(self.descriptor, data, offset)
+
+    def mark(self, index: int) -> None:
+        """Say that the chunk at `index` is verified and written."""
+        with self._lock:
+            self._verified[index] = 1
+            self.version += 1
+
+    def verified(self) -> bytearray:
+        """Return, for each chunk, 1 where it is verified."""
+        with self._lock:
+            return bytearray(self._verified)
+
+    def prefix_bytes(self) -> int:
+        """Return how many bytes from the start on are verified."""
+        with self._lock:
+            if self.manifest is None:
+                return 0
+            count = self._verified.find(0)
+            count = len(self._verified) if count < 0 else count
+            return min(count * self.manifest.chunk_size, self.manifest.size)
+
+    def have(self, manifest_digest: bytes) -> bytes | None:
+        """Return the wire's bitmap, or None where the manifest is another."""
+        with self._lock:
+            if self.manifest is None or self.manifest.digest != manifest_digest:
+                return None
+            return bitmap.pack(self._verified)
+
+    def has(self, manifest_digest: bytes, index: int) -> bool:
+        """Whether that manifest's chunk at `index` is verified."""
+        with self._lock:
+            return (
+                self.manifest is not None
+                and self.manifest.digest == manifest_digest
+                and bool(self._verified[index])
+            )
+
+    def close(self) -> None:
+        """Close the file and leave it for a later run."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def discard(self) -> None:
+        """Close the file and remove it with its manifest."""
+        self.close()
+        with store_errors(self.path):
+            self._fs.remove(self.path)
+            self._fs.remove(self._manifest_path)
+
+    def forget_manifest(self) -> None:
+        """Remove the manifest's file; the data file has moved into the store."""
+        with contextlib.suppress(OSError):
+            self._fs.remove(self._manifest_path)
+
+    def _keep_manifest(self, manifest: Manifest) -> None:
+        fresh = self._manifest_path.with_suffix(f".{secrets.token_hex(4)}.new")
+        descriptor = self._fs.create(fresh)
+        try:
+            try:
+                self._fs.write(descriptor, manifest.encode(), 0)
+            finally:
+                os.close(descriptor)
+            self._fs.rename(fresh, self._manifest_path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._fs.remove(fresh)
+            raise
