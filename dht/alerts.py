@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from dht.contacts import Contact, pack_contacts, unpack_contacts
 from dht.errors import RecordError, WireError
-from dht.fairness import Allowance, Remembered
+from dht.fairness import TokenBuckets, TtlSet
 from dht.limits import (
     FIRST_PING_BYTES,
     HINT_PING_SECONDS,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from dht.core import Core
     from dht.in_flight import Answer
-    from dht.rpc_client import Asking
+    from dht.rpc_client import RpcClient
     from dht.rpc_server import Asked
 
 _PINGED_MAX: Final = 4096
@@ -54,7 +54,7 @@ class Alerts:
     def __init__(
         self,
         core: Core,
-        asking: Asking,
+        asking: RpcClient,
         interested: Callable[[bytes, str], bool],
         on_release: Callable[[ReleaseRecord], bool],
     ) -> None:
@@ -62,13 +62,13 @@ class Alerts:
         self._asking = asking
         self._interested = interested
         self._on_release = on_release
-        self._seen = Remembered(RECORD_KEPT_SECONDS, RELEASES_SEEN_MAX)
-        self._passed_on = Remembered(RECORD_KEPT_SECONDS, RELEASES_SEEN_MAX)
-        self._pinged = Remembered(HINT_PING_SECONDS, _PINGED_MAX)
+        self._seen = TtlSet(RECORD_KEPT_SECONDS, RELEASES_SEEN_MAX)
+        self._passed_on = TtlSet(RECORD_KEPT_SECONDS, RELEASES_SEEN_MAX)
+        self._pinged = TtlSet(HINT_PING_SECONDS, _PINGED_MAX)
         rate = NOTIFIES_PER_SOURCE_PER_SECOND
-        self._of_source = Allowance(rate, 4 * rate)
+        self._of_source = TokenBuckets(rate, 4 * rate)
         rate = NOTIFIES_PER_PUBLISHER_PER_SECOND
-        self._of_publisher = Allowance(rate, 4 * rate)
+        self._of_publisher = TokenBuckets(rate, 4 * rate)
 
     async def notify(
         self,

@@ -25,7 +25,7 @@ from dht.limits import (
 )
 from dht.providers import ProviderRecord
 from dht.tokens import write_scope
-from dht.traversal import Walk
+from dht.traversal import Traversal
 from dht.wire import Announce, FindNode, Stored
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Answer
-    from dht.rpc_client import Asking
+    from dht.rpc_client import RpcClient
 
 _SLICES: Final = 8  # parts of a sweep that run side by side
 _GROUP_KEYS_MAX: Final = 256  # keys that share a lookup
@@ -61,11 +61,11 @@ class Offer:
         self.records: dict[Address, ProviderRecord] = {}
 
 
-class Offers:
+class Announcer:
     """Announces keys and knows which ones need it again."""
 
     def __init__(
-        self, core: Core, asking: Asking, loop: asyncio.AbstractEventLoop
+        self, core: Core, asking: RpcClient, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._core = core
         self._asking = asking
@@ -210,7 +210,7 @@ class Offers:
                 seen[answer.contact] = answer
 
             count = K if alone else 2 * K
-            walk = Walk(
+            walk = Traversal(
                 self._core,
                 self._asking,
                 self._loop,

@@ -10,10 +10,10 @@ from dht.wire import Request, RequestFlag, add_proof, encode_unproved, kind_of
 
 if TYPE_CHECKING:
     from dht.core import Core
-    from dht.in_flight import Pending
+    from dht.in_flight import InFlight
 
 
-def compose(core: Core, pending: Pending, now: float) -> bytes:
+def compose(core: Core, pending: InFlight, now: float) -> bytes:
     """Return the datagram of a request that is sent now.
 
     Its first sending to a stranger is padded, so that the whole reply is no longer;
@@ -42,7 +42,7 @@ def compose(core: Core, pending: Pending, now: float) -> bytes:
     return core.envelope.wrap(add_proof(part, proof))
 
 
-def _flags(core: Core, pending: Pending, now: float) -> int:
+def _flags(core: Core, pending: InFlight, now: float) -> int:
     """Return what a request tells of this node and wants of the other."""
     flags = pending.flags
     if 4 in core.families:

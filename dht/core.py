@@ -7,10 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from dht.envelope import envelope_for
-from dht.fairness import Allowance
+from dht.fairness import TokenBuckets
 from dht.identity import is_proof, prove
 from dht.limits import PROOFS_MADE_PER_SOURCE_PER_SECOND, PROOFS_PER_SECOND
-from dht.peer_memory import Acquaintances
+from dht.peer_memory import PeerMemory
 from dht.routing import Table
 from dht.tokens import Tokens
 
@@ -50,16 +50,16 @@ class Core:
         self.reach = reach
         self.envelope = envelope_for(network, clock, rng)
         self.tables = {4: Table(self.node_id, now), 6: Table(self.node_id, now)}
-        self.acquaintances = Acquaintances()
+        self.acquaintances = PeerMemory()
         self.tokens = Tokens(rng, now)
         self.stats: Counter[str] = Counter()
         self.families: frozenset[int] = frozenset()
         self.on_new_contact: Callable[[Contact], None] = _nothing
         self.on_lost_contact: Callable[[Contact], None] = _nothing
         self.on_questionable: Callable[[Contact], None] = _nothing
-        self._proofs = Allowance(PROOFS_PER_SECOND, 2 * PROOFS_PER_SECOND)
+        self._proofs = TokenBuckets(PROOFS_PER_SECOND, 2 * PROOFS_PER_SECOND)
         rate = PROOFS_MADE_PER_SOURCE_PER_SECOND
-        self._proofs_for = Allowance(rate, 4 * rate)
+        self._proofs_for = TokenBuckets(rate, 4 * rate)
 
     @property
     def known(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dht.limits import CROWDED_FROM, REGION_WALKS_MAX, K
-from dht.traversal import Walk
+from dht.traversal import Traversal
 from dht.wire import FindNode
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dht.core import Core
     from dht.in_flight import Answer
     from dht.routing import Table
-    from dht.rpc_client import Asking
+    from dht.rpc_client import RpcClient
 
 
 def radius(table: Table, own_id: bytes) -> int:
@@ -60,7 +60,7 @@ def outskirts(target: int, crowd: int, expected: int) -> list[int]:
 
 async def widened(
     core: Core,
-    asking: Asking,
+    asking: RpcClient,
     loop: asyncio.AbstractEventLoop,
     family: int,
     key: bytes,
@@ -77,7 +77,7 @@ async def widened(
     further: list[Contact] = []
     for aim in outskirts(target, found[K - 1].long_id ^ target, expected):
         body = aim.to_bytes(32, "big")
-        walk = Walk(
+        walk = Traversal(
             core, asking, loop, family, FindNode(body), body, on_answer=on_answer
         )
         for contact in await walk.run():

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from dht.fairness import Shares
+from dht.fairness import ShareLedger
 from dht.limits import INGRESS_DATAGRAMS_MAX
 
 if TYPE_CHECKING:
     from dht.addresses import Address
 
 
-class Ingress:
+class FairQueue:
     """A bounded queue with one line per source.
 
     Who has only one datagram waiting needs no accounts, and that is nearly everybody.
@@ -27,7 +27,7 @@ class Ingress:
     def __init__(self, limit: int = INGRESS_DATAGRAMS_MAX) -> None:
         self._limit = limit
         self._lines: OrderedDict[bytes, deque[tuple[bytes, Address]]] = OrderedDict()
-        self._shares = Shares()  # of those with more than one
+        self._shares = ShareLedger()  # of those with more than one
         self._length = 0
         self.dropped = 0
 

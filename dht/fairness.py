@@ -10,7 +10,7 @@ import heapq
 from collections import OrderedDict
 
 
-class Shares:
+class ShareLedger:
     """How much each source takes, and which one takes most."""
 
     __slots__ = ("_amounts", "_largest", "total")
@@ -47,7 +47,7 @@ class Shares:
         return None
 
 
-class Allowance:
+class TokenBuckets:
     """Lets each source do something so often a second, with a burst.
 
     At most `sources_max` are remembered; a forgotten one starts afresh.
@@ -74,7 +74,7 @@ class Allowance:
         return allowed
 
 
-class Remembered:
+class TtlSet:
     """Things that were done lately, each forgotten after some seconds."""
 
     __slots__ = ("_entries", "_entries_max", "_seconds")

@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     observed: Address
 
 
-class Pending:
+class InFlight:
     """A request on its way."""
 
     __slots__ = (

@@ -13,7 +13,7 @@ from dht.limits import (
     REFRESH_CONTACTS,
     REFRESH_FIND_BYTES,
 )
-from dht.traversal import Walk
+from dht.traversal import Traversal
 from dht.wire import FindNode, Ping
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.core import Core
     from dht.in_flight import Answer
-    from dht.rpc_client import Asking
+    from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
 
 
@@ -32,7 +32,7 @@ class Joining:
     def __init__(
         self,
         core: Core,
-        asking: Asking,
+        asking: RpcClient,
         loop: asyncio.AbstractEventLoop,
         tasks: Tasks,
     ) -> None:
@@ -109,7 +109,7 @@ class Joining:
             if not len(table):
                 return
             target = self._core.rng.randint(*bucket.range).to_bytes(32, "big")
-            await Walk(
+            await Traversal(
                 self._core,
                 self._asking,
                 self._loop,
@@ -125,7 +125,7 @@ class Joining:
         own = self._core.node_id
         await asyncio.gather(
             *(
-                Walk(
+                Traversal(
                     self._core, self._asking, self._loop, family, FindNode(own), own
                 ).run()
                 for family in sorted(self._core.families)

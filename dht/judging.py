@@ -10,13 +10,13 @@ from dht.wire import HINT_BYTES, proved_part
 if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.core import Core
-    from dht.in_flight import Pending
+    from dht.in_flight import InFlight
     from dht.wire import Reply
 
 
 def answerer(
     core: Core,
-    pending: Pending,
+    pending: InFlight,
     reply: Reply,
     packed: bytes,
     observed: Address,
@@ -42,7 +42,7 @@ def answerer(
 
 def _proven(
     core: Core,
-    pending: Pending,
+    pending: InFlight,
     reply: Reply,
     packed: bytes,
     observed: Address,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dht.addresses import Address
 from dht.errors import RecordError
-from dht.fairness import Allowance
+from dht.fairness import TokenBuckets
 from dht.limits import CLOCK_SKEW_SECONDS, PORT_MIN, VERIFICATIONS_PER_SOURCE_PER_SECOND
 from dht.provider_store import Page, ProviderStore
 from dht.providers import ProviderRecord
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dht.wire import Announce, FindRecord, StoreRecord
 
 
-class Keeping:
+class LocalStorage:
     """The two stores and what they accept."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Keeping:
         self.record_store = RecordStore()
         self.own_records: dict[bytes, Record] = {}
         rate = VERIFICATIONS_PER_SOURCE_PER_SECOND
-        self._verifications = Allowance(rate, 10 * rate)
+        self._verifications = TokenBuckets(rate, 10 * rate)
 
     def source_of(self, asked: Asked) -> bytes:
         """Whom limits blame: a contact of the table by its key, others by address.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dht.addresses import Address, Scope, unpack_address
 from dht.errors import WireError
-from dht.fairness import Remembered
+from dht.fairness import TtlSet
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
     FORMER_CONTACTS_MAX,
@@ -25,14 +25,14 @@ from dht.limits import (
 from dht.wire import Ping, RequestFlag
 
 if TYPE_CHECKING:
-    from dht.announcer import Offers
+    from dht.announcer import Announcer
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Answer
     from dht.joining import Joining
-    from dht.local_storage import Keeping
-    from dht.record_client import Publishing
-    from dht.rpc_client import Asking
+    from dht.local_storage import LocalStorage
+    from dht.record_client import RecordClient
+    from dht.rpc_client import RpcClient
     from dht.rpc_server import Asked
     from dht.tasks import Tasks
 
@@ -45,13 +45,13 @@ class Maintenance:
     def __init__(
         self,
         core: Core,
-        asking: Asking,
+        asking: RpcClient,
         tasks: Tasks,
         *,
         joining: Joining,
-        keeping: Keeping,
-        offers: Offers,
-        publishing: Publishing,
+        keeping: LocalStorage,
+        offers: Announcer,
+        publishing: RecordClient,
     ) -> None:
         self._core = core
         self._asking = asking
@@ -61,7 +61,7 @@ class Maintenance:
         self._publishing = publishing
         self._joining = joining
         self._grown = asyncio.Event()
-        self._probed = Remembered(HINT_PING_SECONDS, _PROBED_MAX)
+        self._probed = TtlSet(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
         self._settling: asyncio.Task[None] | None = None
         self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)

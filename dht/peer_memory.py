@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from dht.fairness import Remembered
+from dht.fairness import TtlSet
 from dht.limits import (
     ACQUAINTANCES_MAX,
     DEAD_ADDRESSES_PER_HOST_MAX,
@@ -102,7 +102,7 @@ class Counts:
         self._entries.pop(name, None)
 
 
-class Silence:
+class UnresponsivePeers:
     """Addresses that lately did not answer, and what strangers were asked in vain.
 
     Where several addresses of one public host are silent, the host is left alone.
@@ -114,7 +114,7 @@ class Silence:
     __slots__ = ("_addresses", "_hosts", "_knocks", "_knocks_at_host")
 
     def __init__(self) -> None:
-        self._addresses = Remembered(DEAD_SECONDS, ACQUAINTANCES_MAX)
+        self._addresses = TtlSet(DEAD_SECONDS, ACQUAINTANCES_MAX)
         self._hosts = Counts()
         self._knocks = Counts()
         self._knocks_at_host = Counts()
@@ -161,7 +161,7 @@ class Silence:
         self._knocks_at_host.discard(host)
 
 
-class Acquaintances:
+class PeerMemory:
     """Tokens that others gave, and contacts that have proved their id."""
 
     __slots__ = ("_proven", "_tokens", "round_trips", "silence")
@@ -171,7 +171,7 @@ class Acquaintances:
         self._tokens: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._proven: OrderedDict[bytes, float] = OrderedDict()
         self.round_trips = RoundTrips()
-        self.silence = Silence()
+        self.silence = UnresponsivePeers()
 
     def token(self, address: Address, now: float) -> bytes:
         """Return the token an address gave, or nothing where it may be too old."""

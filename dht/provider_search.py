@@ -15,7 +15,7 @@ from dht.limits import (
     K,
 )
 from dht.providers import ProviderRecord
-from dht.traversal import Walk
+from dht.traversal import Traversal
 from dht.wire import FindProviders
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Answer
-    from dht.local_storage import Keeping
-    from dht.rpc_client import Asking
+    from dht.local_storage import LocalStorage
+    from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
 
 _PAGES_MAX: Final = 64  # further pages that one search asks for
@@ -38,7 +38,12 @@ class ProviderSearch:
     """
 
     def __init__(
-        self, key: bytes, core: Core, asking: Asking, keeping: Keeping, tasks: Tasks
+        self,
+        key: bytes,
+        core: Core,
+        asking: RpcClient,
+        keeping: LocalStorage,
+        tasks: Tasks,
     ) -> None:
         self._key = key
         self._core = core
@@ -51,7 +56,7 @@ class ProviderSearch:
         self._wake = asyncio.Event()
         self._pages: set[asyncio.Future[Answer | None]] = set()
         self._pages_asked = 0
-        self._walks: list[Walk] = []
+        self._walks: list[Traversal] = []
         self._started_at = core.clock.monotonic()
         self._ended_at: float | None = None
         page = keeping.provider_store.page(key, 0, self._started_at)
@@ -107,7 +112,7 @@ class ProviderSearch:
             for family in sorted(self._core.families):
                 if len(self._core.tables[family]):
                     self._walks.append(
-                        Walk(
+                        Traversal(
                             self._core,
                             self._asking,
                             self._loop,
@@ -127,7 +132,7 @@ class ProviderSearch:
             self._ended_at = self._core.clock.monotonic()
             self._wake.set()
 
-    async def _walk(self, walk: Walk) -> None:
+    async def _walk(self, walk: Traversal) -> None:
         """Ask the nodes nearest to the key, and all of its region if it is crowded."""
         found = await walk.run()
         for contact in await widened(

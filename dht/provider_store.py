@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from dht.contacts import PUBLIC_KEY_BYTES
-from dht.fairness import Shares
+from dht.fairness import ShareLedger
 from dht.limits import (
     PROVIDER_SECONDS,
     PROVIDERS_MAX,
@@ -99,7 +99,7 @@ class ProviderStore:
         self._per_key_max = per_key_max
         self._keys: dict[bytes, list[_Kept]] = {}
         self._of_source: dict[bytes, _Line] = {}
-        self._shares = Shares()
+        self._shares = ShareLedger()
         self._ends_at = 0.0  # nothing ends before
 
     def __len__(self) -> int:

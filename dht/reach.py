@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 from dht.addresses import Address, Scope
-from dht.fairness import Remembered
+from dht.fairness import TtlSet
 from dht.limits import (
     OBSERVED_REPORTS_MAX,
     OBSERVED_REPORTS_MIN,
@@ -94,7 +94,7 @@ class Reach:
         self._fixed = read_only
         self._is_own = is_own
         self._reachable: set[int] = set()  # address families
-        self._sent_to = Remembered(SENT_TO_MEMORY_SECONDS, SENT_TO_HOSTS_MAX)
+        self._sent_to = TtlSet(SENT_TO_MEMORY_SECONDS, SENT_TO_HOSTS_MAX)
         self.observed = {4: Observed(), 6: Observed()}
 
     def is_read_only(self, towards: Address) -> bool:

@@ -18,7 +18,7 @@ from dht.limits import (
     K,
 )
 from dht.records import verify_record
-from dht.traversal import Walk
+from dht.traversal import Traversal
 from dht.wire import FindNode, FindRecord, ReplyFlag, Stored, StoreRecord
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Answer
-    from dht.local_storage import Keeping
+    from dht.local_storage import LocalStorage
     from dht.records import Record
-    from dht.rpc_client import Asking
+    from dht.rpc_client import RpcClient
     from dht.wire import Body
 
 _RECORDS_VERIFIED_MAX: Final = 64  # different ones, in one search
@@ -118,14 +118,14 @@ class Tally:
         )
 
 
-class Publishing:
+class RecordClient:
     """Stores and finds records, and renews those that are to be kept."""
 
     def __init__(
         self,
         core: Core,
-        asking: Asking,
-        keeping: Keeping,
+        asking: RpcClient,
+        keeping: LocalStorage,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._core = core
@@ -247,7 +247,7 @@ class Publishing:
 
     async def _around(
         self,
-        walks: list[Walk],
+        walks: list[Traversal],
         key: bytes,
         on_answer: Callable[[Answer], None] | None = None,
     ) -> list[Contact]:
@@ -276,10 +276,10 @@ class Publishing:
         on_answer: Callable[[Answer], None],
         paths: int = 1,
         patience: int = PATIENCE,
-    ) -> list[Walk]:
+    ) -> list[Traversal]:
         """Return one walk for each address family that has contacts."""
         return [
-            Walk(
+            Traversal(
                 self._core,
                 self._asking,
                 self._loop,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from dht.fairness import Shares
+from dht.fairness import ShareLedger
 from dht.limits import RECORD_KEPT_SECONDS, RECORD_OVERHEAD_BYTES, RECORDS_BYTES_MAX
 from dht.wire import Stored
 
@@ -48,7 +48,7 @@ class RecordStore:
         self._bytes_max = bytes_max
         self._keys: dict[bytes, _Kept] = {}
         self._of_source: dict[bytes, OrderedDict[bytes, None]] = {}
-        self._shares = Shares()
+        self._shares = ShareLedger()
 
     def __len__(self) -> int:
         return len(self._keys)

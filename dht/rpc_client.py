@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from dht.addresses import unpack_address
 from dht.composing import compose
 from dht.errors import WireError
-from dht.fairness import Remembered
-from dht.in_flight import Answer, Pending
+from dht.fairness import TtlSet
+from dht.in_flight import Answer, InFlight
 from dht.judging import answerer
 from dht.limits import (
     ACQUAINTANCES_MAX,
@@ -61,7 +61,7 @@ _FIRST_BYTES: Final[dict[type[Body], int]] = {
 }
 
 
-class Asking:
+class RpcClient:
     """Sends requests and hands each one's outcome to its callback."""
 
     def __init__(
@@ -73,8 +73,8 @@ class Asking:
         self._core = core
         self._send = send
         self._loop = loop
-        self._pending: dict[bytes, Pending] = {}
-        self._introduced = Remembered(TOKEN_SECRET_SECONDS, ACQUAINTANCES_MAX)
+        self._pending: dict[bytes, InFlight] = {}
+        self._introduced = TtlSet(TOKEN_SECRET_SECONDS, ACQUAINTANCES_MAX)
         self._invitations: deque[Contact] = deque(maxlen=INVITATIONS_MAX)
         self._introducing: asyncio.TimerHandle | None = None
         self._closed = False
@@ -108,7 +108,7 @@ class Asking:
         `patience` times the pause between two sendings. A contact that was proven
         once and `lost` is no stranger.
         """
-        pending = Pending(contact.address, contact, body, done)
+        pending = InFlight(contact.address, contact, body, done)
         pending.flags, pending.size = flags, size
         pending.first_bytes = first_bytes or _FIRST_BYTES.get(type(body), 0)
         pending.introduces = introduces
@@ -129,7 +129,7 @@ class Asking:
         again: bool = True,
     ) -> None:
         """Ask whoever is at an address; its answer tells and proves who it is."""
-        pending = Pending(address, None, body, done)
+        pending = InFlight(address, None, body, done)
         pending.first_bytes = _FIRST_BYTES.get(type(body), 0)
         pending.again = again
         self._begin(pending)
@@ -150,7 +150,7 @@ class Asking:
 
     def probe(self, address: Address) -> None:
         """Send one short ping to an address that asked, through others, for it."""
-        pending = Pending(address, None, Ping(), _ignore)
+        pending = InFlight(address, None, Ping(), _ignore)
         pending.again = False
         pending.size = REQUEST_BYTES_MIN
         self._begin(pending)
@@ -194,7 +194,7 @@ class Asking:
         if reply.flags & ReplyFlag.INTRODUCE:
             self._introduce(contact, now)
 
-    def _measured(self, pending: Pending, now: float) -> float | None:
+    def _measured(self, pending: InFlight, now: float) -> float | None:
         """Note how long an answer took, where it is clear which sending it answers.
 
         One that comes at once after the second sending answers the first; without
@@ -253,7 +253,7 @@ class Asking:
             or known.silence.may_knock(contact.address, now)
         )
 
-    def _begin(self, pending: Pending) -> None:
+    def _begin(self, pending: InFlight) -> None:
         if self._closed:
             self._loop.call_soon(pending.done, None)
             return
@@ -264,16 +264,16 @@ class Asking:
         self._transmit(pending, now)
         self._wait(pending, self._pause(pending))
 
-    def _pause(self, pending: Pending) -> float:
+    def _pause(self, pending: InFlight) -> float:
         """Return the seconds between two sendings; verifying takes its time."""
         pause = self._core.acquaintances.round_trips.retransmit
         return 2 * pause if isinstance(pending.body, Announce | StoreRecord) else pause
 
-    def _wait(self, pending: Pending, seconds: float) -> None:
+    def _wait(self, pending: InFlight, seconds: float) -> None:
         pending.due_at = self._loop.time() + seconds
         pending.timer = self._loop.call_at(pending.due_at, self._late, pending)
 
-    def _late(self, pending: Pending) -> None:
+    def _late(self, pending: InFlight) -> None:
         """Send a request again, then wait with little hope, then give it up.
 
         From when patience ends others leave the address alone, though an answer
@@ -305,7 +305,7 @@ class Asking:
 
     def _finish(
         self,
-        pending: Pending,
+        pending: InFlight,
         answer: Answer | None,
         now: float,
         *,
@@ -333,7 +333,7 @@ class Asking:
         if core.acquaintances.silence:
             core.acquaintances.silence.discard(address)
 
-    def _transmit(self, pending: Pending, now: float) -> None:
+    def _transmit(self, pending: InFlight, now: float) -> None:
         """Build the datagram of a request and send it."""
         datagram = compose(self._core, pending, now)
         pending.tries += 1

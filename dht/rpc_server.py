@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from dht.addresses import Scope
 from dht.contacts import contact_of
 from dht.errors import WireError
-from dht.fairness import Allowance
+from dht.fairness import TokenBuckets
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
     PROOFS_READ_PER_SOURCE_PER_SECOND,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.local_storage import Keeping
+    from dht.local_storage import LocalStorage
 
 # A reply without its body, observed address and proof: array, version, kind,
 # transaction, id hint, the head of `observed`, token, flags, the heads of body and
@@ -87,13 +87,13 @@ class Asked:
         return self.sender.address
 
 
-class Answering:
+class RpcServer:
     """Answers requests."""
 
     def __init__(
         self,
         core: Core,
-        keeping: Keeping,
+        keeping: LocalStorage,
         on_notify: Callable[[Notify, Asked, int], None],
         on_ping: Callable[[Ping, Asked], None],
     ) -> None:
@@ -103,7 +103,7 @@ class Answering:
         self._on_notify = on_notify
         self._on_ping = on_ping
         rate = PROOFS_READ_PER_SOURCE_PER_SECOND
-        self._proofs = Allowance(rate, 4 * rate)
+        self._proofs = TokenBuckets(rate, 4 * rate)
 
     def answer(
         self, request: Request, packed: bytes, source: Address, size: int

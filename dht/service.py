@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht.addresses import Address, Scope
 from dht.alerts import Alerts, NotifyReport
-from dht.announcer import OfferReport, Offers
+from dht.announcer import Announcer, OfferReport
 from dht.clock import SystemClock, system_entropy
 from dht.contacts import Contact, ContactStatus
 from dht.core import Core
@@ -17,13 +17,13 @@ from dht.errors import ClosedError, WireError
 from dht.identity import KeySigner, verify_ed25519
 from dht.joining import Joining
 from dht.keys import Network
-from dht.local_storage import Keeping
+from dht.local_storage import LocalStorage
 from dht.maintenance import Maintenance
 from dht.provider_search import ProviderSearch
 from dht.reach import Reach
-from dht.record_client import Publishing, RecordSearch, StoreReport
-from dht.rpc_client import Asking
-from dht.rpc_server import Answering
+from dht.record_client import RecordClient, RecordSearch, StoreReport
+from dht.rpc_client import RpcClient
+from dht.rpc_server import RpcServer
 from dht.tasks import Tasks
 from dht.transport import Sockets, SystemSockets, Transport
 from dht.wire import Reply, decode
@@ -244,11 +244,11 @@ class _Running:
         loop = asyncio.get_running_loop()
         self._core = core
         self.transport = Transport(sockets, self._on_datagram, core.stats)
-        self.asking = Asking(core, self.transport.send, loop)
-        self.offers = Offers(core, self.asking, loop)
-        self.keeping = Keeping(core, self._own_offer)
+        self.asking = RpcClient(core, self.transport.send, loop)
+        self.offers = Announcer(core, self.asking, loop)
+        self.keeping = LocalStorage(core, self._own_offer)
         self.alerts = Alerts(core, self.asking, *callbacks)
-        self.publishing = Publishing(core, self.asking, self.keeping, loop)
+        self.publishing = RecordClient(core, self.asking, self.keeping, loop)
         self.joining = Joining(core, self.asking, loop, tasks)
         self.maintenance = Maintenance(
             core,
@@ -259,7 +259,7 @@ class _Running:
             offers=self.offers,
             publishing=self.publishing,
         )
-        self.answering = Answering(
+        self.answering = RpcServer(
             core, self.keeping, self.alerts.received, self.maintenance.pinged
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import asyncio_dgram
 
 from dht.addresses import Address, address_of, source_address
-from dht.fair_queue import Ingress
+from dht.fair_queue import FairQueue
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
     INGRESS_BATCH_DATAGRAMS,
@@ -99,7 +99,7 @@ class Transport:
         self._sockets = sockets
         self._on_datagram = on_datagram
         self._stats = stats
-        self._ingress = Ingress()
+        self._ingress = FairQueue()
         self._bound: dict[int, tuple[Address, socket.socket]] = {}
         self._streams: list[asyncio_dgram.aio.DatagramStream] = []
         self._readers: list[asyncio.Task[None]] = []

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Answer
-    from dht.rpc_client import Asking
+    from dht.rpc_client import RpcClient
     from dht.wire import Body
 
 
-class Walk:
+class Traversal:
     """One lookup on its way, among the contacts of one address family."""
 
     def __init__(
         self,
         core: Core,
-        asking: Asking,
+        asking: RpcClient,
         loop: asyncio.AbstractEventLoop,
         family: int,
         body: Body,
@@ -46,7 +46,7 @@ class Walk:
         """Ask each contact on the way for `body`; `on_answer` gets each answer.
 
         A first request to a stranger is padded to `first_bytes` at least; `patience`
-        is explained at `Asking.ask`.
+        is explained at `RpcClient.ask`.
         """
         self._core = core
         self._asking = asking

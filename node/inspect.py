@@ -11,7 +11,7 @@ from dht import Dht
 from node import commands, doctor
 from node.commands import Document, Progress
 from node.content.fetch import Fetch
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
 from node.settings import Settings
 from node.wallclock import now
@@ -35,7 +35,7 @@ class Inspect:
         store: Store,
         seeder: Seeder,
         leecher: Leecher,
-        provide: Provide,
+        provide: ContentRouter,
         fetch: Fetch,
         settings: Settings,
     ) -> None:

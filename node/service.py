@@ -24,9 +24,9 @@ from node.content.fetch import Fetch
 from node.content.fetch_command import Fetching
 from node.content.list_pin import Cache
 from node.content.repair import Repair
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.content.share import Share
-from node.content.sharing_policy import Offering, SharingOf
+from node.content.sharing_policy import SharingOf, SharingPolicy
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.gateway.prefetch import Lockfiles
@@ -36,7 +36,7 @@ from node.inspect import Inspect
 from node.model import keyfiles
 from node.model.catalogue import Catalogue, open_database
 from node.model.keys import PublisherKeys, parse_publisher
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.alerts import Alerting
 from node.releases.follow_command import Following
 from node.releases.newest import Releases
@@ -124,7 +124,7 @@ class Node:
         database = open_database(settings.home / "catalogue.sqlite")
         self._stack.callback(database.close)
         self._database = database
-        self._catalogue, self._beliefs = Catalogue(database), Beliefs(database)
+        self._catalogue, self._beliefs = Catalogue(database), TrustStore(database)
         self._store = await asyncio.to_thread(
             Store, settings.home, bytes_max=settings.store_bytes
         )
@@ -190,8 +190,8 @@ class Node:
         """Make the parts that know packages and people."""
         settings, catalogue, beliefs = self.settings, self._catalogue, self._beliefs
         store, dht, network = self._store, self._dht, self._network
-        offering = Offering(catalogue, settings.sharing, _sharing_of(settings))
-        provide = Provide(
+        offering = SharingPolicy(catalogue, settings.sharing, _sharing_of(settings))
+        provide = ContentRouter(
             dht, network, port, store, offering, beliefs, self._background
         )
         fetch = Fetch(
@@ -234,7 +234,9 @@ class Node:
             self, inspect, share, fetching, publish, following, cache, cleaning
         )
 
-    def _compose_care(self, provide: Provide, fetch: Fetch) -> tuple[Cache, Cleaning]:
+    def _compose_care(
+        self, provide: ContentRouter, fetch: Fetch
+    ) -> tuple[Cache, Cleaning]:
         """Make the parts that look after what is held."""
         store, catalogue = self._store, self._catalogue
         cleaning = Cleaning(store, catalogue, provide, now)

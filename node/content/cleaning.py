@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.model.catalogue import Catalogue
 from node.wallclock import Now
 from transfer import Artifact, Digest, NotHeldError, Store, TransferError
@@ -110,7 +110,7 @@ class Cleaning:
     """Removes what is not needed, and checks what is there."""
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, provide: Provide, now: Now
+        self, store: Store, catalogue: Catalogue, provide: ContentRouter, now: Now
     ) -> None:
         self._store = store
         self._catalogue = catalogue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.commands import Progress
-from node.content.router import ANNOUNCED_ALGORITHMS, Provide
+from node.content.router import ANNOUNCED_ALGORITHMS, ContentRouter
 from node.errors import (
     NobodyOffersError,
     NodeError,
@@ -82,7 +82,7 @@ class Fetch:
         self,
         store: Store,
         leecher: Leecher,
-        provide: Provide,
+        provide: ContentRouter,
         catalogue: Catalogue,
         *,
         weak_digests: bool,

@@ -9,13 +9,13 @@ from pathlib import Path
 from node import commands
 from node.commands import Document, Progress
 from node.content.fetch import Closure, Fetch, Fetched
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.content.share import Share
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
 from node.model.targets import DigestTarget, NameTarget, Target, parse_target
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.follow_command import Following
 from node.releases.newest import Releases
 from transfer import Digest, Store, TransferError
@@ -28,12 +28,12 @@ class Fetching:
         self,
         store: Store,
         catalogue: Catalogue,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         fetch: Fetch,
         releases: Releases,
         share: Share,
         following: Following,
-        provide: Provide,
+        provide: ContentRouter,
         withdrawal: Withdrawal,
     ) -> None:
         self._store = store

@@ -7,12 +7,12 @@ from typing import Any
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NodeError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
 from node.model.targets import DigestTarget, FileTarget, parse_target
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from transfer import Artifact, Store
 
 
@@ -20,7 +20,11 @@ class Cache:
     """Shows and pins what the store holds."""
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, beliefs: Beliefs, provide: Provide
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        beliefs: TrustStore,
+        provide: ContentRouter,
     ) -> None:
         self._store = store
         self._catalogue = catalogue

@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as NoAnswerError
 from node.background import Background
 from node.content.cleaning import Cleaning
 from node.content.fetch import Fetch, Wanted
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
 from transfer import Artifact, Digest, Store
@@ -31,7 +31,7 @@ class Repair:
         self,
         store: Store,
         catalogue: Catalogue,
-        provide: Provide,
+        provide: ContentRouter,
         fetch: Fetch,
         cleaning: Cleaning,
         background: Background,

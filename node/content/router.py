@@ -1,7 +1,7 @@
 """Translate between content and the DHT: who offers a digest, and offering our own.
 
-What is announced is always derived: `sync` compares what `Offering` says with what is
-announced now, and announces or withdraws the difference.
+What is announced is always derived: `sync` compares what `SharingPolicy` says with
+what is announced now, and announces or withdraws the difference.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Iterable
 
 from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
 from node.background import Background
-from node.content.sharing_policy import Offering
-from node.model.trust_store import Beliefs
+from node.content.sharing_policy import SharingPolicy
+from node.model.trust_store import TrustStore
 from transfer import Artifact, Digest, Peer, Store, TransferError
 
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 5.0
 SEARCHES_AT_ONCE = 16
 
 
-class Provide:
+class ContentRouter:
     """Offers what the store holds, and finds who offers what is wanted."""
 
     def __init__(
@@ -31,8 +31,8 @@ class Provide:
         network: Network,
         port: int,
         store: Store,
-        offering: Offering,
-        beliefs: Beliefs,
+        offering: SharingPolicy,
+        beliefs: TrustStore,
         background: Background,
     ) -> None:
         self._dht = dht

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
 from transfer import Artifact, Store, TransferError
@@ -16,7 +16,9 @@ from transfer import Artifact, Store, TransferError
 class Share:
     """Brings files of this machine into the store."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, provide: Provide) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, provide: ContentRouter
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._provide = provide

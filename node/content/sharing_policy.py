@@ -17,7 +17,7 @@ SharingOf = Mapping[tuple[bytes, str], Sharing]
 """What the owner says of single packages, by publisher and name."""
 
 
-class Offering:
+class SharingPolicy:
     """Decides which of the artifacts held are announced and served."""
 
     def __init__(

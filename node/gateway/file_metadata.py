@@ -22,7 +22,7 @@ from transfer import Artifact, Digest, Store, TransferError
 T = TypeVar("T")
 
 
-class Derive:
+class FileMetadata:
     """Brings published files and reads them, each once."""
 
     def __init__(self, resolver: Resolver, store: Store) -> None:

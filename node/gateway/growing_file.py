@@ -8,7 +8,7 @@ import os
 from node.gateway import limits
 
 
-class Arrival:
+class GrowingFile:
     """The growing start of a file of known size.
 
     Its bytes are not verified as a whole yet: whoever passes them on holds the end

@@ -66,7 +66,7 @@ def strongest_first(digests: Iterable[Digest]) -> tuple[Digest, ...]:
     return tuple(sorted(digests, key=lambda one: _STRENGTH[one.algorithm]))
 
 
-class Ledger:
+class PageCache:
     """Files and pages by upstream."""
 
     def __init__(self, database: sqlite3.Connection) -> None:

@@ -21,7 +21,7 @@ from node.gateway.origin import (
     SilentError,
     without_credentials,
 )
-from node.gateway.page_cache import Ledger, NamedFile, StoredPage
+from node.gateway.page_cache import NamedFile, PageCache, StoredPage
 from node.gateway.upstreams import Upstream
 from node.wallclock import Now
 
@@ -42,7 +42,7 @@ class UnreachableError(Exception):
 class Pages:
     """The pages of all upstreams."""
 
-    def __init__(self, client: OriginClient, ledger: Ledger, now: Now) -> None:
+    def __init__(self, client: OriginClient, ledger: PageCache, now: Now) -> None:
         self._client = client
         self._ledger = ledger
         self._now = now

@@ -14,7 +14,7 @@ from typing import Any
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
 from node.gateway.caches import body_of, files_in
@@ -37,7 +37,11 @@ class Lockfiles:
     """Fetches, looks up and offers what lockfiles name."""
 
     def __init__(
-        self, gateway: Gateway, store: Store, catalogue: Catalogue, provide: Provide
+        self,
+        gateway: Gateway,
+        store: Store,
+        catalogue: Catalogue,
+        provide: ContentRouter,
     ) -> None:
         self._gateway = gateway
         self._store = store

@@ -20,7 +20,7 @@ from node.errors import NodeError
 from node.gateway import limits
 from node.model.keys import publisher_text
 from node.model.packages import ArtifactEntry
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from node.settings import Winner
 from node.wallclock import now
@@ -125,7 +125,7 @@ def settle(
 class Published:
     """Finds what followed publishers have released under a name."""
 
-    def __init__(self, beliefs: Beliefs, releases: Releases) -> None:
+    def __init__(self, beliefs: TrustStore, releases: Releases) -> None:
         self._beliefs = beliefs
         self._releases = releases
 

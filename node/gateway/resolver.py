@@ -14,7 +14,7 @@ from typing import Any
 
 from node.errors import NodeError
 from node.gateway import limits
-from node.gateway.growing_file import Arrival
+from node.gateway.growing_file import GrowingFile
 from node.gateway.page_cache import NamedFile
 from node.gateway.sources import Job, SourceError, Sources
 from transfer import Artifact, Digest, Store, TransferError
@@ -31,7 +31,7 @@ class MissError(NodeError):
 class OnItsWay:
     """A large file of which enough has come to begin passing it on; close it."""
 
-    def __init__(self, resolver: Resolver, job: Job, arrival: Arrival) -> None:
+    def __init__(self, resolver: Resolver, job: Job, arrival: GrowingFile) -> None:
         self.arrival = arrival
         self.strong = job.digest
         """What the whole must have; the last bytes are held back until it has."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from node.background import Background
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.gateway.page_cache import NamedFile
 from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue
@@ -16,13 +16,13 @@ QUIET_SECONDS = 2.0  # an installation is busy, and brings many files at once
 QUIET_SECONDS_MAX = 15.0
 
 
-class Keeping:
+class Retention:
     """Remembers files of the gateway, so that they are listed and offered."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        provide: Provide,
+        provide: ContentRouter,
         background: Background,
         upstreams: Upstreams,
     ) -> None:

@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.background import Background
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.gateway import limits
 from node.gateway.cargo.index import CrateIndex
 from node.gateway.debian.index import PackageArchive
-from node.gateway.file_metadata import Derive
+from node.gateway.file_metadata import FileMetadata
 from node.gateway.npm.index import PackageIndex
 from node.gateway.opam.index import ArchiveIndex
 from node.gateway.opam.published import PublishedRepository
 from node.gateway.origin import OriginClient
-from node.gateway.page_cache import Ledger, NamedFile
+from node.gateway.page_cache import NamedFile, PageCache
 from node.gateway.pages import Pages
 from node.gateway.published import Published
 from node.gateway.python.index import PythonIndex
 from node.gateway.python.pip_config import index_of_pip, used_before
 from node.gateway.resolver import MissError, Resolver
-from node.gateway.retention import Keeping
+from node.gateway.retention import Retention
 from node.gateway.sources import Sources
 from node.gateway.upstreams import DEFAULTS, Upstreams
 from node.model.catalogue import Catalogue
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from node.settings import Settings
 from node.wallclock import now
@@ -40,9 +40,9 @@ class Surroundings:
 
     store: Store
     leecher: Leecher
-    provide: Provide
+    provide: ContentRouter
     catalogue: Catalogue
-    beliefs: Beliefs
+    beliefs: TrustStore
     releases: Releases
     background: Background
     database: sqlite3.Connection
@@ -64,9 +64,9 @@ class Gateway:
         self.store = around.store
         self.provide = around.provide
         self.client = client
-        self.ledger = Ledger(around.database)
+        self.ledger = PageCache(around.database)
         self.pages = Pages(client, self.ledger, now)
-        self.keeping = Keeping(
+        self.keeping = Retention(
             around.catalogue, around.provide, around.background, upstreams
         )
         self.sources = Sources(
@@ -90,7 +90,7 @@ class Gateway:
         """Make what answers each package manager."""
         upstreams = self.upstreams
         published = Published(around.beliefs, around.releases)
-        derive = Derive(self.resolver, around.store)
+        derive = FileMetadata(self.resolver, around.store)
         names = settings.gateway.names
         self.pypi = PythonIndex(
             upstreams,

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from node.content.router import ANNOUNCED_ALGORITHMS, Provide
+from node.content.router import ANNOUNCED_ALGORITHMS, ContentRouter
 from node.gateway import limits
-from node.gateway.growing_file import Arrival
+from node.gateway.growing_file import GrowingFile
 from node.gateway.origin import OriginClient, OriginError, OriginFile
 from node.gateway.page_cache import NamedFile
 from node.gateway.upstreams import Upstreams
@@ -50,7 +50,7 @@ class Job:
         self.began = loop.time()
         self.waiting = 0
         self.bytes_seen = 0
-        self.arrival: Arrival | None = None
+        self.arrival: GrowingFile | None = None
         """What the source that came first has sent so far."""
         self.streamable = asyncio.Event()
         self.task: asyncio.Task[Artifact] | None = None
@@ -63,7 +63,7 @@ class Job:
         return self.task
 
     @property
-    def streamed(self) -> Arrival | None:
+    def streamed(self) -> GrowingFile | None:
         """What can be passed on while it still comes in, or None."""
         if self.arrival is None or not self.arrival.can_stream:
             return None
@@ -78,7 +78,7 @@ class Job:
         """Return the loop's time, in seconds."""
         return self.loop.time()
 
-    def progress(self, arrival: Arrival | None, length: int) -> None:
+    def progress(self, arrival: GrowingFile | None, length: int) -> None:
         """Note that a source has sent `length` bytes from the start on."""
         self.bytes_seen = max(self.bytes_seen, length)
         if arrival is None:
@@ -96,7 +96,7 @@ class Sources:
         self,
         store: Store,
         leecher: Leecher,
-        provide: Provide,
+        provide: ContentRouter,
         client: OriginClient,
         upstreams: Upstreams,
         silence: Callable[[Digest, str], None],
@@ -258,7 +258,7 @@ class Sources:
     async def _take_in(
         self, job: Job, intake: Intake, file: OriginFile, size: int | None
     ) -> None:
-        arrival = None if size is None else Arrival(size, intake.descriptor)
+        arrival = None if size is None else GrowingFile(size, intake.descriptor)
         try:
             async for block in _blocks(file.parts()):
                 await _in_thread(partial(intake.write, block))
@@ -278,7 +278,7 @@ class _PeersWatch:
     def __init__(self, store: Store, job: Job) -> None:
         self._store = store
         self._job = job
-        self._arrival: Arrival | None = None
+        self._arrival: GrowingFile | None = None
 
     def report(self, done: int, total: int | None) -> None:
         """Take in the progress of a download."""
@@ -288,7 +288,7 @@ class _PeersWatch:
             return
         if self._arrival is None or self._arrival.size != total:
             self.end()
-            self._arrival = Arrival(total, partial.descriptor)
+            self._arrival = GrowingFile(total, partial.descriptor)
         self._job.bytes_seen = max(self._job.bytes_seen, done)
         self._job.progress(self._arrival, partial.prefix_bytes())
 

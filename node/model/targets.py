@@ -10,7 +10,7 @@ from node.model.catalogue import Catalogue
 from node.model.keys import PUBLISHER_CHARACTERS, parse_publisher
 from node.model.names import is_name, is_version
 from node.model.packages import SUFFIX
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from transfer import Digest, DigestError
 
 
@@ -40,7 +40,7 @@ class NameTarget:
 Target = DigestTarget | FileTarget | NameTarget
 
 
-def parse_target(text: str, catalogue: Catalogue, beliefs: Beliefs) -> Target:
+def parse_target(text: str, catalogue: Catalogue, beliefs: TrustStore) -> Target:
     """Read a target; UsageError says which forms are read."""
     if text.endswith(SUFFIX):
         return FileTarget(Path(text))
@@ -58,7 +58,7 @@ def parse_target(text: str, catalogue: Catalogue, beliefs: Beliefs) -> Target:
     raise UsageError(reason)
 
 
-def parse_followed(text: str, beliefs: Beliefs) -> tuple[bytes, str]:
+def parse_followed(text: str, beliefs: TrustStore) -> tuple[bytes, str]:
     """Read PUBLISHER/NAME; UsageError if it is anything else."""
     head, slash, name = text.partition("/")
     publisher = beliefs.publisher_of(head) if slash else None
@@ -69,7 +69,7 @@ def parse_followed(text: str, beliefs: Beliefs) -> tuple[bytes, str]:
     return publisher, name
 
 
-def _publisher(head: str, beliefs: Beliefs) -> bytes | None:
+def _publisher(head: str, beliefs: TrustStore) -> bytes | None:
     nickname = beliefs.publisher_of(head)
     if nickname is not None:
         return nickname
@@ -95,7 +95,7 @@ def _looks_like_digest(text: str) -> bool:
     )
 
 
-def _followed(text: str, catalogue: Catalogue, beliefs: Beliefs) -> NameTarget:
+def _followed(text: str, catalogue: Catalogue, beliefs: TrustStore) -> NameTarget:
     name, version = _split_version(text)
     publishers = {row.publisher for row in beliefs.follows() if row.name == name}
     publishers |= {owner for owner, held in catalogue.held_names() if held == name}

@@ -52,7 +52,7 @@ class ReleaseRow:
     confirmed_at: float
 
 
-class Beliefs:
+class TrustStore:
     """Follows, nicknames and newest releases; tables of the node's database."""
 
     def __init__(self, database: sqlite3.Connection) -> None:

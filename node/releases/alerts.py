@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from dht import Contact, Dht, ReleaseRecord
 from node.background import Background
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Learned, Releases
 from node.releases.updates import Updates
 from transfer import Digest
@@ -80,9 +80,9 @@ class Alerting:
         self,
         dht: Dht,
         catalogue: Catalogue,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         releases: Releases,
-        provide: Provide,
+        provide: ContentRouter,
         background: Background,
         rng: random.Random,
         updates: Updates,

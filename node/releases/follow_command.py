@@ -8,11 +8,11 @@ import re
 from node import commands
 from node.background import Background
 from node.commands import Document, Progress
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.errors import NodeError, UsageError
 from node.model.keys import publisher_text
 from node.model.targets import parse_followed
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from node.releases.updates import Updates
 
@@ -24,10 +24,10 @@ class Following:
 
     def __init__(
         self,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         releases: Releases,
         updates: Updates,
-        provide: Provide,
+        provide: ContentRouter,
         background: Background,
     ) -> None:
         self._beliefs = beliefs

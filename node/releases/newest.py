@@ -22,7 +22,7 @@ from node.errors import NobodyOffersError, RefusedError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
 from node.model.packages import Package
-from node.model.trust_store import Beliefs, ReleaseRow
+from node.model.trust_store import ReleaseRow, TrustStore
 from node.wallclock import Now
 from transfer import Digest
 
@@ -91,7 +91,7 @@ class Releases:
         dht: Dht,
         network: Network,
         catalogue: Catalogue,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         fetch: Fetch,
         rng: random.Random,
         now: Now,

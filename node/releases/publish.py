@@ -11,7 +11,7 @@ from dht import Delegation, Dht, RecordError, ReleaseRecord
 from node import commands
 from node.commands import Document, Progress
 from node.content.fetch import Closure, Fetch
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.content.share import Share
 from node.errors import NodeError, RefusedError, UsageError
 from node.model.catalogue import Catalogue, PackageRow
@@ -28,7 +28,7 @@ from node.model.packages import (
     issued_now,
 )
 from node.model.targets import DigestTarget, FileTarget, parse_target
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.alerts import Alerting
 from node.releases.newest import Releases
 from node.releases.renewal import VALID_SECONDS, Renewal
@@ -45,14 +45,14 @@ class Publish:
         dht: Dht,
         store: Store,
         catalogue: Catalogue,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         keys: PublisherKeys,
         share: Share,
         fetch: Fetch,
         releases: Releases,
         updates: Updates,
         alerting: Alerting,
-        provide: Provide,
+        provide: ContentRouter,
         renewal: Renewal,
         home: Path,
         now: Now,

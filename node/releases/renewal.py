@@ -15,7 +15,7 @@ from dht import Dht, ReleaseRecord
 from node.errors import NodeError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import PublisherKey, PublisherKeys
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Release, Releases
 from node.wallclock import Now
 
@@ -33,7 +33,7 @@ class Renewal:
         self,
         dht: Dht,
         catalogue: Catalogue,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         releases: Releases,
         keys: PublisherKeys,
         rng: random.Random,

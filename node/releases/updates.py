@@ -10,12 +10,12 @@ from typing import Any
 from dht import ReleaseRecord
 from node.commands import Progress
 from node.content.fetch import Closure, Fetch
-from node.content.router import Provide
+from node.content.router import ContentRouter
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Release, Releases
 from node.wallclock import Now
 from transfer import Digest
@@ -36,10 +36,10 @@ class Updates:
     def __init__(
         self,
         catalogue: Catalogue,
-        beliefs: Beliefs,
+        beliefs: TrustStore,
         releases: Releases,
         fetch: Fetch,
-        provide: Provide,
+        provide: ContentRouter,
         withdrawal: Withdrawal | None,
         rng: random.Random,
         now: Now,

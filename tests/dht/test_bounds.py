@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht import Address
-from dht.fair_queue import Ingress
-from dht.fairness import Allowance, Remembered, Shares
+from dht.fair_queue import FairQueue
+from dht.fairness import ShareLedger, TokenBuckets, TtlSet
 from dht.limits import (
     ACQUAINTANCES_MAX,
     DEAD_SECONDS,
@@ -18,14 +18,14 @@ from dht.limits import (
     SOFT_TIMEOUT_SECONDS_MIN,
     TOKEN_USE_SECONDS,
 )
-from dht.peer_memory import Acquaintances, RoundTrips, Silence
+from dht.peer_memory import PeerMemory, RoundTrips, UnresponsivePeers
 from tests.dht.builders import address, contact
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-3, 5)), max_size=200))
 def test_the_largest_share_is_known(steps: list[tuple[int, int]]) -> None:
     """As a plain dictionary would tell it."""
-    shares, model = Shares(), dict.fromkeys(range(6), 0)
+    shares, model = ShareLedger(), dict.fromkeys(range(6), 0)
     for source, amount in steps:
         amount = max(amount, -model[source])
         model[source] += amount
@@ -40,7 +40,7 @@ def test_the_largest_share_is_known(steps: list[tuple[int, int]]) -> None:
 
 def test_an_allowance_refills_over_time() -> None:
     """A burst, then a rate, for each source by itself."""
-    allowance = Allowance(2.0, 3.0)
+    allowance = TokenBuckets(2.0, 3.0)
     assert [allowance.take(b"a", 0.0) for _ in range(4)] == [True, True, True, False]
     assert allowance.take(b"b", 0.0)
     assert allowance.take(b"a", 0.5)
@@ -49,7 +49,7 @@ def test_an_allowance_refills_over_time() -> None:
 
 def test_an_allowance_remembers_a_bounded_number_of_sources() -> None:
     """A flood of sources costs no memory."""
-    allowance = Allowance(1.0, 1.0, sources_max=10)
+    allowance = TokenBuckets(1.0, 1.0, sources_max=10)
     for number in range(1000):
         allowance.take(b"%d" % number, 0.0)
     assert len(allowance._sources) == 10
@@ -57,7 +57,7 @@ def test_an_allowance_remembers_a_bounded_number_of_sources() -> None:
 
 def test_what_is_remembered_is_forgotten_in_time_and_in_number() -> None:
     """Both are bounded."""
-    remembered = Remembered(60.0, 5)
+    remembered = TtlSet(60.0, 5)
     for number in range(9):
         remembered.add(b"%d" % number, float(number))
     assert len(remembered) == 5
@@ -82,7 +82,7 @@ def test_the_soft_timeout_follows_the_round_trips() -> None:
 
 def test_silence_is_remembered_for_a_minute() -> None:
     """Unless the address answers before."""
-    silence = Silence()
+    silence = UnresponsivePeers()
     silence.add(address(1), 0.0)
     silence.add(address(2), 0.0)
     silence.discard(address(2))
@@ -93,7 +93,7 @@ def test_silence_is_remembered_for_a_minute() -> None:
 
 def test_a_host_with_three_silent_ports_is_left_alone() -> None:
     """A victim named in 10,000 false contacts gets a handful of requests."""
-    silence, tried = Silence(), 0
+    silence, tried = UnresponsivePeers(), 0
     for number in range(10_000):
         victim = Address("99.1.1.1", 2000 + number)
         if not silence.has(victim, 0.0):
@@ -105,7 +105,7 @@ def test_a_host_with_three_silent_ports_is_left_alone() -> None:
 
 def test_silent_ports_of_the_own_machine_do_not_count_together() -> None:
     """On loopback every port is another node."""
-    silence = Silence()
+    silence = UnresponsivePeers()
     for number in range(50):
         silence.add(Address("127.0.0.1", 2000 + number), 0.0)
     assert not silence.has(Address("127.0.0.1", 3000), 0.0)
@@ -113,7 +113,7 @@ def test_silent_ports_of_the_own_machine_do_not_count_together() -> None:
 
 def test_tokens_and_proofs_end_and_are_bounded() -> None:
     """Each in its time."""
-    known = Acquaintances()
+    known = PeerMemory()
     known.keep_token(address(1), b"12345678", 0.0)
     known.keep_proof(contact(1), 0.0)
     assert known.token(address(1), TOKEN_USE_SECONDS - 1) == b"12345678"
@@ -132,7 +132,7 @@ def test_tokens_and_proofs_end_and_are_bounded() -> None:
 
 def test_sources_take_turns() -> None:
     """Who sends a hundred datagrams does not delay who sends one."""
-    line = Ingress()
+    line = FairQueue()
     for number in range(100):
         line.put(b"flood %d" % number, address(1))
     line.put(b"honest", address(2))
@@ -143,7 +143,7 @@ def test_sources_take_turns() -> None:
 
 def test_a_full_line_drops_from_the_source_that_has_most() -> None:
     """And never grows."""
-    line = Ingress(limit=10)
+    line = FairQueue(limit=10)
     for number in range(50):
         line.put(b"flood %d" % number, address(1))
     for number in range(4):
@@ -159,7 +159,7 @@ def test_a_full_line_drops_from_the_source_that_has_most() -> None:
 @given(steps=st.lists(st.integers(0, 4), max_size=60))
 def test_the_line_keeps_its_books(limit: int, steps: list[int]) -> None:
     """Whatever comes and goes."""
-    line = Ingress(limit=limit)
+    line = FairQueue(limit=limit)
     for step in steps:
         if step == 4:
             line.get()

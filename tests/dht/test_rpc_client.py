@@ -12,7 +12,7 @@ from dht.errors import WireError
 from dht.identity import prove
 from dht.in_flight import Answer
 from dht.limits import FIRST_FIND_BYTES, FIRST_PING_BYTES, REQUEST_BYTES_MIN, K
-from dht.rpc_client import Asking
+from dht.rpc_client import RpcClient
 from dht.wire import (
     HINT_BYTES,
     FindNode,
@@ -62,7 +62,7 @@ class Bench:
         self.core.families = frozenset({4})
         self.sent: list[tuple[bytes, Address]] = []
         self.answers: list[Answer | None] = []
-        self.asking = Asking(self.core, self._send, loop)
+        self.asking = RpcClient(self.core, self._send, loop)
 
     def _send(self, datagram: bytes, to: Address) -> bool:
         self.sent.append((datagram, to))

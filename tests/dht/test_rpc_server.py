@@ -13,8 +13,8 @@ from dht import Address, Contact, Network
 from dht.errors import WireError
 from dht.identity import prove
 from dht.limits import DATAGRAM_BYTES_MAX
-from dht.local_storage import Keeping
-from dht.rpc_server import Answering
+from dht.local_storage import LocalStorage
+from dht.rpc_server import RpcServer
 from dht.tokens import write_scope
 from dht.wire import (
     Announce,
@@ -59,9 +59,9 @@ class Keeper:
     def __init__(self, network: Network = NETWORK) -> None:
         self.clock = HandClock()
         self.core = core(1, self.clock, network=network)
-        self.keeping = Keeping(self.core, lambda wanted, asker: None)
+        self.keeping = LocalStorage(self.core, lambda wanted, asker: None)
         self.heard: Counter[str] = Counter()
-        self.answering = Answering(
+        self.answering = RpcServer(
             self.core,
             self.keeping,
             lambda notify, asked, size: self.heard.update(["notify"]),

@@ -19,7 +19,7 @@ from node.errors import NobodyOffersError
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKey
 from node.model.packages import ArtifactEntry, Body, Package, issued_now
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from transfer import Digest
 
@@ -138,7 +138,7 @@ class Believer:
     def __init__(self) -> None:
         self.database = sqlite3.connect(":memory:", isolation_level=None)
         self.catalogue = Catalogue(self.database)
-        self.beliefs = Beliefs(self.database)
+        self.beliefs = TrustStore(self.database)
         self.dht = FakeDht()
         self.fetch = FakeFetch()
         self.time = NOW

@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Dht, Network, ReleaseRecord
 from node.background import Background
-from node.content.router import Provide
-from node.content.sharing_policy import Offering
+from node.content.router import ContentRouter
+from node.content.sharing_policy import SharingPolicy
 from node.content.withdrawal import Withdrawal
 from node.errors import NobodyOffersError
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKey
 from node.model.packages import ArtifactEntry, Body, Package, issued_now
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.releases.alerts import Alerting
 from node.releases.newest import Release, Releases
 from node.releases.updates import Updates
@@ -147,7 +147,7 @@ class Holder:
         self._source = source
         database = sqlite3.connect(":memory:", isolation_level=None)
         self.catalogue = Catalogue(database)
-        self.beliefs = Beliefs(database)
+        self.beliefs = TrustStore(database)
         self._comings = 0
 
     async def come(self, contacts: list[Address]) -> None:
@@ -195,12 +195,12 @@ class Holder:
         parts: Any = (fetch, store)  # stand-ins for two classes of the real program
         fetch, store = parts
         self.background = Background()
-        self.provide = Provide(
+        self.provide = ContentRouter(
             self.dht,
             NETWORK,
             PORT,
             store,
-            Offering(self.catalogue, "all"),
+            SharingPolicy(self.catalogue, "all"),
             self.beliefs,
             self.background,
         )

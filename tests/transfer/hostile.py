@@ -220,12 +220,12 @@ class LacksChunks(Hostile):
         await channel.write(wire.encode(wire.Lacking(get.number, get.index)))
 
 
-class SendsElsewhere(Hostile):
+class SendsRedirect(Hostile):
     """Has everything and, for every chunk, sends to others, for ever."""
 
     async def on_get(self, channel, get):
         given = b"\x00" * (-(-self.manifest.count // 8))
-        await channel.write(wire.encode(wire.Elsewhere(get.number, get.index, given)))
+        await channel.write(wire.encode(wire.Redirect(get.number, get.index, given)))
 
 
 class FalseManifest(Hostile):
@@ -307,7 +307,7 @@ LOAFERS = [
     Truncated,
     TruncatedFrame,
     Silent,
-    SendsElsewhere,
+    SendsRedirect,
     SilentOnWant,
     SilentOnGet,
     AlwaysBusy,

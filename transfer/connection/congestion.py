@@ -21,7 +21,7 @@ _ROUND_TRIP = struct.Struct("68x I")  # tcpi_rtt in Linux's struct tcp_info
 _NAME_BYTES_MAX = 16
 
 
-class Pacing:
+class Congestion:
     """Chooses for the connections of one listening socket."""
 
     def __init__(self, listener: socket.socket, near_seconds: float) -> None:

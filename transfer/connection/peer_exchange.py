@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from transfer.leeching.chunk_receiver import Line
+    from transfer.leeching.chunk_receiver import PeerRequest
 
 _ENTRY = struct.Struct(">32s16sH")
 
@@ -66,7 +66,7 @@ def unpack(entries: bytes) -> list[Peer]:
     return found
 
 
-class Hints:
+class PexHints:
     """What a download makes of the fellows that its seeders name."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Hints:
         self._meet = meet
         self._named: dict[Peer, set[Peer]] = {}
 
-    def hear(self, line: Line, entries: bytes) -> None:
+    def hear(self, line: PeerRequest, entries: bytes) -> None:
         """Take what a seeder says, in any thread; raises WireError.
 
         Of one seeder so many are believed and no more, and none of them is nearer

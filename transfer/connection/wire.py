@@ -187,7 +187,7 @@ class Larger(Message, frozen=True, tag=15):
     number: Number
 
 
-class Fellows(Message, frozen=True, tag=16):
+class PeerExchange(Message, frozen=True, tag=16):
     """A seeder names others that download the same and serve meanwhile."""
 
     number: Number
@@ -196,7 +196,7 @@ class Fellows(Message, frozen=True, tag=16):
     ]
 
 
-class Elsewhere(Message, frozen=True, tag=17):
+class Redirect(Message, frozen=True, tag=17):
     """A seeder drops a get: others were just given the chunks of the bitmap."""
 
     number: Number
@@ -221,8 +221,8 @@ AnyMessage = (
     | Ask
     | Whole
     | Larger
-    | Fellows
-    | Elsewhere
+    | PeerExchange
+    | Redirect
 )
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
     from transfer.connection.peer import Peer
     from transfer.leeching.assembly import Assembly
-    from transfer.leeching.chunk_receiver import Line
-    from transfer.leeching.peer_state import Lane
+    from transfer.leeching.chunk_receiver import PeerRequest
+    from transfer.leeching.peer_state import PeerState
 
 _LATELY_SECONDS = 1.0
 
 
-class Lines:
+class ActivePeers:
     """Wakes and ends the conversations that have a lane in the schedule."""
 
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
-        self._events: dict[Line, asyncio.Event] = {}
-        self._tasks: dict[Line, asyncio.Task[Any]] = {}
+        self._events: dict[PeerRequest, asyncio.Event] = {}
+        self._tasks: dict[PeerRequest, asyncio.Task[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: PeerRequest) -> None:
         """Take in the line of the running task."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("A conversation runs in a task.")
         self._events[line], self._tasks[line] = asyncio.Event(), task
 
-    async def pause(self, line: Line) -> None:
+    async def pause(self, line: PeerRequest) -> None:
         """Wait until the peer says something or there is something to ask."""
         event, channel = self._events[line], line.connection.channel
         event.clear()
@@ -55,7 +55,7 @@ class Lines:
         if readable.done() and not line.lane.asked and not event.is_set():
             await self._assembly.reception().hear(line)
 
-    def remove(self, line: Line) -> None:
+    def remove(self, line: PeerRequest) -> None:
         """Forget a line that has ended."""
         del self._events[line], self._tasks[line]
 
@@ -67,7 +67,7 @@ class Lines:
                 if self._assembly.schedule.has_work(line.lane, now):
                     event.set()
 
-    def lone_giver(self, now: float) -> Line | None:
+    def lone_giver(self, now: float) -> PeerRequest | None:
         """Return the line over which alone chunks come, though others are there."""
         giving = [
             line
@@ -76,12 +76,12 @@ class Lines:
         ]
         return giving[0] if len(giving) == 1 else None
 
-    def peers(self, lanes: Iterable[Lane]) -> set[Peer]:
+    def peers(self, lanes: Iterable[PeerState]) -> set[Peer]:
         """Return the peers at the other ends of these lanes."""
         wanted = set(lanes)
         return {line.connection.peer for line in self._events if line.lane in wanted}
 
-    def abort(self, lanes: Iterable[Lane]) -> None:
+    def abort(self, lanes: Iterable[PeerState]) -> None:
         """End the connections of these lanes."""
         closing = set(lanes)
         for line in self._events:

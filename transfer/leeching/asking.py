@@ -98,7 +98,10 @@ class Asking:
         await channel.write(wire.encode(want))
         manifest = known
         message = await channel.read_frame()
-        while isinstance(message, wire.Have | wire.Fellows) and message.number < number:
+        while (
+            isinstance(message, wire.Have | wire.PeerExchange)
+            and message.number < number
+        ):
             message = await channel.read_frame()  # of an earlier download
         if isinstance(message, wire.Listing):
             manifest = self._believable(message.encoded)

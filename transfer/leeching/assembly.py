@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.errors import FalseManifestError, StoreError
-from transfer.leeching.chunk_receiver import Line, Reception
-from transfer.leeching.picker import Schedule
+from transfer.leeching.chunk_receiver import ChunkReceiver, PeerRequest
+from transfer.leeching.picker import ChunkPicker
 from transfer.leeching.prefix import PrefixHasher
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transfer.connection.rate_limit import RateLimiter
     from transfer.content.manifest import Manifest
     from transfer.leeching.asking import Offered
-    from transfer.leeching.peer_state import Lane
+    from transfer.leeching.peer_state import PeerState
     from transfer.limits import LeecherLimits
     from transfer.store.index import Artifact
     from transfer.store.partial import Partial
@@ -43,9 +43,9 @@ class Assembly:
         rate: RateLimiter,
         hash_pool: Executor,
         ended: Callable[[PrefixHasher, Whole], None],
-        hear_fellows: Callable[[Line, bytes], None],
+        hear_fellows: Callable[[PeerRequest, bytes], None],
     ) -> None:
-        self.schedule = Schedule(limits)
+        self.schedule = ChunkPicker(limits)
         self.lock = threading.Lock()
         self.over = threading.Event()
         self.chunk_at = time.monotonic()
@@ -79,9 +79,9 @@ class Assembly:
         self._store.ensure_room(manifest.size)
         self._favour(manifest, self._open().adopt(manifest))
 
-    def reception(self) -> Reception:
+    def reception(self) -> ChunkReceiver:
         """Return what threads need to receive chunks."""
-        return Reception(
+        return ChunkReceiver(
             self.schedule,
             self._open(),
             self.lock,
@@ -93,7 +93,7 @@ class Assembly:
             self._hear_fellows,
         )
 
-    def join(self, offered: Offered) -> Line:
+    def join(self, offered: Offered) -> PeerRequest:
         """Take in a peer; FalseManifestError where its manifest proved false."""
         with self.lock:
             if offered.manifest.digest in self.schedule.false:
@@ -105,7 +105,7 @@ class Assembly:
             lane.round_trip = connection.round_trip
         if offered.have is not None:
             self.meet_company()
-        return Line(connection, lane, offered.number)
+        return PeerRequest(connection, lane, offered.number)
 
     def meet_company(self) -> None:
         """Learn that others download the same at this time."""
@@ -147,7 +147,7 @@ class Assembly:
         self._favour(partial.manifest, sound)
         return False
 
-    def reject(self) -> list[Lane]:
+    def reject(self) -> list[PeerState]:
         """Learn that the favoured manifest is false; lanes to be closed."""
         with self.lock:
             return self.schedule.reject_favoured()

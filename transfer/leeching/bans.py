@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class BadPeers:
+class Bans:
     """The peers that were banned last, each with what it did."""
 
     def __init__(self) -> None:

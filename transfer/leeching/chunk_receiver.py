@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from transfer.connection.rate_limit import RateLimiter
     from transfer.leeching.connection_pool import Connection
-    from transfer.leeching.peer_state import Lane
-    from transfer.leeching.picker import Schedule
+    from transfer.leeching.peer_state import PeerState
+    from transfer.leeching.picker import ChunkPicker
     from transfer.leeching.prefix import PrefixHasher
     from transfer.limits import LeecherLimits
     from transfer.store.partial import Partial
@@ -50,19 +50,19 @@ class Outcome(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Line:
+class PeerRequest:
     """A lane with its connection and the number of its request."""
 
     connection: Connection
-    lane: Lane
+    lane: PeerState
     number: int
 
 
 @dataclass(slots=True)
-class Reception:
+class ChunkReceiver:
     """What the threads of one download share."""
 
-    schedule: Schedule
+    schedule: ChunkPicker
     partial: Partial
     lock: threading.Lock
     """Guards the schedule."""
@@ -73,10 +73,10 @@ class Reception:
     """Called, in the thread, after a chunk was written."""
     hasher: Callable[[], PrefixHasher | None]
     """Returns, under the lock, who hashes what is put together now."""
-    hear_fellows: Callable[[Line, bytes], None]
+    hear_fellows: Callable[[PeerRequest, bytes], None]
     """Called, in any thread, when a seeder names others that download this."""
 
-    def work(self, line: Line) -> Outcome:
+    def work(self, line: PeerRequest) -> Outcome:
         """Receive as long as there is something; raises PeerError or OSError."""
         channel = line.connection.channel
         channel.enter_thread(self.limits.pace_window_seconds / 2)
@@ -85,13 +85,13 @@ class Reception:
         finally:
             channel.leave_thread()
 
-    async def hear(self, line: Line) -> None:
+    async def hear(self, line: PeerRequest) -> None:
         """Take a message, on the event loop, that a peer sends unasked."""
         async with asyncio.timeout(self.limits.answer_seconds):
             message = await line.connection.channel.read_frame()
         self._take(line, message)
 
-    def _receive(self, line: Line) -> Outcome:
+    def _receive(self, line: PeerRequest) -> Outcome:
         while not self.over.is_set():
             self._ask(line)
             if not line.lane.asked:
@@ -103,14 +103,14 @@ class Reception:
                 return Outcome.BUSY
         return Outcome.OVER
 
-    def _ask(self, line: Line) -> None:
+    def _ask(self, line: PeerRequest) -> None:
         with self.lock:
             picked = self.schedule.pick(line.lane, time.monotonic())
         if picked:
             gets = [wire.encode(wire.Get(line.number, index)) for index in picked]
             line.connection.channel.send(b"".join(gets))
 
-    def _take(self, line: Line, message: wire.AnyMessage) -> bool:
+    def _take(self, line: PeerRequest, message: wire.AnyMessage) -> bool:
         """Take one message; False where the peer is busy."""
         match message:
             case wire.Chunk():
@@ -122,9 +122,9 @@ class Reception:
                     raise PeerRefusedError("It claims the whole and lacks a part.")
                 with self.lock:
                     self.schedule.lacking(line.lane, message.index)
-            case wire.Fellows():
+            case wire.PeerExchange():
                 self._hear_fellows(line, message)
-            case wire.Elsewhere():
+            case wire.Redirect():
                 self._ask_elsewhere(line, message)
             case wire.Busy():
                 until = time.monotonic() + max(message.seconds, 1)
@@ -137,7 +137,7 @@ class Reception:
                 raise WireError("The seeder sent a message that nobody asked for.")
         return True
 
-    def take_have(self, line: Line, message: wire.Have) -> None:
+    def take_have(self, line: PeerRequest, message: wire.Have) -> None:
         """Learn what the peer has gained; raises WireError."""
         manifest = line.lane.manifest
         if message.number < line.number:
@@ -148,7 +148,7 @@ class Reception:
         with self.lock:
             self.schedule.update(line.lane, have)
 
-    def _hear_fellows(self, line: Line, message: wire.Fellows) -> None:
+    def _hear_fellows(self, line: PeerRequest, message: wire.PeerExchange) -> None:
         """Learn who else downloads this; raises WireError."""
         if message.number > line.number:
             raise WireError("The seeder speaks of another artifact.")
@@ -157,7 +157,7 @@ class Reception:
             with self.lock:
                 self.schedule.meet_company()
 
-    def _ask_elsewhere(self, line: Line, message: wire.Elsewhere) -> None:
+    def _ask_elsewhere(self, line: PeerRequest, message: wire.Redirect) -> None:
         """Ask others for what they were just given; raises WireError."""
         lane, index = line.lane, message.index
         if message.number != line.number or index not in lane.asked or not lane.whole:
@@ -168,7 +168,7 @@ class Reception:
         with self.lock:
             self.schedule.elsewhere(lane, index, given)
 
-    def _take_chunk(self, line: Line, message: wire.Chunk) -> None:
+    def _take_chunk(self, line: PeerRequest, message: wire.Chunk) -> None:
         lane, index = line.lane, message.index
         if message.number != line.number or index not in lane.asked:
             raise WireError("The seeder sent a chunk that nobody asked for.")
@@ -183,7 +183,7 @@ class Reception:
             self.schedule.answered(lane, index, time.monotonic())
         self.rate.take(length)
 
-    def _take_buffered(self, line: Line, index: int, length: int) -> None:
+    def _take_buffered(self, line: PeerRequest, index: int, length: int) -> None:
         """Receive a chunk into memory, verify it, then write it."""
         lane = line.lane
         view = own_buffer()[:length]
@@ -202,7 +202,7 @@ class Reception:
             hasher.take(offset, view)
         self.advanced()
 
-    def _take_streamed(self, line: Line, index: int, length: int) -> None:
+    def _take_streamed(self, line: PeerRequest, index: int, length: int) -> None:
         """Receive a chunk that is larger than a buffer.
 
         It is written part by part and counts only once it is verified whole.
@@ -226,7 +226,9 @@ class Reception:
             self._written(lane, index)
             self.advanced()
 
-    def _stream(self, line: Line, index: int, length: int, *, write: bool) -> bool:
+    def _stream(
+        self, line: PeerRequest, index: int, length: int, *, write: bool
+    ) -> bool:
         state, pace, buffer = blake3(), self._pace(), own_buffer()
         offset = line.lane.manifest.offset(index)
         end = offset + length
@@ -239,7 +241,7 @@ class Reception:
             offset += len(view)
         return state.digest() == line.lane.manifest.chunk(index)
 
-    def _written(self, lane: Lane, index: int) -> None:
+    def _written(self, lane: PeerState, index: int) -> None:
         with self.lock:
             if self.schedule.written(lane, index):
                 self.partial.mark(index)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from transfer.connection import wire
 from transfer.connection.handshake import Terms, greet_seeder
 from transfer.errors import PeerError, PeerRefusedError
-from transfer.leeching.dial_limits import Dials, Turn
+from transfer.leeching.dial_limits import DialLimiter, Permission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,13 +41,13 @@ class Connection:
     warm_since: float = 0.0
 
 
-class Connections:
+class ConnectionPool:
     """Opens connections, and keeps those that a download has left in order."""
 
     def __init__(self, terms: Terms, limits: LeecherLimits) -> None:
         self._terms = terms
         self._limits = limits
-        self._dials = Dials()
+        self._dials = DialLimiter()
         self._waiting: list[asyncio.Future[None]] = []
         self._warm: dict[Peer, deque[Connection]] = {}
         self._warm_count = 0
@@ -113,9 +113,9 @@ class Connections:
 
     async def _dial_in_turn(self, peer: Peer, *, tls: bool) -> Connection:
         """Dial an address as often as `dial_limits` allows."""
-        while (turn := self._dials.turn(peer)) is Turn.LATER:
+        while (turn := self._dials.turn(peer)) is Permission.LATER:
             await self._end_of_a_dial()
-        if turn is Turn.NEVER:
+        if turn is Permission.NEVER:
             raise PeerRefusedError(f"{peer} was dialled in vain too often.")
         self._dials.begin(peer)
         loop = asyncio.get_running_loop()

@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from transfer.connection.rate_limit import RateLimiter
-    from transfer.leeching.bans import BadPeers
-    from transfer.leeching.connection_pool import Connections
+    from transfer.leeching.bans import Bans
+    from transfer.leeching.connection_pool import ConnectionPool
     from transfer.limits import LeecherLimits
-    from transfer.store.commit_group import Grouping
+    from transfer.store.commit_group import GroupCommitter
     from transfer.store.store import Store
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class LeecherContext:
     """Store, connections, threads and limits of a leecher."""
 
     store: Store
-    connections: Connections
+    connections: ConnectionPool
     pool: Executor
     hash_pool: Executor
-    grouping: Grouping
+    grouping: GroupCommitter
     rate: RateLimiter
     limits: LeecherLimits
-    bad_peers: BadPeers
+    bad_peers: Bans
     port: int
     """Where this node serves what it downloads, 0 where it does not."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Turn(enum.Enum):
+class Permission(enum.Enum):
     """Whether an address may be dialled."""
 
     NOW = "now"
@@ -29,7 +29,7 @@ class Turn(enum.Enum):
     NEVER = "not in this hour"
 
 
-class Dials:
+class DialLimiter:
     """Counts what failed and what is under way, by IP address and port."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,19 +39,19 @@ class Dials:
         self._under_way: dict[Peer, Counter[Peer]] = {}
         self._met: dict[Peer, None] = {}
 
-    def turn(self, peer: Peer) -> Turn:
+    def turn(self, peer: Peer) -> Permission:
         """Whether a peer may be dialled now."""
         failed = self._failures(self._blamed(peer))
         if failed >= DIALS_PER_HOUR_MAX:
-            return Turn.NEVER
+            return Permission.NEVER
         under_way = self._under_way.get(_address(peer))
         if under_way is None or peer in self._met:
-            return Turn.NOW
+            return Permission.NOW
         if failed + under_way.total() < DIALS_PER_HOUR_MAX:
-            return Turn.NOW
+            return Permission.NOW
         # The same peer, for another download: it is likely to be there. Other keys
         # at one address are not likely to be more than that.
-        return Turn.LATER if under_way[peer] else Turn.NEVER
+        return Permission.LATER if under_way[peer] else Permission.NEVER
 
     def begin(self, peer: Peer) -> None:
         """Note that a peer is being dialled."""

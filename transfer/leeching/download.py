@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from transfer.connection import wire
 from transfer.connection.peer import Downloaded, Peer, Source
-from transfer.connection.peer_exchange import Hints
+from transfer.connection.peer_exchange import PexHints
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.errors import (
@@ -30,11 +30,11 @@ from transfer.errors import (
     WireError,
     WrongBytesError,
 )
-from transfer.leeching.active_peers import Lines
+from transfer.leeching.active_peers import ActivePeers
 from transfer.leeching.asking import Asking
 from transfer.leeching.assembly import Assembly
 from transfer.leeching.chunk_receiver import Outcome
-from transfer.leeching.peer_queue import Crowd
+from transfer.leeching.peer_queue import PeerQueue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from transfer.leeching.asking import Offered
     from transfer.leeching.assembly import Whole
     from transfer.leeching.connection_pool import Connection
-    from transfer.leeching.context import Workshop
+    from transfer.leeching.context import LeecherContext
     from transfer.leeching.prefix import PrefixHasher
     from transfer.store.index import Artifact
 
@@ -61,7 +61,7 @@ class Download:
 
     def __init__(
         self,
-        workshop: Workshop,
+        workshop: LeecherContext,
         digest: Digest,
         *,
         size: int | None,
@@ -76,9 +76,11 @@ class Download:
         self._asking = Asking(
             digest, size, size_max, manifest_digest, workshop.limits, workshop.port
         )
-        self._crowd = Crowd(workshop.limits, self._attend, self._give_up, self._fail)
+        self._crowd = PeerQueue(
+            workshop.limits, self._attend, self._give_up, self._fail
+        )
         own_key = workshop.connections.own_key
-        hints = Hints(self._loop, own_key, self._crowd.hint)
+        hints = PexHints(self._loop, own_key, self._crowd.hint)
         self._assembly = Assembly(
             workshop.store,
             digest,
@@ -89,7 +91,7 @@ class Download:
             hints.hear,
         )
         self._outcome: asyncio.Future[Artifact] = self._loop.create_future()
-        self._lines = Lines(self._assembly)
+        self._lines = ActivePeers(self._assembly)
         self._given: Counter[Peer] = Counter()
         self._favoured = asyncio.Event()
         self._favour_lock = asyncio.Lock()

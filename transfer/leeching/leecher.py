@@ -17,15 +17,15 @@ from transfer.connection.peer import Downloaded, Peer, Source
 from transfer.connection.rate_limit import RateLimiter
 from transfer.content.hashing import lower_priority
 from transfer.errors import ClosedError
-from transfer.leeching.bans import BadPeers
-from transfer.leeching.connection_pool import Connections
-from transfer.leeching.context import Workshop
+from transfer.leeching.bans import Bans
+from transfer.leeching.connection_pool import ConnectionPool
+from transfer.leeching.context import LeecherContext
 from transfer.leeching.download import Download
-from transfer.leeching.small import Smalls, Wish
+from transfer.leeching.small import SmallFetcher, Wanted
 from transfer.leeching.stream import Follower
 from transfer.limits import LeecherLimits
 from transfer.store import aliases
-from transfer.store.commit_group import Grouping
+from transfer.store.commit_group import GroupCommitter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -90,18 +90,18 @@ class Leecher:
         self._hash_pool = ThreadPoolExecutor(limits.hash_threads_max, "caravan-verify")
         self._alias_pool = ThreadPoolExecutor(1, "caravan-aliases")
         terms = Terms(identity, network_secret, encryption)
-        self._workshop = Workshop(
+        self._workshop = LeecherContext(
             store,
-            Connections(terms, limits),
+            ConnectionPool(terms, limits),
             self._pool,
             self._hash_pool,
-            Grouping(store, self._pool),
+            GroupCommitter(store, self._pool),
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
-            BadPeers(),
+            Bans(),
             port,
         )
-        self._smalls = Smalls(self._workshop)
+        self._smalls = SmallFetcher(self._workshop)
         self._aliases_queued = False
         self._queue_aliases()
 
@@ -132,7 +132,7 @@ class Leecher:
             raise ClosedError
         if (held := self._workshop.store.find(digest)) is not None:
             return Downloaded(held, 0.0, [])
-        wish = Wish(digest, size, size_max)
+        wish = Wanted(digest, size, size_max)
         if digest not in self._shared and wish.may_be_small:
             began = time.monotonic()
             if isinstance(peers, AsyncIterator):
@@ -213,7 +213,7 @@ class Leecher:
 
     def _came(
         self,
-        wish: Wish,
+        wish: Wanted,
         artifact: Artifact,
         began: float,
         on_progress: Callable[[int, int | None], None] | None,

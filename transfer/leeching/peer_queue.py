@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 0.5
 
 
-class Crowd:
+class PeerQueue:
     """Runs one conversation per peer until nobody is left."""
 
     def __init__(

@@ -14,7 +14,7 @@ _SMOOTHING = 0.3
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
+class PeerState:
     """What is known of one connection, and what was asked over it."""
 
     source: Hashable

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from transfer.content import bitmap
 from transfer.leeching import pipeline as turns
-from transfer.leeching.peer_state import Lane
+from transfer.leeching.peer_state import PeerState
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -37,12 +37,12 @@ _REST_SECONDS_MAX = 60.0
 _SORT_SECONDS = 0.25
 
 
-class Schedule:
+class ChunkPicker:
     """What is still missing of one artifact, and who is to send it."""
 
     def __init__(self, limits: LeecherLimits) -> None:
         self.favoured: Manifest | None = None
-        self.lanes: set[Lane] = set()
+        self.lanes: set[PeerState] = set()
         self.banned: set[Hashable] = set()
         self.false: set[bytes] = set()
         """Digests of manifests that proved to be false."""
@@ -50,7 +50,7 @@ class Schedule:
         self._limits = limits
         self._done = bytearray()
         self._writing: set[int] = set()
-        self._owners: dict[int, set[Lane]] = {}
+        self._owners: dict[int, set[PeerState]] = {}
         self._todo: list[int] = []
         """Missing chunks that nobody was asked for, the next one last."""
         self._sorted, self._sorted_at = True, -math.inf
@@ -74,7 +74,7 @@ class Schedule:
                     self._owners.setdefault(index, set()).add(lane)
         self._refill()
 
-    def reject_favoured(self) -> list[Lane]:
+    def reject_favoured(self) -> list[PeerState]:
         """Learn that the favoured manifest is false; return the lanes to close.
 
         Sources that claimed to have the whole of it are banned.
@@ -152,10 +152,10 @@ class Schedule:
 
     def join(
         self, source: Hashable, manifest: Manifest, have: bytearray | None
-    ) -> Lane:
+    ) -> PeerState:
         """Take in a connection; `have` is None where the peer has it all."""
         held = bytearray(b"\x01" * manifest.count) if have is None else have
-        lane = Lane(source, manifest, have is None, held)
+        lane = PeerState(source, manifest, have is None, held)
         self.lanes.add(lane)
         lane.mask = self._mask(lane)
         self._sorted = self._sorted and lane.whole
@@ -172,28 +172,28 @@ class Schedule:
         self._in_order = True
         self._sort_at_once()
 
-    def update(self, lane: Lane, have: bytearray | None) -> None:
+    def update(self, lane: PeerState, have: bytearray | None) -> None:
         """Learn what a lane's peer has by now."""
         lane.whole = lane.whole or have is None
         lane.have = bytearray(b"\x01" * lane.manifest.count) if have is None else have
         lane.mask = self._mask(lane)
         self._sorted = False
 
-    def leave(self, lane: Lane) -> None:
+    def leave(self, lane: PeerState) -> None:
         """Forget a lane; what was asked of it is to be asked of others."""
         self.lanes.discard(lane)
         for index in list(lane.asked):
             self._release(lane, index)
         self._sorted = self._sorted and lane.whole
 
-    def ban(self, source: Hashable) -> list[Lane]:
+    def ban(self, source: Hashable) -> list[PeerState]:
         """Ban a source; return its lanes, which are to be closed."""
         self.banned.add(source)
         return [lane for lane in self.lanes if lane.source == source]
 
     # Chunks.
 
-    def pick(self, lane: Lane, now: float) -> list[int]:
+    def pick(self, lane: PeerState, now: float) -> list[int]:
         """Return the chunks to ask of this lane now; they count as asked."""
         picked: list[int] = []
         if self.favoured is None or lane.rest_until > now:
@@ -210,7 +210,7 @@ class Schedule:
             picked.append(index)
         return picked
 
-    def claim(self, lane: Lane, index: int) -> bool:
+    def claim(self, lane: PeerState, index: int) -> bool:
         """Whether this lane's chunk, just verified, is to be written."""
         if self._agrees(lane, index) and not (
             self._done[index] or index in self._writing
@@ -223,7 +223,7 @@ class Schedule:
         """Learn that a claimed chunk will not be written."""
         self._writing.discard(index)
 
-    def written(self, lane: Lane, index: int) -> bool:
+    def written(self, lane: PeerState, index: int) -> bool:
         """Learn that a claimed chunk is on disk; False where it is of no use.
 
         That is so where another manifest was favoured in the meantime.
@@ -236,12 +236,12 @@ class Schedule:
         lane.bytes_given += self.favoured.length(index)
         return True
 
-    def answered(self, lane: Lane, index: int, now: float) -> None:
+    def answered(self, lane: PeerState, index: int, now: float) -> None:
         """Learn that a lane sent a chunk, needed or not."""
         lane.note_arrival(index, now)
         self._release(lane, index)
 
-    def lacking(self, lane: Lane, index: int) -> None:
+    def lacking(self, lane: PeerState, index: int) -> None:
         """Learn that a lane's peer cannot send a chunk that it seemed to have."""
         if index < len(lane.have):
             lane.have[index] = 0
@@ -249,7 +249,7 @@ class Schedule:
             lane.mask[index] = 0
         self._release(lane, index)
 
-    def elsewhere(self, lane: Lane, index: int, given: bytearray) -> None:
+    def elsewhere(self, lane: PeerState, index: int, given: bytearray) -> None:
         """Learn that a lane's peer rather sends what others do not have yet.
 
         It has it, and will send it when it is asked for it once more.
@@ -258,7 +258,7 @@ class Schedule:
         lane.elsewhere = given
         self._release(lane, index)
 
-    def drop_asked(self, lane: Lane, rest_until: float) -> None:
+    def drop_asked(self, lane: PeerState, rest_until: float) -> None:
         """Learn that a lane's peer is busy and dropped what was asked of it."""
         for index in list(lane.asked):
             self._release(lane, index)
@@ -283,7 +283,7 @@ class Schedule:
             reclaimed = True
         return reclaimed
 
-    def has_work(self, lane: Lane, now: float) -> bool:
+    def has_work(self, lane: PeerState, now: float) -> bool:
         """Whether `pick` would return anything for this lane."""
         if self.favoured is None or lane.rest_until > now:
             return False
@@ -295,12 +295,12 @@ class Schedule:
             return True
         return not lane.asked and self._late_elsewhere(lane, now) is not None
 
-    def _depth(self, lane: Lane) -> int:
+    def _depth(self, lane: PeerState) -> int:
         chunk_size = self.favoured.chunk_size if self.favoured else 1
         share = len(self._todo) // max(len(self.lanes), 1)
         return turns.depth(lane, self._limits, chunk_size, share)
 
-    def _next(self, lane: Lane, now: float) -> int | None:
+    def _next(self, lane: PeerState, now: float) -> int | None:
         if not self._sorted and now - self._sorted_at >= _SORT_SECONDS:
             self._sort()
             self._sorted_at = now
@@ -315,12 +315,12 @@ class Schedule:
                 other = place if other is None else other
         return None if other is None else todo.pop(other)
 
-    def _spares(self, lane: Lane, now: float) -> bool:
+    def _spares(self, lane: PeerState, now: float) -> bool:
         """Whether a peer that downloads itself is left alone, others being swift."""
         giving = (one for one in self.lanes if one.whole and turns.is_on_time(one, now))
         return not (lane.whole or self._is_slow(giving))
 
-    def _late_elsewhere(self, lane: Lane, now: float) -> int | None:
+    def _late_elsewhere(self, lane: PeerState, now: float) -> int | None:
         """Return the chunk that another source has owed longest, or None."""
         typical = lane.chunk_seconds or turns.typical_seconds(self.lanes)
         patience = max(_DUPLICATE_SECONDS_MIN, _DUPLICATE_FACTOR * typical)
@@ -335,11 +335,11 @@ class Schedule:
                 latest = (since, index)
         return None if latest is None else latest[1]
 
-    def _release(self, lane: Lane, index: int) -> None:
+    def _release(self, lane: PeerState, index: int) -> None:
         lane.asked.pop(index, None)
         self._give_back(lane, index)
 
-    def _give_back(self, lane: Lane, index: int) -> None:
+    def _give_back(self, lane: PeerState, index: int) -> None:
         """Free a chunk of its owner; it is to be asked again unless done."""
         owners = self._owners.get(index)
         if owners is None or lane not in owners:
@@ -352,7 +352,7 @@ class Schedule:
             self._todo.append(index)
             self._sorted = False
 
-    def _agrees(self, lane: Lane, index: int) -> bool:
+    def _agrees(self, lane: PeerState, index: int) -> bool:
         favoured = self.favoured
         if favoured is None or index >= favoured.count:
             return False
@@ -362,7 +362,7 @@ class Schedule:
             index
         ) == favoured.chunk(index)
 
-    def _mask(self, lane: Lane) -> bytearray:
+    def _mask(self, lane: PeerState) -> bytearray:
         favoured = self.favoured
         if favoured is None:
             return bytearray()
@@ -384,7 +384,7 @@ class Schedule:
     def _sort_at_once(self) -> None:
         self._sorted, self._sorted_at = False, -math.inf
 
-    def _is_slow(self, lanes: Iterable[Lane]) -> bool:
+    def _is_slow(self, lanes: Iterable[PeerState]) -> bool:
         return turns.is_slow(lanes, self.favoured.chunk_size if self.favoured else 0)
 
     def _sort(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from transfer.leeching.peer_state import Lane
+    from transfer.leeching.peer_state import PeerState
     from transfer.limits import LeecherLimits
 
 _SWIFT_BYTES_PER_SECOND = 40e6
@@ -17,21 +17,21 @@ _UNHURRIED_TRIPS = 20
 _ON_TIME_SECONDS = 0.25
 
 
-def typical_seconds(lanes: Iterable[Lane]) -> float:
+def typical_seconds(lanes: Iterable[PeerState]) -> float:
     """Return how long a chunk usually takes, 0 where nobody knows."""
     times = [lane.chunk_seconds for lane in lanes]
     known = [seconds for seconds in times if seconds is not None]
     return statistics.median(known) if known else 0.0
 
 
-def is_slow(lanes: Iterable[Lane], chunk_size: int) -> bool:
+def is_slow(lanes: Iterable[PeerState], chunk_size: int) -> bool:
     """Whether links bound this, so that variety is worth more than order."""
     times = [lane.chunk_seconds for lane in lanes]
     rate = sum(chunk_size / max(one, 1e-6) for one in times if one is not None)
     return rate < _SWIFT_BYTES_PER_SECOND
 
 
-def is_on_time(lane: Lane, now: float) -> bool:
+def is_on_time(lane: PeerState, now: float) -> bool:
     """Whether a lane gives what is asked of it about as fast as it did."""
     if lane.chunk_seconds is None or lane.rest_until > now:
         return False
@@ -39,7 +39,7 @@ def is_on_time(lane: Lane, now: float) -> bool:
     return now - lane.waits_since(now) < patience
 
 
-def depth(lane: Lane, limits: LeecherLimits, chunk_size: int, share: int) -> int:
+def depth(lane: PeerState, limits: LeecherLimits, chunk_size: int, share: int) -> int:
     """Return how many chunks may be asked at once of a lane.
 
     As many as fill its path twice, and of few that are left a fair share.

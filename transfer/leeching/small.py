@@ -28,7 +28,7 @@ from transfer.errors import (
     TransferError,
     WireError,
 )
-from transfer.leeching.small_batch import Batch, Errand
+from transfer.leeching.small_batch import SmallBatch, SmallRequest
 from transfer.limits import EAGER_BYTES_MAX
 from transfer.store.index import Artifact
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transfer.connection.peer import Peer
     from transfer.content.digest import Digest
     from transfer.leeching.connection_pool import Connection
-    from transfer.leeching.context import Workshop
+    from transfer.leeching.context import LeecherContext
     from transfer.leeching.small_batch import Outcome
 
 log = logging.getLogger(__name__)
@@ -54,15 +54,17 @@ class _Line:
     """What is wanted of one peer, and the task that gets it."""
 
     peer: Peer
-    orders: queue.SimpleQueue[list[Errand]] = field(default_factory=queue.SimpleQueue)
-    gathered: list[Errand] = field(default_factory=list)
-    errands: set[Errand] = field(default_factory=set)
+    orders: queue.SimpleQueue[list[SmallRequest]] = field(
+        default_factory=queue.SimpleQueue
+    )
+    gathered: list[SmallRequest] = field(default_factory=list)
+    errands: set[SmallRequest] = field(default_factory=set)
     connection: Connection | None = None
     task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Wish:
+class Wanted:
     """What one caller wants, and what was found out on the way."""
 
     digest: Digest
@@ -79,10 +81,10 @@ class Wish:
         return self.size is None or self.size <= EAGER_BYTES_MAX
 
 
-class Smalls:
+class SmallFetcher:
     """Fetches what can be had with one question and one answer."""
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: LeecherContext) -> None:
         self._workshop = workshop
         self._pool = ThreadPoolExecutor(
             workshop.limits.small_threads_max, "caravan-small"
@@ -91,7 +93,7 @@ class Smalls:
         self._lines: dict[Peer, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._searching: set[asyncio.Task[Any]] = set()
-        self._under_way: dict[Digest, Errand] = {}
+        self._under_way: dict[Digest, SmallRequest] = {}
         self._rested: dict[Peer, float] = {}
         self._closed = False
         self.bytes_received = 0
@@ -100,7 +102,7 @@ class Smalls:
         """Return how many artifacts are under way."""
         return len(self._under_way)
 
-    async def fetch(self, wish: Wish, peers: Iterable[Peer]) -> Artifact | None:
+    async def fetch(self, wish: Wanted, peers: Iterable[Peer]) -> Artifact | None:
         """Ask the peers in turn; None where it needs the long way.
 
         Raises StoreError or ClosedError.
@@ -123,7 +125,7 @@ class Smalls:
         return None
 
     async def fetch_as_found(
-        self, wish: Wish, peers: AsyncIterator[Peer]
+        self, wish: Wanted, peers: AsyncIterator[Peer]
     ) -> tuple[Artifact | None, AsyncIterator[Peer]]:
         """Ask the peers as they are found; return as well those for the long way.
 
@@ -143,7 +145,7 @@ class Smalls:
             self._searching.discard(task)
 
     async def _fetch_as_found(
-        self, wish: Wish, peers: AsyncIterator[Peer]
+        self, wish: Wanted, peers: AsyncIterator[Peer]
     ) -> tuple[Artifact | None, AsyncIterator[Peer]]:
         seen: list[Peer] = []
         async for peer in peers:
@@ -168,14 +170,14 @@ class Smalls:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown()
 
-    def _in_turn(self, wish: Wish, peers: Iterable[Peer]) -> list[Peer]:
+    def _in_turn(self, wish: Wanted, peers: Iterable[Peer]) -> list[Peer]:
         """Return the peers that may be asked, those with least to do first."""
         usable = [peer for peer in peers if self._is_usable(wish, peer)]
         if len(usable) > 1:
             usable.sort(key=self._load)
         return usable
 
-    def _is_usable(self, wish: Wish, peer: Peer) -> bool:
+    def _is_usable(self, wish: Wanted, peer: Peer) -> bool:
         """Whether asking it costs no more than a question, or is worth more."""
         if peer in wish.liars or not wish.may_be_small:
             return False
@@ -189,7 +191,7 @@ class Smalls:
         line = self._lines.get(peer)
         return 0 if line is None else len(line.errands)
 
-    async def _ask(self, wish: Wish, peer: Peer) -> Outcome:
+    async def _ask(self, wish: Wanted, peer: Peer) -> Outcome:
         """Ask one peer, or wait with others who have asked for the same."""
         if self._closed:
             raise ClosedError
@@ -198,7 +200,7 @@ class Smalls:
             largest = EAGER_BYTES_MAX
             if wish.size_max is not None:
                 largest = min(largest, max(wish.size_max, 0))
-            errand = self._under_way[wish.digest] = Errand(wish.digest, largest)
+            errand = self._under_way[wish.digest] = SmallRequest(wish.digest, largest)
             self._order(errand, peer)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         errand.waiting.append(future)
@@ -210,7 +212,7 @@ class Smalls:
         if line is not None and not line.errands and line.task is not None:
             await asyncio.wait([line.task], timeout=_HAND_BACK_SECONDS)
 
-    def _order(self, errand: Errand, peer: Peer) -> None:
+    def _order(self, errand: SmallRequest, peer: Peer) -> None:
         line = self._lines.get(peer)
         if line is None:
             line = self._lines[peer] = _Line(peer)
@@ -249,7 +251,7 @@ class Smalls:
             log.info("%s could not be asked for small ones: %s", line.peer, error)
             self._rest(line, line.errands)
             return
-        batch = Batch(
+        batch = SmallBatch(
             connection,
             line.orders,
             self._workshop,
@@ -283,7 +285,7 @@ class Smalls:
         finally:
             line.connection = None
 
-    async def _in_thread(self, batch: Batch) -> None:
+    async def _in_thread(self, batch: SmallBatch) -> None:
         future = self._loop.run_in_executor(self._pool, batch.run)
         try:
             await asyncio.shield(future)
@@ -293,7 +295,7 @@ class Smalls:
                 future.exception()
             raise
 
-    def _try_again(self, line: _Line, errands: list[Errand]) -> None:
+    def _try_again(self, line: _Line, errands: list[SmallRequest]) -> None:
         """Order once more, over another connection, what has not failed before."""
         again = []
         for errand in errands:
@@ -305,7 +307,7 @@ class Smalls:
         if again:
             line.orders.put(again)
 
-    def _rest(self, line: _Line, errands: Iterable[Errand]) -> None:
+    def _rest(self, line: _Line, errands: Iterable[SmallRequest]) -> None:
         """Ask this peer no more for a while, and let others be asked."""
         now = time.monotonic()
         self._rested = {peer: end for peer, end in self._rested.items() if end > now}
@@ -315,16 +317,20 @@ class Smalls:
         for errand in list(errands):
             self._settle(line, errand, PeerError())
 
-    def _from_thread(self, line: _Line, results: list[tuple[Errand, Outcome]]) -> None:
+    def _from_thread(
+        self, line: _Line, results: list[tuple[SmallRequest, Outcome]]
+    ) -> None:
         with contextlib.suppress(RuntimeError):  # the loop may be closed
             self._loop.call_soon_threadsafe(self._take_results, line, results)
 
-    def _take_results(self, line: _Line, results: list[tuple[Errand, Outcome]]) -> None:
+    def _take_results(
+        self, line: _Line, results: list[tuple[SmallRequest, Outcome]]
+    ) -> None:
         for errand, outcome in results:
             self._settle(line, errand, outcome)
 
     def _settle(
-        self, line: _Line, errand: Errand, outcome: Outcome | ClosedError
+        self, line: _Line, errand: SmallRequest, outcome: Outcome | ClosedError
     ) -> None:
         """Tell everybody who waits for it."""
         line.errands.discard(errand)

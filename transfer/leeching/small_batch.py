@@ -30,14 +30,14 @@ from transfer.errors import (
     WireError,
 )
 from transfer.limits import ASKS_AT_ONCE_MAX, GROUP_ARTIFACTS_MAX
-from transfer.store.commit import Group
+from transfer.store.commit import CommitGroup
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from transfer.leeching.connection_pool import Connection
-    from transfer.leeching.context import Workshop
+    from transfer.leeching.context import LeecherContext
     from transfer.store.index import Artifact
 
     Outcome = Artifact | StoreError | PeerError | None
@@ -52,7 +52,7 @@ _LINGER_SECONDS = 0.02
 
 
 @dataclass(slots=True, eq=False)
-class Errand:
+class SmallRequest:
     """A small artifact to be asked for, and who waits for it."""
 
     digest: Digest
@@ -62,15 +62,15 @@ class Errand:
     tries: int = 0
 
 
-class Batch:
+class SmallBatch:
     """One turn of a worker thread with one connection."""
 
     def __init__(
         self,
         connection: Connection,
-        orders: queue.SimpleQueue[list[Errand]],
-        workshop: Workshop,
-        deliver: Callable[[list[tuple[Errand, Outcome]]], None],
+        orders: queue.SimpleQueue[list[SmallRequest]],
+        workshop: LeecherContext,
+        deliver: Callable[[list[tuple[SmallRequest, Outcome]]], None],
     ) -> None:
         self._connection = connection
         self._channel = connection.channel
@@ -79,16 +79,16 @@ class Batch:
         self._silence_seconds = workshop.limits.small_silence_seconds
         self._answer_seconds = workshop.limits.small_answer_seconds
         self._deliver = deliver
-        self._unasked: deque[Errand] = deque()
-        self._owed: deque[Errand] = deque()
+        self._unasked: deque[SmallRequest] = deque()
+        self._owed: deque[SmallRequest] = deque()
         self._view = memoryview(bytearray(_BUFFER_BYTES))
         self._start = self._end = 0
         self._waited = 0.0
         self._is_larger = False
         self._first = 2**32
         """The number of the first ask; what is lower is of an earlier download."""
-        self._group = Group(workshop.store)
-        self._grouped: list[Errand] = []
+        self._group = CommitGroup(workshop.store)
+        self._grouped: list[SmallRequest] = []
         self._grouped_at = 0.0
 
     def run(self) -> None:
@@ -107,7 +107,7 @@ class Batch:
         finally:
             self._channel.leave_thread()
 
-    def left(self) -> list[Errand]:
+    def left(self) -> list[SmallRequest]:
         """Return what was taken on and not answered."""
         return [*self._owed, *self._unasked]
 
@@ -142,7 +142,7 @@ class Batch:
     def _ask(self) -> None:
         """Ask for as much as may be asked for at once."""
         frames = []
-        given_up: list[tuple[Errand, Outcome]] = []
+        given_up: list[tuple[SmallRequest, Outcome]] = []
         while self._unasked and len(self._owed) < ASKS_AT_ONCE_MAX:
             errand = self._unasked.popleft()
             if all(one.cancelled() for one in errand.waiting):
@@ -206,7 +206,7 @@ class Batch:
             self._waited = 0.0
         return self._start != began
 
-    def _head(self, number: int) -> Errand:
+    def _head(self, number: int) -> SmallRequest:
         """Return the errand whose turn it is to be answered."""
         if not self._owed or self._owed[0].number != number:
             raise WireError("The seeder answers what was not asked now.")
@@ -226,16 +226,16 @@ class Batch:
                 raise PeerBusyError(message.seconds)
             case wire.Bye():
                 raise PeerGoneError
-            case wire.Have() | wire.Fellows() if message.number < self._first:
+            case wire.Have() | wire.PeerExchange() if message.number < self._first:
                 pass  # of a download that has just ended
             case _:
                 raise WireError("The seeder did not answer what was asked.")
 
-    def _end_errand(self, errand: Errand, outcome: Outcome) -> None:
+    def _end_errand(self, errand: SmallRequest, outcome: Outcome) -> None:
         self._owed.popleft()
         self._deliver([(errand, outcome)])
 
-    def _take(self, errand: Errand, data: memoryview) -> None:
+    def _take(self, errand: SmallRequest, data: memoryview) -> None:
         """Verify an artifact and write it to a file of the group."""
         asked = errand.digest
         if Digest.of(data, asked.algorithm) != asked:

@@ -19,14 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transfer.connection.congestion import Pacing
+from transfer.connection.congestion import Congestion
 from transfer.connection.handshake import Terms, greet_leecher
 from transfer.connection.peer import source_of
 from transfer.connection.rate_limit import RateLimiter
 from transfer.content.hashing import lower_priority
 from transfer.errors import ClosedError, PeerError, TransferError
 from transfer.limits import SeederLimits
-from transfer.seeding.session import Service, Session, Verdict
+from transfer.seeding.session import UploadService, UploadSession, Verdict
 
 if TYPE_CHECKING:
     import socket
@@ -83,8 +83,8 @@ class Seeder:
         self._limits = limits or SeederLimits()
         self._terms = Terms(identity, network_secret, encryption)
         self._stop = threading.Event()
-        self._waiting: deque[Session] = deque()
-        self._service = Service(
+        self._waiting: deque[UploadSession] = deque()
+        self._service = UploadService(
             store,
             self._limits,
             RateLimiter(self._limits.bytes_per_second, self._stop),
@@ -92,9 +92,9 @@ class Seeder:
             lambda: len(self._waiting),
             may_serve,
         )
-        self._sessions: set[Session] = set()
-        self._idle: dict[Session, int] = {}
-        self._serving: dict[Session, asyncio.Future[Verdict]] = {}
+        self._sessions: set[UploadSession] = set()
+        self._idle: dict[UploadSession, int] = {}
+        self._serving: dict[UploadSession, asyncio.Future[Verdict]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
         self._sources: Counter[str] = Counter()
@@ -153,7 +153,7 @@ class Seeder:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        pacing = Pacing(listener, self._limits.near_seconds)
+        pacing = Congestion(listener, self._limits.near_seconds)
         while True:
             try:
                 sock, address = await loop.sock_accept(listener)
@@ -217,13 +217,13 @@ class Seeder:
             raise
         finally:
             self._greetings -= 1
-        session = Session(
+        session = UploadSession(
             channel, source, label, host, hello.public_key, active_at=time.monotonic()
         )
         self._sessions.add(session)
         self._park(session)
 
-    def _park(self, session: Session) -> None:
+    def _park(self, session: UploadSession) -> None:
         """Let the event loop watch a connection until it has a request."""
         if session.channel.has_buffered:
             self._queue(session)
@@ -232,18 +232,18 @@ class Seeder:
         self._idle[session] = descriptor
         asyncio.get_running_loop().add_reader(descriptor, self._wake, session)
 
-    def _unpark(self, session: Session) -> bool:
+    def _unpark(self, session: UploadSession) -> bool:
         descriptor = self._idle.pop(session, None)
         if descriptor is None:
             return False
         asyncio.get_running_loop().remove_reader(descriptor)
         return True
 
-    def _wake(self, session: Session) -> None:
+    def _wake(self, session: UploadSession) -> None:
         if self._unpark(session):
             self._queue(session)
 
-    def _queue(self, session: Session) -> None:
+    def _queue(self, session: UploadSession) -> None:
         self._waiting.append(session)
         self._fill_threads()
 
@@ -261,7 +261,7 @@ class Seeder:
             self._serving[session] = future
             future.add_done_callback(functools.partial(self._served, session))
 
-    def _next_session(self) -> Session:
+    def _next_session(self) -> UploadSession:
         """Take the one that waits for longest, of the source with the fewest slots."""
         slots = Counter(session.source for session in self._serving)
         session = next(
@@ -270,7 +270,7 @@ class Seeder:
         self._waiting.remove(session)
         return session
 
-    def _served(self, session: Session, future: asyncio.Future[Verdict]) -> None:
+    def _served(self, session: UploadSession, future: asyncio.Future[Verdict]) -> None:
         self._serving.pop(session, None)
         verdict = Verdict.CLOSE
         if not future.cancelled():
@@ -289,7 +289,7 @@ class Seeder:
             self._park(session)
         self._fill_threads()
 
-    def _drop(self, session: Session) -> None:
+    def _drop(self, session: UploadSession) -> None:
         if session not in self._sessions:
             return
         self._unpark(session)

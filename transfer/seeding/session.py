@@ -21,8 +21,8 @@ from transfer.connection import wire
 from transfer.connection.buffers import PART_BYTES, own_buffer
 from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
 from transfer.limits import ASKS_AT_ONCE_MAX, WANTS_PER_CONNECTION_MAX
-from transfer.seeding.small import Outright, drop_asks
-from transfer.seeding.superseeding import Companies, Member
+from transfer.seeding.small import SmallResponder, drop_asks
+from transfer.seeding.superseeding import SeedingSwarms, SwarmPeer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class Offer:
     partial: Partial | None = None
     version_sent: int = -1
     sent_at: float = 0.0
-    member: Member | None = None
+    member: SwarmPeer | None = None
     """Its place among those who download the same; None where it has one chunk."""
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Offer:
 
 
 @dataclass(slots=True, eq=False)
-class Session:
+class UploadSession:
     """One connection of a seeder."""
 
     channel: Channel
@@ -99,7 +99,7 @@ class Session:
         )
 
 
-class Service:
+class UploadService:
     """Answers requests, in any number of worker threads."""
 
     def __init__(
@@ -119,12 +119,12 @@ class Service:
         self._stop = stop
         self._waiting = waiting
         self._may_serve = may_serve
-        self._outright = Outright(store, rate, may_serve)
+        self._outright = SmallResponder(store, rate, may_serve)
         self._complaints: dict[Digest, float] = {}
-        self._companies = Companies()
+        self._companies = SeedingSwarms()
         self._lock = threading.Lock()
 
-    def serve(self, session: Session) -> Verdict:
+    def serve(self, session: UploadSession) -> Verdict:
         """Serve one turn; raises PeerError, TransferError or OSError."""
         channel = session.channel
         channel.enter_thread(self._limits.stall_seconds)
@@ -147,7 +147,7 @@ class Service:
                 return Verdict.AGAIN
         return Verdict.CLOSE
 
-    def _answer(self, session: Session, message: wire.AnyMessage) -> bool:
+    def _answer(self, session: UploadSession, message: wire.AnyMessage) -> bool:
         """Answer one message; False ends the connection."""
         match message:
             case wire.Get():
@@ -166,7 +166,9 @@ class Service:
                 raise WireError("The leecher sent a message that only seeders send.")
         return True
 
-    def _give_outright(self, session: Session, ask: wire.Ask) -> wire.AnyMessage | None:
+    def _give_outright(
+        self, session: UploadSession, ask: wire.Ask
+    ) -> wire.AnyMessage | None:
         """Answer all asks that have come; return the other message behind them."""
         if self._waiting() > self._limits.waiting_max:
             session.channel.send(wire.encode(wire.Busy(self._limits.busy_seconds)))
@@ -179,7 +181,7 @@ class Service:
             del session.given[next(iter(session.given))]
         return message
 
-    def _begin(self, session: Session, want: wire.Want) -> None:
+    def _begin(self, session: UploadSession, want: wire.Want) -> None:
         if (
             want.number in session.offers
             or len(session.offers) >= WANTS_PER_CONNECTION_MAX
@@ -232,7 +234,9 @@ class Service:
             return None
         return Offer(want.name, descriptor, manifest, partial)
 
-    def _send_listing(self, session: Session, want: wire.Want, offer: Offer) -> None:
+    def _send_listing(
+        self, session: UploadSession, want: wire.Want, offer: Offer
+    ) -> None:
         manifest = offer.manifest
         parts = []
         if want.manifest != manifest.digest:
@@ -250,7 +254,7 @@ class Service:
         session.channel.send(b"".join(parts))
         self._name_fellows(session, want.number, offer)
 
-    def _send_chunk(self, session: Session, get: wire.Get) -> None:
+    def _send_chunk(self, session: UploadSession, get: wire.Get) -> None:
         offer = session.offers.get(get.number)
         if offer is None:
             raise WireError("The leecher asks for chunks of what it does not want.")
@@ -262,7 +266,7 @@ class Service:
         if offer.partial is None and offer.member is not None:
             given = offer.member.take(get.index)
             if given is not None:
-                elsewhere = wire.Elsewhere(get.number, get.index, given)
+                elsewhere = wire.Redirect(get.number, get.index, given)
                 session.channel.send(wire.encode(elsewhere))
                 return
         if offer.partial is not None:
@@ -275,7 +279,7 @@ class Service:
         self._count(session, length)
 
     def _send_partial_chunk(
-        self, session: Session, offer: Offer, get: wire.Get, head: bytes
+        self, session: UploadSession, offer: Offer, get: wire.Get, head: bytes
     ) -> None:
         """Send a chunk of a download under way.
 
@@ -301,7 +305,7 @@ class Service:
             session.channel.send(part)
             offset += count
 
-    def _tell_news(self, session: Session) -> None:
+    def _tell_news(self, session: UploadSession) -> None:
         now = time.monotonic()
         for number, offer in session.offers.items():
             if _is_due(offer, now, self._limits.have_seconds):
@@ -309,16 +313,18 @@ class Service:
             if offer.member is not None and offer.member.has_news(now):
                 self._name_fellows(session, number, offer)
 
-    def _name_fellows(self, session: Session, number: int, offer: Offer) -> None:
+    def _name_fellows(self, session: UploadSession, number: int, offer: Offer) -> None:
         """Tell of others that download the same, if there are new ones."""
         if offer.member is None:
             return
         news = offer.member.news(time.monotonic())
         if news:
             entries = fellows.pack(news)
-            session.channel.send(wire.encode(wire.Fellows(number, entries)))
+            session.channel.send(wire.encode(wire.PeerExchange(number, entries)))
 
-    def _hear_complaint(self, session: Session, complaint: wire.Complaint) -> None:
+    def _hear_complaint(
+        self, session: UploadSession, complaint: wire.Complaint
+    ) -> None:
         """Check a file that a leecher found damaged, unless just done."""
         offer = session.offers.get(complaint.number)
         name = session.given.get(complaint.number) if offer is None else offer.name
@@ -341,7 +347,7 @@ class Service:
         with contextlib.suppress(NotHeldError, DamagedError, ClosedError):
             os.close(self._store.open_checked(artifact, self._stop))
 
-    def _count(self, session: Session, length: int) -> None:
+    def _count(self, session: UploadSession, length: int) -> None:
         session.bytes_sent += length
         with self._lock:
             self.chunks_sent += 1

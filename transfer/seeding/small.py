@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SEND_BYTES = 256 * 1024
 
 
-class Outright:
+class SmallResponder:
     """Answers asks from a store, in any thread."""
 
     def __init__(

@@ -31,10 +31,10 @@ _SENDINGS = 8
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class SwarmPeer:
     """One leecher's request, and what it was given and told."""
 
-    company: Company
+    company: SeedingSwarm
     host: str
     """Where its connection comes from."""
     public_key: bytes
@@ -67,7 +67,7 @@ class Member:
         return self.company.take(self, index, time.monotonic())
 
 
-class Company:
+class SeedingSwarm:
     """The requests for one artifact and manifest at one seeder."""
 
     def __init__(self, count: int, chunk_size: int, deserted: Callable[[], None]):
@@ -77,22 +77,22 @@ class Company:
         self._count = count
         self._chunk_size = chunk_size
         self._deserted = deserted
-        self._members: set[Member] = set()
+        self._members: set[SwarmPeer] = set()
         self._copies: Counter[int] = Counter()
         """How many members that are here and serve were given each chunk."""
         self._sendings: deque[float] = deque(maxlen=_SENDINGS)
 
-    def enter(self, host: str, public_key: bytes, port: int) -> Member:
+    def enter(self, host: str, public_key: bytes, port: int) -> SwarmPeer:
         """Take in a request of a leecher that serves on `port`, 0 for nowhere."""
         peer = peer_seen(host, port, public_key)
         nothing = bytearray(self._count), bytearray(self._count)
-        member = Member(self, host, public_key, peer, *nothing)
+        member = SwarmPeer(self, host, public_key, peer, *nothing)
         with self._lock:
             self._members.add(member)
             self.version += member.peer is not None
         return member
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: SwarmPeer) -> None:
         """Forget a request, and what its leecher could have passed on."""
         with self._lock:
             self._members.discard(member)
@@ -110,7 +110,7 @@ class Company:
         """Whether nobody is here any more."""
         return not self._members
 
-    def news(self, member: Member, now: float) -> list[Peer]:
+    def news(self, member: SwarmPeer, now: float) -> list[Peer]:
         """Return some that this member was not told of; they count as told."""
         with self._lock:
             member.told_at = now
@@ -130,7 +130,7 @@ class Company:
             member.told.update(chosen)
             return chosen
 
-    def take(self, member: Member, index: int, now: float) -> bytes | None:
+    def take(self, member: SwarmPeer, index: int, now: float) -> bytes | None:
         """Let a member have a chunk (None), or return what others were given."""
         with self._lock:
             if (
@@ -158,12 +158,12 @@ class Company:
         return _SENDINGS * self._chunk_size / seconds > _SWIFT_BYTES_PER_SECOND
 
 
-class Companies:
+class SeedingSwarms:
     """All companies of one seeder; they come and go with their members."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._companies: dict[Hashable, Company] = {}
+        self._companies: dict[Hashable, SeedingSwarm] = {}
 
     def enter(
         self,
@@ -173,13 +173,13 @@ class Companies:
         host: str,
         public_key: bytes,
         port: int,
-    ) -> Member:
+    ) -> SwarmPeer:
         """Take in a request for what has this name, and so many chunks."""
         with self._lock:
             company = self._companies.get(name)
             if company is None:
                 drop = functools.partial(self._drop, name)
-                company = Company(count, chunk_size, drop)
+                company = SeedingSwarm(count, chunk_size, drop)
                 self._companies[name] = company
             return company.enter(host, public_key, port)
 

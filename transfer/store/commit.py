@@ -32,7 +32,7 @@ class Staged(NamedTuple):
     contents: Contents
 
 
-class Group:
+class CommitGroup:
     """Small artifacts that enter a store together; use it as a context manager.
 
     What was not committed by its end leaves nothing behind.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Entry = tuple[bytes, "Contents"]
 
 
-class Grouping:
+class GroupCommitter:
     """Brings verified bytes into a store, many at once."""
 
     def __init__(self, store: Store, pool: Executor) -> None:

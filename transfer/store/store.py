@@ -35,7 +35,7 @@ from transfer.errors import (
 from transfer.limits import CHECK_AGAIN_SECONDS, READ_BYTES_MAX
 from transfer.store import commit as entering
 from transfer.store import recovery as upkeep
-from transfer.store.commit import Group, Staged
+from transfer.store.commit import CommitGroup, Staged
 from transfer.store.fs import Fs, store_errors
 from transfer.store.index import Artifact, Index
 from transfer.store.partials import Partials
@@ -131,7 +131,7 @@ class Store:
 
         All of them or, with StoreError, none are listed.
         """
-        with Group(self) as group:
+        with CommitGroup(self) as group:
             for data, contents in entries:
                 group.add(data, contents)
             return group.commit()

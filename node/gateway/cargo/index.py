@@ -13,7 +13,7 @@ import msgspec
 
 from node.gateway import limits
 from node.gateway.cargo.crates import read_line
-from node.gateway.file_metadata import Derive
+from node.gateway.file_metadata import FileMetadata
 from node.gateway.page_cache import NamedFile, StoredPage
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import (
@@ -52,7 +52,7 @@ class CrateIndex:
         upstreams: Upstreams,
         pages: Pages,
         published: Published,
-        derive: Derive,
+        derive: FileMetadata,
         winners: Mapping[str, Winner],
     ) -> None:
         self._upstreams = upstreams

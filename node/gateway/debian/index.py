@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from node.gateway import limits
-from node.gateway.page_cache import Ledger, NamedFile, StoredPage
+from node.gateway.page_cache import NamedFile, PageCache, StoredPage
 from node.gateway.pages import PageMissingError, Pages
 from node.gateway.upstreams import Upstream, Upstreams
 from transfer import Artifact, Digest, Store
@@ -36,7 +36,7 @@ class PackageArchive:
         self,
         upstreams: Upstreams,
         pages: Pages,
-        ledger: Ledger,
+        ledger: PageCache,
         store: Store,
     ) -> None:
         self._upstreams = upstreams

@@ -15,9 +15,9 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from node.gateway import limits
-from node.gateway.file_metadata import Derive
+from node.gateway.file_metadata import FileMetadata
 from node.gateway.npm.published import read_manifest, tarball_of, write_packument
-from node.gateway.page_cache import Ledger, NamedFile, StoredPage, strongest_first
+from node.gateway.page_cache import NamedFile, PageCache, StoredPage, strongest_first
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import (
     Published,
@@ -44,9 +44,9 @@ class PackageIndex:
         self,
         upstreams: Upstreams,
         pages: Pages,
-        ledger: Ledger,
+        ledger: PageCache,
         published: Published,
-        derive: Derive,
+        derive: FileMetadata,
         winners: Mapping[str, Winner],
     ) -> None:
         self._upstreams = upstreams

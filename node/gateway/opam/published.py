@@ -18,7 +18,7 @@ from pathlib import Path
 
 from node.errors import NodeError
 from node.gateway import limits
-from node.gateway.file_metadata import Derive
+from node.gateway.file_metadata import FileMetadata
 from node.gateway.opam.index import UPSTREAM, ArchiveIndex
 from node.gateway.opam.opam_file import field, without_section
 from node.gateway.published import (
@@ -52,7 +52,7 @@ class PublishedRepository:
         self,
         index: ArchiveIndex,
         published: Published,
-        derive: Derive,
+        derive: FileMetadata,
         winners: Mapping[str, Winner],
     ) -> None:
         self._index = index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from node.gateway.page_cache import Ledger, NamedFile, StoredPage
+from node.gateway.page_cache import NamedFile, PageCache, StoredPage
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import (
     AbsentError,
@@ -30,7 +30,7 @@ class PythonIndex:
         self,
         upstreams: Upstreams,
         pages: Pages,
-        ledger: Ledger,
+        ledger: PageCache,
         published: Published,
         resolver: Resolver,
         store: Store,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dht import Network
 from node.background import Background
 from node.content.fetch import Fetch
-from node.content.router import Provide
-from node.content.sharing_policy import Offering
+from node.content.router import ContentRouter
+from node.content.sharing_policy import SharingPolicy
 from node.errors import VerificationError
 from node.model.packages import PACKAGE_FILE_BYTES_MAX
 from tests.node.publishers import Believer
@@ -33,7 +33,7 @@ class Silence:
 
 
 class End:
-    """One node's store, with a seeder that obeys its `Provide`."""
+    """One node's store, with a seeder that obeys its `ContentRouter`."""
 
     def __init__(self, folder, sharing: Any = "all") -> None:
         self.believer = Believer()
@@ -41,12 +41,12 @@ class End:
         self.identity = Identity(Ed25519PrivateKey.generate())
         self.background = Background()
         dht: Any = Silence()
-        self.provide = Provide(
+        self.provide = ContentRouter(
             dht,
             Network(),
             4747,
             self.store,
-            Offering(self.believer.catalogue, sharing),
+            SharingPolicy(self.believer.catalogue, sharing),
             self.believer.beliefs,
             self.background,
         )

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from node.content.sharing_policy import Offering
+from node.content.sharing_policy import SharingPolicy
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKey
 from node.model.packages import ArtifactEntry, Body, Dependency, Package, issued_now
@@ -55,7 +55,7 @@ class OfferingMachine(RuleBasedStateMachine):
     def begin(self, sharing, of):
         self.catalogue = Catalogue(sqlite3.connect(":memory:", isolation_level=None))
         rules = {(KEY.publisher, f"p{number}"): rule for number, rule in of.items()}
-        self.offering = Offering(self.catalogue, sharing, rules)
+        self.offering = SharingPolicy(self.catalogue, sharing, rules)
         self.of = of
         self.sharing = sharing
         self.held: set[str] = set()

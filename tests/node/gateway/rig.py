@@ -22,7 +22,7 @@ from node.gateway.page_cache import NamedFile
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue, open_database
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 from node.settings import Settings, UpstreamSettings
 from transfer import Digest, Downloaded, NoPeerError, Store
 
@@ -138,7 +138,7 @@ class Rig:
         nobody: Any = None
         fake: Any = self.peers
         around = Surroundings(
-            self.store, fake, fake, self.catalogue, Beliefs(self.database), nobody,
+            self.store, fake, fake, self.catalogue, TrustStore(self.database), nobody,
             self.background, self.database,
         )  # fmt: skip
         self.gateway = Gateway(settings, around, upstreams, self.origin)

@@ -7,7 +7,7 @@ from dht import ReleaseRecord
 from node.model.catalogue import Catalogue, open_database
 from node.model.keys import PublisherKey
 from node.model.packages import ArtifactEntry, Body, Dependency, Package, issued_now
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 
 NOW = 1_800_000_000.0
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
@@ -30,7 +30,7 @@ def catalogue(database):
 
 @pytest.fixture
 def beliefs(database):
-    return Beliefs(database)
+    return TrustStore(database)
 
 
 def package(sequence: int = 1, **changes) -> Package:
@@ -115,14 +115,14 @@ def test_the_newest_release_never_goes_back(beliefs):
 def test_follows_nicknames_pins_and_contacts_survive(tmp_path):
     """What the user chose is there after a restart."""
     first = open_database(tmp_path / "catalogue.sqlite")
-    Beliefs(first).follow(KEY.publisher, "cffi", "security")
-    Beliefs(first).set_nickname("armin", KEY.publisher)
+    TrustStore(first).follow(KEY.publisher, "cffi", "security")
+    TrustStore(first).set_nickname("armin", KEY.publisher)
     Catalogue(first).pin(OLD)
     Catalogue(first).remember_contacts(["127.0.0.1:1", "[::1]:2"], NOW)
     first.close()
     again = open_database(tmp_path / "catalogue.sqlite")
     try:
-        beliefs, catalogue = Beliefs(again), Catalogue(again)
+        beliefs, catalogue = TrustStore(again), Catalogue(again)
         follow = beliefs.followed(KEY.publisher, "cffi")
         assert follow is not None
         assert follow.auto == "security"

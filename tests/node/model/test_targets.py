@@ -13,7 +13,7 @@ from node.model.targets import (
     NameTarget,
     parse_target,
 )
-from node.model.trust_store import Beliefs
+from node.model.trust_store import TrustStore
 
 PUBLISHER = bytes(range(32))
 TEXT = publisher_text(PUBLISHER)
@@ -22,7 +22,7 @@ TEXT = publisher_text(PUBLISHER)
 @pytest.fixture
 def read(tmp_path):
     database = open_database(tmp_path / "catalogue.sqlite")
-    beliefs = Beliefs(database)
+    beliefs = TrustStore(database)
     beliefs.follow(PUBLISHER, "cffi", "never")
     beliefs.set_nickname("armin", PUBLISHER)
     yield lambda text: parse_target(text, Catalogue(database), beliefs)

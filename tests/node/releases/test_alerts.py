@@ -37,7 +37,7 @@ def contact(number: int) -> Contact:
 
 
 class Crowd:
-    """A network in which some answer, and a `Provide` that finds them all."""
+    """A network in which some answer, and a `ContentRouter` that finds them all."""
 
     def __init__(self, size: int = 0, silent: int = 0) -> None:
         self.contacts = [contact(number) for number in range(1, size + 1)]

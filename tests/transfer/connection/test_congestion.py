@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from transfer.connection.congestion import Pacing
+from transfer.connection.congestion import Congestion
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux chooses so")
 
@@ -19,7 +19,7 @@ def algorithm(sock: socket.socket) -> bytes:
 
 def accepted_by(listener: socket.socket, near_seconds: float) -> bytes:
     """Return what a connection over loopback is sent with."""
-    pacing = Pacing(listener, near_seconds)
+    pacing = Congestion(listener, near_seconds)
     with socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:

@@ -15,7 +15,7 @@ from transfer.connection import peer_exchange as fellows
 from transfer.connection import wire
 from transfer.errors import WireError
 from transfer.limits import DIALS_PER_HOUR_MAX, FELLOWS_PER_SEEDER_MAX
-from transfer.seeding.superseeding import Companies
+from transfer.seeding.superseeding import SeedingSwarms
 
 MIB = 1024 * 1024
 CHUNK = 256 * 1024
@@ -40,7 +40,7 @@ async def test_a_crowd_that_knows_only_the_seeder_swarms(new_node):
 
 def test_who_does_not_serve_is_named_to_nobody():
     """It still hears of those that do."""
-    companies = Companies()
+    companies = SeedingSwarms()
     mute, other = member(companies, 1, port=0), member(companies, 2)
     assert other.news(0.0) == []
     assert mute.news(0.0) == [other.peer]
@@ -62,7 +62,7 @@ class Gossip(hostile.Hostile):
                 for _ in range(16)
             ]
             entries = fellows.pack(peers)
-            await channel.write(wire.encode(wire.Fellows(want.number, entries)))
+            await channel.write(wire.encode(wire.PeerExchange(want.number, entries)))
             self.told += 16
 
 
@@ -96,7 +96,7 @@ async def test_a_seeder_that_names_ten_thousand_fellows_has_few_dialled(new_node
 def test_nobody_is_sent_into_his_own_network(teller, named, believed):
     """An address is told, and believed, only from where it can be known."""
     assert (fellows.reach(named) <= fellows.reach(teller)) is believed
-    companies = Companies()
+    companies = SeedingSwarms()
     asker = companies.enter("x", 2, CHUNK, teller, KEY, 0)
     companies.enter("x", 2, CHUNK, named, KEY[::-1], 4747)
     told = asker.news(0.0)
@@ -121,7 +121,7 @@ def member(companies, number: int, port: int = 4747):
 
 def test_every_chunk_goes_out_once_before_any_goes_out_twice():
     """Who asks for what another got is sent there once, and gets it then."""
-    companies = Companies()
+    companies = SeedingSwarms()
     first, second = member(companies, 1), member(companies, 2)
     assert first.take(0) is None
     assert second.take(0) == b"\x01"
@@ -136,7 +136,7 @@ def test_every_chunk_goes_out_once_before_any_goes_out_twice():
 
 def test_once_all_went_out_everything_is_given():
     """There is nothing left that would be more useful."""
-    companies = Companies()
+    companies = SeedingSwarms()
     first, second = member(companies, 1), member(companies, 2)
     for index in range(4):
         assert first.take(index) is None
@@ -146,7 +146,7 @@ def test_once_all_went_out_everything_is_given():
 
 def test_what_went_to_who_does_not_serve_counts_for_nothing():
     """Nobody could get it from there."""
-    companies = Companies()
+    companies = SeedingSwarms()
     mute, other = member(companies, 1, port=0), member(companies, 2)
     assert mute.take(0) is None
     assert other.take(0) is None
@@ -154,7 +154,7 @@ def test_what_went_to_who_does_not_serve_counts_for_nothing():
 
 def test_a_crowd_is_told_in_parts_and_each_of_each_once():
     """At most sixteen at a time, until nobody is new."""
-    companies = Companies()
+    companies = SeedingSwarms()
     members = [member(companies, number, 2000 + number) for number in range(40)]
     told = []
     while members[0].has_news(1.0 + len(told)):
@@ -170,14 +170,14 @@ def test_a_crowd_is_told_in_parts_and_each_of_each_once():
 async def test_one_seeder_may_name_so_many_and_no_more():
     """Others of its entries are passed over."""
     met: list[Peer] = []
-    hints = fellows.Hints(asyncio.get_running_loop(), KEY, met.extend)
+    hints = fellows.PexHints(asyncio.get_running_loop(), KEY, met.extend)
 
-    class Line:
+    class PeerRequest:
         class connection:  # noqa: N801 (an attribute of what it stands for)
             peer = Peer("8.8.4.4", 4747, KEY)
 
     for number in range(200):
         peer = Peer("8.8.8.8", 2000 + number, bytes([number]) * 32)
-        hints.hear(Line, fellows.pack([peer, Peer("8.8.8.8", 2000, KEY)]))
+        hints.hear(PeerRequest, fellows.pack([peer, Peer("8.8.8.8", 2000, KEY)]))
     await until(lambda: len(met) >= FELLOWS_PER_SEEDER_MAX)
     assert len(met) == FELLOWS_PER_SEEDER_MAX

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from transfer.content.manifest import Manifest
-from transfer.leeching.picker import Schedule
+from transfer.leeching.picker import ChunkPicker
 from transfer.limits import LeecherLimits
 
 CHUNK = 256 * 1024
@@ -20,8 +20,8 @@ def manifest_of(*chunks: str) -> Manifest:
     return Manifest(CHUNK * len(chunks), CHUNK, digests)
 
 
-def favouring(manifest: Manifest) -> Schedule:
-    schedule = Schedule(LIMITS)
+def favouring(manifest: Manifest) -> ChunkPicker:
+    schedule = ChunkPicker(LIMITS)
     schedule.favour(manifest, bytearray(manifest.count))
     return schedule
 

@@ -27,7 +27,7 @@ from transfer.content.hashing import Contents
 from transfer.content.manifest import Manifest
 from transfer.leeching import small_batch as batch
 from transfer.store import recovery as upkeep
-from transfer.store.commit import Group
+from transfer.store.commit import CommitGroup
 
 FILES = [os.urandom(size) for size in (20_000, 99, 262_144, 5000) for _ in range(10)]
 LIMITS = LeecherLimits(
@@ -148,7 +148,7 @@ async def test_a_fault_of_our_own_ends_as_one_of_the_peer(new_node, monkeypatch)
     def fail(*_):
         raise IndexError
 
-    monkeypatch.setattr(batch.Batch, "_read_answers", fail)
+    monkeypatch.setattr(batch.SmallBatch, "_read_answers", fail)
     done = await leecher.download(artifact.digest, [seeder.peer], size=len(FILES[0]))
     assert done.artifact.digest == artifact.digest
 
@@ -284,7 +284,7 @@ async def test_closing_ends_who_waits_for_peers(new_node):
 def test_a_crash_before_the_commit_leaves_no_half(tmp_path, monkeypatch, renamed):
     """Written files are gone, renamed ones verified and listed, at the next start."""
     store = Store(tmp_path)
-    group = Group(store)
+    group = CommitGroup(store)
     for data in FILES[:10]:
         group.add(data, contents_of(data))
     assert store.artifacts() == []
@@ -315,7 +315,7 @@ def test_a_group_is_listed_whole_or_not_at_all(tmp_path, monkeypatch):
         raise StoreError
 
     monkeypatch.setattr(store.index, "insert", refuse)
-    group = Group(store)
+    group = CommitGroup(store)
     for data in [*FILES[:10], b""]:
         group.add(data, contents_of(data))
     with pytest.raises(StoreError):

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from transfer import LeecherLimits, NoPeerError, Peer
-from transfer.leeching.dial_limits import Dials, Turn
+from transfer.leeching.dial_limits import DialLimiter, Permission
 from transfer.limits import DIALS_PER_HOUR_MAX
 
 RECORDS = 10_000
@@ -101,9 +101,9 @@ def named(number: int, port: int = PORT) -> Peer:
     return Peer(HOST, port, bytes([number]) * 32)
 
 
-def dial(dials: Dials, peer: Peer, *, found: bool | None) -> None:
+def dial(dials: DialLimiter, peer: Peer, *, found: bool | None) -> None:
     """Dial a peer that may be dialled now."""
-    assert dials.turn(peer) is Turn.NOW
+    assert dials.turn(peer) is Permission.NOW
     dials.begin(peer)
     dials.end(peer, found=found)
 
@@ -111,45 +111,45 @@ def dial(dials: Dials, peer: Peer, *, found: bool | None) -> None:
 def test_a_failing_address_is_dialled_ten_times_an_hour():
     """And again in the next hour, or once the right one answered there."""
     now = [5.0]
-    dials = Dials(lambda: now[0])
+    dials = DialLimiter(lambda: now[0])
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
-    assert dials.turn(named(99)) is Turn.NEVER
-    assert dials.turn(named(99, PORT + 1)) is Turn.NOW
+    assert dials.turn(named(99)) is Permission.NEVER
+    assert dials.turn(named(99, PORT + 1)) is Permission.NOW
     now[0] += 3600
     for number in range(DIALS_PER_HOUR_MAX - 1):
         dial(dials, named(number), found=False)
     dial(dials, named(99), found=True)
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
-    assert dials.turn(named(1)) is Turn.NEVER
+    assert dials.turn(named(1)) is Permission.NEVER
 
 
 def test_false_keys_do_not_shut_out_a_peer_that_was_met():
     """It answers for itself, until it fails ten times itself."""
-    dials = Dials(lambda: 5.0)
+    dials = DialLimiter(lambda: 5.0)
     dial(dials, named(99), found=True)
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
-    assert dials.turn(named(1)) is Turn.NEVER
+    assert dials.turn(named(1)) is Permission.NEVER
     for _ in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(99), found=False)
-    assert dials.turn(named(99)) is Turn.NEVER
+    assert dials.turn(named(99)) is Permission.NEVER
 
 
 def test_dials_under_way_count_and_the_same_peer_waits_for_them():
     """Downloads may want one seeder at once; many keys at one address are false."""
-    dials = Dials(lambda: 5.0)
+    dials = DialLimiter(lambda: 5.0)
     for _ in range(DIALS_PER_HOUR_MAX):
-        assert dials.turn(named(1)) is Turn.NOW
+        assert dials.turn(named(1)) is Permission.NOW
         dials.begin(named(1))
-    assert dials.turn(named(1)) is Turn.LATER
-    assert dials.turn(named(2)) is Turn.NEVER
+    assert dials.turn(named(1)) is Permission.LATER
+    assert dials.turn(named(2)) is Permission.NEVER
     dials.end(named(1), found=None)
-    assert dials.turn(named(2)) is Turn.NOW
+    assert dials.turn(named(2)) is Permission.NOW
     dials.end(named(1), found=True)
     for _ in range(3 * DIALS_PER_HOUR_MAX):
-        assert dials.turn(named(1)) is Turn.NOW
+        assert dials.turn(named(1)) is Permission.NOW
         dials.begin(named(1))
 
 

@@ -19,8 +19,8 @@ from transfer import (
     SeederLimits,
     WrongBytesError,
 )
-from transfer.leeching.chunk_receiver import Outcome, Reception
-from transfer.leeching.peer_queue import Crowd
+from transfer.leeching.chunk_receiver import ChunkReceiver, Outcome
+from transfer.leeching.peer_queue import PeerQueue
 
 MIB = 1024 * 1024
 DATA = os.urandom(3 * MIB + 12_345)
@@ -192,7 +192,7 @@ async def test_a_thread_that_comes_back_after_the_end_is_not_waited_for(
     new_node, monkeypatch
 ):
     """The last chunk was another lane's; this one hears of the end too late."""
-    work = Reception.work
+    work = ChunkReceiver.work
     waited = []
 
     def late(reception, line):
@@ -202,14 +202,14 @@ async def test_a_thread_that_comes_back_after_the_end_is_not_waited_for(
         return outcome
 
     graceful = []
-    end = Crowd.end
+    end = PeerQueue.end
 
     async def watched(crowd, spared):
         graceful.extend(spared)
         await end(crowd, graceful)
 
-    monkeypatch.setattr(Reception, "work", late)
-    monkeypatch.setattr(Crowd, "end", watched)
+    monkeypatch.setattr(ChunkReceiver, "work", late)
+    monkeypatch.setattr(PeerQueue, "end", watched)
     seeder, leecher = await new_node(), await new_node()
     artifact = seeder.store.add_bytes(DATA)
     downloaded = await leecher.download(artifact.digest, [seeder.peer])
