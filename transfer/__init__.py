@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer.connection.peer import Downloaded, Peer, Source
+    from transfer.connection.peer import Peer
     from transfer.connection.tls import Identity
     from transfer.content.digest import Digest
     from transfer.content.manifest import Manifest
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         WrongBytesError,
     )
     from transfer.leeching.leecher import Leecher, LeecherStats
+    from transfer.leeching.result import Downloaded, Source
     from transfer.limits import LeecherLimits, SeederLimits
     from transfer.seeding.seeder import Seeder, SeederStats
     from transfer.store.index import Artifact
@@ -68,7 +69,7 @@ __all__ = [
 _MODULE_OF = {
     "Artifact": "store.index",
     "Digest": "content.digest",
-    "Downloaded": "connection.peer",
+    "Downloaded": "leeching.result",
     "Identity": "connection.tls",
     "Intake": "store.intake",
     "Leecher": "leeching.leecher",
@@ -79,7 +80,7 @@ _MODULE_OF = {
     "Seeder": "seeding.seeder",
     "SeederLimits": "limits",
     "SeederStats": "seeding.seeder",
-    "Source": "connection.peer",
+    "Source": "leeching.result",
     "Store": "store.store",
 }
 

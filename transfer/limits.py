@@ -30,9 +30,9 @@ REASON_CHARACTERS_MAX = 200
 WANTS_PER_CONNECTION_MAX = 64
 ASKS_AT_ONCE_MAX = 64
 EAGER_BYTES_MAX = 256 * KIB
-FELLOWS_PER_MESSAGE_MAX = 16
-FELLOW_BYTES = 50
-FELLOW_PORT_MIN = 1024
+PEX_PEERS_PER_MESSAGE_MAX = 16
+PEX_ENTRY_BYTES = 50
+PEX_PORT_MIN = 1024
 BUSY_SECONDS_MAX = 600
 
 # A store's commits and background work.
@@ -42,7 +42,7 @@ GROUP_ARTIFACTS_MAX = 64
 BAD_PEERS_MAX = 64
 
 # Whom others may have a leecher dial.
-FELLOWS_PER_SEEDER_MAX = 64
+PEX_PEERS_PER_SEEDER_MAX = 64
 DIALS_PER_HOUR_MAX = 10
 DIALS_SECONDS = 3600.0
 DIALS_REMEMBERED_MAX = 4096
@@ -84,7 +84,7 @@ class LeecherLimits:
 
     connections_max: int = 64
     """Open connections of one download."""
-    fellows_max: int = 24
+    pex_connections_max: int = 24
     """Of them, those to peers that are known only from a seeder's word."""
     openings_max: int = 8
     """Connections of one download that are being opened and not yet late."""

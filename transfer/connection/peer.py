@@ -1,4 +1,4 @@
-"""Peers, and what a download tells about them."""
+"""Peers: where content is offered, and what limits count a stranger as."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from transfer.store.index import Artifact
-
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where somebody offers content, and the node key that must be found there."""
+    """An address that offers content, and the node key expected there."""
 
     host: str
     """A numeric IP address."""
@@ -46,21 +44,3 @@ def source_of(host: str, port: int) -> str:
         return f"{address} {port}"
     prefix = 24 if address.version == 4 else 64
     return str(ipaddress.ip_network((address, prefix), strict=False))
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """How many bytes of an artifact came from one peer."""
-
-    peer: Peer
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """The end of a download: the artifact, and who gave it."""
-
-    artifact: Artifact
-    seconds: float
-    sources: list[Source]
-    """Empty where the artifact was held already."""

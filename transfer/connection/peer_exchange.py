@@ -1,8 +1,9 @@
-"""Peers that download the same thing: where they are, and who may tell of them.
+"""Peer exchange (after BEP 11): a seeder names the other leechers of an artifact.
 
-A seeder tells a leecher of others that serve while they download (docs/protocol-
-transfer.md, section 7). It names the IP address that their connection came from, so
-that nobody can have a third party dialled, and the node key that has to be met there.
+Only leechers that serve while they download are named (docs/protocol-transfer.md,
+section 7). Unlike BEP 11, an entry carries the IP address that the leecher's own
+connection came from, so that nobody can have a third party dialled, and the node key
+that the dialler must meet there.
 """
 
 from __future__ import annotations
@@ -13,32 +14,31 @@ from typing import TYPE_CHECKING
 
 from transfer.connection.peer import Peer
 from transfer.errors import WireError
-from transfer.limits import FELLOW_PORT_MIN, FELLOWS_PER_SEEDER_MAX
+from transfer.limits import PEX_PEERS_PER_SEEDER_MAX, PEX_PORT_MIN
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from transfer.leeching.chunk_receiver import PeerRequest
 
 _ENTRY = struct.Struct(">32s16sH")
 
 
 def peer_seen(host: str, port: int, public_key: bytes) -> Peer | None:
-    """Return the peer that serves on `port` of the host that a connection came from.
+    """Return the peer that serves on `port` of a connection's host.
 
-    None where others could not use that: no port, a reserved one, or an IPv6 zone.
+    None if others could not dial it: no port, a reserved port, or an IPv6 zone.
     """
-    if port < FELLOW_PORT_MIN or "%" in host:
+    if port < PEX_PORT_MIN or "%" in host:
         return None
     return Peer(_plain(ipaddress.ip_address(host)), port, public_key)
 
 
 def reach(host: str) -> int:
-    """Return 0 for a public address, 1 for one of a private range, 2 for loopback.
+    """Return 0 for a public address, 1 for a private range, 2 for loopback.
 
-    Who is at an address of some reach may tell of addresses up to that reach, and
-    be told of them; others could only be misled by them.
+    A peer may name, and is named, addresses up to its own reach: nobody else
+    could use them.
     """
     address = ipaddress.ip_address(_plain(ipaddress.ip_address(host.partition("%")[0])))
     if address.is_loopback:
@@ -47,7 +47,7 @@ def reach(host: str) -> int:
 
 
 def pack(peers: Iterable[Peer]) -> bytes:
-    """Return the entries of a `fellows` message."""
+    """Return the entries of a `PeerExchange` message."""
     return b"".join(
         _ENTRY.pack(peer.public_key or b"", _mapped(peer.host), peer.port)
         for peer in peers
@@ -55,19 +55,19 @@ def pack(peers: Iterable[Peer]) -> bytes:
 
 
 def unpack(entries: bytes) -> list[Peer]:
-    """Read the entries of a `fellows` message; raises WireError."""
+    """Read the entries of a `PeerExchange` message; raise WireError."""
     if len(entries) % _ENTRY.size:
-        raise WireError("The seeder named fellows in a form that cannot be read.")
+        raise WireError("The seeder sent a peer exchange that cannot be read.")
     found = []
     for public_key, packed, port in _ENTRY.iter_unpack(entries):
-        if port < FELLOW_PORT_MIN:
-            raise WireError("The seeder named a fellow on a reserved port.")
+        if port < PEX_PORT_MIN:
+            raise WireError("The seeder named a peer on a reserved port.")
         found.append(Peer(_plain(ipaddress.IPv6Address(packed)), port, public_key))
     return found
 
 
 class PexHints:
-    """What a download makes of the fellows that its seeders name."""
+    """Filters the peers that the seeders of one download name."""
 
     def __init__(
         self,
@@ -80,20 +80,20 @@ class PexHints:
         self._meet = meet
         self._named: dict[Peer, set[Peer]] = {}
 
-    def hear(self, line: PeerRequest, entries: bytes) -> None:
-        """Take what a seeder says, in any thread; raises WireError.
+    def hear(self, seeder: Peer, entries: bytes) -> None:
+        """Read what `seeder` says, in any thread; raise WireError.
 
-        Of one seeder so many are believed and no more, and none of them is nearer
-        than the seeder itself.
+        A seeder may name `PEX_PEERS_PER_SEEDER_MAX` peers, none of them in a
+        nearer range than its own address: a public seeder cannot have a private
+        address dialled.
         """
-        seeder = line.connection.peer
         named = self._named.setdefault(seeder, set())
         believed = []
         for peer in unpack(entries):
             if (
                 peer.public_key != self._own_key
                 and peer not in named
-                and len(named) < FELLOWS_PER_SEEDER_MAX
+                and len(named) < PEX_PEERS_PER_SEEDER_MAX
                 and reach(peer.host) <= reach(seeder.host)
             ):
                 named.add(peer)

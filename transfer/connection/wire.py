@@ -25,8 +25,8 @@ from transfer.limits import (
     BUSY_SECONDS_MAX,
     CHUNKS_MAX,
     EAGER_BYTES_MAX,
-    FELLOW_BYTES,
-    FELLOWS_PER_MESSAGE_MAX,
+    PEX_ENTRY_BYTES,
+    PEX_PEERS_PER_MESSAGE_MAX,
     REASON_CHARACTERS_MAX,
     REPLY_FRAME_BYTES_MAX,
 )
@@ -192,7 +192,8 @@ class PeerExchange(Message, frozen=True, tag=16):
 
     number: Number
     entries: Annotated[
-        bytes, Meta(min_length=1, max_length=FELLOW_BYTES * FELLOWS_PER_MESSAGE_MAX)
+        bytes,
+        Meta(min_length=1, max_length=PEX_ENTRY_BYTES * PEX_PEERS_PER_MESSAGE_MAX),
     ]
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from transfer.connection.peer import Peer
     from transfer.connection.rate_limit import RateLimiter
     from transfer.content.manifest import Manifest
     from transfer.leeching.asking import Offered
@@ -43,7 +44,7 @@ class Assembly:
         rate: RateLimiter,
         hash_pool: Executor,
         ended: Callable[[PrefixHasher, Whole], None],
-        hear_fellows: Callable[[PeerRequest, bytes], None],
+        hear_pex: Callable[[Peer, bytes], None],
     ) -> None:
         self.schedule = ChunkPicker(limits)
         self.lock = threading.Lock()
@@ -58,7 +59,7 @@ class Assembly:
         self._rate = rate
         self._hash_pool = hash_pool
         self._ended = ended
-        self._hear_fellows = hear_fellows
+        self._hear_pex = hear_pex
         self._prefix = 0
 
     def resume(self) -> Manifest | None:
@@ -90,7 +91,7 @@ class Assembly:
             self._limits,
             self.advanced,
             lambda: self.hasher,
-            self._hear_fellows,
+            self._hear_pex,
         )
 
     def join(self, offered: Offered) -> PeerRequest:

@@ -31,6 +31,7 @@ from transfer.limits import BUFFER_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from transfer.connection.peer import Peer
     from transfer.connection.rate_limit import RateLimiter
     from transfer.leeching.connection_pool import Connection
     from transfer.leeching.peer_state import PeerState
@@ -73,7 +74,7 @@ class ChunkReceiver:
     """Called, in the thread, after a chunk was written."""
     hasher: Callable[[], PrefixHasher | None]
     """Returns, under the lock, who hashes what is put together now."""
-    hear_fellows: Callable[[PeerRequest, bytes], None]
+    hear_pex: Callable[[Peer, bytes], None]
     """Called, in any thread, when a seeder names others that download this."""
 
     def work(self, line: PeerRequest) -> Outcome:
@@ -123,7 +124,7 @@ class ChunkReceiver:
                 with self.lock:
                     self.schedule.lacking(line.lane, message.index)
             case wire.PeerExchange():
-                self._hear_fellows(line, message)
+                self._hear_pex(line, message)
             case wire.Redirect():
                 self._ask_elsewhere(line, message)
             case wire.Busy():
@@ -148,12 +149,12 @@ class ChunkReceiver:
         with self.lock:
             self.schedule.update(line.lane, have)
 
-    def _hear_fellows(self, line: PeerRequest, message: wire.PeerExchange) -> None:
+    def _hear_pex(self, line: PeerRequest, message: wire.PeerExchange) -> None:
         """Learn who else downloads this; raises WireError."""
         if message.number > line.number:
             raise WireError("The seeder speaks of another artifact.")
         if message.number == line.number:
-            self.hear_fellows(line, message.entries)
+            self.hear_pex(line.connection.peer, message.entries)
             with self.lock:
                 self.schedule.meet_company()
 

@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from transfer.connection import wire
-from transfer.connection.peer import Downloaded, Peer, Source
+from transfer.connection.peer import Peer
 from transfer.connection.peer_exchange import PexHints
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
@@ -35,6 +35,7 @@ from transfer.leeching.asking import Asking
 from transfer.leeching.assembly import Assembly
 from transfer.leeching.chunk_receiver import Outcome
 from transfer.leeching.peer_queue import PeerQueue
+from transfer.leeching.result import Downloaded, Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable

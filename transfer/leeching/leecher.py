@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer.connection.handshake import Terms
-from transfer.connection.peer import Downloaded, Peer, Source
+from transfer.connection.peer import Peer
 from transfer.connection.rate_limit import RateLimiter
 from transfer.content.hashing import lower_priority
 from transfer.errors import ClosedError
@@ -21,6 +21,7 @@ from transfer.leeching.bans import Bans
 from transfer.leeching.connection_pool import ConnectionPool
 from transfer.leeching.context import LeecherContext
 from transfer.leeching.download import Download
+from transfer.leeching.result import Downloaded, Source
 from transfer.leeching.small import SmallFetcher, Wanted
 from transfer.leeching.stream import Follower
 from transfer.limits import LeecherLimits

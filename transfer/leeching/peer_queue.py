@@ -177,7 +177,7 @@ class PeerQueue:
         ):
             if self._queue:
                 self._start(self._queue.popleft())
-            elif self._hints and self._hinted < self._limits.fellows_max:
+            elif self._hints and self._hinted < self._limits.pex_connections_max:
                 self._start(self._hints.popleft(), hinted=True)
             else:
                 return

@@ -17,8 +17,8 @@ from transfer.limits import BUFFER_BYTES
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from transfer.connection.peer import Downloaded
     from transfer.content.digest import Digest
+    from transfer.leeching.result import Downloaded
     from transfer.store.store import Store
 
 

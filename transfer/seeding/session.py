@@ -16,8 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from transfer.connection import peer_exchange as fellows
-from transfer.connection import wire
+from transfer.connection import peer_exchange, wire
 from transfer.connection.buffers import PART_BYTES, own_buffer
 from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
 from transfer.limits import ASKS_AT_ONCE_MAX, WANTS_PER_CONNECTION_MAX
@@ -252,7 +251,7 @@ class UploadService:
             parts += [wire.encode(head), data]
             self._count(session, manifest.size)
         session.channel.send(b"".join(parts))
-        self._name_fellows(session, want.number, offer)
+        self._send_peer_exchange(session, want.number, offer)
 
     def _send_chunk(self, session: UploadSession, get: wire.Get) -> None:
         offer = session.offers.get(get.number)
@@ -311,15 +310,17 @@ class UploadService:
             if _is_due(offer, now, self._limits.have_seconds):
                 session.channel.send(wire.encode(_have(number, offer)))
             if offer.member is not None and offer.member.has_news(now):
-                self._name_fellows(session, number, offer)
+                self._send_peer_exchange(session, number, offer)
 
-    def _name_fellows(self, session: UploadSession, number: int, offer: Offer) -> None:
-        """Tell of others that download the same, if there are new ones."""
+    def _send_peer_exchange(
+        self, session: UploadSession, number: int, offer: Offer
+    ) -> None:
+        """Name other leechers of this artifact that the peer does not know yet."""
         if offer.member is None:
             return
         news = offer.member.news(time.monotonic())
         if news:
-            entries = fellows.pack(news)
+            entries = peer_exchange.pack(news)
             session.channel.send(wire.encode(wire.PeerExchange(number, entries)))
 
     def _hear_complaint(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from transfer.connection.peer_exchange import peer_seen, reach
 from transfer.content import bitmap
-from transfer.limits import FELLOWS_PER_MESSAGE_MAX
+from transfer.limits import PEX_PEERS_PER_MESSAGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -123,8 +123,8 @@ class SeedingSwarm:
                 and reach(other.peer.host) <= known
             } - member.told
             chosen = list(others)
-            if len(others) > FELLOWS_PER_MESSAGE_MAX:
-                chosen = random.sample(chosen, FELLOWS_PER_MESSAGE_MAX)
+            if len(others) > PEX_PEERS_PER_MESSAGE_MAX:
+                chosen = random.sample(chosen, PEX_PEERS_PER_MESSAGE_MAX)
             else:
                 member.version = self.version
             member.told.update(chosen)

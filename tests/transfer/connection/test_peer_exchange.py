@@ -11,10 +11,10 @@ import pytest
 from tests.transfer import hostile
 from tests.transfer.conftest import until
 from transfer import LeecherLimits, Peer, SeederLimits
-from transfer.connection import peer_exchange as fellows
+from transfer.connection import peer_exchange as pex
 from transfer.connection import wire
 from transfer.errors import WireError
-from transfer.limits import DIALS_PER_HOUR_MAX, FELLOWS_PER_SEEDER_MAX
+from transfer.limits import DIALS_PER_HOUR_MAX, PEX_PEERS_PER_SEEDER_MAX
 from transfer.seeding.superseeding import SeedingSwarms
 
 MIB = 1024 * 1024
@@ -61,7 +61,7 @@ class Gossip(hostile.Hostile):
                 Peer(self.victim.host, self.victim.port, secrets.token_bytes(32))
                 for _ in range(16)
             ]
-            entries = fellows.pack(peers)
+            entries = pex.pack(peers)
             await channel.write(wire.encode(wire.PeerExchange(want.number, entries)))
             self.told += 16
 
@@ -95,24 +95,24 @@ async def test_a_seeder_that_names_ten_thousand_fellows_has_few_dialled(new_node
 )
 def test_nobody_is_sent_into_his_own_network(teller, named, believed):
     """An address is told, and believed, only from where it can be known."""
-    assert (fellows.reach(named) <= fellows.reach(teller)) is believed
+    assert (pex.reach(named) <= pex.reach(teller)) is believed
     companies = SeedingSwarms()
     asker = companies.enter("x", 2, CHUNK, teller, KEY, 0)
     companies.enter("x", 2, CHUNK, named, KEY[::-1], 4747)
     told = asker.news(0.0)
     assert [peer.host for peer in told] == ([named] if believed else [])
-    assert fellows.unpack(fellows.pack(told)) == told
+    assert pex.unpack(pex.pack(told)) == told
 
 
 def test_entries_are_read_strictly():
     """Whole entries, and no reserved port."""
     with pytest.raises(WireError):
-        fellows.unpack(bytes(49))
+        pex.unpack(bytes(49))
     with pytest.raises(WireError):
-        fellows.unpack(fellows.pack([Peer("8.8.4.4", 80, KEY)]))
-    assert fellows.peer_seen("8.8.4.4", 80, KEY) is None
-    assert fellows.peer_seen("fe80::1%eth0", 4747, KEY) is None
-    assert fellows.peer_seen("::ffff:8.8.4.4", 4747, KEY) == Peer("8.8.4.4", 4747, KEY)
+        pex.unpack(pex.pack([Peer("8.8.4.4", 80, KEY)]))
+    assert pex.peer_seen("8.8.4.4", 80, KEY) is None
+    assert pex.peer_seen("fe80::1%eth0", 4747, KEY) is None
+    assert pex.peer_seen("::ffff:8.8.4.4", 4747, KEY) == Peer("8.8.4.4", 4747, KEY)
 
 
 def member(companies, number: int, port: int = 4747):
@@ -170,14 +170,11 @@ def test_a_crowd_is_told_in_parts_and_each_of_each_once():
 async def test_one_seeder_may_name_so_many_and_no_more():
     """Others of its entries are passed over."""
     met: list[Peer] = []
-    hints = fellows.PexHints(asyncio.get_running_loop(), KEY, met.extend)
+    hints = pex.PexHints(asyncio.get_running_loop(), KEY, met.extend)
 
-    class PeerRequest:
-        class connection:  # noqa: N801 (an attribute of what it stands for)
-            peer = Peer("8.8.4.4", 4747, KEY)
-
+    seeder = Peer("8.8.4.4", 4747, KEY)
     for number in range(200):
         peer = Peer("8.8.8.8", 2000 + number, bytes([number]) * 32)
-        hints.hear(PeerRequest, fellows.pack([peer, Peer("8.8.8.8", 2000, KEY)]))
-    await until(lambda: len(met) >= FELLOWS_PER_SEEDER_MAX)
-    assert len(met) == FELLOWS_PER_SEEDER_MAX
+        hints.hear(seeder, pex.pack([peer, Peer("8.8.8.8", 2000, KEY)]))
+    await until(lambda: len(met) >= PEX_PEERS_PER_SEEDER_MAX)
+    assert len(met) == PEX_PEERS_PER_SEEDER_MAX
