@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transfer.connection.peer import Peer
     from transfer.connection.tls import Identity
+    from transfer.content.artifact import Artifact
     from transfer.content.digest import Digest
     from transfer.content.manifest import Manifest
     from transfer.errors import (
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from transfer.leeching.result import Downloaded, Source
     from transfer.limits import LeecherLimits, SeederLimits
     from transfer.seeding.seeder import Seeder, SeederStats
-    from transfer.store.index import Artifact
     from transfer.store.intake import Intake
     from transfer.store.store import Store
 
@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Artifact": "store.index",
+    "Artifact": "content.artifact",
     "Digest": "content.digest",
     "Downloaded": "leeching.result",
     "Identity": "connection.tls",

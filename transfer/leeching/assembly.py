@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from transfer.connection.peer import Peer
     from transfer.connection.rate_limit import RateLimiter
+    from transfer.content.artifact import Artifact
     from transfer.content.manifest import Manifest
     from transfer.leeching.asking import Offered
     from transfer.leeching.peer_state import PeerState
     from transfer.limits import LeecherLimits
-    from transfer.store.index import Artifact
     from transfer.store.partial import Partial
     from transfer.store.store import Store
 

@@ -40,13 +40,13 @@ from transfer.leeching.result import Downloaded, Source
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from transfer.content.artifact import Artifact
     from transfer.content.manifest import Manifest
     from transfer.leeching.asking import Offered
     from transfer.leeching.assembly import Whole
     from transfer.leeching.connection_pool import Connection
     from transfer.leeching.context import LeecherContext
     from transfer.leeching.prefix import PrefixHasher
-    from transfer.store.index import Artifact
 
     T = TypeVar("T")
     Progress = Callable[[int, int | None], None]

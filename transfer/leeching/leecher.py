@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
     from transfer.connection.tls import Identity
+    from transfer.content.artifact import Artifact
     from transfer.content.digest import Digest
-    from transfer.store.index import Artifact
     from transfer.store.store import Store
 
     Progress = Callable[[int, int | None], None]

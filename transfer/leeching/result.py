@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transfer.connection.peer import Peer
-    from transfer.store.index import Artifact
+    from transfer.content.artifact import Artifact
 
 
 @dataclass(frozen=True, slots=True)

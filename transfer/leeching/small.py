@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transfer.content.artifact import Artifact
 from transfer.errors import (
     BadChunkError,
     ClosedError,
@@ -30,7 +31,6 @@ from transfer.errors import (
 )
 from transfer.leeching.small_batch import SmallBatch, SmallRequest
 from transfer.limits import EAGER_BYTES_MAX
-from transfer.store.index import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

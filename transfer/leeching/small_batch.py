@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from transfer.content.artifact import Artifact
     from transfer.leeching.connection_pool import Connection
     from transfer.leeching.context import LeecherContext
-    from transfer.store.index import Artifact
 
     Outcome = Artifact | StoreError | PeerError | None
     """None where it has to be fetched in another way."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from transfer.connection.channel import Channel
     from transfer.connection.rate_limit import RateLimiter
-    from transfer.store.index import Artifact
+    from transfer.content.artifact import Artifact
     from transfer.store.store import Store
 
 _SEND_BYTES = 256 * 1024

@@ -8,11 +8,11 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from transfer.content.artifact import Artifact
 from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM
 from transfer.errors import FullError, StoreError
 from transfer.store import recovery as upkeep
 from transfer.store.fs import store_errors
-from transfer.store.index import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

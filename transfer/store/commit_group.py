@@ -15,8 +15,8 @@ from transfer.limits import GROUP_ARTIFACTS_MAX
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from transfer.content.artifact import Artifact
     from transfer.content.hashing import Contents
-    from transfer.store.index import Artifact
     from transfer.store.store import Store
 
 Entry = tuple[bytes, "Contents"]

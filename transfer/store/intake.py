@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import TracebackType
 
-    from transfer.store.index import Artifact
+    from transfer.content.artifact import Artifact
     from transfer.store.store import Store
 
 

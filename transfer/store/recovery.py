@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from transfer.content.artifact import Artifact
     from transfer.store.fs import Fs
-    from transfer.store.index import Artifact
     from transfer.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from transfer.content.artifact import Artifact
 from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
 from transfer.content.hashing import (
     Contents,
@@ -37,7 +38,7 @@ from transfer.store import commit as entering
 from transfer.store import recovery as upkeep
 from transfer.store.commit import CommitGroup, Staged
 from transfer.store.fs import Fs, store_errors
-from transfer.store.index import Artifact, Index
+from transfer.store.index import Index
 from transfer.store.partials import Partials
 
 if TYPE_CHECKING:
