@@ -1,8 +1,11 @@
 """The rules of the house, held by a test: layers, borders, sizes, clocks.
 
-Every rule is a small function from one parsed file to the sentences that say what is
-wrong with it. Each is tried on a bad sample as well, because a check that cannot fail
-is worth nothing.
+Every rule is a small function from parsed files to the sentences that say what is wrong
+with them; the longer ones are in `tests/architecture_rules.py`. Each is tried on a bad
+sample as well, because a check that cannot fail is worth nothing.
+
+`tests/architecture_debt.txt` lists what breaks a rule today. It can only shrink: what
+is new fails, and so does an entry that is no longer true.
 """
 
 from __future__ import annotations
@@ -10,18 +13,23 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("dht", "transfer", "node")
+from tests.architecture_rules import (
+    LAYERS,
+    ROOT,
+    Source,
+    banned_words,
+    import_cycles,
+    imported_packages,
+    member_breaches,
+    positional_breaches,
+    program_breaches,
+    shared_class_names,
+    sources,
+    wing_breaches,
+)
 
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
@@ -57,55 +65,6 @@ HIDDEN_INPUTS = {
         "randrange", "sample", "seed", "shuffle", "triangular", "uniform",
     },
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One Python file: its path below the checkout, its text and its syntax tree."""
-
-    path: str
-    text: str
-    tree: ast.Module
-
-    @classmethod
-    def of(cls, path: str, text: str) -> Source:
-        return cls(path, text, ast.parse(text, path))
-
-    @property
-    def layer(self) -> str:
-        return self.path.split("/", 1)[0]
-
-
-@cache
-def sources(*folders: str) -> tuple[Source, ...]:
-    """Every Python file below `folders`."""
-    return tuple(
-        Source.of(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))
-        for folder in folders
-        for path in sorted((ROOT / folder).rglob("*.py"))
-    )
-
-
-def imported_modules(source: Source) -> Iterator[str]:
-    """Yield the absolute name of every module that a file imports, however it does."""
-    package = source.path.removesuffix(".py").split("/")[:-1]
-    for node in ast.walk(source.tree):
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=module, level=level):
-                above = package[: len(package) - level + 1] if level else []
-                yield ".".join([*above, *([module] if module else [])])
-            case ast.Call(
-                func=ast.Attribute(attr="import_module") | ast.Name(id="__import__"),
-                args=[ast.Constant(value=str(name)), *_],
-            ):
-                yield name
-
-
-def imported_packages(source: Source) -> set[str]:
-    """Return the top-level packages that a file imports."""
-    return {module.split(".", 1)[0] for module in imported_modules(source)}
 
 
 def layer_breaches(source: Source) -> list[str]:
@@ -172,6 +131,56 @@ def test_imports_run_from_the_node_to_the_layers_and_never_back():
     """The DHT and the transfer layer know neither the node nor each other."""
     checked = sources("dht", "transfer")
     assert [breach for source in checked for breach in layer_breaches(source)] == []
+
+
+def unexpected(rule: str, breaches: list[str]) -> list[str]:
+    """Return the breaches that are new, and the listed ones that are mended."""
+    lines = (ROOT / "tests/architecture_debt.txt").read_text("utf-8").splitlines()
+    listed = {
+        line.removeprefix(f"{rule} | ") for line in lines if line.startswith(rule)
+    }
+    return [f"new: {breach}" for breach in breaches if breach not in listed] + [
+        f"mended, so remove its line from architecture_debt.txt: {entry}"
+        for entry in sorted(listed - set(breaches))
+    ]
+
+
+def test_the_wings_have_one_direction():
+    """No wing of `transfer/` or `node/` imports one that stands above or beside it."""
+    breaches = [b for source in sources(*LAYERS) for b in wing_breaches(source)]
+    assert unexpected("wings", breaches) == []
+
+
+def test_wings_do_not_import_the_program_that_joins_them():
+    """A file in `node/` that joins wings is for the command line, not for a wing."""
+    assert unexpected("program", program_breaches(sources("node"))) == []
+
+
+def test_no_modules_import_each_other():
+    """There is no import cycle, not even one that only a type checker sees."""
+    assert unexpected("cycles", import_cycles(sources(*LAYERS))) == []
+
+
+def test_many_parameters_are_taken_by_keyword():
+    """A function takes at most three parameters by position, `self` not counted."""
+    breaches = [b for source in sources(*LAYERS) for b in positional_breaches(source)]
+    assert unexpected("keywords", breaches) == []
+
+
+def test_no_module_reaches_far_into_another_object():
+    """A module uses at most eight members of an object that another module defines."""
+    assert unexpected("members", member_breaches(sources(*LAYERS))) == []
+
+
+def test_a_class_name_means_one_class():
+    """No public class name stands twice in the three layers."""
+    assert unexpected("names", shared_class_names(sources(*LAYERS))) == []
+
+
+def test_names_are_those_of_the_field():
+    """Files and classes have no name for which the field has another term."""
+    breaches = [b for source in sources(*LAYERS) for b in banned_words(source)]
+    assert unexpected("words", breaches) == []
 
 
 def test_third_parties_enter_by_their_door():
@@ -319,3 +328,123 @@ def test_a_generator_that_was_passed_in_is_no_hidden_input():
 def test_a_module_without_words_is_seen():
     assert docstring_breaches(Source.of("dht/bad.py", "import os\n"))
     assert docstring_breaches(Source.of("node/__init__.py", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("transfer/seeding/bad.py", "from ..leeching import leecher"),
+        ("transfer/leeching/bad.py", "import transfer.seeding.seeder"),
+        ("transfer/leeching/bad.py", "from .. import seeding"),
+        ("transfer/store/bad.py", "def f():\n    from ..connection import wire"),
+        ("transfer/connection/bad.py", "from transfer.store import store"),
+        ("transfer/content/bad.py", "from ..store import fs"),
+        ("transfer/content/bad.py", "from ..prefix import Prefix"),
+        ("transfer/content/bad.py", "from transfer import Store"),
+        ("node/model/bad.py", "from ..content import fetch"),
+        ("node/content/bad.py", "from ..releases.newest import Newest"),
+        ("node/gateway/python/bad.py", "from ...web import door"),
+        ("node/web/bad.py", "from ..cli import text"),
+        ("node/cli/bad.py", "from node.web import door"),
+    ],
+)
+def test_an_import_against_the_direction_is_seen(path, text):
+    assert len(wing_breaches(Source.of(path, text))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("transfer/leeching/good.py", "from ..store import fs\nfrom . import picker"),
+        ("transfer/content/good.py", "from ..errors import DigestError\nimport os"),
+        ("transfer/good.py", "from .seeding import seeder\nfrom .leeching import x"),
+        ("node/gateway/npm/good.py", "from ..pages import Pages\nimport transfer"),
+        ("node/service.py", "from .web import door\nfrom .model import catalogue"),
+        ("dht/good.py", "from . import keys"),
+    ],
+)
+def test_an_import_along_the_direction_is_no_breach(path, text):
+    assert wing_breaches(Source.of(path, text)) == []
+
+
+def test_a_wing_that_imports_the_program_is_seen():
+    files = [
+        Source.of("node/service.py", "from .web import door"),
+        Source.of("node/errors.py", "import dht"),
+        Source.of("node/web/bad.py", "from ..service import Node"),
+        Source.of("node/web/good.py", "from ..errors import NodeError"),
+        Source.of("node/cli/good.py", "from ..service import Node"),
+    ]
+    assert program_breaches(files) == ["node/web/bad.py imports node.service.Node"]
+
+
+def test_a_cycle_is_seen_under_type_checking_too():
+    a = Source.of("dht/a.py", "from . import b")
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .c import C"
+    b = Source.of("dht/b.py", typed)
+    c = Source.of("dht/c.py", "import dht.a")
+    assert import_cycles([a, b, c]) == ["dht.a <-> dht.b <-> dht.c"]
+    assert import_cycles([a, b, Source.of("dht/c.py", "import os")]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(a, b, c, d): ...",
+        "class C:\n    def __init__(self, a, b, c, d): ...",
+        "async def f(a, b, /, c, d, *, e): ...",
+    ],
+)
+def test_many_parameters_by_position_are_seen(text):
+    assert len(positional_breaches(Source.of("dht/bad.py", text))) == 1
+
+
+def test_three_parameters_by_position_and_many_by_keyword_are_no_breach():
+    text = "class C:\n    def f(self, a, b, c, *, d, e): ...\ndef g(*, a, b, c, d): ..."
+    assert positional_breaches(Source.of("dht/good.py", text)) == []
+
+
+def reaching(*members: str) -> str:
+    """Return a class that keeps an `Engine` and uses these members of it."""
+    uses = "; ".join(f"self._engine.{member}" for member in members)
+    return (
+        "class User:\n"
+        "    def __init__(self, engine: Engine) -> None:\n"
+        "        self._engine = engine\n"
+        f"    def run(self) -> None:\n        {uses}\n"
+    )
+
+
+def test_a_module_that_uses_nine_members_of_another_object_is_seen():
+    engine = Source.of("dht/engine.py", "class Engine: ...")
+    bad = Source.of("dht/user.py", reaching(*"abcdefghi"))
+    good = Source.of("dht/user.py", reaching(*"abcdefgh"))
+    assert member_breaches([engine, bad]) == ["dht.user uses Engine"]
+    assert member_breaches([engine, good]) == []
+
+
+def test_values_and_own_objects_can_be_read_freely():
+    value = Source.of("dht/engine.py", "@dataclass(frozen=True)\nclass Engine: ...")
+    user = Source.of("dht/user.py", reaching(*"abcdefghi"))
+    own = Source.of("dht/user.py", "class Engine: ...\n" + reaching(*"abcdefghi"))
+    assert member_breaches([value, user]) == []
+    assert member_breaches([own]) == []
+
+
+def test_a_class_name_that_stands_twice_is_seen():
+    one = Source.of("dht/one.py", "class Offer: ...\nclass _Hidden: ...")
+    two = Source.of("node/two.py", "class Offer: ...\nclass _Hidden: ...")
+    assert shared_class_names([one, two]) == ["Offer: dht.one and node.two"]
+
+
+def test_a_name_of_the_private_language_is_seen():
+    assert banned_words(Source.of("transfer/seeding/fellows.py", ""))
+    assert banned_words(Source.of("dht/good.py", "class Walk: ..."))
+    assert (
+        banned_words(Source.of("node/gateway/serving.py", "class Session: ...")) == []
+    )
+
+
+def test_the_list_of_breaches_can_only_shrink():
+    assert unexpected("no such rule", []) == []
+    assert unexpected("no such rule", ["a"]) == ["new: a"]
