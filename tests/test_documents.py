@@ -1,4 +1,4 @@
-"""The documents: every link leads somewhere, every command that is shown exists."""
+"""The documents: links lead somewhere, files and commands that they name exist."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from node.cli.run import caravan
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+FILE = re.compile(r"`((?:dht|transfer|node|tests|scripts|docs)/[a-z0-9_./-]*)`")
 COMMAND = re.compile(r"^(?:\$ )?caravan ([a-z]+)\b", re.MULTILINE)
 
 
@@ -19,6 +20,11 @@ def broken_links(text: str, folder: Path) -> list[str]:
     """Return the relative links in `text` that lead nowhere from `folder`."""
     links = [link for link in LINK.findall(text) if "://" not in link]
     return [link for link in links if not (folder / link).exists()]
+
+
+def missing_files(text: str) -> list[str]:
+    """Return the files and folders of the checkout that `text` names and lacks."""
+    return [name for name in FILE.findall(text) if not (ROOT / name).exists()]
 
 
 def unknown_commands(text: str) -> list[str]:
@@ -35,6 +41,11 @@ def test_links_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_exist(path):
+    assert missing_files(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_exist(path):
     assert unknown_commands(path.read_text("utf-8")) == []
 
@@ -43,6 +54,11 @@ def test_a_broken_link_is_seen():
     assert broken_links("see [it](nowhere.md) and [that](README.md)", ROOT) == [
         "nowhere.md"
     ]
+
+
+def test_a_missing_file_is_seen():
+    text = "`node/errors.py`, `dht/`, `dht/nowhere.py` and `tests/nowhere/`"
+    assert missing_files(text) == ["dht/nowhere.py", "tests/nowhere/"]
 
 
 def test_an_unknown_command_is_seen():
