@@ -10,7 +10,7 @@ from typing import Protocol
 from dht import Dht
 from node import commands, doctor
 from node.commands import Document, Progress
-from node.content.fetch import Fetch
+from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
 from node.settings import Settings
@@ -25,18 +25,19 @@ class Described(Protocol):
         """Return "node_id", "address" and "web"."""
 
 
-class Inspect:
+class Inspector:
     """Answers questions about the node and the network."""
 
     def __init__(
         self,
+        *,
         node: Described,
         dht: Dht,
         store: Store,
         seeder: Seeder,
         leecher: Leecher,
-        provide: ContentRouter,
-        fetch: Fetch,
+        router: ContentRouter,
+        fetcher: ContentFetcher,
         settings: Settings,
     ) -> None:
         self._node = node
@@ -45,8 +46,8 @@ class Inspect:
         self._store = store
         self._seeder = seeder
         self._leecher = leecher
-        self._provide = provide
-        self._fetch = fetch
+        self._router = router
+        self._fetcher = fetcher
 
     async def status(self, _command: commands.Status, _progress: Progress) -> Document:
         """Return what the node is and does."""
@@ -89,12 +90,12 @@ class Inspect:
         held = await asyncio.to_thread(self._store.find, digest)
         if held is not None:
             digest = held.digest
-        self._fetch.check_algorithm(digest)
+        self._fetcher.check_algorithm(digest)
         providers: dict[str, str] = {}
-        async with contextlib.aclosing(self._provide.search(digest)) as search:
+        async with contextlib.aclosing(self._router.search(digest)) as search:
             async for record in search:
                 providers[record.contact.node_id.hex()] = str(record.address)
-        if held is not None and self._provide.is_offered(held):
+        if held is not None and self._router.is_offered(held):
             own = self._node.describe()
             providers.setdefault(own["node_id"], own["address"])
         answer: Document = {

@@ -20,29 +20,33 @@ from node import commands, sockets
 from node.background import Background
 from node.commands import Document, Progress
 from node.content.cleaning import Cleaning
-from node.content.fetch import Fetch
-from node.content.fetch_command import Fetching
+from node.content.fetch_command import FetchCommand
+from node.content.fetcher import ContentFetcher
 from node.content.list_pin import Cache
 from node.content.repair import Repair
 from node.content.router import ContentRouter
-from node.content.share import Share
+from node.content.share import Sharer
 from node.content.sharing_policy import SharingOf, SharingPolicy
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
-from node.inspect import Inspect
+from node.inspect import Inspector
 from node.model import keyfiles
 from node.model.catalogue import Catalogue, open_database
 from node.model.keys import PublisherKeys, parse_publisher
 from node.model.trust_store import TrustStore
-from node.releases.alerts import Alerting
-from node.releases.follow_command import Following
+from node.releases.alert_receiver import AlertReceiver
+from node.releases.alerts import Alerter
+from node.releases.delegate_command import DelegateCommand
+from node.releases.follow_command import FollowCommands
 from node.releases.newest import Releases
-from node.releases.publish import Publish
+from node.releases.package_builder import PackageBuilder
+from node.releases.pipeline import ReleasePipeline
+from node.releases.publish import ReleasePublisher
 from node.releases.renewal import Renewal
-from node.releases.updates import Updates
+from node.releases.updates import UpdateTracker
 from node.settings import Settings, Sharing
 from node.settings.home import Home
 from node.settings.networks import load_network
@@ -75,6 +79,7 @@ class Node:
         self.settings = settings
         self.stopped = asyncio.Event()
         self._stack = AsyncExitStack()
+        self._rng = random.Random()
         self._runs: dict[type[commands.Command], Run] = {}
 
     @classmethod
@@ -124,7 +129,7 @@ class Node:
         database = open_database(settings.home / "catalogue.sqlite")
         self._stack.callback(database.close)
         self._database = database
-        self._catalogue, self._beliefs = Catalogue(database), TrustStore(database)
+        self._catalogue, self._trust_store = Catalogue(database), TrustStore(database)
         self._store = await asyncio.to_thread(
             Store, settings.home, bytes_max=settings.store_bytes
         )
@@ -188,62 +193,188 @@ class Node:
 
     def _compose(self, port: int) -> None:
         """Make the parts that know packages and people."""
-        settings, catalogue, beliefs = self.settings, self._catalogue, self._beliefs
-        store, dht, network = self._store, self._dht, self._network
-        offering = SharingPolicy(catalogue, settings.sharing, _sharing_of(settings))
-        provide = ContentRouter(
-            dht, network, port, store, offering, beliefs, self._background
+        settings, catalogue = self.settings, self._catalogue
+        trust_store, store, dht = self._trust_store, self._store, self._dht
+        self._router = router = ContentRouter(
+            dht=dht,
+            network=self._network,
+            port=port,
+            store=store,
+            policy=SharingPolicy(catalogue, settings.sharing, _sharing_of(settings)),
+            trust_store=trust_store,
+            background=self._background,
         )
-        fetch = Fetch(
-            store, self._leecher, provide, catalogue, weak_digests=settings.weak_digests
+        self._fetcher = fetcher = ContentFetcher(
+            store=store,
+            leecher=self._leecher,
+            router=router,
+            weak_digests=settings.weak_digests,
         )
-        withdrawal = Withdrawal(catalogue)
-        rng = random.Random()
-        releases = Releases(dht, network, catalogue, beliefs, fetch, rng, now)
-        updates = Updates(
-            catalogue, beliefs, releases, fetch, provide,
-            withdrawal if settings.withdraw else None, rng, now,
-        )  # fmt: skip
-        alerting = Alerting(
-            dht, catalogue, beliefs, releases, provide, self._background, rng, updates,
-        )  # fmt: skip
-        self._provide = provide
+        self._releases = releases = Releases(
+            dht=dht,
+            network=self._network,
+            catalogue=catalogue,
+            trust_store=trust_store,
+            fetcher=fetcher,
+            rng=self._rng,
+            now=now,
+        )
         self._upstreams = Upstreams(settings.upstreams)
         self._surroundings = Surroundings(
-            store, self._leecher, provide, catalogue, beliefs, releases,
-            self._background, self._database,
-        )  # fmt: skip
-        self._updates, self._alerting = updates, alerting
-        share = Share(store, catalogue, provide)
-        keys = PublisherKeys(settings.home)
-        self._renewal = Renewal(dht, catalogue, beliefs, releases, keys, rng, now)
-        publish = Publish(
-            dht, store, catalogue, beliefs, keys, share, fetch,
-            releases, updates, alerting, provide, self._renewal, settings.home, now,
-        )  # fmt: skip
-        following = Following(beliefs, releases, updates, provide, self._background)
-        fetching = Fetching(
-            store, catalogue, beliefs, fetch, releases, share, following, provide,
-            withdrawal,
-        )  # fmt: skip
-        inspect = Inspect(
-            self, dht, store, self._seeder, self._leecher, provide, fetch, settings
+            store=store,
+            leecher=self._leecher,
+            provide=router,
+            catalogue=catalogue,
+            beliefs=trust_store,
+            releases=releases,
+            background=self._background,
+            database=self._database,
         )
-        cache, cleaning = self._compose_care(provide, fetch)
-        self._runs = _command_table(
-            self, inspect, share, fetching, publish, following, cache, cleaning
+        self._withdrawal = Withdrawal(catalogue)
+        sharer = Sharer(store, catalogue, router)
+        fetch_command = FetchCommand(
+            store=store,
+            catalogue=catalogue,
+            trust_store=trust_store,
+            fetcher=fetcher,
+            versions=releases,
+            sharer=sharer,
+            router=router,
+            withdrawal=self._withdrawal,
         )
+        self._runs |= {
+            commands.Share: sharer.share,
+            commands.Fetch: fetch_command.fetch,
+            commands.Leave: self._leave,
+        }
+        self._compose_news()
+        self._compose_publishing(sharer)
+        self._compose_care()
 
-    def _compose_care(
-        self, provide: ContentRouter, fetch: Fetch
-    ) -> tuple[Cache, Cleaning]:
-        """Make the parts that look after what is held."""
-        store, catalogue = self._store, self._catalogue
-        cleaning = Cleaning(store, catalogue, provide, now)
-        self._repair = Repair(
-            store, catalogue, provide, fetch, cleaning, self._background
+    def _compose_news(self) -> None:
+        """Make the parts that hear of releases and act on them."""
+        catalogue, trust_store = self._catalogue, self._trust_store
+        self._pipeline = ReleasePipeline(
+            dht=self._dht,
+            releases=self._releases,
+            router=self._router,
+            alerter=Alerter(
+                dht=self._dht, catalogue=catalogue, router=self._router, rng=self._rng
+            ),
+            withdrawal=self._withdrawal if self.settings.withdraw else None,
         )
-        return Cache(store, catalogue, self._beliefs, provide), cleaning
+        self._updates = UpdateTracker(
+            catalogue=catalogue,
+            trust_store=trust_store,
+            releases=self._releases,
+            pipeline=self._pipeline,
+            fetcher=self._fetcher,
+            router=self._router,
+            rng=self._rng,
+            now=now,
+        )
+        self._alerts = AlertReceiver(
+            dht=self._dht,
+            catalogue=catalogue,
+            trust_store=trust_store,
+            releases=self._releases,
+            pipeline=self._pipeline,
+            updates=self._updates,
+            background=self._background,
+        )
+        follows = FollowCommands(
+            trust_store=trust_store,
+            releases=self._releases,
+            updates=self._updates,
+            router=self._router,
+            background=self._background,
+        )
+        self._runs |= {
+            commands.Follow: follows.follow,
+            commands.Unfollow: follows.unfollow,
+            commands.Updates: follows.updates,
+        }
+
+    def _compose_publishing(self, sharer: Sharer) -> None:
+        """Make the parts that a publisher uses."""
+        keys = PublisherKeys(self.settings.home)
+        self._renewal = Renewal(
+            dht=self._dht,
+            catalogue=self._catalogue,
+            trust_store=self._trust_store,
+            releases=self._releases,
+            pipeline=self._pipeline,
+            keys=keys,
+            rng=self._rng,
+            now=now,
+        )
+        publisher = ReleasePublisher(
+            catalogue=self._catalogue,
+            keys=keys,
+            builder=PackageBuilder(
+                store=self._store,
+                catalogue=self._catalogue,
+                trust_store=self._trust_store,
+                sharer=sharer,
+                fetcher=self._fetcher,
+                releases=self._releases,
+                folder=self.settings.home / "packages",
+                now=now,
+            ),
+            releases=self._releases,
+            pipeline=self._pipeline,
+        )
+        delegate = DelegateCommand(
+            dht=self._dht,
+            trust_store=self._trust_store,
+            releases=self._releases,
+            renewal=self._renewal,
+            now=now,
+        )
+        self._runs |= {
+            commands.Publish: publisher.publish,
+            commands.Broadcast: publisher.broadcast,
+            commands.Delegate: delegate.delegate,
+        }
+
+    def _compose_care(self) -> None:
+        """Make the parts that show and look after what is held."""
+        store, catalogue, router = self._store, self._catalogue, self._router
+        inspector = Inspector(
+            node=self,
+            dht=self._dht,
+            store=store,
+            seeder=self._seeder,
+            leecher=self._leecher,
+            router=router,
+            fetcher=self._fetcher,
+            settings=self.settings,
+        )
+        cache = Cache(
+            store=store,
+            catalogue=catalogue,
+            trust_store=self._trust_store,
+            router=router,
+        )
+        cleaning = Cleaning(store, catalogue, router, now)
+        self._repair = Repair(
+            store, catalogue, router, self._fetcher, cleaning, self._background
+        )
+        self._runs |= {
+            commands.Status: inspector.status,
+            commands.Peers: inspector.peers,
+            commands.Doctor: inspector.doctor,
+            commands.Lookup: inspector.lookup,
+            commands.List: cache.list,
+            commands.Pin: cache.pin,
+            commands.Unpin: cache.unpin,
+            commands.Clean: cleaning.clean,
+            commands.Verify: cleaning.verify,
+        }
+
+    async def _leave(self, _command: commands.Leave, _progress: Progress) -> Document:
+        self.stopped.set()
+        return {"left": True}
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
@@ -251,7 +382,7 @@ class Node:
         self._stack.push_async_callback(client.close)
         gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
         self._stack.push_async_callback(gateway.close)
-        lockfiles = Lockfiles(gateway, self._store, self._catalogue, self._provide)
+        lockfiles = Lockfiles(gateway, self._store, self._catalogue, self._router)
         self._runs |= {
             commands.Prefetch: lockfiles.prefetch,
             commands.Survey: lockfiles.survey,
@@ -274,7 +405,7 @@ class Node:
             {**self.describe(), "token": self._token, "pid": os.getpid()}
         )
         start = self._background.start
-        start(self._provide.sync(), "announcing what is held")
+        start(self._router.sync(), "announcing what is held")
         self._repair.resume()
         start(self._renewal.renew_forever(), "renewing own releases")
         start(self._updates.catch_up_forever(), "catching up")
@@ -284,13 +415,13 @@ class Node:
     # The DHT and the seeder are made before the parts that answer them.
 
     def _interested(self, publisher: bytes, name: str) -> bool:
-        return self._alerting.interested(publisher, name)
+        return self._alerts.interested(publisher, name)
 
     def _may_serve(self, digest: Digest, whole: bool) -> bool:
-        return self._provide.may_serve(digest, whole=whole)
+        return self._router.may_serve(digest, whole=whole)
 
     def _on_release(self, record: ReleaseRecord) -> bool:
-        return self._alerting.on_release(record)
+        return self._alerts.on_release(record)
 
     # --- in the background -----------------------------------------------------
 
@@ -325,41 +456,3 @@ def _sharing_of(settings: Settings) -> SharingOf:
         publisher, _, name = target.partition("/")
         found[parse_publisher(publisher), name] = sharing
     return found
-
-
-def _command_table(
-    node: Node,
-    inspect: Inspect,
-    share: Share,
-    fetching: Fetching,
-    publish: Publish,
-    following: Following,
-    cache: Cache,
-    cleaning: Cleaning,
-) -> dict[type[commands.Command], Run]:
-    """Say which part does what a person can ask for."""
-
-    async def leave(_command: commands.Leave, _progress: Progress) -> Document:
-        node.stopped.set()
-        return {"left": True}
-
-    return {
-        commands.Status: inspect.status,
-        commands.Peers: inspect.peers,
-        commands.Doctor: inspect.doctor,
-        commands.Lookup: inspect.lookup,
-        commands.Share: share.share,
-        commands.Fetch: fetching.fetch,
-        commands.Publish: publish.publish,
-        commands.Delegate: publish.delegate,
-        commands.Broadcast: publish.broadcast,
-        commands.Follow: following.follow,
-        commands.Unfollow: following.unfollow,
-        commands.Updates: following.updates,
-        commands.List: cache.list,
-        commands.Pin: cache.pin,
-        commands.Unpin: cache.unpin,
-        commands.Clean: cleaning.clean,
-        commands.Verify: cleaning.verify,
-        commands.Leave: leave,
-    }

@@ -5,45 +5,53 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Protocol
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.fetch import Closure, Fetch, Fetched
-from node.content.router import ContentRouter
-from node.content.share import Share
+from node.content.closure import Closure
+from node.content.fetcher import ContentFetcher, Fetched
+from node.content.routing import Routing
+from node.content.share import Sharer
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
 from node.model.targets import DigestTarget, NameTarget, Target, parse_target
 from node.model.trust_store import TrustStore
-from node.releases.follow_command import Following
-from node.releases.newest import Releases
 from transfer import Digest, Store, TransferError
 
 
-class Fetching:
+class VersionFinder(Protocol):
+    """Finds the package file of a published version."""
+
+    async def find_version(
+        self, publisher: bytes, name: str, version: str | None, progress: Progress
+    ) -> Digest:
+        """Return its digest; without `version`, that of the newest release."""
+
+
+class FetchCommand:
     """Does what `caravan fetch` asks."""
 
     def __init__(
         self,
+        *,
         store: Store,
         catalogue: Catalogue,
-        beliefs: TrustStore,
-        fetch: Fetch,
-        releases: Releases,
-        share: Share,
-        following: Following,
-        provide: ContentRouter,
+        trust_store: TrustStore,
+        fetcher: ContentFetcher,
+        versions: VersionFinder,
+        sharer: Sharer,
+        router: Routing,
         withdrawal: Withdrawal,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
-        self._beliefs = beliefs
-        self._fetch = fetch
-        self._releases = releases
-        self._share = share
-        self._following = following
-        self._provide = provide
+        self._trust_store = trust_store
+        self._fetcher = fetcher
+        self._versions = versions
+        self._sharer = sharer
+        self._router = router
         self._withdrawal = withdrawal
 
     async def fetch(self, command: commands.Fetch, progress: Progress) -> Document:
@@ -51,10 +59,15 @@ class Fetching:
         if not command.targets:
             raise UsageError("say what to fetch: a digest, a .caravan file or a name")
         targets = [
-            parse_target(text, self._catalogue, self._beliefs)
+            parse_target(text, self._catalogue, self._trust_store)
             for text in command.targets
         ]
-        closure = Closure(self._fetch, progress, dependencies=command.dependencies)
+        closure = Closure(
+            fetcher=self._fetcher,
+            catalogue=self._catalogue,
+            progress=progress,
+            dependencies=command.dependencies,
+        )
         digests: list[Digest] = []
         packages: list[Digest] = []
         order: list[Digest] = []
@@ -68,8 +81,8 @@ class Fetching:
             self._withdrawal.check(str(one.artifact.digest))
         for target in targets:
             if isinstance(target, NameTarget):
-                self._following.follow_quietly(target.publisher, target.name)
-        await self._provide.sync()
+                self._follow(target)
+        await self._router.sync()
         paths = await self._paths(fetched, command.output)
         return {
             "artifacts": [
@@ -78,16 +91,21 @@ class Fetching:
             ]
         }
 
+    def _follow(self, target: NameTarget) -> None:
+        """Follow a name because it was fetched, unless it is followed already."""
+        if self._trust_store.followed(target.publisher, target.name) is None:
+            self._trust_store.follow(target.publisher, target.name, "never")
+
     async def _digest(self, target: Target, progress: Progress) -> Digest:
         """Return the digest of what a target names, or of its package file."""
         if isinstance(target, DigestTarget):
             return target.digest
         if isinstance(target, NameTarget):
-            return await self._releases.find_version(
+            return await self._versions.find_version(
                 target.publisher, target.name, target.version, progress
             )
-        artifact = await self._share.add(target.path, progress)
-        if await self._fetch.read_package(artifact) is None:
+        artifact = await self._sharer.add(target.path, progress)
+        if await self._fetcher.read_package(artifact) is None:
             raise NodeError(f"{target.path} is not a package file")
         return artifact.digest
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.router import ContentRouter
+from node.content.routing import Routing
 from node.errors import NodeError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
@@ -21,15 +21,16 @@ class Cache:
 
     def __init__(
         self,
+        *,
         store: Store,
         catalogue: Catalogue,
-        beliefs: TrustStore,
-        provide: ContentRouter,
+        trust_store: TrustStore,
+        router: Routing,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
-        self._beliefs = beliefs
-        self._provide = provide
+        self._trust_store = trust_store
+        self._router = router
 
     async def list(self, _command: commands.List, _progress: Progress) -> Document:
         """Return every artifact and package held."""
@@ -53,7 +54,7 @@ class Cache:
             self._catalogue.pin(digest)
         for digest in self._catalogue.pinned() & self._catalogue.withdrawn().keys():
             self._catalogue.restore(digest)
-        await self._provide.sync()
+        await self._router.sync()
         return {"pinned": digests}
 
     async def unpin(self, command: commands.Unpin, _progress: Progress) -> Document:
@@ -66,7 +67,7 @@ class Cache:
 
     async def _held(self, text: str) -> str:
         """Return the digest of what a target names, if it is held."""
-        target = parse_target(text, self._catalogue, self._beliefs)
+        target = parse_target(text, self._catalogue, self._trust_store)
         if isinstance(target, FileTarget):
             raise NodeError(f"say the digest or the name of what {text} describes")
         if isinstance(target, DigestTarget):

@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as NoAnswerError
 
 from node.background import Background
 from node.content.cleaning import Cleaning
-from node.content.fetch import Fetch, Wanted
+from node.content.fetcher import ContentFetcher, WantedFile
 from node.content.router import ContentRouter
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
@@ -32,7 +32,7 @@ class Repair:
         store: Store,
         catalogue: Catalogue,
         provide: ContentRouter,
-        fetch: Fetch,
+        fetch: ContentFetcher,
         cleaning: Cleaning,
         background: Background,
     ) -> None:
@@ -49,7 +49,7 @@ class Repair:
     def resume(self) -> None:
         """Go on with what an earlier run of the node could not fetch again."""
         for name, size, manifest in self._catalogue.damaged():
-            self._start(Wanted(Digest.parse(name), size=size, manifest=manifest))
+            self._start(WantedFile(Digest.parse(name), size=size, manifest=manifest))
 
     def _on_quarantine(self, artifact: Artifact) -> None:
         if not self._loop.is_closed():
@@ -66,15 +66,15 @@ class Repair:
             self._background.start(self._provide.sync(), "no longer offering it")
             return
         self._catalogue.note_damaged(name, size, manifest)
-        self._start(Wanted(artifact.digest, size=size, manifest=manifest))
+        self._start(WantedFile(artifact.digest, size=size, manifest=manifest))
 
-    def _start(self, wanted: Wanted) -> None:
+    def _start(self, wanted: WantedFile) -> None:
         name = str(wanted.digest)
         if name not in self._under_way:
             self._under_way.add(name)
             self._background.start(self._repair(wanted), f"fetching {name} again")
 
-    async def _repair(self, wanted: Wanted) -> None:
+    async def _repair(self, wanted: WantedFile) -> None:
         """Stop offering an artifact, and bring it back from whoever has it.
 
         It is tried for as long as the artifact is wanted, ever more seldom.

@@ -27,23 +27,24 @@ class ContentRouter:
 
     def __init__(
         self,
+        *,
         dht: Dht,
         network: Network,
         port: int,
         store: Store,
-        offering: SharingPolicy,
-        beliefs: TrustStore,
+        policy: SharingPolicy,
+        trust_store: TrustStore,
         background: Background,
     ) -> None:
         self._dht = dht
         self._network = network
         self._port = port
         self._store = store
-        self._offering = offering
-        self._beliefs = beliefs
+        self._policy = policy
+        self._trust_store = trust_store
         self._background = background
         self._announced: set[bytes] = set()
-        self._silenced = offering.silenced()
+        self._silenced = policy.silenced()
         self._chosen: set[str] = set()
         self._names: set[tuple[bytes, str]] = set()
         self._wanted = False
@@ -55,7 +56,7 @@ class ContentRouter:
         One sweep runs at a time; what changes meanwhile is taken by the next.
         """
         self._wanted = True
-        self._silenced = self._offering.silenced()
+        self._silenced = self._policy.silenced()
         if self._sweep is None or self._sweep.done():
             self._sweep = self._background.start(self._sweep_all(), "announcement")
         await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
@@ -72,7 +73,7 @@ class ContentRouter:
         silenced, name = self._silenced, str(digest)
         if name in silenced:
             return False
-        if self._offering.sharing == "all":
+        if self._policy.sharing == "all":
             # Also what came a moment ago and is announced with the rest of its package.
             return True
         return whole and name in self._chosen
@@ -133,9 +134,9 @@ class ContentRouter:
                 str(one.digest): one
                 for one in await asyncio.to_thread(self._store.artifacts)
             }
-            self._chosen = self._offering.choose(held.keys())
-            self._silenced = self._offering.silenced()
-            self._names = self._offering.names(held.keys())
+            self._chosen = self._policy.choose(held.keys())
+            self._silenced = self._policy.silenced()
+            self._names = self._policy.names(held.keys())
             offered = [held[one] for one in sorted(self._chosen)]
             await self._announce(offered)
             # Hashing again what lacks an alias must not delay the SHA-256 of the rest.
@@ -149,7 +150,7 @@ class ContentRouter:
         nothing that the offer does not, and alerts need to look in one place only.
         """
         keys = {key for artifact in artifacts for key in self._keys_of(artifact)}
-        follows = {(row.publisher, row.name) for row in self._beliefs.follows()}
+        follows = {(row.publisher, row.name) for row in self._trust_store.follows()}
         for publisher, name in follows | self._names:
             keys.add(follow_key(self._network, publisher, name))
         new, gone = keys - self._announced, self._announced - keys

@@ -7,21 +7,19 @@ from pathlib import Path
 
 from node import commands
 from node.commands import Document, Progress
-from node.content.router import ContentRouter
+from node.content.routing import Routing
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
 from transfer import Artifact, Store, TransferError
 
 
-class Share:
+class Sharer:
     """Brings files of this machine into the store."""
 
-    def __init__(
-        self, store: Store, catalogue: Catalogue, provide: ContentRouter
-    ) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, router: Routing) -> None:
         self._store = store
         self._catalogue = catalogue
-        self._provide = provide
+        self._router = router
 
     async def add(self, path: Path, progress: Progress) -> Artifact:
         """Copy one file into the store; NodeError names a file that cannot be read."""
@@ -46,7 +44,7 @@ class Share:
             self._catalogue.make_public(str(artifact.digest))
             self._catalogue.add_direct(str(artifact.digest), Path(file).name)
             shared.append((file, artifact))
-        await self._provide.sync()
+        await self._router.sync()
         return {
             "artifacts": [
                 {"file": file, "digest": str(one.digest), "size": one.size}

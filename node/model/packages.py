@@ -57,7 +57,7 @@ class Dependency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = ""
 
 
-class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PackageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON inside the envelope."""
 
     format: int
@@ -83,7 +83,7 @@ class _Signature(msgspec.Struct, frozen=True):
     sig: str
 
 
-class _Envelope(msgspec.Struct, frozen=True):
+class _DsseEnvelope(msgspec.Struct, frozen=True):
     payload: str
     payloadType: str  # noqa: N815 - the name that DSSE gives it
     signatures: list[_Signature]
@@ -94,7 +94,7 @@ class Package:
 
     __slots__ = ("body", "publisher", "raw")
 
-    def __init__(self, raw: bytes, body: Body, publisher: bytes) -> None:
+    def __init__(self, raw: bytes, body: PackageBody, publisher: bytes) -> None:
         self.raw = raw
         self.body = body
         self.publisher = publisher
@@ -111,12 +111,12 @@ class Package:
         return re.sub(r"[^A-Za-z0-9._+-]", "_", f"{name}-{self.body.version}") + SUFFIX
 
     @classmethod
-    def sign(cls, body: Body, key: PublisherKey) -> Package:
+    def sign(cls, body: PackageBody, key: PublisherKey) -> Package:
         """Sign `body`; raises RefusedError where it breaks a rule."""
         payload = msgspec.json.format(msgspec.json.encode(body), indent=1)
         signature = key.private_key.sign(_signed_bytes(payload))
         signer = key.private_key.public_key().public_bytes_raw()
-        envelope = _Envelope(
+        envelope = _DsseEnvelope(
             payload=base64.b64encode(payload).decode(),
             payloadType=PAYLOAD_TYPE,
             signatures=[
@@ -132,7 +132,7 @@ class Package:
             raise RefusedError("this package file is larger than 1 MiB")
         envelope, payload, signature = _open(raw)
         try:
-            body = msgspec.json.decode(payload, type=Body)
+            body = msgspec.json.decode(payload, type=PackageBody)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusedError(f"this package file is damaged: {error}") from error
         signer = _signer(envelope.signatures[0].keyid)
@@ -148,15 +148,15 @@ def is_package_file(content: bytes) -> bool:
     if len(content) > PACKAGE_FILE_BYTES_MAX or not content.startswith(b"{"):
         return False
     try:
-        envelope = msgspec.json.decode(content, type=_Envelope)
+        envelope = msgspec.json.decode(content, type=_DsseEnvelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return envelope.payloadType == PAYLOAD_TYPE
 
 
-def _open(raw: bytes) -> tuple[_Envelope, bytes, bytes]:
+def _open(raw: bytes) -> tuple[_DsseEnvelope, bytes, bytes]:
     try:
-        envelope = msgspec.json.decode(raw, type=_Envelope)
+        envelope = msgspec.json.decode(raw, type=_DsseEnvelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError("this is not a package file") from error
     if envelope.payloadType != PAYLOAD_TYPE or len(envelope.signatures) != 1:
@@ -187,7 +187,7 @@ def _check_signature(signer: bytes, signature: bytes, message: bytes) -> None:
         raise RefusedError("the signature of this package file is wrong")
 
 
-def _check_delegation(body: Body, publisher: bytes, signer: bytes) -> None:
+def _check_delegation(body: PackageBody, publisher: bytes, signer: bytes) -> None:
     """Check that `signer` may sign for `publisher` at the time of issue."""
     if signer == publisher:
         return
@@ -207,7 +207,7 @@ def _check_delegation(body: Body, publisher: bytes, signer: bytes) -> None:
         raise RefusedError("the delegation in this package file is for another key")
 
 
-def _check_body(body: Body) -> None:
+def _check_body(body: PackageBody) -> None:
     """Check every field that others rely on."""
     files = [entry.file.casefold() for entry in body.artifacts]
     digests = [entry.digest for entry in body.artifacts]

@@ -40,7 +40,7 @@ class NameTarget:
 Target = DigestTarget | FileTarget | NameTarget
 
 
-def parse_target(text: str, catalogue: Catalogue, beliefs: TrustStore) -> Target:
+def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Target:
     """Read a target; UsageError says which forms are read."""
     if text.endswith(SUFFIX):
         return FileTarget(Path(text))
@@ -49,19 +49,19 @@ def parse_target(text: str, catalogue: Catalogue, beliefs: TrustStore) -> Target
     except DigestError as error:
         reason = str(error)
     head, slash, rest = text.partition("/")
-    publisher = _publisher(head, beliefs) if slash else None
+    publisher = _publisher(head, trust_store) if slash else None
     if publisher is not None:
         name, version = _split_version(rest)
         return NameTarget(publisher, name, version)
     if not _looks_like_digest(text) and is_name(_split_version(text)[0]):
-        return _followed(text, catalogue, beliefs)
+        return _followed(text, catalogue, trust_store)
     raise UsageError(reason)
 
 
-def parse_followed(text: str, beliefs: TrustStore) -> tuple[bytes, str]:
+def parse_followed(text: str, trust_store: TrustStore) -> tuple[bytes, str]:
     """Read PUBLISHER/NAME; UsageError if it is anything else."""
     head, slash, name = text.partition("/")
-    publisher = beliefs.publisher_of(head) if slash else None
+    publisher = trust_store.publisher_of(head) if slash else None
     if slash and publisher is None:
         publisher = parse_publisher(head)
     if publisher is None or not is_name(name):
@@ -69,8 +69,8 @@ def parse_followed(text: str, beliefs: TrustStore) -> tuple[bytes, str]:
     return publisher, name
 
 
-def _publisher(head: str, beliefs: TrustStore) -> bytes | None:
-    nickname = beliefs.publisher_of(head)
+def _publisher(head: str, trust_store: TrustStore) -> bytes | None:
+    nickname = trust_store.publisher_of(head)
     if nickname is not None:
         return nickname
     return parse_publisher(head) if len(head) == PUBLISHER_CHARACTERS else None
@@ -95,9 +95,9 @@ def _looks_like_digest(text: str) -> bool:
     )
 
 
-def _followed(text: str, catalogue: Catalogue, beliefs: TrustStore) -> NameTarget:
+def _followed(text: str, catalogue: Catalogue, trust_store: TrustStore) -> NameTarget:
     name, version = _split_version(text)
-    publishers = {row.publisher for row in beliefs.follows() if row.name == name}
+    publishers = {row.publisher for row in trust_store.follows() if row.name == name}
     publishers |= {owner for owner, held in catalogue.held_names() if held == name}
     if len(publishers) == 1:
         return NameTarget(publishers.pop(), name, version)

@@ -1,27 +1,18 @@
-"""Alerts: whom to believe, and telling others who hold what a release replaces.
+"""Sending alerts: find who should hear of a release, and notify them.
 
-An alert is believed only about a name that the user follows, or that is held through
-that publisher's package file of it. A believed and newer one is acted on and passed on
-to a few others, once; the rest is counted by the DHT and forgotten.
+A publisher's alert and a passed-on one differ only in their `Effort`.
 """
 
 from __future__ import annotations
 
-import logging
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from dht import Contact, Dht, ReleaseRecord
-from node.background import Background
-from node.content.router import ContentRouter
-from node.errors import NodeError
 from node.model.catalogue import Catalogue
-from node.model.trust_store import TrustStore
-from node.releases.newest import Learned, Releases
-from node.releases.updates import Updates
 from transfer import Digest
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +25,30 @@ class Effort:
     """With so many followers found, no more holders are looked for."""
     digests: int
     """Of so many replaced artifacts, drawn by chance, the holders are looked for."""
-    told: int
+    alerted: int
+    """So many answers end the work."""
     sent: int
-    """So many are sent at most; who does not answer is tried a second time, last."""
+    """So many are sent at most; an unanswered one is sent a second time, last."""
     crossing: int
-    """With so many datagrams, answers among them, it has done its part."""
+    """With so many datagrams, answers among them, this node has done its part."""
 
 
 PUBLISHING = Effort(
-    found_each=256, enough=2**31, digests=256, told=60, sent=96, crossing=2**31
+    found_each=256, enough=2**31, digests=256, alerted=60, sent=96, crossing=2**31
 )
-PASSING_ON = Effort(found_each=32, enough=16, digests=8, told=9, sent=15, crossing=18)
-"""With nine random others each, all but e^-9 of the audience are expected to know.
+PASSING_ON = Effort(
+    found_each=32, enough=16, digests=8, alerted=9, sent=15, crossing=18
+)
+"""With nine random others each, all but e^-9 of the audience are expected to hear.
 
 That holds where all are as likely to be drawn. So they are drawn from one key, that of
-the name's followers, under which whoever offers a package of that name is found too.
+the name's followers, under which providers of a package of that name are found too.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who should hear of a release: those who hold what it ends, those who asked."""
+    """Who should hear of a release: holders of what it ends, and followers."""
 
     holders: frozenset[Contact]
     followers: frozenset[Contact]
@@ -66,61 +60,44 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class AlertReport:
     """How far an alert got by this node's own hand."""
 
-    told: int
+    alerted: int
     unreachable: int
 
 
-class Alerting:
-    """Receives alerts, and sends them."""
+class AudienceFinder(Protocol):
+    """What alerts need of the content router."""
+
+    async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:
+        """Return others who offer one of `digests`, of each at most about `each`."""
+
+    async def followers(self, publisher: bytes, name: str, most: int) -> set[Contact]:
+        """Return others who follow or offer a name, at most about `most`."""
+
+
+class Alerter:
+    """Sends alerts."""
 
     def __init__(
         self,
+        *,
         dht: Dht,
         catalogue: Catalogue,
-        beliefs: TrustStore,
-        releases: Releases,
-        provide: ContentRouter,
-        background: Background,
+        router: AudienceFinder,
         rng: random.Random,
-        updates: Updates,
     ) -> None:
         self._dht = dht
         self._catalogue = catalogue
-        self._beliefs = beliefs
-        self._releases = releases
-        self._provide = provide
-        self._background = background
+        self._router = router
         self._rng = rng
-        self._updates = updates
-
-    def interested(self, publisher: bytes, name: str) -> bool:
-        """Tell whether an alert of `publisher` about `name` is believed here."""
-        followed = self._beliefs.followed(publisher, name) is not None
-        return followed or self._catalogue.holds(publisher, name)
-
-    def on_release(self, record: ReleaseRecord) -> bool:
-        """Take a verified alert; True if it is news, and so worth passing on."""
-        if not self.interested(record.publisher, record.name):
-            return False
-        learned = self._releases.learn(record, confirmed=0)
-        if learned is Learned.NEWS:
-            self._background.start(self._react(record), "an alert")
-        elif learned is Learned.CONFLICT:
-            self._updates.wake()
-            # Its keepers hold the first record; they keep the second as proof.
-            self._background.start(
-                self._dht.store_record(record), "passing on a proof of equivocation"
-            )
-        return learned is Learned.NEWS
 
     async def audience(
         self, record: ReleaseRecord, effort: Effort = PUBLISHING
     ) -> Audience:
         """Find who should hear of a release: everybody, or enough to pass it on."""
-        followers = await self._provide.followers(
+        followers = await self._router.followers(
             record.publisher, record.name, effort.found_each
         )
         if len(followers) >= effort.enough:
@@ -128,41 +105,29 @@ class Alerting:
         replaced = self._catalogue.replaced_by(f"sha256:{record.package.hex()}")
         if len(replaced) > effort.digests:
             replaced = self._rng.sample(replaced, effort.digests)
-        holders = await self._provide.holders(
+        holders = await self._router.holders(
             map(Digest.parse, replaced), effort.found_each
         )
         return Audience(frozenset(holders), frozenset(followers))
 
     async def alert(
         self, record: ReleaseRecord, audience: Audience, effort: Effort = PUBLISHING
-    ) -> Reach:
-        """Tell an audience, or as many of it as one node should tell."""
+    ) -> AlertReport:
+        """Notify an audience, or as many of it as one node should."""
         queue = audience.everybody
         self._rng.shuffle(queue)
         silent: set[Contact] = set()
-        told = sent = 0
-        while queue and sent + told < effort.crossing:
+        alerted = sent = 0
+        while queue and sent + alerted < effort.crossing:
             # What is left of all three, where each datagram may get an answer.
-            left = -(-(effort.crossing - sent - told) // 2)
-            most = min(left, effort.told - told, effort.sent - sent)
+            left = -(-(effort.crossing - sent - alerted) // 2)
+            most = min(left, effort.alerted - alerted, effort.sent - sent)
             if most <= 0:
                 break
             chosen, queue = queue[:most], queue[most:]
             report = await self._dht.notify(record, chosen)
             sent += len(chosen)
-            told += len(report.told)
+            alerted += len(report.told)
             queue += [one for one in report.unreachable if one not in silent]
             silent = silent.union(report.unreachable).difference(report.told)
-        return Reach(told, len(silent))
-
-    async def _react(self, record: ReleaseRecord) -> None:
-        """Act on an alert: what it says comes first, then others, then our copy."""
-        try:
-            release = await self._updates.take(record)
-            if release is None:
-                return
-            audience = await self.audience(record, PASSING_ON)
-            await self.alert(record, audience, PASSING_ON)
-            await self._updates.obey(release)
-        except NodeError as error:
-            log.warning("the alert about %s: %s", record.name, error)
+        return AlertReport(alerted, len(silent))

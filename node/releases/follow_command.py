@@ -8,47 +8,48 @@ import re
 from node import commands
 from node.background import Background
 from node.commands import Document, Progress
-from node.content.router import ContentRouter
+from node.content.routing import Routing
 from node.errors import NodeError, UsageError
 from node.model.keys import publisher_text
 from node.model.targets import parse_followed
 from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
-from node.releases.updates import Updates
+from node.releases.updates import UpdateTracker
 
 _NICKNAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 
 
-class Following:
+class FollowCommands:
     """Says which publishers this user believes, and what is new."""
 
     def __init__(
         self,
-        beliefs: TrustStore,
+        *,
+        trust_store: TrustStore,
         releases: Releases,
-        updates: Updates,
-        provide: ContentRouter,
+        updates: UpdateTracker,
+        router: Routing,
         background: Background,
     ) -> None:
-        self._beliefs = beliefs
+        self._trust_store = trust_store
         self._releases = releases
         self._updates = updates
-        self._provide = provide
+        self._router = router
         self._background = background
 
     async def follow(self, command: commands.Follow, _progress: Progress) -> Document:
         """Believe a publisher about a name; says what its newest release is."""
-        publisher, name = parse_followed(command.target, self._beliefs)
+        publisher, name = parse_followed(command.target, self._trust_store)
         if command.nickname is not None:
             if not _NICKNAME.fullmatch(command.nickname):
                 raise UsageError(
                     f"{command.nickname!r} cannot be a nickname: use up to 32 "
                     "letters, digits, '.', '_' and '-', a letter first"
                 )
-            self._beliefs.set_nickname(command.nickname, publisher)
-        self._beliefs.follow(publisher, name, command.auto)
+            self._trust_store.set_nickname(command.nickname, publisher)
+        self._trust_store.follow(publisher, name, command.auto)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._provide.sync())
+            tasks.create_task(self._router.sync())
             tasks.create_task(self._releases.refresh(publisher, name))
         self._background.start(
             self._updates.pursue(publisher, name, is_news=True), "a new policy"
@@ -66,10 +67,10 @@ class Following:
         self, command: commands.Unfollow, _progress: Progress
     ) -> Document:
         """No longer believe a publisher about a name."""
-        publisher, name = parse_followed(command.target, self._beliefs)
-        if not self._beliefs.unfollow(publisher, name):
+        publisher, name = parse_followed(command.target, self._trust_store)
+        if not self._trust_store.unfollow(publisher, name):
             raise NodeError(f"{command.target} is not followed here")
-        await self._provide.sync()
+        await self._router.sync()
         return {"publisher": publisher_text(publisher), "name": name}
 
     async def updates(self, command: commands.Updates, progress: Progress) -> Document:
@@ -85,11 +86,3 @@ class Following:
             "applied": command.apply,
             "doubts": self._updates.doubts(),
         }
-
-    def follow_quietly(self, publisher: bytes, name: str) -> None:
-        """Follow a name because it was fetched, unless it is followed already.
-
-        The caller announces it with what it fetched.
-        """
-        if self._beliefs.followed(publisher, name) is None:
-            self._beliefs.follow(publisher, name, "never")

@@ -17,7 +17,7 @@ from dht import delegation_key as delegation_key_of
 from dht import release_key as release_key_of
 from dht.limits import CLOCK_SKEW_SECONDS, K
 from node.commands import Progress
-from node.content.fetch import Fetch
+from node.content.fetcher import ContentFetcher
 from node.errors import NobodyOffersError, RefusedError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
@@ -88,19 +88,20 @@ class Releases:
 
     def __init__(
         self,
+        *,
         dht: Dht,
         network: Network,
         catalogue: Catalogue,
-        beliefs: TrustStore,
-        fetch: Fetch,
+        trust_store: TrustStore,
+        fetcher: ContentFetcher,
         rng: random.Random,
         now: Now,
     ) -> None:
         self._dht = dht
         self._network = network
         self._catalogue = catalogue
-        self._beliefs = beliefs
-        self._fetch = fetch
+        self._trust_store = trust_store
+        self._fetcher = fetcher
         self._rng = rng
         self._now = now
         self._renewed_at: dict[bytes, float] = {}
@@ -113,21 +114,21 @@ class Releases:
         that would leave the publisher no room. Other bytes of the same order are kept
         as proof that the publisher's key signed two things.
         """
-        row = self._beliefs.release(record.publisher, record.name)
+        row = self._trust_store.release(record.publisher, record.name)
         if why := self._why_not(record, row):
             log.warning("a release record of %s was refused: %s", record.name, why)
             return Learned.NOTHING
         if row is not None and row.order == record.order and row.raw != record.raw:
             return self._learn_conflict(row.raw, record)
         if record.delegation is not None:
-            self._beliefs.remember_delegation(record.delegation)
-        if self._beliefs.remember_release(record, confirmed, self._now()):
+            self._trust_store.remember_delegation(record.delegation)
+        if self._trust_store.remember_release(record, confirmed, self._now()):
             return Learned.NEWS
         return Learned.NOTHING
 
     def learn_delegation(self, delegation: Delegation) -> bool:
         """Remember a verified delegation; True if it revokes those before it."""
-        if not self._beliefs.remember_delegation(delegation):
+        if not self._trust_store.remember_delegation(delegation):
             return False
         log.warning(
             "%s has delegated a new release key (epoch %d); older ones are revoked",
@@ -138,9 +139,9 @@ class Releases:
 
     def _learn_conflict(self, one: bytes, other: ReleaseRecord) -> Learned:
         """Keep two records of one order: their publisher is no longer obeyed."""
-        if other.epoch < self._beliefs.epoch_of(other.publisher):
+        if other.epoch < self._trust_store.epoch_of(other.publisher):
             return Learned.NOTHING
-        if not self._beliefs.remember_conflict(one, other):
+        if not self._trust_store.remember_conflict(one, other):
             return Learned.NOTHING
         log.warning(
             "%s was released twice as number %d of epoch %d: its publisher's key may "
@@ -157,8 +158,8 @@ class Releases:
         One of a revoked epoch is no longer known; one that has expired still is,
         and says so.
         """
-        row = self._beliefs.release(publisher, name)
-        if row is None or row.order[0] < self._beliefs.epoch_of(publisher):
+        row = self._trust_store.release(publisher, name)
+        if row is None or row.order[0] < self._trust_store.epoch_of(publisher):
             return None
         # It was valid when it was last confirmed; whether it still is, `expired` says.
         record = ReleaseRecord.verify(row.raw, row.confirmed_at)
@@ -200,7 +201,7 @@ class Releases:
         found = search.newest
         if isinstance(found, Delegation) and found.publisher == publisher:
             self.learn_delegation(found)
-        known = self._beliefs.delegation(publisher, self._now())
+        known = self._trust_store.delegation(publisher, self._now())
         if known is not None:
             await self._repair(known, search)
 
@@ -224,7 +225,7 @@ class Releases:
 
     def _why_not(self, record: ReleaseRecord, row: ReleaseRow | None) -> str:
         """Return why a record is not believed, or ""."""
-        if record.epoch < self._beliefs.epoch_of(record.publisher):
+        if record.epoch < self._trust_store.epoch_of(record.publisher):
             return "the key that signed it was revoked"
         known = row.order if row is not None else None
         if known is not None and record.epoch == known[0]:
@@ -245,7 +246,7 @@ class Releases:
 
     async def package_of(self, release: Release, progress: Progress) -> Package:
         """Return the package file of a release; RefusedError if it is another's."""
-        package, _ = await self._fetch.package(release.package, progress)
+        package, _ = await self._fetcher.package(release.package, progress)
         record, body = release.record, package.body
         same = (package.publisher, body.name, body.version, body.urgency) == (
             record.publisher,
@@ -273,7 +274,7 @@ class Releases:
             if not package.body.previous:
                 break
             digest = Digest.parse(package.body.previous)
-            older, _ = await self._fetch.package(digest, progress)
+            older, _ = await self._fetcher.package(digest, progress)
             _check_ancestor(older, package)
             self._catalogue.add_package(str(digest), older, held=False)
             if older.body.version == version:

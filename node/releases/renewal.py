@@ -17,6 +17,7 @@ from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import PublisherKey, PublisherKeys
 from node.model.trust_store import TrustStore
 from node.releases.newest import Release, Releases
+from node.releases.pipeline import ReleasePipeline
 from node.wallclock import Now
 
 log = logging.getLogger(__name__)
@@ -31,18 +32,21 @@ class Renewal:
 
     def __init__(
         self,
+        *,
         dht: Dht,
         catalogue: Catalogue,
-        beliefs: TrustStore,
+        trust_store: TrustStore,
         releases: Releases,
+        pipeline: ReleasePipeline,
         keys: PublisherKeys,
         rng: random.Random,
         now: Now,
     ) -> None:
         self._dht = dht
         self._catalogue = catalogue
-        self._beliefs = beliefs
+        self._trust_store = trust_store
         self._releases = releases
+        self._pipeline = pipeline
         self._keys = keys
         self._rng = rng
         self._now = now
@@ -69,17 +73,18 @@ class Renewal:
             release = self._releases.known(row.publisher, row.name)
             record = self._signed_anew(row, release)
             if record is not None:
-                signed.append(record)
+                if await self._pipeline.release(record) is not None:
+                    signed.append(record)
             elif release is not None and not release.expired(self._now()):
-                record = release.record
-            if record is not None:
-                await self._dht.store_record(record, keep=True)
+                await self._pipeline.release(release.record)
         return signed
 
     async def _store_delegations(self) -> None:
         """Make the delegations of the release keys here known, the newest ones."""
         for delegation in self._keys.delegations():
-            current = delegation.epoch >= self._beliefs.epoch_of(delegation.publisher)
+            current = delegation.epoch >= self._trust_store.epoch_of(
+                delegation.publisher
+            )
             if current and delegation.not_after > self._now():
                 self._releases.learn_delegation(delegation)
                 await self._dht.store_record(delegation, keep=True)
@@ -94,7 +99,7 @@ class Renewal:
         was signed with the key that was revoked. What was published elsewhere since
         is left to its own node, so that no number is used twice.
         """
-        now, last = self._now(), self._beliefs.release(row.publisher, row.name)
+        now, last = self._now(), self._trust_store.release(row.publisher, row.name)
         if last is None or (release is not None and str(release.package) != row.digest):
             return None
         if release and now - release.record.issued_at < SIGN_ANEW_SECONDS:
@@ -107,10 +112,11 @@ class Renewal:
                 row.name,
             )
             return None
-        current = self._beliefs.epoch_of(row.publisher)
+        current = self._trust_store.epoch_of(row.publisher)
         epoch = key.delegation.epoch if key.delegation else max(current, last.order[0])
         sequence = last.order[1] + 1 if epoch == last.order[0] else 1
-        record = ReleaseRecord.sign(
+        log.info("signing the release of %s %s anew", row.name, row.version)
+        return ReleaseRecord.sign(
             key.private_key,
             publisher=row.publisher,
             name=row.name,
@@ -123,13 +129,10 @@ class Renewal:
             expires_at=int(now + VALID_SECONDS),
             delegation=key.delegation,
         )
-        self._releases.learn(record, confirmed=0)
-        log.info("signed the release of %s %s anew", record.name, record.version)
-        return record
 
     def _key_of(self, publisher: bytes, epoch: int) -> PublisherKey | None:
         """Return a key here that may sign the next record of a publisher's name."""
-        epoch = max(epoch, self._beliefs.epoch_of(publisher))
+        epoch = max(epoch, self._trust_store.epoch_of(publisher))
         for name in self._keys.names():
             try:
                 if self._keys.is_encrypted(name):

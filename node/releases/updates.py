@@ -9,14 +9,15 @@ from typing import Any
 
 from dht import ReleaseRecord
 from node.commands import Progress
-from node.content.fetch import Closure, Fetch
-from node.content.router import ContentRouter
-from node.content.withdrawal import Withdrawal
+from node.content.closure import Closure
+from node.content.fetcher import ContentFetcher
+from node.content.routing import Routing
 from node.errors import NodeError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
 from node.model.trust_store import TrustStore
 from node.releases.newest import Release, Releases
+from node.releases.pipeline import NOTE_PATIENCE_SECONDS, ReleasePipeline
 from node.wallclock import Now
 from transfer import Digest
 
@@ -26,30 +27,30 @@ CATCH_UP_SECONDS = 3600.0
 ALONE_SECONDS = 20.0
 """How soon it is tried again where nobody answered."""
 CONFIRMATION_FRESH_SECONDS = 300.0
-NOTE_PATIENCE_SECONDS = 5.0
 READS_AT_ONCE = 8
 
 
-class Updates:
+class UpdateTracker:
     """Reads releases, tells the user what is newer, and obeys the user's policy."""
 
     def __init__(
         self,
+        *,
         catalogue: Catalogue,
-        beliefs: TrustStore,
+        trust_store: TrustStore,
         releases: Releases,
-        fetch: Fetch,
-        provide: ContentRouter,
-        withdrawal: Withdrawal | None,
+        pipeline: ReleasePipeline,
+        fetcher: ContentFetcher,
+        router: Routing,
         rng: random.Random,
         now: Now,
     ) -> None:
         self._catalogue = catalogue
-        self._beliefs = beliefs
+        self._trust_store = trust_store
         self._releases = releases
-        self._fetch = fetch
-        self._provide = provide
-        self._withdrawal = withdrawal
+        self._fetcher = fetcher
+        self._router = router
+        self._pipeline = pipeline
         self._rng = rng
         self._now = now
         self._asked_at: dict[tuple[bytes, str], float] = {}
@@ -74,23 +75,17 @@ class Updates:
     def names(self) -> list[tuple[bytes, str]]:
         """Return (publisher, name) of everything held or followed."""
         names = set(self._catalogue.held_names())
-        names |= {(row.publisher, row.name) for row in self._beliefs.follows()}
+        names |= {(row.publisher, row.name) for row in self._trust_store.follows()}
         return sorted(names)
 
-    async def take(self, record: ReleaseRecord) -> Release | None:
-        """Read what a new release is, and withdraw what it ends; None if outdated."""
+    def show(self, record: ReleaseRecord) -> Release | None:
+        """Let those who wait see a new release; None if it is outdated by now."""
         release = self._releases.known(record.publisher, record.name)
         if release is None or release.record.raw != record.raw:
             return None
         self._asked_at.pop((record.publisher, record.name), None)
         self.wake()
-        await self._settle(release)
         return release
-
-    async def _settle(self, release: Release) -> None:
-        """Read a release's package file, if that was not done, and withdraw by it."""
-        await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
-        await self.withdraw(release)
 
     def wake(self) -> None:
         """Let those who wait for news look again."""
@@ -103,24 +98,20 @@ class Updates:
         releases as one is not obeyed. Nothing that is fetched is ever run.
         """
         publisher, name = release.record.publisher, release.record.name
-        row = self._beliefs.followed(publisher, name)
+        row = self._trust_store.followed(publisher, name)
         policy = row.auto if row else "never"
         if not (policy == "all" or policy == release.record.urgency == "security"):
             return
-        if self._beliefs.conflicts_of(publisher) or self._is_pinned(publisher, name):
+        if self._trust_store.conflicts_of(publisher) or self._is_pinned(
+            publisher, name
+        ):
             return
         held = self._held(publisher, name)
         if held is not None and _is_current(held, release):
             return
-        closure = Closure(self._fetch, lambda _event: None, dependencies=True)
-        await closure.bring([], [release.package])
-        await self._provide.sync()
+        await self._bring([release.package], lambda _event: None)
+        await self._router.sync()
         log.info("fetched %s %s", name, release.record.version)
-
-    async def withdraw(self, release: Release) -> None:
-        """Stop offering what a security release ends, before anybody asks for it."""
-        if self._withdrawal and self._withdrawal.apply(str(release.package)):
-            await self._provide.sync()
 
     async def report(self) -> list[dict[str, Any]]:
         """Return one document for each name with a newer release than is held."""
@@ -148,9 +139,8 @@ class Updates:
         """Fetch every update; returns what `report` said before."""
         entries = await self.report()
         packages = [Digest.parse(entry["digest"]) for entry in entries]
-        closure = Closure(self._fetch, progress, dependencies=True)
-        await closure.bring([], packages)
-        await self._provide.sync()
+        await self._bring(packages, progress)
+        await self._router.sync()
         return entries
 
     def doubts(self) -> list[dict[str, Any]]:
@@ -159,7 +149,7 @@ class Updates:
         for publisher, name in self.names():
             release = self._releases.known(publisher, name)
             why = ""
-            if self._beliefs.conflicts_of(publisher):
+            if self._trust_store.conflicts_of(publisher):
                 why = "its publisher's key signed two different releases as one"
             elif release is not None and release.expired(self._now()):
                 why = "its newest release has expired: newer ones may be kept from here"
@@ -199,12 +189,20 @@ class Updates:
             return
         try:
             if is_news:
-                await self.take(known.record)
-            else:
-                await self._settle(known)
+                self.show(known.record)
+            await self._pipeline.withdraw(known)
             await self.obey(known)
         except NodeError as error:
             log.warning("the release of %s: %s", name, error)
+
+    async def _bring(self, packages: list[Digest], progress: Progress) -> None:
+        closure = Closure(
+            fetcher=self._fetcher,
+            catalogue=self._catalogue,
+            progress=progress,
+            dependencies=True,
+        )
+        await closure.bring([], packages)
 
     def _asked_lately(self, publisher: bytes, name: str) -> bool:
         asked_at = self._asked_at.get((publisher, name))

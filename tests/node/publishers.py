@@ -15,12 +15,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Delegation, Network, RecordSearch, ReleaseRecord, StoreReport
+from node.content.withdrawal import Withdrawal
 from node.errors import NobodyOffersError
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKey
-from node.model.packages import ArtifactEntry, Body, Package, issued_now
+from node.model.packages import ArtifactEntry, Package, PackageBody, issued_now
 from node.model.trust_store import TrustStore
+from node.releases.alerts import Alerter
 from node.releases.newest import Releases
+from node.releases.pipeline import ReleasePipeline
 from transfer import Digest
 
 NOW = 1_800_000_000.0
@@ -86,7 +89,7 @@ def package(key: PublisherKey | None = None, **changes: Any) -> Package:
         "issued": issued_now(NOW),
         "artifacts": [ArtifactEntry("demo.bin", 1, digest(1), "ab" * 32)],
     }
-    return Package.sign(Body(**{**fields, **changes}), key)
+    return Package.sign(PackageBody(**{**fields, **changes}), key)
 
 
 def digest_of(made: Package) -> bytes:
@@ -115,7 +118,7 @@ class FakeDht:
         return StoreReport(20, 0, None, (), 20)
 
 
-class FakeFetch:
+class FakeFetcher:
     """Gives the package files that a test put here."""
 
     def __init__(self) -> None:
@@ -138,20 +141,25 @@ class Believer:
     def __init__(self) -> None:
         self.database = sqlite3.connect(":memory:", isolation_level=None)
         self.catalogue = Catalogue(self.database)
-        self.beliefs = TrustStore(self.database)
+        self.trust_store = TrustStore(self.database)
         self.dht = FakeDht()
-        self.fetch = FakeFetch()
+        self.fetcher = FakeFetcher()
         self.time = NOW
-        parts: Any = (self.dht, self.fetch)
+        parts: Any = (self.dht, self.fetcher)
         self.releases = Releases(
-            parts[0],
-            NETWORK,
-            self.catalogue,
-            self.beliefs,
-            parts[1],
-            random.Random(1),
-            lambda: self.time,
+            dht=parts[0],
+            network=NETWORK,
+            catalogue=self.catalogue,
+            trust_store=self.trust_store,
+            fetcher=parts[1],
+            rng=random.Random(1),
+            now=lambda: self.time,
         )
+
+    @property
+    def pipeline(self) -> ReleasePipeline:
+        """A pipeline that stores in the network, and finds nobody to alert."""
+        return alerting(self, self.dht, Nobody())[1]
 
     @property
     def disk(self) -> list[str]:
@@ -162,3 +170,37 @@ class Believer:
         """Return the version that is believed to be the newest of `demo`."""
         known = self.releases.known((key or root_key()).publisher, "demo")
         return known.record.version if known else None
+
+
+class Nobody:
+    """A content router for a node that is alone: no search finds anybody."""
+
+    def __init__(self) -> None:
+        self.synced = 0
+
+    async def sync(self) -> None:
+        self.synced += 1
+
+    async def holders(self, _digests: Any, _each: int) -> set[Any]:
+        return set()
+
+    async def followers(self, _publisher: bytes, _name: str, _most: int) -> set[Any]:
+        return set()
+
+
+def alerting(
+    believer: Believer, crowd: Any, router: Any = None
+) -> tuple[Alerter, ReleasePipeline]:
+    """Return what carries releases on from a node that knows what `believer` does."""
+    router = router or crowd
+    alerter = Alerter(
+        dht=crowd, catalogue=believer.catalogue, router=router, rng=random.Random(1)
+    )
+    pipeline = ReleasePipeline(
+        dht=crowd,
+        releases=believer.releases,
+        router=router,
+        alerter=alerter,
+        withdrawal=Withdrawal(believer.catalogue),
+    )
+    return alerter, pipeline

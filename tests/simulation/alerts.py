@@ -130,10 +130,10 @@ class Experiment:
         )
         author.releases.learn(record, confirmed=0)
         await author.dht.store_record(record, keep=True)
-        audience = await author.alerting.audience(record)
-        reach = await author.alerting.alert(record, audience)
+        audience = await author.alerter.audience(record)
+        reach = await author.alerter.alert(record, audience)
         self.swarm.network.kill(author.host)
-        return reach.told
+        return reach.alerted
 
     async def _all_come(self, holders: list[Holder]) -> None:
         slots, done = asyncio.Semaphore(JOIN_AT_ONCE), itertools.count(1)

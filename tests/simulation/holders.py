@@ -23,11 +23,13 @@ from node.content.withdrawal import Withdrawal
 from node.errors import NobodyOffersError
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKey
-from node.model.packages import ArtifactEntry, Body, Package, issued_now
+from node.model.packages import ArtifactEntry, Package, PackageBody, issued_now
 from node.model.trust_store import TrustStore
-from node.releases.alerts import Alerting
+from node.releases.alert_receiver import AlertReceiver
+from node.releases.alerts import Alerter
 from node.releases.newest import Release, Releases
-from node.releases.updates import Updates
+from node.releases.pipeline import ReleasePipeline
+from node.releases.updates import UpdateTracker
 from tests.simulation.loop import VirtualClock
 from tests.simulation.network import SimulatedSockets
 from tests.simulation.swarm import PORT, CheapSigner, Swarm, cheap_verify
@@ -80,15 +82,15 @@ class Heard:
     at: list[float] = field(default_factory=list)
 
 
-class WatchedUpdates(Updates):
-    """Updates that note when news is shown."""
+class WatchedUpdates(UpdateTracker):
+    """An update tracker that notes when news is shown."""
 
     heard: Heard
 
-    async def take(self, record: ReleaseRecord) -> Release | None:
+    def show(self, record: ReleaseRecord) -> Release | None:
         """Note that the user hears of a release now."""
         self.heard.at.append(asyncio.get_running_loop().time())
-        return await super().take(record)
+        return super().show(record)
 
 
 class Publisher:
@@ -105,7 +107,7 @@ class Publisher:
         """Sign the next version, which replaces the one before."""
         last = self._last
         sequence = 1 if last is None else last.body.sequence + 1
-        body = Body(
+        body = PackageBody(
             format=1,
             publisher=self.key.text,
             name=NAME,
@@ -147,7 +149,7 @@ class Holder:
         self._source = source
         database = sqlite3.connect(":memory:", isolation_level=None)
         self.catalogue = Catalogue(database)
-        self.beliefs = TrustStore(database)
+        self.trust_store = TrustStore(database)
         self._comings = 0
 
     async def come(self, contacts: list[Address]) -> None:
@@ -161,15 +163,13 @@ class Holder:
             rng=rng,
             sockets=SimulatedSockets(self._swarm.network, self.host),
             verify=cheap_verify,
-            interested=lambda publisher, name: self.alerting.interested(
-                publisher, name
-            ),
-            on_release=lambda record: self.alerting.on_release(record),
+            interested=lambda publisher, name: self.alerts.interested(publisher, name),
+            on_release=lambda record: self.alerts.on_release(record),
         )
         self._compose(rng)
         await self.dht.start([Address(self.host, PORT)])
         await self.dht.join(contacts)
-        self.background.start(self.provide.sync(), "announcing")
+        self.background.start(self.router.sync(), "announcing")
         self.background.start(self.updates.catch_up_forever(), "catching up")
 
     async def leave(self) -> None:
@@ -181,52 +181,67 @@ class Holder:
         """Have a version of the package, and perhaps follow its name."""
         self.catalogue.add_package(digest_of(package), package, held=True)
         if follow:
-            self.beliefs.follow(package.publisher, package.body.name, "never")
+            self.trust_store.follow(package.publisher, package.body.name, "never")
         for text in (package.body.artifacts[0].digest, digest_of(package)):
             self.shelf.held.append(Artifact(Digest.parse(text), 1, bytes(32), {}, 0.0))
 
     def releases_known(self, record: ReleaseRecord) -> None:
         """Know a release from before."""
         now = VirtualClock(self._swarm.loop).time()
-        self.beliefs.remember_release(record, 1, now)
+        self.trust_store.remember_release(record, 1, now)
 
     def _compose(self, rng: random.Random) -> None:
-        fetch, store, now = self._source, self.shelf, VirtualClock(self._swarm.loop)
-        parts: Any = (fetch, store)  # stand-ins for two classes of the real program
-        fetch, store = parts
+        now = VirtualClock(self._swarm.loop).time
+        parts: Any = (self._source, self.shelf)  # stand-ins for two shipping classes
+        fetcher, store = parts
         self.background = Background()
-        self.provide = ContentRouter(
-            self.dht,
-            NETWORK,
-            PORT,
-            store,
-            SharingPolicy(self.catalogue, "all"),
-            self.beliefs,
-            self.background,
+        self.router = ContentRouter(
+            dht=self.dht,
+            network=NETWORK,
+            port=PORT,
+            store=store,
+            policy=SharingPolicy(self.catalogue, "all"),
+            trust_store=self.trust_store,
+            background=self.background,
         )
         self.releases = Releases(
-            self.dht, NETWORK, self.catalogue, self.beliefs, fetch, rng, now.time
+            dht=self.dht,
+            network=NETWORK,
+            catalogue=self.catalogue,
+            trust_store=self.trust_store,
+            fetcher=fetcher,
+            rng=rng,
+            now=now,
+        )
+        self.alerter = Alerter(
+            dht=self.dht, catalogue=self.catalogue, router=self.router, rng=rng
+        )
+        self.pipeline = ReleasePipeline(
+            dht=self.dht,
+            releases=self.releases,
+            router=self.router,
+            alerter=self.alerter,
+            withdrawal=Withdrawal(self.catalogue),
         )
         self.updates = WatchedUpdates(
-            self.catalogue,
-            self.beliefs,
-            self.releases,
-            fetch,
-            self.provide,
-            Withdrawal(self.catalogue),
-            rng,
-            now.time,
+            catalogue=self.catalogue,
+            trust_store=self.trust_store,
+            releases=self.releases,
+            pipeline=self.pipeline,
+            fetcher=fetcher,
+            router=self.router,
+            rng=rng,
+            now=now,
         )
         self.updates.heard = self.heard
-        self.alerting = Alerting(
-            self.dht,
-            self.catalogue,
-            self.beliefs,
-            self.releases,
-            self.provide,
-            self.background,
-            rng,
-            self.updates,
+        self.alerts = AlertReceiver(
+            dht=self.dht,
+            catalogue=self.catalogue,
+            trust_store=self.trust_store,
+            releases=self.releases,
+            pipeline=self.pipeline,
+            updates=self.updates,
+            background=self.background,
         )
 
 

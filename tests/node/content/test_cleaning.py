@@ -8,7 +8,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from node.content.cleaning import Plan
 from node.model.catalogue import Catalogue, open_database
 from node.model.keys import PublisherKey
-from node.model.packages import ArtifactEntry, Body, Dependency, Package, issued_now
+from node.model.packages import (
+    ArtifactEntry,
+    Dependency,
+    Package,
+    PackageBody,
+    issued_now,
+)
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 KEY = PublisherKey(PRIVATE, PRIVATE.public_key().public_bytes_raw())
@@ -35,7 +41,7 @@ def catalogue(tmp_path):
 
 def add(catalogue, held, name, *, at, needs=(), size=100):
     """Hold the package `name` with one file, which came at the time `at`."""
-    body = Body(
+    body = PackageBody(
         format=1,
         publisher=KEY.text,
         name=name,

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Network
 from node.background import Background
-from node.content.fetch import Fetch
+from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.content.sharing_policy import SharingPolicy
 from node.errors import VerificationError
@@ -41,19 +41,19 @@ class End:
         self.identity = Identity(Ed25519PrivateKey.generate())
         self.background = Background()
         dht: Any = Silence()
-        self.provide = ContentRouter(
-            dht,
-            Network(),
-            4747,
-            self.store,
-            SharingPolicy(self.believer.catalogue, sharing),
-            self.believer.beliefs,
-            self.background,
+        self.router = ContentRouter(
+            dht=dht,
+            network=Network(),
+            port=4747,
+            store=self.store,
+            policy=SharingPolicy(self.believer.catalogue, sharing),
+            trust_store=self.believer.trust_store,
+            background=self.background,
         )
         self.seeder = Seeder(
             self.store,
             self.identity,
-            may_serve=lambda name, whole: self.provide.may_serve(name, whole=whole),
+            may_serve=lambda name, whole: self.router.may_serve(name, whole=whole),
         )
         self.leecher = Leecher(self.store, self.identity)
         self.peer: Peer
@@ -73,7 +73,7 @@ class End:
     async def share(self, content: bytes) -> Digest:
         artifact = self.store.add_bytes(content)
         self.believer.catalogue.add_direct(str(artifact.digest), "")
-        await self.provide.sync()
+        await self.router.sync()
         return artifact.digest
 
 
@@ -94,13 +94,13 @@ async def test_what_is_withdrawn_or_private_is_not_served(tmp_path):
         digest = await giver.share(b"vulnerable" * 100)
         assert await can_have(giver, taker, digest)
         giver.believer.catalogue.withdraw(str(digest), "sha256:" + "0" * 64)
-        await giver.provide.sync()
+        await giver.router.sync()
         assert not await can_have(giver, taker, digest)
         giver.believer.catalogue.restore(str(digest))
-        await giver.provide.sync()
+        await giver.router.sync()
         assert await can_have(giver, taker, digest)
         giver.believer.catalogue.make_private(str(digest), "")
-        await giver.provide.sync()
+        await giver.router.sync()
         assert not await can_have(giver, taker, digest)
 
 
@@ -115,22 +115,21 @@ async def test_a_package_file_without_end_is_not_downloaded(tmp_path):
     """A record may point at anything; what claims more than 1 MiB is refused."""
     async with End(tmp_path / "a") as giver, End(tmp_path / "b") as taker:
         digest = await giver.share(bytes(PACKAGE_FILE_BYTES_MAX + 1))
-        fetch = Fetch(
-            taker.store,
-            taker.leecher,
-            taker.provide,
-            taker.believer.catalogue,
+        fetcher = ContentFetcher(
+            store=taker.store,
+            leecher=taker.leecher,
+            router=taker.router,
             weak_digests=False,
         )
 
         async def peers(_digest):
             yield giver.peer
 
-        taker.provide.peers = peers  # type: ignore[method-assign, assignment]
+        taker.router.peers = peers  # type: ignore[method-assign, assignment]
         before = taker.believer.disk
         async with asyncio.timeout(30):
             with pytest.raises(VerificationError):
-                await fetch.package(digest, lambda _: None)
+                await fetcher.package(digest, lambda _: None)
         assert taker.store.find(digest) is None
         assert taker.believer.disk == before
         assert not [

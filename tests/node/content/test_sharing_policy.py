@@ -10,7 +10,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from node.content.sharing_policy import SharingPolicy
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKey
-from node.model.packages import ArtifactEntry, Body, Dependency, Package, issued_now
+from node.model.packages import (
+    ArtifactEntry,
+    Dependency,
+    Package,
+    PackageBody,
+    issued_now,
+)
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 KEY = PublisherKey(PRIVATE, PRIVATE.public_key().public_bytes_raw())
@@ -27,7 +33,7 @@ def package_digest(number: int) -> str:
 
 
 def package(number: int, files: set[int], needs: set[int]) -> Package:
-    body = Body(
+    body = PackageBody(
         format=1,
         publisher=KEY.text,
         name=f"p{number}",
@@ -55,7 +61,7 @@ class OfferingMachine(RuleBasedStateMachine):
     def begin(self, sharing, of):
         self.catalogue = Catalogue(sqlite3.connect(":memory:", isolation_level=None))
         rules = {(KEY.publisher, f"p{number}"): rule for number, rule in of.items()}
-        self.offering = SharingPolicy(self.catalogue, sharing, rules)
+        self.policy = SharingPolicy(self.catalogue, sharing, rules)
         self.of = of
         self.sharing = sharing
         self.held: set[str] = set()
@@ -100,9 +106,9 @@ class OfferingMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_offered_without_what_it_needs(self):
-        if not hasattr(self, "offering"):
+        if not hasattr(self, "policy"):
             return
-        offered = self.offering.choose(self.held)
+        offered = self.policy.choose(self.held)
         withdrawn = self.catalogue.withdrawn().keys()
         assert offered <= self.held
         assert not offered & withdrawn
@@ -112,9 +118,9 @@ class OfferingMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_kept_back_is_silent_and_silences(self):
-        if not hasattr(self, "offering"):
+        if not hasattr(self, "policy"):
             return
-        offered = self.offering.choose(self.held)
+        offered = self.policy.choose(self.held)
         for number, rule_ in self.of.items():
             if rule_ == "none":
                 mine = self.files.get(package_digest(number), set())
@@ -122,10 +128,10 @@ class OfferingMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_owner_decides(self):
-        if not hasattr(self, "offering"):
+        if not hasattr(self, "policy"):
             return
-        packages = self.offering.packages(self.held)
-        offered = self.offering.choose(self.held)
+        packages = self.policy.packages(self.held)
+        offered = self.policy.choose(self.held)
         wished = {
             digest
             for digest in packages
@@ -143,7 +149,7 @@ class OfferingMachine(RuleBasedStateMachine):
             assert not offered
         if self.sharing == "all":
             direct = self.catalogue.directs() & self.held
-            assert direct - self.offering.silenced() <= offered
+            assert direct - self.policy.silenced() <= offered
 
 
 OfferingMachine.TestCase.settings = settings(

@@ -1,4 +1,4 @@
-"""The catalogue and the beliefs remember packages and releases, and never go back."""
+"""Catalogue and trust store remember packages and releases, and never go back."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -6,7 +6,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dht import ReleaseRecord
 from node.model.catalogue import Catalogue, open_database
 from node.model.keys import PublisherKey
-from node.model.packages import ArtifactEntry, Body, Dependency, Package, issued_now
+from node.model.packages import (
+    ArtifactEntry,
+    Dependency,
+    Package,
+    PackageBody,
+    issued_now,
+)
 from node.model.trust_store import TrustStore
 
 NOW = 1_800_000_000.0
@@ -29,7 +35,7 @@ def catalogue(database):
 
 
 @pytest.fixture
-def beliefs(database):
+def trust_store(database):
     return TrustStore(database)
 
 
@@ -44,7 +50,7 @@ def package(sequence: int = 1, **changes) -> Package:
         "issued": issued_now(NOW),
         "artifacts": [ArtifactEntry(f"cffi-{sequence}.whl", 3, digest(sequence), AB)],
     }
-    return Package.sign(Body(**{**fields, **changes}), KEY)
+    return Package.sign(PackageBody(**{**fields, **changes}), KEY)
 
 
 def digest(number: int) -> str:
@@ -96,20 +102,20 @@ def test_held_and_own_are_only_raised(catalogue):
     assert not catalogue.holds(bytes(32), "cffi")
 
 
-def test_the_newest_release_never_goes_back(beliefs):
+def test_the_newest_release_never_goes_back(trust_store):
     """An older record and other bytes of the same order change nothing."""
     second = record(2)
-    assert beliefs.remember_release(second, 3, NOW)
-    assert not beliefs.remember_release(record(1), 9, NOW)
-    assert not beliefs.remember_release(record(2, package_byte=8), 9, NOW)
-    row = beliefs.release(KEY.publisher, "cffi")
+    assert trust_store.remember_release(second, 3, NOW)
+    assert not trust_store.remember_release(record(1), 9, NOW)
+    assert not trust_store.remember_release(record(2, package_byte=8), 9, NOW)
+    row = trust_store.release(KEY.publisher, "cffi")
     assert row is not None
     assert (row.raw, row.confirmed) == (second.raw, 3)
-    assert not beliefs.remember_release(second, 5, NOW + 1)
-    again = beliefs.release(KEY.publisher, "cffi")
+    assert not trust_store.remember_release(second, 5, NOW + 1)
+    again = trust_store.release(KEY.publisher, "cffi")
     assert again is not None
     assert (again.confirmed, again.confirmed_at) == (5, NOW + 1)
-    assert beliefs.remember_release(record(1, epoch=1), 1, NOW)
+    assert trust_store.remember_release(record(1, epoch=1), 1, NOW)
 
 
 def test_follows_nicknames_pins_and_contacts_survive(tmp_path):
@@ -122,15 +128,15 @@ def test_follows_nicknames_pins_and_contacts_survive(tmp_path):
     first.close()
     again = open_database(tmp_path / "catalogue.sqlite")
     try:
-        beliefs, catalogue = TrustStore(again), Catalogue(again)
-        follow = beliefs.followed(KEY.publisher, "cffi")
+        trust_store, catalogue = TrustStore(again), Catalogue(again)
+        follow = trust_store.followed(KEY.publisher, "cffi")
         assert follow is not None
         assert follow.auto == "security"
-        assert beliefs.publisher_of("armin") == KEY.publisher
+        assert trust_store.publisher_of("armin") == KEY.publisher
         assert catalogue.pins() == [OLD]
         assert catalogue.contacts() == ["127.0.0.1:1", "[::1]:2"]
-        assert beliefs.unfollow(KEY.publisher, "cffi")
-        assert not beliefs.unfollow(KEY.publisher, "cffi")
+        assert trust_store.unfollow(KEY.publisher, "cffi")
+        assert not trust_store.unfollow(KEY.publisher, "cffi")
         assert catalogue.unpin(OLD)
         assert not catalogue.unpin(OLD)
     finally:

@@ -13,9 +13,9 @@ from node.model.keys import PublisherKey, publisher_text
 from node.model.packages import (
     PACKAGE_FILE_BYTES_MAX,
     ArtifactEntry,
-    Body,
     Dependency,
     Package,
+    PackageBody,
     is_package_file,
     issued_now,
 )
@@ -28,7 +28,7 @@ def key(seed: int = 1) -> PublisherKey:
     return PublisherKey(private, private.public_key().public_bytes_raw())
 
 
-def body(signer: PublisherKey, **changes) -> Body:
+def body(signer: PublisherKey, **changes) -> PackageBody:
     fields = {
         "format": 1,
         "publisher": signer.text,
@@ -39,7 +39,7 @@ def body(signer: PublisherKey, **changes) -> Body:
         "issued": issued_now(NOW),
         "artifacts": [ArtifactEntry("cffi.whl", 3, digest(1), "ab" * 32)],
     }
-    return Body(**{**fields, **changes})
+    return PackageBody(**{**fields, **changes})
 
 
 def digest(number: int) -> str:
@@ -77,7 +77,7 @@ def test_another_key_cannot_sign_for_a_publisher():
         Package.sign(forged, PublisherKey(key(2).private_key, key(1).publisher))
 
 
-def delegated(end: float, epoch: int = 3) -> tuple[Body, PublisherKey]:
+def delegated(end: float, epoch: int = 3) -> tuple[PackageBody, PublisherKey]:
     root, release = key(1), key(2)
     delegation = Delegation.sign(
         root.private_key, release.publisher, epoch=epoch, not_after=end

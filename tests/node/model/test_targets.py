@@ -22,10 +22,10 @@ TEXT = publisher_text(PUBLISHER)
 @pytest.fixture
 def read(tmp_path):
     database = open_database(tmp_path / "catalogue.sqlite")
-    beliefs = TrustStore(database)
-    beliefs.follow(PUBLISHER, "cffi", "never")
-    beliefs.set_nickname("armin", PUBLISHER)
-    yield lambda text: parse_target(text, Catalogue(database), beliefs)
+    trust_store = TrustStore(database)
+    trust_store.follow(PUBLISHER, "cffi", "never")
+    trust_store.set_nickname("armin", PUBLISHER)
+    yield lambda text: parse_target(text, Catalogue(database), trust_store)
     database.close()
 
 

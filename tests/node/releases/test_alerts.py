@@ -10,14 +10,15 @@ import pytest
 
 from dht import Address, Contact, NotifyReport
 from node.background import Background
-from node.content.withdrawal import Withdrawal
 from node.model.packages import ArtifactEntry
-from node.releases.alerts import PASSING_ON, PUBLISHING, Alerting, Audience
-from node.releases.updates import Updates
+from node.releases.alert_receiver import AlertReceiver
+from node.releases.alerts import PASSING_ON, PUBLISHING, Audience
+from node.releases.updates import UpdateTracker
 from tests.node.publishers import (
     DAY,
     NOW,
     Believer,
+    alerting,
     digest,
     digest_of,
     package,
@@ -74,37 +75,37 @@ class Node:
         self.believer = Believer()
         self.background = Background()
         self.fetched: list[str] = []
-        rng, parts = random.Random(1), self.believer
+        parts = self.believer
         crowd: Any = self.crowd
-        fetch: Any = parts.fetch
-        self.updates = Updates(
-            parts.catalogue,
-            parts.beliefs,
-            parts.releases,
-            fetch,
-            crowd,
-            Withdrawal(parts.catalogue),
-            rng,
-            lambda: parts.time,
+        fetcher: Any = parts.fetcher
+        self.alerter, self.pipeline = alerting(parts, crowd)
+        self.updates = UpdateTracker(
+            catalogue=parts.catalogue,
+            trust_store=parts.trust_store,
+            releases=parts.releases,
+            pipeline=self.pipeline,
+            fetcher=fetcher,
+            router=crowd,
+            rng=random.Random(1),
+            now=lambda: parts.time,
         )
-        self.alerting = Alerting(
-            crowd,
-            parts.catalogue,
-            parts.beliefs,
-            parts.releases,
-            crowd,
-            self.background,
-            rng,
-            self.updates,
+        self.alerts = AlertReceiver(
+            dht=crowd,
+            catalogue=parts.catalogue,
+            trust_store=parts.trust_store,
+            releases=parts.releases,
+            pipeline=self.pipeline,
+            updates=self.updates,
+            background=self.background,
         )
 
     def follow(self, auto: str = "never") -> None:
-        self.believer.beliefs.follow(ROOT.publisher, "demo", auto)
+        self.believer.trust_store.follow(ROOT.publisher, "demo", auto)
 
     def release(self, number: int = 1, **changes: Any):
         """Publish a version; returns its record."""
         made = package(sequence=number, version=f"{number}.0", **changes)
-        self.believer.fetch.add(made)
+        self.believer.fetcher.add(made)
         return record(
             package=digest_of(made),
             version=made.body.version,
@@ -121,17 +122,17 @@ class Node:
 async def told(size: int, silent: int, effort) -> tuple[Crowd, Any]:
     node = Node(size, silent)
     audience = Audience(frozenset(node.crowd.contacts), frozenset())
-    return node.crowd, await node.alerting.alert(record(), audience, effort)
+    return node.crowd, await node.alerter.alert(record(), audience, effort)
 
 
 async def test_a_publisher_sends_less_than_a_hundred_datagrams():
     """However large its audience is, and however much of it is silent."""
     crowd, reach = await told(1000, 0, PUBLISHING)
-    assert (reach.told, reach.unreachable) == (60, 0)
+    assert (reach.alerted, reach.unreachable) == (60, 0)
     crowd, _ = await told(1000, 1000, PUBLISHING)
     assert len(crowd.sent) <= 96
     crowd, reach = await told(5, 2, PUBLISHING)
-    assert (reach.told, reach.unreachable) == (3, 2)
+    assert (reach.alerted, reach.unreachable) == (3, 2)
     assert len(crowd.sent) == 7  # the silent ones twice
 
 
@@ -139,7 +140,7 @@ async def test_a_publisher_sends_less_than_a_hundred_datagrams():
 async def test_passing_on_costs_each_holder_few_datagrams(silent):
     crowd, reach = await told(1000, silent, PASSING_ON)
     assert len(crowd.sent) <= 15
-    assert len(crowd.sent) + reach.told <= 19
+    assert len(crowd.sent) + reach.alerted <= 19
     assert len(set(crowd.sent)) == len(crowd.sent)
 
 
@@ -148,13 +149,13 @@ async def test_an_alert_is_believed_about_what_is_followed_or_held():
     node = Node(20)
     alert = node.release()
     before = node.believer.disk
-    assert not node.alerting.on_release(alert)
+    assert not node.alerts.on_release(alert)
     assert node.believer.disk == before
     stranger = root_key(7)
     node.follow()
-    assert not node.alerting.on_release(record(stranger, sequence=9))
-    assert not node.alerting.interested(stranger.publisher, "demo")
-    assert node.alerting.on_release(alert)
+    assert not node.alerts.on_release(record(stranger, sequence=9))
+    assert not node.alerts.interested(stranger.publisher, "demo")
+    assert node.alerts.on_release(alert)
     await node.settle()
     assert len(node.crowd.sent) == 9
 
@@ -163,9 +164,9 @@ async def test_holding_through_the_publishers_package_file_is_enough():
     """Content that came by its digest alone makes nobody believed."""
     node = Node(3)
     node.believer.catalogue.add_direct(digest(1), "demo.bin")
-    assert not node.alerting.on_release(node.release())
+    assert not node.alerts.on_release(node.release())
     node.believer.catalogue.add_package(digest(50), package(), held=True)
-    assert node.alerting.on_release(node.release(2))
+    assert node.alerts.on_release(node.release(2))
     await node.settle()
 
 
@@ -174,10 +175,10 @@ async def test_a_record_that_was_seen_is_not_passed_on_again():
     node = Node(20)
     node.follow()
     alert = node.release()
-    assert node.alerting.on_release(alert)
+    assert node.alerts.on_release(alert)
     await node.settle()
     sent, disk = len(node.crowd.sent), node.believer.disk
-    assert not any(node.alerting.on_release(alert) for _ in range(100_000))
+    assert not any(node.alerts.on_release(alert) for _ in range(100_000))
     await node.settle()
     assert len(node.crowd.sent) == sent
     assert node.believer.disk == disk
@@ -188,10 +189,10 @@ async def test_two_records_of_one_number_stop_automatic_fetching():
     node = Node()
     node.follow("all")
     parts = node.believer
-    assert node.alerting.on_release(node.release())
+    assert node.alerts.on_release(node.release())
     await node.settle()
     evil = record(version="evil", package=bytes(32))
-    assert not node.alerting.on_release(evil)
+    assert not node.alerts.on_release(evil)
     await node.settle()
     assert [one.raw for one in node.crowd.stored] == [evil.raw]
     (doubt,) = node.updates.doubts()
@@ -200,7 +201,7 @@ async def test_two_records_of_one_number_stop_automatic_fetching():
     parts.releases.learn(node.release(2), confirmed=1)
     release = parts.releases.known(ROOT.publisher, "demo")
     assert release is not None
-    node.updates._fetch = brought  # would fail if it were used
+    node.updates._fetcher = brought  # would fail if it were used
     await node.updates.obey(release)
 
 
@@ -233,7 +234,7 @@ async def test_the_policy_decides_what_is_fetched(
 
     monkeypatch.setattr("node.releases.updates.Closure", Closure)
     alert = node.release(2, urgency=urgency)
-    node.alerting.on_release(alert)
+    node.alerts.on_release(alert)
     await node.settle()
     assert bool(brought) == (fetches and not pinned)
 
@@ -250,7 +251,7 @@ async def test_a_security_release_silences_what_it_replaces_and_nothing_else():
     catalogue.add_package(digest(51), shared, held=True)
     catalogue.add_direct(digest(3), "by its digest")
     catalogue.pin(digest(4))
-    node.alerting.on_release(
+    node.alerts.on_release(
         node.release(2, urgency="security", replaces=[digest(n) for n in (1, 2, 3, 4)])
     )
     await node.settle()
@@ -278,14 +279,14 @@ async def test_waiting_ends_with_news():
     node.follow()
     waiting = asyncio.create_task(node.updates.wait([]))
     await asyncio.sleep(0)
-    node.alerting.on_release(node.release())
+    node.alerts.on_release(node.release())
     async with asyncio.timeout(10):
         (entry,) = await waiting
     assert (entry["newest"], entry["held"]) == ("1.0", None)
     again = asyncio.create_task(node.updates.wait([entry["digest"]]))
     await node.settle()
     assert not again.done()
-    node.alerting.on_release(record(version="evil", package=bytes(32)))
+    node.alerts.on_release(record(version="evil", package=bytes(32)))
     async with asyncio.timeout(10):
         await again
 
@@ -296,11 +297,11 @@ async def test_what_could_not_be_had_with_the_news_is_had_later():
     catalogue = node.believer.catalogue
     catalogue.add_package(digest(50), package(), held=True)
     alert = node.release(2, urgency="security", replaces=[digest(1)])
-    files, node.believer.fetch.files = node.believer.fetch.files, {}
-    assert node.alerting.on_release(alert)
+    files, node.believer.fetcher.files = node.believer.fetcher.files, {}
+    assert node.alerts.on_release(alert)
     await node.settle()
     assert catalogue.withdrawn() == {}
-    node.believer.fetch.files = files
+    node.believer.fetcher.files = files
     node.believer.dht.keep(alert)
     await node.updates.catch_up(everything=True)
     assert set(catalogue.withdrawn()) == {digest(1)}

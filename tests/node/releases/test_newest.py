@@ -102,7 +102,7 @@ async def test_a_delegation_in_the_network_revokes_at_the_next_catch_up():
     node.releases._delegation_read_at.clear()  # five minutes later
     await node.releases.refresh(ROOT.publisher, "demo")
     assert node.newest() is None
-    assert node.beliefs.epoch_of(ROOT.publisher) == 2
+    assert node.trust_store.epoch_of(ROOT.publisher) == 2
     other = record(stolen, name="other", version="evil")
     assert refused(node, other)
 
@@ -140,12 +140,12 @@ def test_two_records_of_one_number_are_kept_as_proof(node):
     assert node.releases.learn(other, confirmed=1) is Learned.CONFLICT
     assert node.releases.learn(other, confirmed=1) is Learned.NOTHING
     assert node.newest() == "5.0"
-    ((one, two),) = node.beliefs.conflicts_of(ROOT.publisher)
+    ((one, two),) = node.trust_store.conflicts_of(ROOT.publisher)
     assert {one, two} == {record(sequence=5, version="5.0").raw, other.raw}
     fresh = release_key(epoch=1).delegation
     assert fresh is not None
     node.releases.learn_delegation(fresh)
-    assert node.beliefs.conflicts_of(ROOT.publisher) == []
+    assert node.trust_store.conflicts_of(ROOT.publisher) == []
 
 
 async def test_a_proof_in_the_network_is_found(node):
@@ -153,7 +153,7 @@ async def test_a_proof_in_the_network_is_found(node):
     first = record(sequence=5, version="5.0")
     node.dht.keep(first, record(sequence=5, version="5.0-evil"))
     await node.releases.refresh(ROOT.publisher, "demo")
-    assert len(node.beliefs.conflicts_of(ROOT.publisher)) == 1
+    assert len(node.trust_store.conflicts_of(ROOT.publisher)) == 1
 
 
 def test_a_stranger_has_names_of_his_own(node):
@@ -197,7 +197,7 @@ def test_freezing_becomes_visible(node):
 async def released(node: Believer, made, **changes):
     """Let the network say that `made` is the newest package of `demo`."""
     body = made.body
-    node.fetch.add(made)
+    node.fetcher.add(made)
     pointer = record(
         package=digest_of(made), version=body.version, sequence=body.sequence, **changes
     )
@@ -221,7 +221,7 @@ async def released(node: Believer, made, **changes):
 async def test_mix_and_match_is_refused(made, pointer):
     """A record and a package file count only together, and nothing is kept of it."""
     node = Believer()
-    node.fetch.add(made)
+    node.fetcher.add(made)
     fields = {"version": made.body.version, "sequence": made.body.sequence, **pointer}
     node.releases.learn(record(package=digest_of(made), **fields), confirmed=1)
     release = node.releases.known(ROOT.publisher, "demo")
@@ -244,7 +244,7 @@ async def test_extraneous_dependencies_cannot_be_added():
 async def test_walking_back_stays_with_its_publisher_and_name():
     """`previous` cannot lead into another package, nor forwards."""
     node = Believer()
-    foreign = node.fetch.add(package(root_key(7)))
+    foreign = node.fetcher.add(package(root_key(7)))
     await released(node, package(version="2.0", sequence=2, previous=foreign))
     node.dht.keep(node.releases.known(ROOT.publisher, "demo").record)
     with pytest.raises(RefusedError, match="something else"):
@@ -297,13 +297,14 @@ class Keys:
 def renewal_of(node: Believer, keys: Keys) -> Renewal:
     parts: tuple = (node.dht, keys)
     return Renewal(
-        parts[0],
-        node.catalogue,
-        node.beliefs,
-        node.releases,
-        parts[1],
-        random.Random(1),
-        lambda: node.time,
+        dht=parts[0],
+        catalogue=node.catalogue,
+        trust_store=node.trust_store,
+        releases=node.releases,
+        pipeline=node.pipeline,
+        keys=parts[1],
+        rng=random.Random(1),
+        now=lambda: node.time,
     )
 
 

@@ -1,0 +1,165 @@
+"""Bring content by its digest: from the store, or from the peers that offer it.
+
+`ContentFetcher` is the one way from a digest to verified bytes of peers. Commands,
+releases, repair and the gateway share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from node.commands import Progress
+from node.content.router import ANNOUNCED_ALGORITHMS
+from node.content.routing import Routing
+from node.errors import (
+    NobodyOffersError,
+    NodeError,
+    RefusedError,
+    VerificationError,
+)
+from node.model.packages import PACKAGE_FILE_BYTES_MAX, Package, is_package_file
+from transfer import (
+    Artifact,
+    Digest,
+    Downloaded,
+    Leecher,
+    NoPeerError,
+    Store,
+    TransferError,
+    WrongBytesError,
+)
+
+Report = Callable[[int, int | None], None]
+"""Takes bytes done and bytes in all, None while that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An artifact that is here now; without sources, it was here before."""
+
+    artifact: Artifact
+    file: str
+    seconds: float
+    sources: tuple[tuple[str, int], ...]
+
+    def document(self, path: str) -> dict[str, Any]:
+        """Return what `--json` says of it."""
+        return {
+            "digest": str(self.artifact.digest),
+            "file": self.file,
+            "size": self.artifact.size,
+            "path": path,
+            "seconds": round(self.seconds, 3),
+            "sources": [
+                {"address": address, "bytes": count} for address, count in self.sources
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFile:
+    """What to fetch, and what a package file or a page said of it."""
+
+    digest: Digest
+    file: str = ""
+    size: int | None = None
+    size_max: int | None = None
+    manifest: bytes | None = None
+
+    @property
+    def label(self) -> str:
+        """What a progress bar calls it."""
+        return self.file or self.digest.short()
+
+
+class ContentFetcher:
+    """Brings content from peers into the store."""
+
+    def __init__(
+        self, *, store: Store, leecher: Leecher, router: Routing, weak_digests: bool
+    ) -> None:
+        self._store = store
+        self._leecher = leecher
+        self._router = router
+        self._algorithms = {*ANNOUNCED_ALGORITHMS}
+        if weak_digests:
+            self._algorithms |= {"md5", "sha1"}
+
+    def is_strong(self, digest: Digest) -> bool:
+        """Tell whether content may be looked up among strangers by this digest."""
+        return digest.algorithm in self._algorithms
+
+    def check_algorithm(self, digest: Digest) -> None:
+        """Raise RefusedError for a digest too weak to be believed from strangers."""
+        if not self.is_strong(digest):
+            raise RefusedError(
+                f"{digest} is not held, and {digest.algorithm.upper()} is too weak to "
+                "be looked up among strangers; use its SHA-256, or set weak_digests"
+            )
+
+    async def download(
+        self, wanted: WantedFile, report: Report, *, in_order: bool = False
+    ) -> Downloaded:
+        """Download `wanted` from peers into the store, verified.
+
+        `in_order` brings the start of the file first. Raises RefusedError for a weak
+        digest, NobodyOffersError where no peer has it, VerificationError where peers
+        gave only wrong bytes, and NodeError for anything else, like a full disk.
+        """
+        self.check_algorithm(wanted.digest)
+        try:
+            async with contextlib.aclosing(self._router.peers(wanted.digest)) as peers:
+                return await self._leecher.download(
+                    wanted.digest,
+                    peers,
+                    size=wanted.size,
+                    size_max=wanted.size_max,
+                    manifest_digest=wanted.manifest,
+                    on_progress=report,
+                    in_order=in_order,
+                )
+        except NoPeerError as error:
+            raise NobodyOffersError(
+                f"nobody offers {wanted.file or 'it'} now ({wanted.digest})"
+            ) from error
+        except WrongBytesError as error:
+            raise VerificationError(str(error)) from error
+        except TransferError as error:
+            raise NodeError(str(error)) from error
+
+    async def artifact(self, wanted: WantedFile, progress: Progress) -> Fetched:
+        """Return `wanted` from the store, or download it as `download` does."""
+        held = await asyncio.to_thread(self._store.find, wanted.digest)
+        if held is not None:
+            return Fetched(held, wanted.file, 0.0, ())
+
+        def report(done: int, total: int | None) -> None:
+            progress(
+                {"label": wanted.label, "done": done, "total": total, "unit": "bytes"}
+            )
+
+        downloaded = await self.download(wanted, report)
+        sources = tuple((str(one.peer), one.bytes) for one in downloaded.sources)
+        return Fetched(downloaded.artifact, wanted.file, downloaded.seconds, sources)
+
+    async def package(
+        self, digest: Digest, progress: Progress
+    ) -> tuple[Package, Fetched]:
+        """Return the verified package file of this digest; RefusedError if none."""
+        wanted = WantedFile(digest, "package file", size_max=PACKAGE_FILE_BYTES_MAX)
+        fetched = await self.artifact(wanted, progress)
+        package = await self.read_package(fetched.artifact)
+        if package is None:
+            raise RefusedError(f"{digest} is not a package file")
+        return package, fetched
+
+    async def read_package(self, artifact: Artifact) -> Package | None:
+        """Return the package that a held artifact describes; None if it does not."""
+        if artifact.size > PACKAGE_FILE_BYTES_MAX:
+            return None
+        content = await asyncio.to_thread(self._store.read, artifact)
+        return Package.verify(content) if is_package_file(content) else None

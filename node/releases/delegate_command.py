@@ -1,0 +1,59 @@
+"""Make a delegation known; what `key delegate` and `key import` ask the node for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from dht import Delegation, Dht, RecordError
+from node import commands
+from node.commands import Document, Progress
+from node.errors import RefusedError
+from node.model.keys import publisher_text
+from node.model.trust_store import TrustStore
+from node.releases.newest import Releases
+from node.releases.renewal import Renewal
+from node.wallclock import Now
+
+
+class DelegateCommand:
+    """Publishes a delegation, and signs own releases anew under it."""
+
+    def __init__(
+        self,
+        *,
+        dht: Dht,
+        trust_store: TrustStore,
+        releases: Releases,
+        renewal: Renewal,
+        now: Now,
+    ) -> None:
+        self._dht = dht
+        self._trust_store = trust_store
+        self._releases = releases
+        self._renewal = renewal
+        self._now = now
+
+    async def delegate(
+        self, command: commands.Delegate, _progress: Progress
+    ) -> Document:
+        """Store a delegation in the network; RefusedError for a wrong one.
+
+        Own releases of the epochs that it ends are signed anew.
+        """
+        try:
+            raw = base64.b64decode(command.delegation, validate=True)
+            delegation = Delegation.verify(raw, self._now())
+        except (RecordError, binascii.Error) as error:
+            raise RefusedError(f"this is no delegation that counts: {error}") from error
+        if delegation.epoch < self._trust_store.epoch_of(delegation.publisher):
+            raise RefusedError("a newer delegation has revoked this one")
+        self._releases.learn_delegation(delegation)
+        report = await self._dht.store_record(delegation, keep=True)
+        signed = await self._renewal.renew()
+        return {
+            "signed_anew": [f"{one.name} {one.version}" for one in signed],
+            "publisher": publisher_text(delegation.publisher),
+            "epoch": delegation.epoch,
+            "stored": report.stored,
+        }
