@@ -25,7 +25,12 @@ class VersionFinder(Protocol):
     """Finds the package file of a published version."""
 
     async def find_version(
-        self, publisher: bytes, name: str, version: str | None, progress: Progress
+        self,
+        publisher: bytes,
+        name: str,
+        *,
+        version: str | None,
+        progress: Progress,
     ) -> Digest:
         """Return its digest; without `version`, that of the newest release."""
 
@@ -102,7 +107,10 @@ class FetchCommand:
             return target.digest
         if isinstance(target, NameTarget):
             return await self._versions.find_version(
-                target.publisher, target.name, target.version, progress
+                target.publisher,
+                target.name,
+                version=target.version,
+                progress=progress,
             )
         artifact = await self._sharer.add(target.path, progress)
         if await self._fetcher.read_package(artifact) is None:

@@ -24,10 +24,10 @@ def describe_file(file: str, name: str, version: str) -> tuple[str, list[str]]:
     """Return (purl, tags) of a package's file; ("", []) where no rule fits."""
     if file.endswith(".whl") and (found := _wheel(file)) is not None:
         wheel_name, wheel_version, tags = found
-        if _same_release(wheel_name, wheel_version, name, version):
+        if _same_release((wheel_name, wheel_version), (name, version)):
             return _pypi(wheel_name, wheel_version), tags
     sdist = _sdist(file) if file.endswith((".tar.gz", ".zip")) else None
-    if sdist is not None and _same_release(*sdist, name, version):
+    if sdist is not None and _same_release(sdist, (name, version)):
         return _pypi(*sdist), []
     if file == f"{name}-{version}.crate":
         return str(PackageURL("cargo", None, name, version)), []
@@ -44,7 +44,7 @@ def is_purl_of(purl: str, name: str, version: str) -> bool:
     except ValueError:
         return False
     if parsed.type == "pypi":
-        return _same_release(parsed.name, parsed.version or "", name, version)
+        return _same_release((parsed.name, parsed.version or ""), (name, version))
     full = f"{parsed.namespace}/{parsed.name}" if parsed.namespace else parsed.name
     return (full, parsed.version) == (name, version)
 
@@ -65,12 +65,13 @@ def _sdist(file: str) -> tuple[str, str] | None:
     return name, str(version)
 
 
-def _same_release(one: str, its_version: str, name: str, version: str) -> bool:
+def _same_release(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Tell whether two (name, version) mean one release by the rules of PyPI."""
     try:
-        same = Version(its_version) == Version(version)
+        same = Version(one[1]) == Version(other[1])
     except InvalidVersion:
         return False
-    return same and canonicalize_name(one) == canonicalize_name(name)
+    return same and canonicalize_name(one[0]) == canonicalize_name(other[0])
 
 
 def _pypi(name: str, version: str) -> str:

@@ -261,7 +261,12 @@ class Releases:
         return package
 
     async def find_version(
-        self, publisher: bytes, name: str, version: str | None, progress: Progress
+        self,
+        publisher: bytes,
+        name: str,
+        *,
+        version: str | None,
+        progress: Progress,
     ) -> Digest:
         """Return the package file's digest of a version, walking back if need be."""
         release = await self.newest(publisher, name)

@@ -215,7 +215,10 @@ class PackageBuilder:
             digest = target.digest
         else:
             digest = await self._releases.find_version(
-                target.publisher, target.name, target.version, progress
+                target.publisher,
+                target.name,
+                version=target.version,
+                progress=progress,
             )
         await closure.bring([digest], [])
         found = closure.fetched(digest).artifact.digest

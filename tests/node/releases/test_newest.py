@@ -248,7 +248,9 @@ async def test_walking_back_stays_with_its_publisher_and_name():
     await released(node, package(version="2.0", sequence=2, previous=foreign))
     node.dht.keep(node.releases.known(ROOT.publisher, "demo").record)
     with pytest.raises(RefusedError, match="something else"):
-        await node.releases.find_version(ROOT.publisher, "demo", "1.0", lambda _: None)
+        await node.releases.find_version(
+            ROOT.publisher, "demo", version="1.0", progress=lambda _: None
+        )
 
 
 async def test_nobody_knowing_a_name_is_said():
