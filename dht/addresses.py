@@ -15,7 +15,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
 
-from dht.errors import AddressError, WireError
+from dht.errors import AddressError, DatagramError
 from dht.limits import PORT_MIN
 
 PACKED_IPV4_BYTES: Final = 7  # family, IP, port
@@ -124,10 +124,10 @@ def address_of(host: str, port: int) -> Address:
 
 @functools.lru_cache(maxsize=65536)
 def unpack_address(packed: bytes) -> Address:
-    """Read family (4 or 6), IP and port; raises `WireError`."""
+    """Read family (4 or 6), IP and port; raises `DatagramError`."""
     family = packed[0] if packed else 0
     if (family, len(packed)) not in {(4, PACKED_IPV4_BYTES), (6, PACKED_IPV6_BYTES)}:
-        raise WireError("address")
+        raise DatagramError("address")
     ip = ipaddress.ip_address(packed[1:-2])
     return address_of(str(ip), int.from_bytes(packed[-2:], "big"))
 

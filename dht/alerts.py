@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dht.contacts import Contact, pack_contacts, unpack_contacts
-from dht.errors import RecordError, WireError
+from dht.errors import DatagramError, RecordError
 from dht.fairness import TokenBuckets, TtlSet
 from dht.limits import (
     FIRST_PING_BYTES,
@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dht.core import Core
-    from dht.in_flight import Answer
+    from dht.in_flight import Asked, ProvenReply
     from dht.rpc_client import RpcClient
-    from dht.rpc_server import Asked
 
 _PINGED_MAX: Final = 4096
 
@@ -53,13 +52,14 @@ class Alerts:
 
     def __init__(
         self,
+        *,
         core: Core,
-        asking: RpcClient,
+        rpc_client: RpcClient,
         interested: Callable[[bytes, str], bool],
         on_release: Callable[[ReleaseRecord], bool],
     ) -> None:
         self._core = core
-        self._asking = asking
+        self._rpc_client = rpc_client
         self._interested = interested
         self._on_release = on_release
         self._seen = TtlSet(RECORD_KEPT_SECONDS, RELEASES_SEEN_MAX)
@@ -96,12 +96,12 @@ class Alerts:
 
     def _tell(
         self, record: ReleaseRecord, contact: Contact, hints: Sequence[Contact]
-    ) -> asyncio.Future[Answer | None]:
+    ) -> asyncio.Future[ProvenReply | None]:
         """Send one notify; with hints it is as long as the pings that they cost."""
         self._core.stats["notifies_sent"] += 1
         body = Notify(record.raw, pack_contacts(hints))
         size = FIRST_PING_BYTES * len(hints)
-        return self._asking.call(contact, body, size=size, again=False)
+        return self._rpc_client.call(contact, body, size=size, again=False)
 
     def received(self, notify: Notify, asked: Asked, size: int) -> None:
         """Judge a notify whose datagram had `size` bytes, and act on it if due."""
@@ -149,7 +149,7 @@ class Alerts:
         self._passed_on.add(name, now)
         try:
             hints = unpack_contacts(packed, HINTS_MAX)
-        except WireError:
+        except DatagramError:
             core.stats["notifies.malformed"] += 1
             return
         left = size
@@ -157,14 +157,14 @@ class Alerts:
             address = contact.address
             if contact.node_id == core.node_id or not asked.source.believes(address):
                 continue
-            if core.acquaintances.is_proven(contact, now):
-                self._asking.ask(contact, Notify(record.raw), _ignore)
+            if core.peer_memory.is_proven(contact, now):
+                self._rpc_client.ask(contact, Notify(record.raw), _ignore)
                 continue
             left -= FIRST_PING_BYTES
             if left < 0 or self._pinged.has(address.packed, now):
                 continue
             self._pinged.add(address.packed, now)
-            self._asking.ask(
+            self._rpc_client.ask(
                 contact,
                 Ping(),
                 partial(self._proved, record),
@@ -172,11 +172,11 @@ class Alerts:
                 again=False,
             )
 
-    def _proved(self, record: ReleaseRecord, answer: Answer | None) -> None:
+    def _proved(self, record: ReleaseRecord, answer: ProvenReply | None) -> None:
         """Send the record to a hint that has proved who it is."""
         if answer is not None:
             self._core.stats["notifies_sent"] += 1
-            self._asking.ask(answer.contact, Notify(record.raw), _ignore)
+            self._rpc_client.ask(answer.contact, Notify(record.raw), _ignore)
 
 
 def _share(hints: Sequence[Contact], number: int, receiver: Contact) -> list[Contact]:
@@ -189,5 +189,5 @@ def _share(hints: Sequence[Contact], number: int, receiver: Contact) -> list[Con
     return [contact for contact in dealt if contact != receiver]
 
 
-def _ignore(answer: Answer | None) -> None:
+def _ignore(answer: ProvenReply | None) -> None:
     """Want nothing of an answer."""

@@ -1,8 +1,27 @@
-"""Offers: the keys this node provides, announced in sweeps and kept renewed.
+"""The announcer: keys that this node provides, announced in sweeps and republished.
 
-A sweep takes the keys in order. One lookup serves all keys of the same
-neighbourhood: it finds more contacts than a single key needs, and each key goes to
-the nearest of them, several keys in one datagram.
+1. An offer is a key and the port of the transfer layer. `put` notes it, `withdraw`
+   ends it. Nothing else adds or removes an offer.
+2. A keeper of a key is a node that answered `stored`. An offer's keepers count from
+   the last time its life began: a renewal gives its records a later end, so it starts
+   with no keepers (Kademlia paper, section 2.5, republishing).
+3. A sweep announces sorted keys. Neighbouring keys share a lookup: the lookup finds
+   2k contacts, and each key goes to the k nearest of them, up to eight in a datagram.
+   A group ends where the block of ids that holds about k/2 nodes ends, or where the
+   scope of one write token ends.
+4. Three sweeps exist. `Dht.offer` announces what is new. A renewal, every two hours,
+   announces all. `republish_scarce`, after the table has grown or once a minute,
+   announces keys with too few keepers: fewer than k/2, or fewer than k where more
+   contacts are known than at the last announcement.
+5. A sweep runs as eight slices side by side, but at most 32 announces are under way at
+   any time over all sweeps, and a keeper gets its datagrams one after the other: it
+   verifies a signature for each key.
+6. Keys may be offered and withdrawn while a sweep runs. So a sweep reads each offer
+   again right before it is sent, and drops what is gone.
+7. Each record names the IP address from which its keeper sees this node. Keepers to
+   which this node is read-only get no announce: contacts named there could not ask it.
+8. A withdrawal is a record that ends now, sent to the known keepers. A keeper that
+   misses it drops the record when it ends.
 """
 
 from __future__ import annotations
@@ -13,19 +32,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Address
-from dht.eclipse_guard import widened
 from dht.limits import (
     ANNOUNCE_ENTRIES_MAX,
-    GROWN_FROM,
+    GROWTH_SHARE,
     PROVIDER_SECONDS,
     REQUESTS_IN_FLIGHT_MAX,
-    STORE_PATHS,
-    STORE_PATIENCE,
     K,
 )
 from dht.providers import ProviderRecord
 from dht.tokens import write_scope
-from dht.traversal import Traversal
+from dht.traversal import Query
 from dht.wire import Announce, FindNode, Stored
 
 if TYPE_CHECKING:
@@ -33,7 +49,8 @@ if TYPE_CHECKING:
 
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.in_flight import Answer
+    from dht.in_flight import ProvenReply
+    from dht.lookups import Lookups
     from dht.rpc_client import RpcClient
 
 _SLICES: Final = 8  # parts of a sweep that run side by side
@@ -48,7 +65,7 @@ class OfferReport:
     requests: int = 0
 
 
-class Offer:
+class OfferedKey:
     """One key on offer."""
 
     __slots__ = ("expires_at", "keepers", "known", "port", "records")
@@ -61,16 +78,23 @@ class Offer:
         self.records: dict[Address, ProviderRecord] = {}
 
 
+@dataclass(slots=True)
+class _Placement:
+    """Where a group of keys goes: each to the nearest `width` of what was found."""
+
+    found: Sequence[Contact]
+    width: int
+    replies: dict[Contact, ProvenReply]
+
+
 class Announcer:
     """Announces keys and knows which ones need it again."""
 
-    def __init__(
-        self, core: Core, asking: RpcClient, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, core: Core, rpc_client: RpcClient, lookups: Lookups) -> None:
         self._core = core
-        self._asking = asking
-        self._loop = loop
-        self._offers: dict[bytes, Offer] = {}
+        self._rpc_client = rpc_client
+        self._lookups = lookups
+        self._offers: dict[bytes, OfferedKey] = {}
         self._in_flight = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
 
     def __len__(self) -> int:
@@ -80,71 +104,75 @@ class Announcer:
         return key in self._offers
 
     def put(self, keys: Iterable[bytes], port: int) -> list[bytes]:
-        """Note keys as offered, and return them without repeats."""
+        """Add keys to the offers, and return them without repeats."""
         chosen = sorted(set(keys))
         for key in chosen:
             offer = self._offers.get(key)
             if offer is None or offer.port != port:
-                self._offers[key] = Offer(port)
+                self._offers[key] = OfferedKey(port)
         return chosen
 
-    def withdraw(self, keys: Iterable[bytes]) -> dict[bytes, Offer]:
-        """Stop offering keys; returns what is to be told to their keepers."""
+    def withdraw(self, keys: Iterable[bytes]) -> dict[bytes, OfferedKey]:
+        """Stop offering keys; return what `notify_keepers` sends to their keepers."""
         chosen = sorted(set(keys) & self._offers.keys())
         return {key: self._offers.pop(key) for key in chosen}
 
-    async def tell_withdrawn(self, withdrawn: dict[bytes, Offer]) -> None:
-        """Send the keepers of withdrawn keys a record of each that ends now.
-
-        A keeper that does not hear of it drops the record when it ends by itself.
-        """
-        told: dict[tuple[Contact, bytes, int], list[bytes]] = {}
+    async def notify_keepers(self, withdrawn: dict[bytes, OfferedKey]) -> None:
+        """Send the keepers of withdrawn keys a record of each that ends now."""
+        by_keeper: dict[tuple[Contact, bytes, int], list[bytes]] = {}
         for key, offer in withdrawn.items():
             for keeper in offer.keepers:
                 place = (keeper, write_scope(key), offer.port)
-                told.setdefault(place, []).append(key)
+                by_keeper.setdefault(place, []).append(key)
         await asyncio.gather(
             *(
-                self._tell_withdrawn(keeper, port, keys)
+                self._end_records(keeper, port, keys)
                 for (keeper, _, port), keys in sorted(
-                    told.items(), key=lambda each: each[0][0].node_id
+                    by_keeper.items(), key=lambda each: each[0][0].node_id
                 )
             )
         )
 
-    async def _tell_withdrawn(
+    async def _end_records(
         self, keeper: Contact, port: int, keys: Sequence[bytes]
     ) -> None:
-        """Ask one keeper for leave to write, then end records of one scope there."""
+        """Get a write token from one keeper, then end records of one scope there."""
         core = self._core
         async with self._in_flight:
-            leave = await self._asking.call(keeper, FindNode(keys[0]))
-            if leave is None:
+            found = await self._rpc_client.call(keeper, FindNode(keys[0]))
+            if found is None:
                 return
-            address = Address(leave.observed.host, port)
+            address = Address(found.observed.host, port)
             now = core.clock.time()
             for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
+                # Checked here, after the wait: a key may be on offer again (rule 6).
                 entries = [
-                    ProviderRecord.sign(
-                        core.signer, core.network.tag, key, address, now
-                    ).entry
+                    self._sign(key, address, now).entry
                     for key in keys[start : start + ANNOUNCE_ENTRIES_MAX]
                     if key not in self._offers
                 ]
                 if entries:
-                    body = Announce(leave.body.write_token, port, entries)
-                    await self._asking.call(keeper, body)
+                    body = Announce(found.body.write_token, port, entries)
+                    await self._rpc_client.call(keeper, body)
 
     def keys(self) -> list[bytes]:
         """Return all keys on offer."""
         return list(self._offers)
 
-    def wanting(self) -> list[bytes]:
+    async def renew(self) -> None:
+        """Announce all keys with a new life."""
+        await self.sweep(self.keys(), renew=True)
+
+    async def republish_scarce(self) -> None:
+        """Announce the keys that too few nodes store."""
+        await self.sweep(self.scarce(), renew=False)
+
+    def scarce(self) -> list[bytes]:
         """Return the keys that too few nodes store, now that more are known.
 
-        One keeper that is missing is not worth a lookup until the next renewal.
+        One missing keeper is not worth a lookup until the next renewal.
         """
-        known = GROWN_FROM * self._core.known
+        known = GROWTH_SHARE * self._core.known
         few = min(K, self._core.known) // 2
         return [
             key
@@ -188,8 +216,8 @@ class Announcer:
             report.stored[key] = len(offered.keepers) if offered else 0
         return report
 
-    def _begin_again(self, offer: Offer, now: float) -> None:
-        """Start a new life of an offer: records of a later end, stored by nobody."""
+    def _begin_again(self, offer: OfferedKey, now: float) -> None:
+        """Start a new life of an offer: records of a later end, stored by no node."""
         offer.expires_at = int(now) + PROVIDER_SECONDS
         offer.keepers.clear()
         offer.records.clear()
@@ -204,32 +232,23 @@ class Announcer:
             alone = position + 1 == len(keys) or not self._are_near(
                 family, first, keys[position + 1]
             )
-            answers: dict[Contact, Answer] = {}
+            replies: dict[Contact, ProvenReply] = {}
 
-            def answered(answer: Answer, seen: dict[Contact, Answer] = answers) -> None:
-                seen[answer.contact] = answer
+            def on_reply(
+                reply: ProvenReply, seen: dict[Contact, ProvenReply] = replies
+            ) -> None:
+                seen[reply.contact] = reply
 
             count = K if alone else 2 * K
-            walk = Traversal(
-                self._core,
-                self._asking,
-                self._loop,
-                family,
-                FindNode(first),
-                first,
-                count=count,
-                paths=STORE_PATHS,
-                patience=STORE_PATIENCE,
-                on_answer=answered,
+            traversal = self._lookups.start(
+                family, Query.storing(first, count), on_reply
             )
-            found = await walk.run()
-            report.requests += walk.lookup.requests
-            further = await widened(
-                self._core, self._asking, self._loop, family, first, found, answered
-            )
+            found = await traversal.run()
+            report.requests += traversal.lookup.requests
+            further = await self._lookups.widen(family, first, found, on_reply)
             group = [first] if further else _group(keys, position, found, count)
-            width = K + len(further)
-            await self._announce(group, [*found, *further], answers, report, width)
+            placement = _Placement([*found, *further], K + len(further), replies)
+            await self._announce(group, placement, report)
             position += len(group)
 
     def _are_near(self, family: int, first: bytes, second: bytes) -> bool:
@@ -248,78 +267,78 @@ class Announcer:
         return apart < (near[K // 2].long_id ^ own)
 
     async def _announce(
-        self,
-        keys: Sequence[bytes],
-        found: Sequence[Contact],
-        answers: dict[Contact, Answer],
-        report: OfferReport,
-        width: int,
+        self, keys: Sequence[bytes], placement: _Placement, report: OfferReport
     ) -> None:
-        """Send each key to its `width` nearest contacts, many keys in one datagram."""
-        of_keeper: dict[tuple[Contact, int], list[bytes]] = {}
+        """Send each key to its nearest contacts, many keys in one datagram."""
+        by_keeper: dict[tuple[Contact, int], list[bytes]] = {}
         for key in keys:
             offer = self._offers.get(key)
             if offer is None:
                 continue  # withdrawn meanwhile
             target = int.from_bytes(key, "big")
-            nearest = heapq.nsmallest(width, found, key=lambda c: c.long_id ^ target)
+            nearest = heapq.nsmallest(
+                placement.width, placement.found, key=lambda c: c.long_id ^ target
+            )
             for contact in nearest:
                 if contact not in offer.keepers and self._may_name_me(contact):
-                    of_keeper.setdefault((contact, offer.port), []).append(key)
+                    by_keeper.setdefault((contact, offer.port), []).append(key)
         await asyncio.gather(
             *(
-                self._announce_all(port, mine, answers[contact], report)
-                for (contact, port), mine in of_keeper.items()
+                self._announce_all(port, mine, placement.replies[contact], report)
+                for (contact, port), mine in by_keeper.items()
             )
         )
 
     def _may_name_me(self, keeper: Contact) -> bool:
-        """Whether those whom a keeper tells of this node could reach it."""
+        """Whether a node that learns this node's address from a keeper can reach it."""
         return not self._core.reach.is_read_only(keeper.address)
 
     async def _announce_all(
-        self, port: int, keys: Sequence[bytes], answer: Answer, report: OfferReport
+        self, port: int, keys: Sequence[bytes], reply: ProvenReply, report: OfferReport
     ) -> None:
-        """Announce keys to one contact, one datagram after the other.
-
-        It verifies a signature for each key: more at a time would only make it late.
-        """
+        """Announce keys to one contact, one datagram after the other."""
         for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
             part = keys[start : start + ANNOUNCE_ENTRIES_MAX]
             async with self._in_flight:
                 report.requests += 1
-                await self._announce_to(port, part, answer)
+                await self._announce_to(port, part, reply)
 
     async def _announce_to(
-        self, port: int, keys: Sequence[bytes], answer: Answer
+        self, port: int, keys: Sequence[bytes], reply: ProvenReply
     ) -> None:
-        """Announce some keys to one contact and note which of them it stores."""
-        contact = answer.contact
+        """Announce some keys to one contact and record which of them it stores."""
+        contact = reply.contact
         offers = [(key, self._offers.get(key)) for key in keys]
         present = [(key, offer) for key, offer in offers if offer is not None]
-        host = answer.observed.host
+        host = reply.observed.host
         entries = [self._record(key, offer, host).entry for key, offer in present]
         if not entries:
             return
-        body = Announce(answer.body.write_token, port, entries)
-        stored = await self._asking.call(contact, body)
-        if stored is None:
+        body = Announce(reply.body.write_token, port, entries)
+        announced = await self._rpc_client.call(contact, body)
+        if announced is None:
             return
-        for (_, offer), status in zip(present, stored.body.statuses, strict=False):
+        for (_, offer), status in zip(present, announced.body.statuses, strict=False):
             if status == Stored.STORED:
                 offer.keepers.add(contact)
 
-    def _record(self, key: bytes, offer: Offer, host: str) -> ProviderRecord:
+    def _record(self, key: bytes, offer: OfferedKey, host: str) -> ProviderRecord:
         """Return the signed record of an offer under an IP address."""
         address = Address(host, offer.port)
         record = offer.records.get(address)
         if record is None:
-            core = self._core
-            record = ProviderRecord.sign(
-                core.signer, core.network.tag, key, address, offer.expires_at
-            )
+            record = self._sign(key, address, offer.expires_at)
             offer.records[address] = record
         return record
+
+    def _sign(self, key: bytes, address: Address, expires_at: float) -> ProviderRecord:
+        return ProviderRecord.sign(
+            self._core.signer,
+            tag=self._core.network.tag,
+            key=key,
+            address=address,
+            expires_at=expires_at,
+        )
 
 
 def _group(

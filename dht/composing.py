@@ -19,7 +19,7 @@ def compose(core: Core, pending: InFlight, now: float) -> bytes:
     Its first sending to a stranger is padded, so that the whole reply is no longer;
     what is sent again is not: many of those who stay silent were never there.
     """
-    token = core.acquaintances.token(pending.address, now)
+    token = core.peer_memory.token(pending.address, now)
     request = Request(
         1,
         kind_of(pending.body),
@@ -52,7 +52,7 @@ def _flags(core: Core, pending: InFlight, now: float) -> int:
     if core.reach.is_read_only(pending.address):
         flags |= RequestFlag.READ_ONLY
     contact = pending.contact
-    if contact is None or not core.acquaintances.is_proven(contact, now):
+    if contact is None or not core.peer_memory.is_proven(contact, now):
         flags |= RequestFlag.PROOF
     return flags
 

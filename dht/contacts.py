@@ -18,7 +18,7 @@ from dht.addresses import (
     Address,
     unpack_address,
 )
-from dht.errors import WireError
+from dht.errors import DatagramError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ class ContactStatus:
 
 @functools.lru_cache(maxsize=65536)
 def unpack_contact(packed: bytes) -> Contact:
-    """Return the one shared contact of these bytes; raises `WireError`."""
+    """Return the one shared contact of these bytes; raises `DatagramError`."""
     return Contact(packed[:PUBLIC_KEY_BYTES], unpack_address(packed[PUBLIC_KEY_BYTES:]))
 
 
@@ -75,7 +75,7 @@ def pack_contacts(contacts: Iterable[Contact]) -> bytes:
 
 
 def split_contacts(packed: bytes, limit: int) -> list[bytes]:
-    """Cut contacts that follow one another apart; raises `WireError` past `limit`."""
+    """Split joined contacts; raise `DatagramError` past `limit`."""
     contacts = []
     position, end = 0, len(packed)
     while position < end:
@@ -85,10 +85,10 @@ def split_contacts(packed: bytes, limit: int) -> list[bytes]:
         contacts.append(packed[position:after])
         position = after
     if len(contacts) > limit:
-        raise WireError("contacts")
+        raise DatagramError("contacts")
     return contacts
 
 
 def unpack_contacts(packed: bytes, limit: int) -> list[Contact]:
-    """Read contacts that follow one another; raises `WireError` past `limit`."""
+    """Read joined contacts; raise `DatagramError` past `limit`."""
     return [unpack_contact(each) for each in split_contacts(packed, limit)]

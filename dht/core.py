@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.identity import Signer, Verify
     from dht.keys import Network
-    from dht.reach import Reach
+    from dht.reach import UdpReach
 
 
 class Core:
@@ -37,7 +37,7 @@ class Core:
         network: Network,
         clock: Clock,
         rng: random.Random,
-        reach: Reach,
+        reach: UdpReach,
     ) -> None:
         now = clock.monotonic()
         self.signer = signer
@@ -50,7 +50,7 @@ class Core:
         self.reach = reach
         self.envelope = envelope_for(network, clock, rng)
         self.tables = {4: Table(self.node_id, now), 6: Table(self.node_id, now)}
-        self.acquaintances = PeerMemory()
+        self.peer_memory = PeerMemory()
         self.tokens = Tokens(rng, now)
         self.stats: Counter[str] = Counter()
         self.families: frozenset[int] = frozenset()

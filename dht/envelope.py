@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Final, Protocol
 
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.limits import CLOCK_WINDOW_SECONDS, DATAGRAM_BYTES_MAX, REPLAY_MACS_MAX
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Envelope(Protocol):
         """Return the datagram of a message."""
 
     def open(self, datagram: bytes) -> bytes:
-        """Return the message of a datagram; raises `WireError`."""
+        """Return the message of a datagram; raises `DatagramError`."""
 
 
 def envelope_for(network: Network, clock: Clock, rng: random.Random) -> Envelope:
@@ -57,11 +57,11 @@ class PublicEnvelope:
         return self._tag + message
 
     def open(self, datagram: bytes) -> bytes:
-        """Return the message of a datagram; raises `WireError`."""
+        """Return the message of a datagram; raises `DatagramError`."""
         if len(datagram) > DATAGRAM_BYTES_MAX:
-            raise WireError("long")
+            raise DatagramError("long")
         if not datagram.startswith(self._tag):
-            raise WireError("network")
+            raise DatagramError("network")
         return datagram[self.overhead :]
 
 
@@ -84,20 +84,20 @@ class PrivateEnvelope:
         return self._mac(rest) + rest
 
     def open(self, datagram: bytes) -> bytes:
-        """Return the message of a datagram; raises `WireError`."""
+        """Return the message of a datagram; raises `DatagramError`."""
         if len(datagram) > DATAGRAM_BYTES_MAX:
-            raise WireError("long")
+            raise DatagramError("long")
         if len(datagram) < self.overhead:
-            raise WireError("short")
+            raise DatagramError("short")
         mac, rest = datagram[:MAC_BYTES], datagram[MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(rest)):
-            raise WireError("mac")
+            raise DatagramError("mac")
         stamp = int.from_bytes(rest[:TIME_BYTES], "big")
         now = self._clock.time()
         if abs(now - stamp) > CLOCK_WINDOW_SECONDS:
-            raise WireError("time")
+            raise DatagramError("time")
         if not self._seen.is_new(mac, stamp, now):
-            raise WireError("replay")
+            raise DatagramError("replay")
         return rest[TIME_BYTES + NONCE_BYTES :]
 
     def _mac(self, rest: bytes) -> bytes:

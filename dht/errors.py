@@ -15,7 +15,7 @@ class RecordError(DhtError):
     """This record is not what it claims to be, and is refused."""
 
 
-class WireError(DhtError):
+class DatagramError(DhtError):
     """This datagram does not follow the protocol.
 
     `reason` is one word, under which it is counted.

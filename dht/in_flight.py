@@ -1,4 +1,4 @@
-"""A request on its way, and the answer that ends it."""
+"""Requests under way: those this node has sent, and one that it is answering."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dht.addresses import Address
-    from dht.wire import Body
+    from dht.wire import MessageBody, Request
 
 
-class Answer(NamedTuple):
+class ProvenReply(NamedTuple):
     """A reply that counts: from the contact asked, its id proven."""
 
     contact: Contact
@@ -53,8 +53,8 @@ class InFlight:
         self,
         address: Address,
         contact: Contact | None,
-        body: Body,
-        done: Callable[[Answer | None], None],
+        body: MessageBody,
+        done: Callable[[ProvenReply | None], None],
     ) -> None:
         self.address = address
         self.contact = contact  # None: whoever is there
@@ -76,3 +76,25 @@ class InFlight:
         self.introduces = False  # carries a proof of this node's id
         self.transaction = b""
         self.timer: asyncio.TimerHandle | None = None
+
+
+class Asked:
+    """A request being answered: who asks, and how much room the reply has."""
+
+    __slots__ = ("echoed", "flags", "now", "request", "room", "sender", "truncated")
+
+    def __init__(
+        self, request: Request, sender: Contact, now: float, *, echoed: bool
+    ) -> None:
+        self.request = request
+        self.sender = sender
+        self.now = now
+        self.echoed = echoed  # the address has shown that it receives our replies
+        self.flags = 0  # of the reply
+        self.room = 0  # bytes left for the body
+        self.truncated = False
+
+    @property
+    def source(self) -> Address:
+        """The address that asks."""
+        return self.sender.address

@@ -29,11 +29,11 @@ def answerer(
     if reply.proof:
         return _proven(core, pending, reply, packed, observed, now)
     contact = pending.contact
-    if contact is None or not core.acquaintances.is_proven(contact, now):
+    if contact is None or not core.peer_memory.is_proven(contact, now):
         core.stats["refused.unproven"] += 1
         return None
     if contact.node_id[:HINT_BYTES] != reply.hint:
-        core.acquaintances.drop_proof(contact)
+        core.peer_memory.forget_proof(contact)
         core.stats["refused.other_node"] += 1
         return None
     core.reach.report(observed, pending.address)
@@ -61,5 +61,5 @@ def _proven(
     if not core.reach.report(observed, pending.address):
         core.stats["refused.relayed"] += 1
         return None
-    core.acquaintances.keep_proof(contact, now)
+    core.peer_memory.remember_proof(contact, now)
     return contact

@@ -35,7 +35,7 @@ LOOKUP_REQUESTS_PER_GROUP_MAX: Final = 8
 FIND_PATHS: Final = 2
 STORE_PATHS: Final = 2
 CROWDED_FROM: Final = 4  # times denser than the network: an attack, not chance
-REGION_WALKS_MAX: Final = 4
+REGION_TRAVERSALS_MAX: Final = 4
 SEEDS: Final = 60  # contacts of the table that a lookup begins with
 
 # Diversity: a group is an IPv4 /24 or an IPv6 /64 of public addresses.
@@ -54,13 +54,15 @@ STORE_PATIENCE: Final = 2  # the same, where the next nearest keeper does as wel
 REQUEST_SECONDS_MAX: Final = 1.5
 DEAD_SECONDS: Final = 60.0
 DEAD_ADDRESSES_PER_HOST_MAX: Final = 3
-KNOCKS_PER_HOST_MAX: Final = 8  # requests to strangers of a public host in a minute
-KNOCKS_PER_ADDRESS_MAX: Final = 10  # requests to a stranger in an hour
-KNOCK_SECONDS: Final = 3600.0
+STRANGER_REQUESTS_PER_HOST_MAX: Final = (
+    8  # requests to strangers of a public host in a minute
+)
+STRANGER_REQUESTS_PER_ADDRESS_MAX: Final = 10  # in an hour
+STRANGER_REQUESTS_SECONDS: Final = 3600.0
 INTRODUCE_AFTER_SECONDS: Final = 1.0
 INTRODUCE_PAUSE_SECONDS: Final = 0.1
 INVITATIONS_MAX: Final = 64
-ACQUAINTANCES_MAX: Final = 2048
+PEERS_REMEMBERED_MAX: Final = 2048
 REQUESTS_IN_FLIGHT_MAX: Final = 32  # of one sweep or one notify
 
 # Proofs and tokens.
@@ -88,10 +90,10 @@ PROVIDERS_PER_REPLY_MAX: Final = 8
 PROVIDERS_PER_SEARCH_MAX: Final = 256
 PROVIDERS_PER_GROUP_MAX: Final = 4  # of those, from one /24 or /64
 ANNOUNCE_ENTRIES_MAX: Final = 8
-GROWN_FROM: Final = 0.75  # share of its present size from which a table has grown
-STORE_AGAIN_SECONDS: Final = 2.0  # debounce after the table grew
-STORE_AGAIN_SECONDS_MAX: Final = 30.0
-STORE_RETRY_SECONDS: Final = 60.0
+GROWTH_SHARE: Final = 0.75  # share of its present size from which a table has grown
+REPUBLISH_SCARCE_SECONDS: Final = 2.0  # debounce after the table grew
+REPUBLISH_SCARCE_SECONDS_MAX: Final = 30.0
+REPUBLISH_RETRY_SECONDS: Final = 60.0
 
 # Records.
 RECORD_BYTES_MAX: Final = 700

@@ -14,7 +14,7 @@ from dht.fairness import TokenBuckets
 from dht.limits import CLOCK_SKEW_SECONDS, PORT_MIN, VERIFICATIONS_PER_SOURCE_PER_SECOND
 from dht.provider_store import Page, ProviderStore
 from dht.providers import ProviderRecord
-from dht.record_store import Outcome, RecordStore
+from dht.record_store import RecordStore, StoreResult
 from dht.records import verify_record
 from dht.tokens import write_scope
 from dht.wire import Stored
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dht.core import Core
+    from dht.in_flight import Asked
     from dht.records import Record
-    from dht.rpc_server import Asked
     from dht.wire import Announce, FindRecord, StoreRecord
 
 
@@ -99,16 +99,16 @@ class LocalStorage:
         missing = len(page.records) - len(others)
         return Page([own, *others][:8], page.total + 1 - missing, page.cursor)
 
-    def record_stored(self, body: StoreRecord, asked: Asked) -> Outcome:
+    def record_stored(self, body: StoreRecord, asked: Asked) -> StoreResult:
         """Judge a record and keep it if it is the newest."""
         core, now = self._core, asked.now
         scope = write_scope(body.target)
         if not core.tokens.is_valid(body.write_token, asked.source, now, scope):
-            return Outcome(Stored.BAD_TOKEN)
+            return StoreResult(Stored.BAD_TOKEN)
         source = self.source_of(asked)
         known = self.record_store.is_kept(body.target, body.record, now)
         if not known and not self._verifications.take(source, now):
-            return Outcome(Stored.LIMITED)
+            return StoreResult(Stored.LIMITED)
         wall = core.clock.time()
         record = self.record_store.newest(body.target, now)
         if not known or record is None or record.ends_at <= wall:
@@ -116,12 +116,12 @@ class LocalStorage:
                 record = verify_record(body.record, wall)
             except RecordError:
                 core.stats["refused.record"] += 1
-                return Outcome(Stored.INVALID)
+                return StoreResult(Stored.INVALID)
         if record.key(core.network) != body.target:
-            return Outcome(Stored.INVALID)
+            return StoreResult(Stored.INVALID)
         own = self.own_records.get(body.target)
         if own is not None and own.order > record.order:
-            return Outcome(Stored.OLDER, own.raw)
+            return StoreResult(Stored.OLDER, own.raw)
         lifetime = record.ends_at - wall
         return self.record_store.put(body.target, record, source, now, lifetime)
 

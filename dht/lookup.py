@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
 
 
-class State(enum.Enum):
+class CandidateState(enum.Enum):
     """What has become of a candidate."""
 
     HEARD = "heard of, not asked"
@@ -39,8 +39,8 @@ class State(enum.Enum):
 
 
 # Looking a member up costs more than all else in the loops below.
-_HEARD, _ASKED = State.HEARD, State.ASKED
-_ANSWERED, _FAILED = State.ANSWERED, State.FAILED
+_HEARD, _ASKED = CandidateState.HEARD, CandidateState.ASKED
+_ANSWERED, _FAILED = CandidateState.ANSWERED, CandidateState.FAILED
 
 
 class Candidate:
@@ -134,20 +134,20 @@ class Lookup:
                         break
         return chosen
 
-    def news(self, contact: Contact, told: Iterable[bytes]) -> list[bytes]:
+    def unheard(self, contact: Contact, named: Iterable[bytes]) -> list[bytes]:
         """Return those of the packed contacts that a contact's path never heard of."""
         candidate = self._candidates.get(contact.packed)
         if candidate is None or candidate.path < 0:
             return []
         heard = self._paths[candidate.path].heard
-        return [packed for packed in told if packed not in heard]
+        return [packed for packed in named if packed not in heard]
 
     def answered(self, contact: Contact, contacts: Iterable[Contact]) -> None:
         """Note a proven answer and the contacts that it told."""
         candidate = self._candidates.get(contact.packed)
         if candidate is None or candidate.path < 0:
             return
-        candidate.state = State.ANSWERED
+        candidate.state = CandidateState.ANSWERED
         self._in_flight.pop(contact.packed, None)
         for other in contacts:
             self._hear(other, candidate.path, candidate.hops + 1)
@@ -156,8 +156,8 @@ class Lookup:
         """Note that a contact gave no answer, or none that counts."""
         self._in_flight.pop(contact.packed, None)
         candidate = self._candidates.get(contact.packed)
-        if candidate is not None and candidate.state is not State.ANSWERED:
-            candidate.state = State.FAILED
+        if candidate is not None and candidate.state is not CandidateState.ANSWERED:
+            candidate.state = CandidateState.FAILED
 
     def overdue(self, contact: Contact) -> None:
         """Note that there is little hope for an answer; one that comes counts."""
@@ -190,7 +190,7 @@ class Lookup:
         """The nearest contacts that answered, at most `count`, nearest first."""
         answered: dict[bytes, Candidate] = {}
         for candidate in self._candidates.values():
-            if candidate.state is State.ANSWERED:
+            if candidate.state is CandidateState.ANSWERED:
                 answered.setdefault(candidate.contact.node_id, candidate)
         groups: dict[bytes, int] = {}
         nearest = [
@@ -209,7 +209,7 @@ class Lookup:
     def was_asked(self, contact: Contact) -> bool:
         """Whether a request went to a contact."""
         candidate = self._candidates.get(contact.packed)
-        return candidate is not None and candidate.state is not State.HEARD
+        return candidate is not None and candidate.state is not CandidateState.HEARD
 
     def _hear(self, contact: Contact, path: int, hops: int) -> None:
         """Add a contact to what a path knows."""

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from dht.addresses import Address, Scope, unpack_address
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.fairness import TtlSet
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
@@ -17,9 +17,9 @@ from dht.limits import (
     LOOK_BACK_SECONDS,
     PROBE_SECONDS,
     RENEW_SECONDS,
-    STORE_AGAIN_SECONDS,
-    STORE_AGAIN_SECONDS_MAX,
-    STORE_RETRY_SECONDS,
+    REPUBLISH_RETRY_SECONDS,
+    REPUBLISH_SCARCE_SECONDS,
+    REPUBLISH_SCARCE_SECONDS_MAX,
     TICK_SECONDS,
 )
 from dht.wire import Ping, RequestFlag
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from dht.announcer import Announcer
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.in_flight import Answer
+    from dht.in_flight import Asked, ProvenReply
     from dht.joining import Joining
     from dht.local_storage import LocalStorage
     from dht.record_client import RecordClient
     from dht.rpc_client import RpcClient
-    from dht.rpc_server import Asked
     from dht.tasks import Tasks
 
 _PROBED_MAX = 1024
@@ -44,26 +43,26 @@ class Maintenance:
 
     def __init__(
         self,
-        core: Core,
-        asking: RpcClient,
-        tasks: Tasks,
         *,
+        core: Core,
+        rpc_client: RpcClient,
+        tasks: Tasks,
         joining: Joining,
-        keeping: LocalStorage,
-        offers: Announcer,
-        publishing: RecordClient,
+        local_storage: LocalStorage,
+        announcer: Announcer,
+        record_client: RecordClient,
     ) -> None:
         self._core = core
-        self._asking = asking
+        self._rpc_client = rpc_client
         self._tasks = tasks
-        self._keeping = keeping
-        self._offers = offers
-        self._publishing = publishing
+        self._local_storage = local_storage
+        self._announcer = announcer
+        self._record_client = record_client
         self._joining = joining
         self._grown = asyncio.Event()
         self._probed = TtlSet(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
-        self._settling: asyncio.Task[None] | None = None
+        self._looking_up_self: asyncio.Task[None] | None = None
         self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)
 
     def start(self) -> None:
@@ -73,7 +72,7 @@ class Maintenance:
         self._core.on_questionable = self._on_questionable
         self._tasks.start(self._tick(), "caravan-dht-tick")
         self._tasks.start(self._renew(), "caravan-dht-renew")
-        self._tasks.start(self._store_again(), "caravan-dht-store-again")
+        self._tasks.start(self._republish_scarce(), "caravan-dht-republish-scarce")
 
     async def _tick(self) -> None:
         """Drop what has ended, refresh what is stale, learn whether we are reached."""
@@ -82,8 +81,8 @@ class Maintenance:
         while True:
             await asyncio.sleep(TICK_SECONDS * core.rng.uniform(0.8, 1.2))
             now = core.clock.monotonic()
-            self._keeping.expire(now)
-            core.acquaintances.expire(now)
+            self._local_storage.expire(now)
+            core.peer_memory.expire(now)
             if now >= look_back_at:
                 look_back_at = now + LOOK_BACK_SECONDS
                 self._look_back()
@@ -97,10 +96,10 @@ class Maintenance:
         """Announce all offers and store all kept records again, every two hours."""
         while True:
             await asyncio.sleep(RENEW_SECONDS * self._core.rng.uniform(0.9, 1.0))
-            await self._offers.sweep(self._offers.keys(), renew=True)
-            await self._publishing.renew(wanting=False)
+            await self._announcer.sweep(self._announcer.keys(), renew=True)
+            await self._record_client.renew()
 
-    async def _store_again(self) -> None:
+    async def _republish_scarce(self) -> None:
         """Store what too few nodes hold again, soon after the table has grown.
 
         Without growth it is tried every minute: what was offered while this node was
@@ -108,21 +107,21 @@ class Maintenance:
         A burst of newcomers is waited out, and while they keep coming the pauses
         grow, so that a young network is not busy with nothing else.
         """
-        pause = STORE_AGAIN_SECONDS
+        pause = REPUBLISH_SCARCE_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STORE_RETRY_SECONDS):
+                async with asyncio.timeout(REPUBLISH_RETRY_SECONDS):
                     await self._grown.wait()
             await asyncio.sleep(pause * self._core.rng.uniform(0.8, 1.2))
             self._grown.clear()
-            await self._offers.sweep(self._offers.wanting(), renew=False)
-            await self._publishing.renew(wanting=True)
-            pause = min(2 * pause, STORE_AGAIN_SECONDS_MAX)
+            await self._announcer.republish_scarce()
+            await self._record_client.republish_scarce()
+            pause = min(2 * pause, REPUBLISH_SCARCE_SECONDS_MAX)
             try:
-                async with asyncio.timeout(STORE_AGAIN_SECONDS_MAX):
+                async with asyncio.timeout(REPUBLISH_SCARCE_SECONDS_MAX):
                     await self._grown.wait()
             except TimeoutError:
-                pause = STORE_AGAIN_SECONDS
+                pause = REPUBLISH_SCARCE_SECONDS
 
     def _look_back(self) -> None:
         """Ask one contact that was lost whether it is back.
@@ -137,19 +136,19 @@ class Maintenance:
             return
         contact = self._former.popleft()
 
-        def done(answer: Answer | None) -> None:
+        def done(answer: ProvenReply | None) -> None:
             if answer is not None:
-                self._settle()
+                self._look_up_self()
             elif contact not in self._former:
                 self._former.append(contact)
 
-        self._asking.ask(contact, Ping(), done, again=False, lost=True)
+        self._rpc_client.ask(contact, Ping(), done, again=False, lost=True)
 
-    def _settle(self) -> None:
+    def _look_up_self(self) -> None:
         """Look for the own neighbourhood again, unless that is under way."""
-        if self._settling is None or self._settling.done():
-            self._settling = self._tasks.start(
-                self._joining.settle(), "caravan-dht-settle"
+        if self._looking_up_self is None or self._looking_up_self.done():
+            self._looking_up_self = self._tasks.start(
+                self._joining.look_up_self(), "caravan-dht-look-up-self"
             )
 
     def _on_new_contact(self, contact: Contact) -> None:
@@ -162,12 +161,12 @@ class Maintenance:
             return
         self._questioned.add(contact)
 
-        def done(answer: Answer | None) -> None:
+        def done(answer: ProvenReply | None) -> None:
             self._questioned.discard(contact)
             if answer is None:
                 self._core.table_of(contact.address).remove(contact)
 
-        self._asking.ask(contact, Ping(), done)
+        self._rpc_client.ask(contact, Ping(), done)
 
     def _ask_for_probes(self, family: int) -> None:
         """Ask three contacts to have somebody else ping this node.
@@ -186,11 +185,11 @@ class Maintenance:
     def _ping_echoing(self, contact: Contact, ping: Ping, flags: int = 0) -> None:
         """Ping a contact with a token of its own, without which it does no favour."""
 
-        def got_token(answer: Answer | None) -> None:
+        def got_token(answer: ProvenReply | None) -> None:
             if answer is not None:
-                self._asking.ask(contact, ping, _ignore, flags=flags)
+                self._rpc_client.ask(contact, ping, _ignore, flags=flags)
 
-        self._asking.ask(contact, Ping(), got_token)
+        self._rpc_client.ask(contact, Ping(), got_token)
 
     def pinged(self, ping: Ping, asked: Asked) -> None:
         """Do what a ping asks for beside its answer."""
@@ -211,13 +210,13 @@ class Maintenance:
         """Ping an address for a contact, once a minute at most."""
         try:
             address: Address = unpack_address(packed)
-        except WireError:
+        except DatagramError:
             return
         if address.scope is not Scope.PUBLIC or self._probed.has(packed, now):
             return
         self._probed.add(packed, now)
-        self._asking.probe(address)
+        self._rpc_client.probe(address)
 
 
-def _ignore(answer: Answer | None) -> None:
+def _ignore(answer: ProvenReply | None) -> None:
     """Want nothing of an answer."""

@@ -1,7 +1,7 @@
 """Strict msgpack: the one place of the DHT that packs and unpacks it.
 
 msgpack is not canonical and its errors are of six types, so every length is
-bounded while reading, every failure becomes one `WireError`, and signatures are
+bounded while reading, every failure becomes one `DatagramError`, and signatures are
 checked over bytes as they were received, never over a second encoding.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.limits import DATAGRAM_BYTES_MAX
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def pack(value: object) -> bytes:
 def unpack(packed: bytes | memoryview, *, text: bool = False) -> Any:
     """Return the plain value of msgpack bytes; maps and extensions are refused.
 
-    `text` allows strings, which only records hold. Raises `WireError`.
+    `text` allows strings, which only records hold. Raises `DatagramError`.
     """
     try:
         return msgpack.unpackb(
@@ -41,13 +41,13 @@ def unpack(packed: bytes | memoryview, *, text: bool = False) -> Any:
     except Exception as error:
         # msgpack raises ValueError, its own FormatError, StackError and ExtraData,
         # UnicodeDecodeError and TypeError for what a stranger may send.
-        raise WireError("msgpack") from error
+        raise DatagramError("msgpack") from error
 
 
 def convert(value: Any, kind: type[T]) -> T:
-    """Return a plain value as a typed struct; raises `WireError`."""
+    """Return a plain value as a typed struct; raises `DatagramError`."""
     try:
         # With bytes as a builtin type, text is not taken for base64 of bytes.
         return msgspec.convert(value, kind, builtin_types=(bytes,))
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        raise WireError("shape") from error
+        raise DatagramError("shape") from error

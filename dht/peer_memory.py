@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from dht.fairness import TtlSet
 from dht.limits import (
-    ACQUAINTANCES_MAX,
     DEAD_ADDRESSES_PER_HOST_MAX,
     DEAD_SECONDS,
-    KNOCK_SECONDS,
-    KNOCKS_PER_ADDRESS_MAX,
-    KNOCKS_PER_HOST_MAX,
+    PEERS_REMEMBERED_MAX,
     PROOF_SECONDS,
     RETRANSMIT_SECONDS_MIN,
     SOFT_TIMEOUT_SECONDS,
     SOFT_TIMEOUT_SECONDS_MAX,
     SOFT_TIMEOUT_SECONDS_MIN,
+    STRANGER_REQUESTS_PER_ADDRESS_MAX,
+    STRANGER_REQUESTS_PER_HOST_MAX,
+    STRANGER_REQUESTS_SECONDS,
     TOKEN_USE_SECONDS,
 )
 
@@ -94,7 +94,7 @@ class Counts:
         elif renew:
             until = now + seconds
         self._entries[name] = (count + 1, until)
-        if len(self._entries) > ACQUAINTANCES_MAX:
+        if len(self._entries) > PEERS_REMEMBERED_MAX:
             self._entries.popitem(last=False)
 
     def discard(self, name: bytes) -> None:
@@ -114,7 +114,7 @@ class UnresponsivePeers:
     __slots__ = ("_addresses", "_hosts", "_knocks", "_knocks_at_host")
 
     def __init__(self) -> None:
-        self._addresses = TtlSet(DEAD_SECONDS, ACQUAINTANCES_MAX)
+        self._addresses = TtlSet(DEAD_SECONDS, PEERS_REMEMBERED_MAX)
         self._hosts = Counts()
         self._knocks = Counts()
         self._knocks_at_host = Counts()
@@ -135,7 +135,7 @@ class UnresponsivePeers:
             return True
         return self._hosts.of(address.packed[:-2], now) >= DEAD_ADDRESSES_PER_HOST_MAX
 
-    def may_knock(self, address: Address, now: float) -> bool:
+    def may_ask_stranger(self, address: Address, now: float) -> bool:
         """Whether a stranger may be asked; if so, the request is counted.
 
         Loopback, link-local and private ranges are exempt.
@@ -144,11 +144,11 @@ class UnresponsivePeers:
             return True
         name, host = address.packed, address.packed[:-2]
         if (
-            self._knocks.of(name, now) >= KNOCKS_PER_ADDRESS_MAX
-            or self._knocks_at_host.of(host, now) >= KNOCKS_PER_HOST_MAX
+            self._knocks.of(name, now) >= STRANGER_REQUESTS_PER_ADDRESS_MAX
+            or self._knocks_at_host.of(host, now) >= STRANGER_REQUESTS_PER_HOST_MAX
         ):
             return False
-        self._knocks.add(name, now, KNOCK_SECONDS, renew=False)
+        self._knocks.add(name, now, STRANGER_REQUESTS_SECONDS, renew=False)
         self._knocks_at_host.add(host, now, DEAD_SECONDS, renew=False)
         return True
 
@@ -164,39 +164,39 @@ class UnresponsivePeers:
 class PeerMemory:
     """Tokens that others gave, and contacts that have proved their id."""
 
-    __slots__ = ("_proven", "_tokens", "round_trips", "silence")
+    __slots__ = ("_proven", "_tokens", "round_trips", "unresponsive")
 
     def __init__(self) -> None:
         # By packed address and by packed contact, whose hash is at hand.
         self._tokens: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._proven: OrderedDict[bytes, float] = OrderedDict()
         self.round_trips = RoundTrips()
-        self.silence = UnresponsivePeers()
+        self.unresponsive = UnresponsivePeers()
 
     def token(self, address: Address, now: float) -> bytes:
         """Return the token an address gave, or nothing where it may be too old."""
         token, until = self._tokens.get(address.packed, _NO_TOKEN)
         return token if until > now else b""
 
-    def keep_token(self, address: Address, token: bytes, now: float) -> None:
+    def remember_token(self, address: Address, token: bytes, now: float) -> None:
         """Remember the token of an address."""
         self._tokens[address.packed] = (token, now + TOKEN_USE_SECONDS)
         self._tokens.move_to_end(address.packed)
-        if len(self._tokens) > ACQUAINTANCES_MAX:
+        if len(self._tokens) > PEERS_REMEMBERED_MAX:
             self._tokens.popitem(last=False)
 
     def is_proven(self, contact: Contact, now: float) -> bool:
         """Whether a contact has proved its id at this address lately."""
         return self._proven.get(contact.packed, 0.0) > now
 
-    def keep_proof(self, contact: Contact, now: float) -> None:
+    def remember_proof(self, contact: Contact, now: float) -> None:
         """Remember that a contact has proved its id."""
         self._proven[contact.packed] = now + PROOF_SECONDS
         self._proven.move_to_end(contact.packed)
-        if len(self._proven) > ACQUAINTANCES_MAX:
+        if len(self._proven) > PEERS_REMEMBERED_MAX:
             self._proven.popitem(last=False)
 
-    def drop_proof(self, contact: Contact) -> None:
+    def forget_proof(self, contact: Contact) -> None:
         """Ask a contact for its proof again, next time."""
         self._proven.pop(contact.packed, None)
 

@@ -1,4 +1,4 @@
-"""Looking for providers: records are handed out as they are found and verified."""
+"""Provider search: records are delivered as they are found and verified."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import asyncio
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
-from dht.eclipse_guard import widened
 from dht.errors import RecordError
 from dht.limits import (
-    FIND_PATHS,
     PROVIDERS_PER_GROUP_MAX,
     PROVIDERS_PER_SEARCH_MAX,
     K,
 )
 from dht.providers import ProviderRecord
-from dht.traversal import Traversal
+from dht.traversal import Query, Traversal
 from dht.wire import FindProviders
 
 if TYPE_CHECKING:
@@ -23,8 +21,9 @@ if TYPE_CHECKING:
 
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.in_flight import Answer
+    from dht.in_flight import ProvenReply
     from dht.local_storage import LocalStorage
+    from dht.lookups import Lookups
     from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
 
@@ -34,52 +33,58 @@ _PAGES_MAX: Final = 64  # further pages that one search asks for
 class ProviderSearch:
     """An async iterator of verified provider records; it ends with the lookup.
 
-    `requests` and `seconds` tell what it took so far. `aclose` ends it early.
+    `requests` and `seconds` say what it took so far. `aclose` ends it early.
     """
 
     def __init__(
         self,
         key: bytes,
+        *,
         core: Core,
-        asking: RpcClient,
-        keeping: LocalStorage,
+        rpc_client: RpcClient,
+        lookups: Lookups,
+        local_storage: LocalStorage,
         tasks: Tasks,
     ) -> None:
         self._key = key
         self._core = core
-        self._asking = asking
-        self._loop = asyncio.get_running_loop()
+        self._rpc_client = rpc_client
+        self._lookups = lookups
         self._found: deque[ProviderRecord] = deque()
         self._seen: set[bytes] = set()
-        self._given: set[tuple[bytes, str]] = set()
-        self._of_group: Counter[bytes] = Counter()  # how many were handed out
+        self._delivered: set[tuple[bytes, str]] = set()
+        self._of_group: Counter[bytes] = Counter()  # how many were delivered
         self._wake = asyncio.Event()
-        self._pages: set[asyncio.Future[Answer | None]] = set()
+        self._pages: set[asyncio.Future[ProvenReply | None]] = set()
         self._pages_asked = 0
-        self._walks: list[Traversal] = []
+        self._traversals: list[Traversal] = []
         self._started_at = core.clock.monotonic()
         self._ended_at: float | None = None
-        page = keeping.provider_store.page(key, 0, self._started_at)
+        page = local_storage.provider_store.page(key, 0, self._started_at)
         for record in page.records:
-            self._take(record)
+            self._deliver(record)
         self._task = tasks.start(self._run(), "caravan-dht-find-providers")
         self._task.add_done_callback(lambda _: self._wake.set())
 
     @property
     def requests(self) -> int:
         """How many requests were sent."""
-        return sum(w.lookup.requests for w in self._walks) + self._pages_asked
+        return (
+            sum(each.lookup.requests for each in self._traversals) + self._pages_asked
+        )
 
     @property
     def hops(self) -> int:
         """The longest way, in requests, to the nearest nodes found."""
-        return max((walk.lookup.hops for walk in self._walks), default=0)
+        return max((each.lookup.hops for each in self._traversals), default=0)
 
     @property
     def closest(self) -> list[Contact]:
         """The nodes nearest to the key that answered, nearest first."""
         wanted = int.from_bytes(self._key, "big")
-        found = [contact for walk in self._walks for contact in walk.lookup.closest]
+        found = [
+            contact for each in self._traversals for contact in each.lookup.closest
+        ]
         return sorted(found, key=lambda contact: contact.long_id ^ wanted)[:K]
 
     @property
@@ -107,48 +112,34 @@ class ProviderSearch:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        """Walk towards the key in every family, and turn pages."""
+        """Traverse every family towards the key, and read further pages."""
         try:
-            for family in sorted(self._core.families):
-                if len(self._core.tables[family]):
-                    self._walks.append(
-                        Traversal(
-                            self._core,
-                            self._asking,
-                            self._loop,
-                            family,
-                            FindProviders(self._key),
-                            self._key,
-                            paths=FIND_PATHS,
-                            on_answer=self._answered,
-                        )
-                    )
+            query = Query.reading(self._key, FindProviders(self._key))
+            self._traversals += self._lookups.start_all(query, self._replied)
             async with asyncio.TaskGroup() as tasks:
-                for walk in self._walks:
-                    tasks.create_task(self._walk(walk))
+                for traversal in self._traversals:
+                    tasks.create_task(self._traverse(traversal))
             while self._pages:
                 await asyncio.wait(self._pages)
         finally:
             self._ended_at = self._core.clock.monotonic()
             self._wake.set()
 
-    async def _walk(self, walk: Traversal) -> None:
+    async def _traverse(self, traversal: Traversal) -> None:
         """Ask the nodes nearest to the key, and all of its region if it is crowded."""
-        found = await walk.run()
-        for contact in await widened(
-            self._core, self._asking, self._loop, walk.family, self._key, found
-        ):
+        found = await traversal.run()
+        for contact in await self._lookups.widen(traversal.family, self._key, found):
             self._ask(contact, FindProviders(self._key))
 
-    def _answered(self, answer: Answer) -> None:
-        """Verify what an answer holds, and ask for the rest of it."""
-        for packed in answer.body.providers:
+    def _replied(self, reply: ProvenReply) -> None:
+        """Verify what a reply holds, and ask for the rest of it."""
+        for packed in reply.body.providers:
             if packed in self._seen:
                 continue
             self._seen.add(packed)
             try:
                 record = ProviderRecord.unpack(self._key, packed)
-                if not answer.contact.address.believes(record.address):
+                if not reply.contact.address.believes(record.address):
                     continue
                 record.verify(
                     self._core.network.tag, self._core.clock.time(), self._core.verify
@@ -156,46 +147,46 @@ class ProviderSearch:
             except RecordError:
                 self._core.stats["refused.provider"] += 1
                 continue
-            self._take(record)
-        if answer.body.cursor and answer.body.providers:
-            self._turn(answer)
+            self._deliver(record)
+        if reply.body.cursor and reply.body.providers:
+            self._turn(reply)
 
-    def _take(self, record: ProviderRecord) -> None:
-        """Hand out a verified record, each provider once per IP address.
+    def _deliver(self, record: ProviderRecord) -> None:
+        """Deliver a verified record, each provider once per IP address.
 
-        Keys cost nothing, networks do: of one /24 or /64 only a few are handed out,
-        so that who has one cannot bury the true providers under false ones.
+        Keys cost nothing, networks do: of one /24 or /64 only a few are delivered, so
+        its owner cannot bury the honest providers under false ones.
         """
         name = (record.public_key, record.address.host)
         group = record.address.group
-        if name in self._given:
+        if name in self._delivered:
             return
         if group is not None:
             if self._of_group[group] >= PROVIDERS_PER_GROUP_MAX:
                 return
             self._of_group[group] += 1
-        self._given.add(name)
+        self._delivered.add(name)
         self._found.append(record)
         self._wake.set()
 
-    def _turn(self, answer: Answer) -> None:
+    def _turn(self, reply: ProvenReply) -> None:
         """Ask a contact for its next page."""
-        enough = len(self._given) >= PROVIDERS_PER_SEARCH_MAX
+        enough = len(self._delivered) >= PROVIDERS_PER_SEARCH_MAX
         if enough or self._pages_asked >= _PAGES_MAX:
             return
-        self._ask(answer.contact, FindProviders(self._key, answer.body.cursor))
+        self._ask(reply.contact, FindProviders(self._key, reply.body.cursor))
 
     def _ask(self, contact: Contact, body: FindProviders) -> None:
-        """Ask a contact beside the walk; the search ends after its answer."""
+        """Ask a contact beside the traversal; the search ends after its reply."""
         self._pages_asked += 1
-        page = self._asking.call(contact, body)
+        page = self._rpc_client.call(contact, body)
         self._pages.add(page)
         page.add_done_callback(self._turned)
 
-    def _turned(self, page: asyncio.Future[Answer | None]) -> None:
+    def _turned(self, page: asyncio.Future[ProvenReply | None]) -> None:
         self._pages.discard(page)
         if page.cancelled():
             return
-        answer = page.result()
-        if answer is not None and self._ended_at is None:
-            self._answered(answer)
+        reply = page.result()
+        if reply is not None and self._ended_at is None:
+            self._replied(reply)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Address, unpack_address
 from dht.contacts import Contact
-from dht.errors import RecordError, WireError
+from dht.errors import DatagramError, RecordError
 from dht.limits import CLOCK_SKEW_SECONDS, PROVIDER_SECONDS
 
 if TYPE_CHECKING:
@@ -51,7 +51,13 @@ class ProviderRecord:
 
     @classmethod
     def sign(
-        cls, signer: Signer, tag: bytes, key: bytes, address: Address, expires_at: float
+        cls,
+        signer: Signer,
+        *,
+        tag: bytes,
+        key: bytes,
+        address: Address,
+        expires_at: float,
     ) -> ProviderRecord:
         """Return this node's record of a key in the network with `tag`."""
         until = int(expires_at)
@@ -74,7 +80,7 @@ class ProviderRecord:
         """Read an unverified record from a reply; raises `RecordError`."""
         try:
             address = unpack_address(packed[104:])
-        except WireError:
+        except DatagramError:
             raise RecordError("The provider record is malformed.") from None
         expires_at = int.from_bytes(packed[32:40], "big")
         return cls(key, packed[:32], address, expires_at, packed[40:104])

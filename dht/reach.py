@@ -84,7 +84,7 @@ class Observed:
             del self._public_hosts[host]
 
 
-class Reach:
+class UdpReach:
     """Decides whether this node says that it is read-only."""
 
     __slots__ = ("_fixed", "_is_own", "_reachable", "_sent_to", "observed")

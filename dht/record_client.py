@@ -6,31 +6,21 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dht.eclipse_guard import widened
 from dht.errors import RecordError
-from dht.limits import (
-    FIND_PATHS,
-    GROWN_FROM,
-    PATIENCE,
-    REQUESTS_IN_FLIGHT_MAX,
-    STORE_PATHS,
-    STORE_PATIENCE,
-    K,
-)
+from dht.limits import GROWTH_SHARE, REQUESTS_IN_FLIGHT_MAX, K
 from dht.records import verify_record
-from dht.traversal import Traversal
-from dht.wire import FindNode, FindRecord, ReplyFlag, Stored, StoreRecord
+from dht.traversal import Query
+from dht.wire import FindRecord, ReplyFlag, Stored, StoreRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.in_flight import Answer
+    from dht.in_flight import ProvenReply
     from dht.local_storage import LocalStorage
+    from dht.lookups import Lookups
     from dht.records import Record
     from dht.rpc_client import RpcClient
-    from dht.wire import Body
+    from dht.wire import MessageBody
 
 _RECORDS_VERIFIED_MAX: Final = 64  # different ones, in one search
 
@@ -123,15 +113,16 @@ class RecordClient:
 
     def __init__(
         self,
+        *,
         core: Core,
-        asking: RpcClient,
-        keeping: LocalStorage,
-        loop: asyncio.AbstractEventLoop,
+        rpc_client: RpcClient,
+        lookups: Lookups,
+        local_storage: LocalStorage,
     ) -> None:
         self._core = core
-        self._asking = asking
-        self._keeping = keeping
-        self._loop = loop
+        self._rpc_client = rpc_client
+        self._lookups = lookups
+        self._local_storage = local_storage
         # How many nodes stored each kept record, and how many were known then.
         self._stored: dict[bytes, tuple[int, int]] = {}
 
@@ -139,66 +130,69 @@ class RecordClient:
         """Ask the k nodes nearest to a key for its newest record."""
         now = self._core.clock.monotonic
         started_at = now()
-        tally = Tally(self._core, key)
-        own = self._keeping.newest(key, started_at)
-        if own is not None:
-            tally.add(own.raw)
-        conflict = self._keeping.record_store.conflict(key, started_at)
-        if conflict:
-            tally.add(conflict)
-        divided: list[Contact] = []
+        tally = self._local_tally(key, started_at)
+        conflicted: list[Contact] = []
 
-        def answered(answer: Answer) -> None:
+        def on_reply(reply: ProvenReply) -> None:
             tally.asked += 1
-            if answer.body.record:
-                tally.add(answer.body.record, answer.contact)
-            if answer.flags & ReplyFlag.CONFLICT:
-                divided.append(answer.contact)
+            if reply.body.record:
+                tally.add(reply.body.record, reply.contact)
+            if reply.flags & ReplyFlag.CONFLICT:
+                conflicted.append(reply.contact)
 
-        walks = self._walks(key, FindRecord(key), answered, paths=FIND_PATHS)
-        found = await self._around(walks, key)
-        further = [c for c in found if not any(w.lookup.was_asked(c) for w in walks)]
-        for answer in await self._ask_all(further, FindRecord(key)):
-            answered(answer)
-        for answer in await self._ask_all(divided, FindRecord(key, conflict=True)):
-            if answer.body.record:
-                tally.add(answer.body.record, answer.contact)
+        query = Query.reading(key, FindRecord(key))
+        traversals = self._lookups.start_all(query, on_reply)
+        found = await self._lookups.run_all(traversals, key)
+        lookups = [each.lookup for each in traversals]
+        further = [c for c in found if not any(each.was_asked(c) for each in lookups)]
+        for reply in await self._call_all(further, FindRecord(key)):
+            on_reply(reply)
+        for reply in await self._call_all(conflicted, FindRecord(key, conflict=True)):
+            if reply.body.record:
+                tally.add(reply.body.record, reply.contact)
         newest = tally.newest
         return RecordSearch(
             newest=newest,
             confirmed=tally.confirmed(newest) if newest is not None else 0,
             asked=tally.asked,
             conflicts=tally.conflicts(newest),
-            requests=sum(walk.lookup.requests for walk in walks)
+            requests=sum(each.requests for each in lookups)
             + len(further)
-            + len(divided),
+            + len(conflicted),
             seconds=now() - started_at,
         )
+
+    def _local_tally(self, key: bytes, now: float) -> Tally:
+        """Return a tally that begins with what this node itself holds of a key."""
+        tally = Tally(self._core, key)
+        own = self._local_storage.newest(key, now)
+        if own is not None:
+            tally.add(own.raw)
+        conflict = self._local_storage.record_store.conflict(key, now)
+        if conflict:
+            tally.add(conflict)
+        return tally
 
     async def store(self, record: Record, *, keep: bool) -> StoreReport:
         """Store a record at the k nodes nearest to its key, over disjoint paths."""
         key = record.key(self._core.network)
         if keep:
-            own = self._keeping.own_records.get(key)
+            own = self._local_storage.own_records.get(key)
             if own is None or own.order <= record.order:
-                self._keeping.own_records[key] = record
-        answers: dict[Contact, Answer] = {}
-        walks = self._walks(
-            key,
-            FindNode(key),
-            lambda answer: answers.update({answer.contact: answer}),
-            paths=STORE_PATHS,
-            patience=STORE_PATIENCE,
-        )
-        found = await self._around(
-            walks, key, lambda answer: answers.update({answer.contact: answer})
-        )
+                self._local_storage.own_records[key] = record
+        replies: dict[Contact, ProvenReply] = {}
+
+        def on_reply(reply: ProvenReply) -> None:
+            replies[reply.contact] = reply
+
+        traversals = self._lookups.start_all(Query.storing(key), on_reply)
+        found = await self._lookups.run_all(traversals, key, on_reply)
         tally = Tally(self._core, key)
         stored = refused = 0
         for start in range(0, len(found), REQUESTS_IN_FLIGHT_MAX):
             part = found[start : start + REQUESTS_IN_FLIGHT_MAX]
             for reply in await asyncio.gather(
-                *(self._store_at(record, key, answers[each]) for each in part)
+                *(self._store_at(record, key, replies[each]) for each in part)
             ):
                 if reply is None:
                     continue
@@ -213,83 +207,46 @@ class RecordClient:
             refused=refused,
             newer=newest if newest and newest.order > record.order else None,
             conflicts=tally.conflicts(record),
-            requests=sum(walk.lookup.requests for walk in walks) + len(found),
+            requests=sum(each.lookup.requests for each in traversals) + len(found),
         )
 
     def _store_at(
-        self, record: Record, key: bytes, answer: Answer
-    ) -> asyncio.Future[Answer | None]:
-        body = StoreRecord(key, answer.body.write_token, record.raw)
-        return self._asking.call(answer.contact, body)
+        self, record: Record, key: bytes, reply: ProvenReply
+    ) -> asyncio.Future[ProvenReply | None]:
+        body = StoreRecord(key, reply.body.write_token, record.raw)
+        return self._rpc_client.call(reply.contact, body)
 
-    async def renew(self, *, wanting: bool) -> None:
-        """Store the kept records again; if `wanting`, those with too few copies."""
-        now = self._core.clock.time()
-        for key, record in sorted(self._keeping.own_records.items()):
-            if record.expires_at <= now:
-                self._keeping.own_records.pop(key, None)
-                self._stored.pop(key, None)
-            elif not wanting or self._is_wanting(key):
+    async def renew(self) -> None:
+        """Store all kept records again (Kademlia paper, section 2.5)."""
+        for _, record in self._unexpired():
+            await self.store(record, keep=True)
+
+    async def republish_scarce(self) -> None:
+        """Store the kept records again of which too few nodes hold a copy."""
+        for key, record in self._unexpired():
+            if self._is_scarce(key):
                 await self.store(record, keep=True)
 
-    def _is_wanting(self, key: bytes) -> bool:
+    def _unexpired(self) -> list[tuple[bytes, Record]]:
+        """Return the kept records by key, and forget those that have ended."""
+        now = self._core.clock.time()
+        own_records = self._local_storage.own_records
+        for key in [k for k, each in own_records.items() if each.expires_at <= now]:
+            own_records.pop(key, None)
+            self._stored.pop(key, None)
+        return sorted(own_records.items())
+
+    def _is_scarce(self, key: bytes) -> bool:
         """Whether too few nodes store a record, now that more are known."""
         stored, known = self._stored.get(key, (0, 0))
         few = min(K, self._core.known) // 2
-        return stored < few or (stored < K and GROWN_FROM * self._core.known > known)
+        return stored < few or (stored < K and GROWTH_SHARE * self._core.known > known)
 
-    async def _ask_all(self, contacts: list[Contact], body: Body) -> list[Answer]:
-        """Ask contacts at the same time and return the answers that came."""
-        answers = await asyncio.gather(
-            *(self._asking.call(each, body) for each in contacts)
+    async def _call_all(
+        self, contacts: list[Contact], body: MessageBody
+    ) -> list[ProvenReply]:
+        """Ask contacts at the same time and return the replies that came."""
+        replies = await asyncio.gather(
+            *(self._rpc_client.call(each, body) for each in contacts)
         )
-        return [answer for answer in answers if answer is not None]
-
-    async def _around(
-        self,
-        walks: list[Traversal],
-        key: bytes,
-        on_answer: Callable[[Answer], None] | None = None,
-    ) -> list[Contact]:
-        """Run walks side by side; return whom they found, and the region if crowded."""
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(walk.run()) for walk in walks]
-        found: list[Contact] = []
-        for walk, task in zip(walks, running, strict=True):
-            near = task.result()
-            found += near
-            found += await widened(
-                self._core,
-                self._asking,
-                self._loop,
-                walk.family,
-                key,
-                near,
-                on_answer,
-            )
-        return found
-
-    def _walks(
-        self,
-        key: bytes,
-        body: Body,
-        on_answer: Callable[[Answer], None],
-        paths: int = 1,
-        patience: int = PATIENCE,
-    ) -> list[Traversal]:
-        """Return one walk for each address family that has contacts."""
-        return [
-            Traversal(
-                self._core,
-                self._asking,
-                self._loop,
-                family,
-                body,
-                key,
-                paths=paths,
-                patience=patience,
-                on_answer=on_answer,
-            )
-            for family in sorted(self._core.families)
-            if len(self._core.tables[family])
-        ]
+        return [reply for reply in replies if reply is not None]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dht.records import Record
 
 
-class Outcome(NamedTuple):
+class StoreResult(NamedTuple):
     """What became of a record, and the bytes of the one that stood in its way."""
 
     status: Stored
@@ -60,7 +60,7 @@ class RecordStore:
 
     def put(
         self, key: bytes, record: Record, source: bytes, now: float, lifetime: float
-    ) -> Outcome:
+    ) -> StoreResult:
         """Judge a verified record and keep it if it is the newest of its key.
 
         `lifetime` is how many seconds the record itself still claims.
@@ -73,12 +73,12 @@ class RecordStore:
         if held is not None:
             if record.raw == held.record.raw:
                 held.until = max(held.until, until)
-                return Outcome(Stored.STORED)
+                return StoreResult(Stored.STORED)
             if record.order < held.record.order:
-                return Outcome(Stored.OLDER, held.record.raw)
+                return StoreResult(Stored.OLDER, held.record.raw)
             if record.order == held.record.order:
                 self._note_conflict(held, record.raw)
-                return Outcome(Stored.CONFLICT, held.record.raw)
+                return StoreResult(Stored.CONFLICT, held.record.raw)
         return self._replace(key, record, source, until)
 
     def newest(self, key: bytes, now: float) -> Record | None:
@@ -109,7 +109,7 @@ class RecordStore:
 
     def _replace(
         self, key: bytes, record: Record, source: bytes, until: float
-    ) -> Outcome:
+    ) -> StoreResult:
         """Keep a record that is newer than what is held, if there is room."""
         kept = _Kept(record, source, until)
         held = self._keys.get(key)
@@ -117,10 +117,10 @@ class RecordStore:
         while self._shares.total - freed + kept.room > self._bytes_max:
             largest = self._shares.largest()
             if largest is None:
-                return Outcome(Stored.FULL)
+                return StoreResult(Stored.FULL)
             mine = self._shares.of(source) + kept.room
             if self._shares.of(largest) <= mine:
-                return Outcome(Stored.FULL)
+                return StoreResult(Stored.FULL)
             oldest = next(iter(self._of_source[largest]))
             freed = 0 if oldest == key else freed
             self._drop(oldest)
@@ -128,7 +128,7 @@ class RecordStore:
         self._keys[key] = kept
         self._of_source.setdefault(source, OrderedDict())[key] = None
         self._shares.add(source, kept.room)
-        return Outcome(Stored.STORED)
+        return StoreResult(Stored.STORED)
 
     def _drop(self, key: bytes) -> None:
         """Forget the record of a key, if one is kept."""

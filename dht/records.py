@@ -22,7 +22,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Meta
 
-from dht.errors import RecordError, WireError
+from dht.errors import DatagramError, RecordError
 from dht.identity import KeySigner, Signer, Verify, verify_ed25519
 from dht.keys import Network, delegation_key, release_key
 from dht.limits import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 Urgency: TypeAlias = Literal["routine", "security"]
-Counter: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Ordinal: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Seconds: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 40)]
 
 RELEASE: Final = 1
@@ -59,8 +59,8 @@ class _ReleaseBody(
     publisher: Key
     name: Annotated[str, Meta(min_length=1)]
     version: Annotated[str, Meta(min_length=1)]
-    epoch: Counter
-    sequence: Counter
+    epoch: Ordinal
+    sequence: Ordinal
     package: Key
     urgency: Annotated[int, Meta(ge=0, le=1)]
     issued_at: Seconds
@@ -73,7 +73,7 @@ class _DelegationBody(
 ):
     publisher: Key
     release_key: Key
-    epoch: Counter
+    epoch: Ordinal
     not_after: Seconds
 
 
@@ -281,7 +281,7 @@ def _opened(raw: bytes, kind: int, body: type[msgspec.Struct]) -> tuple[_Envelop
         if sealed.kind != kind:
             raise RecordError("The record is of another kind.")
         return sealed, convert(unpack(sealed.body, text=True), body)
-    except WireError:
+    except DatagramError:
         raise RecordError("The record is malformed.") from None
 
 

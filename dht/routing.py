@@ -59,7 +59,7 @@ class Bucket(KBucket):  # type: ignore[misc]  # the package is untyped
         yield from self.replacement_nodes.values()
 
 
-class Status:
+class ContactHistory:
     """How a contact has behaved."""
 
     __slots__ = ("failures", "first_seen", "last_seen", "rtt_seconds")
@@ -77,7 +77,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
     def __init__(self, own_id: bytes, now: float) -> None:
         self._created_at = now
         self._groups: Counter[bytes] = Counter()
-        self._status: dict[bytes, Status] = {}
+        self._status: dict[bytes, ContactHistory] = {}
         self._failing: set[bytes] = set()  # ids that did not answer last time
         self.buckets: list[Bucket]
         super().__init__(None, K, Node(own_id))
@@ -108,7 +108,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         contact: Contact | None = self._bucket(int.from_bytes(node_id, "big"))[node_id]
         return contact
 
-    def status(self, contact: Contact) -> Status | None:
+    def status(self, contact: Contact) -> ContactHistory | None:
         """Return how a contact has behaved, if anything is known of it."""
         return self._status.get(contact.node_id)
 
@@ -175,7 +175,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         bucket.nodes.move_to_end(contact.node_id)
         status = self._status.get(contact.node_id)
         if status is None:
-            status = self._status[contact.node_id] = Status(now)
+            status = self._status[contact.node_id] = ContactHistory(now)
         status.last_seen = now
         if status.failures:
             status.failures = 0
@@ -192,7 +192,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             if _is_same(bucket.replacement_nodes, contact):
                 self.remove(contact)
             return
-        status = self._status.setdefault(contact.node_id, Status(now))
+        status = self._status.setdefault(contact.node_id, ContactHistory(now))
         status.failures += 1
         self._failing.add(contact.node_id)
         if status.failures >= CONTACT_FAILURES_MAX:

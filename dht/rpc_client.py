@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from dht.addresses import unpack_address
 from dht.composing import compose
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.fairness import TtlSet
-from dht.in_flight import Answer, InFlight
+from dht.in_flight import InFlight, ProvenReply
 from dht.judging import answerer
 from dht.limits import (
-    ACQUAINTANCES_MAX,
     FIRST_FIND_BYTES,
     FIRST_PING_BYTES,
     INTRODUCE_AFTER_SECONDS,
     INTRODUCE_PAUSE_SECONDS,
     INVITATIONS_MAX,
     PATIENCE,
+    PEERS_REMEMBERED_MAX,
     REQUEST_BYTES_MIN,
     REQUEST_SECONDS_MAX,
     RETRANSMITS_MAX,
@@ -34,10 +34,10 @@ from dht.limits import (
 from dht.wire import (
     REPLY,
     Announce,
-    Body,
     FindNode,
     FindProviders,
     FindRecord,
+    MessageBody,
     Ping,
     Reply,
     ReplyFlag,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
 
-_FIRST_BYTES: Final[dict[type[Body], int]] = {
+_FIRST_BYTES: Final[dict[type[MessageBody], int]] = {
     Ping: FIRST_PING_BYTES,
     FindNode: FIRST_FIND_BYTES,
     FindProviders: FIRST_FIND_BYTES,
@@ -74,7 +74,7 @@ class RpcClient:
         self._send = send
         self._loop = loop
         self._pending: dict[bytes, InFlight] = {}
-        self._introduced = TtlSet(TOKEN_SECRET_SECONDS, ACQUAINTANCES_MAX)
+        self._introduced = TtlSet(TOKEN_SECRET_SECONDS, PEERS_REMEMBERED_MAX)
         self._invitations: deque[Contact] = deque(maxlen=INVITATIONS_MAX)
         self._introducing: asyncio.TimerHandle | None = None
         self._closed = False
@@ -87,8 +87,8 @@ class RpcClient:
     def ask(
         self,
         contact: Contact,
-        body: Body,
-        done: Callable[[Answer | None], None],
+        body: MessageBody,
+        done: Callable[[ProvenReply | None], None],
         *,
         flags: int = 0,
         size: int = 0,
@@ -117,14 +117,14 @@ class RpcClient:
         if lost or self._may_ask(contact):
             self._begin(pending)
         else:
-            self._core.stats["refused.knocking"] += 1
+            self._core.stats["refused.stranger"] += 1
             self._loop.call_soon(done, None)
 
     def ask_address(
         self,
         address: Address,
-        body: Body,
-        done: Callable[[Answer | None], None],
+        body: MessageBody,
+        done: Callable[[ProvenReply | None], None],
         *,
         again: bool = True,
     ) -> None:
@@ -135,10 +135,10 @@ class RpcClient:
         self._begin(pending)
 
     def call(
-        self, contact: Contact, body: Body, *, size: int = 0, again: bool = True
-    ) -> asyncio.Future[Answer | None]:
+        self, contact: Contact, body: MessageBody, *, size: int = 0, again: bool = True
+    ) -> asyncio.Future[ProvenReply | None]:
         """Ask a contact; the future holds its answer or None."""
-        future: asyncio.Future[Answer | None] = self._loop.create_future()
+        future: asyncio.Future[ProvenReply | None] = self._loop.create_future()
         self.ask(
             contact,
             body,
@@ -167,16 +167,16 @@ class RpcClient:
             pending.done(None)
 
     def receive(self, reply: Reply, packed: bytes, source: Address) -> None:
-        """Judge a reply; raises `WireError` where it answers nothing we asked."""
+        """Judge a reply; raises `DatagramError` where it answers nothing we asked."""
         pending = self._pending.get(reply.transaction)
         if pending is None or pending.address != source:
-            raise WireError("stray")
+            raise DatagramError("stray")
         if reply.kind != kind_of(pending.body) + REPLY:
-            raise WireError("kind")
+            raise DatagramError("kind")
         observed = unpack_address(reply.observed)
         now = self._core.clock.monotonic()
         if len(reply.token) == TOKEN_BYTES:
-            self._core.acquaintances.keep_token(source, reply.token, now)
+            self._core.peer_memory.remember_token(source, reply.token, now)
         if reply.flags & ReplyFlag.TRUNCATED and not pending.continued:
             pending.continued = True
             self._transmit(pending, now)
@@ -190,7 +190,9 @@ class RpcClient:
         rtt = self._measured(pending, now)
         if not reply.flags & ReplyFlag.READ_ONLY:
             self._core.table(contact, now, rtt)
-        self._finish(pending, Answer(contact, reply.body, reply.flags, observed), now)
+        self._finish(
+            pending, ProvenReply(contact, reply.body, reply.flags, observed), now
+        )
         if reply.flags & ReplyFlag.INTRODUCE:
             self._introduce(contact, now)
 
@@ -200,7 +202,7 @@ class RpcClient:
         One that comes at once after the second sending answers the first; without
         these, a node that is overloaded would never learn it.
         """
-        times = self._core.acquaintances.round_trips
+        times = self._core.peer_memory.round_trips
         if pending.tries > 1 and not times.is_early(now - pending.last_sent_at):
             return None
         rtt = now - pending.sent_at
@@ -245,12 +247,12 @@ class RpcClient:
         """
         core = self._core
         now = core.clock.monotonic()
-        known = core.acquaintances
+        known = core.peer_memory
         return (
             bool(known.token(contact.address, now))
             or known.is_proven(contact, now)
             or contact in core.table_of(contact.address)
-            or known.silence.may_knock(contact.address, now)
+            or known.unresponsive.may_ask_stranger(contact.address, now)
         )
 
     def _begin(self, pending: InFlight) -> None:
@@ -266,7 +268,7 @@ class RpcClient:
 
     def _pause(self, pending: InFlight) -> float:
         """Return the seconds between two sendings; verifying takes its time."""
-        pause = self._core.acquaintances.round_trips.retransmit
+        pause = self._core.peer_memory.round_trips.retransmit
         return 2 * pause if isinstance(pending.body, Announce | StoreRecord) else pause
 
     def _wait(self, pending: InFlight, seconds: float) -> None:
@@ -296,7 +298,7 @@ class RpcClient:
         if pending.reminders == pending.patience and pending.late is not None:
             pending.late()
         if pending.reminders > RETRANSMITS_MAX:
-            core.acquaintances.silence.add(pending.address, now)
+            core.peer_memory.unresponsive.add(pending.address, now)
             wait = left
         elif pending.again:
             core.stats["retransmitted"] += 1
@@ -306,7 +308,7 @@ class RpcClient:
     def _finish(
         self,
         pending: InFlight,
-        answer: Answer | None,
+        answer: ProvenReply | None,
         now: float,
         *,
         silent: bool = True,
@@ -321,7 +323,7 @@ class RpcClient:
         core = self._core
         if answer is None:
             if silent and pending.reminders <= RETRANSMITS_MAX:
-                core.acquaintances.silence.add(pending.address, now)
+                core.peer_memory.unresponsive.add(pending.address, now)
             if pending.contact is not None:
                 core.lose(pending.contact, now)
         else:
@@ -330,8 +332,8 @@ class RpcClient:
 
     def _heard_from(self, address: Address) -> None:
         core = self._core
-        if core.acquaintances.silence:
-            core.acquaintances.silence.discard(address)
+        if core.peer_memory.unresponsive:
+            core.peer_memory.unresponsive.discard(address)
 
     def _transmit(self, pending: InFlight, now: float) -> None:
         """Build the datagram of a request and send it."""
@@ -342,10 +344,12 @@ class RpcClient:
         self._send(datagram, pending.address)
 
 
-def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
+def _resolve(
+    future: asyncio.Future[ProvenReply | None], answer: ProvenReply | None
+) -> None:
     if not future.done():
         future.set_result(answer)
 
 
-def _ignore(answer: Answer | None) -> None:
+def _ignore(answer: ProvenReply | None) -> None:
     """Want nothing of an answer."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Scope
 from dht.contacts import contact_of
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.fairness import TokenBuckets
+from dht.in_flight import Asked
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
     PROOFS_READ_PER_SOURCE_PER_SECOND,
@@ -27,10 +28,10 @@ from dht.wire import (
     REPLY_PROOF_BYTES,
     Announce,
     Announced,
-    Body,
     FindNode,
     FindProviders,
     FindRecord,
+    MessageBody,
     Nodes,
     Notified,
     Notify,
@@ -65,41 +66,20 @@ _FIND_BYTES: Final = 3 + 10  # the heads of contacts, and the write token
 _CONTACTS_ENOUGH: Final = 8
 
 
-class Asked:
-    """A request being answered: who asks, and how much room the reply has."""
-
-    __slots__ = ("echoed", "flags", "now", "request", "room", "sender", "truncated")
-
-    def __init__(
-        self, request: Request, sender: Contact, now: float, *, echoed: bool
-    ) -> None:
-        self.request = request
-        self.sender = sender
-        self.now = now
-        self.echoed = echoed  # the address has shown that it receives our replies
-        self.flags = 0  # of the reply
-        self.room = 0  # bytes left for the body
-        self.truncated = False
-
-    @property
-    def source(self) -> Address:
-        """The address that asks."""
-        return self.sender.address
-
-
 class RpcServer:
     """Answers requests."""
 
     def __init__(
         self,
+        *,
         core: Core,
-        keeping: LocalStorage,
+        local_storage: LocalStorage,
         on_notify: Callable[[Notify, Asked, int], None],
         on_ping: Callable[[Ping, Asked], None],
     ) -> None:
         """`on_notify` gets the notify, who sent it and its length in bytes."""
         self._core = core
-        self._keeping = keeping
+        self._local_storage = local_storage
         self._on_notify = on_notify
         self._on_ping = on_ping
         rate = PROOFS_READ_PER_SOURCE_PER_SECOND
@@ -110,13 +90,13 @@ class RpcServer:
     ) -> bytes:
         """Return the reply to a request whose datagram had `size` bytes.
 
-        Raises `WireError` for a request that deserves none.
+        Raises `DatagramError` for a request that deserves none.
         """
         core = self._core
         if request.sender == core.public_key:
-            raise WireError("own")
+            raise DatagramError("own")
         if not source.dialable:
-            raise WireError("source")
+            raise DatagramError("source")
         now = core.clock.monotonic()
         echoed = core.tokens.is_valid(request.token, source, now)
         sender = contact_of(request.sender, source)
@@ -128,7 +108,7 @@ class RpcServer:
         asked.room = self._room(asked, limit, proof_bytes)
         reply = self._reply(asked, self._body(asked, size), proof_bytes)
         if len(reply) > limit:
-            raise WireError("small")  # a request too short to be answered
+            raise DatagramError("small")  # a request too short to be answered
         return reply
 
     def _meet(self, asked: Asked, packed: bytes) -> None:
@@ -138,7 +118,7 @@ class RpcServer:
         read_only = bool(request.flags & RequestFlag.READ_ONLY)
         if asked.echoed and request.proof:
             if self._is_proof(asked, packed):
-                core.acquaintances.keep_proof(contact, asked.now)
+                core.peer_memory.remember_proof(contact, asked.now)
             else:
                 core.stats["refused.proof"] += 1
         if read_only:
@@ -149,7 +129,7 @@ class RpcServer:
         elif contact in table:
             return
         if table.wants(contact, asked.now):
-            if asked.echoed and core.acquaintances.is_proven(contact, asked.now):
+            if asked.echoed and core.peer_memory.is_proven(contact, asked.now):
                 core.table(contact, asked.now)
             else:
                 asked.flags |= ReplyFlag.INTRODUCE
@@ -171,7 +151,7 @@ class RpcServer:
             return 0
         if not self._core.may_prove_to(asked.source.source, asked.now):
             self._core.stats["dropped.proving"] += 1
-            raise WireError("busy")
+            raise DatagramError("busy")
         return REPLY_PROOF_BYTES
 
     def _room(self, asked: Asked, limit: int, proof_bytes: int) -> int:
@@ -179,7 +159,7 @@ class RpcServer:
         head = self._core.envelope.overhead + _HEAD_BYTES + proof_bytes
         return limit - head - len(asked.source.packed)
 
-    def _reply(self, asked: Asked, body: Body, proof_bytes: int) -> bytes:
+    def _reply(self, asked: Asked, body: MessageBody, proof_bytes: int) -> bytes:
         """Return the datagram of a reply."""
         core, request = self._core, asked.request
         flags = asked.flags
@@ -203,11 +183,11 @@ class RpcServer:
         if proof_bytes:
             proof = core.proof_for(request.sender, part)
             if not proof:
-                raise WireError("key")
+                raise DatagramError("key")
             proof = core.public_key + proof
         return core.envelope.wrap(add_proof(part, proof))
 
-    def _body(self, asked: Asked, size: int) -> Body:
+    def _body(self, asked: Asked, size: int) -> MessageBody:
         """Return what a request asked for."""
         body = asked.request.body
         if isinstance(body, FindNode):
@@ -218,9 +198,9 @@ class RpcServer:
         if isinstance(body, FindRecord):
             return self._record(asked, body)
         if isinstance(body, Announce):
-            return Announced(self._keeping.announced(body, asked))
+            return Announced(self._local_storage.announced(body, asked))
         if isinstance(body, StoreRecord):
-            outcome = self._keeping.record_stored(body, asked)
+            outcome = self._local_storage.record_stored(body, asked)
             fits = len(outcome.held) + 6 <= asked.room
             return RecordStored(outcome.status, outcome.held if fits else b"")
         if isinstance(body, Notify):
@@ -231,7 +211,7 @@ class RpcServer:
 
     def _providers(self, asked: Asked, body: FindProviders) -> Providers:
         """Return providers first, then as many contacts as still fit."""
-        page = self._keeping.providers(body.target, body.cursor, asked)
+        page = self._local_storage.providers(body.target, body.cursor, asked)
         room = asked.room - _FIND_BYTES - 3 - 5 - 1
         records: list[bytes] = []
         for record in page.records:
@@ -248,7 +228,7 @@ class RpcServer:
 
     def _record(self, asked: Asked, body: FindRecord) -> RecordFound:
         """Return the record, then as many contacts as still fit, at most six."""
-        record, conflicted = self._keeping.record(body, asked.now)
+        record, conflicted = self._local_storage.record(body, asked.now)
         if conflicted:
             asked.flags |= ReplyFlag.CONFLICT
         limit = REPLY_CONTACTS_BESIDE_RECORD_MAX if record else REPLY_CONTACTS_MAX

@@ -13,14 +13,15 @@ from dht.announcer import Announcer, OfferReport
 from dht.clock import SystemClock, system_entropy
 from dht.contacts import Contact, ContactStatus
 from dht.core import Core
-from dht.errors import ClosedError, WireError
+from dht.errors import ClosedError, DatagramError
 from dht.identity import KeySigner, verify_ed25519
 from dht.joining import Joining
 from dht.keys import Network
 from dht.local_storage import LocalStorage
+from dht.lookups import Lookups
 from dht.maintenance import Maintenance
 from dht.provider_search import ProviderSearch
-from dht.reach import Reach
+from dht.reach import UdpReach
 from dht.record_client import RecordClient, RecordSearch, StoreReport
 from dht.rpc_client import RpcClient
 from dht.rpc_server import RpcServer
@@ -87,7 +88,7 @@ class Dht:
             network=network,
             clock=clock or SystemClock(),
             rng=rng or system_entropy(),
-            reach=Reach(read_only=read_only, is_own=self._is_own),
+            reach=UdpReach(read_only=read_only, is_own=self._is_own),
         )
         self._interested = interested
         self._on_release = on_release
@@ -129,7 +130,13 @@ class Dht:
         """
         if self._running is not None:
             raise RuntimeError("The DHT runs already.")
-        running = _Running(self._core, self._tasks, self._sockets, self._callbacks())
+        running = _Running(
+            core=self._core,
+            tasks=self._tasks,
+            sockets=self._sockets,
+            interested=self._interested,
+            on_release=self._on_release,
+        )
         try:
             for address in listen:
                 await running.transport.open(address)
@@ -154,7 +161,7 @@ class Dht:
         if running is None:
             return
         await self._tasks.close()
-        running.asking.close()
+        running.rpc_client.close()
         await running.transport.close()
 
     def contacts(self) -> list[ContactStatus]:
@@ -174,27 +181,35 @@ class Dht:
     def find_providers(self, key: bytes) -> ProviderSearch:
         """Look for nodes that offer a key; iterate over the result."""
         run = self._run
-        return ProviderSearch(key, self._core, run.asking, run.keeping, self._tasks)
+        return ProviderSearch(
+            key,
+            core=self._core,
+            rpc_client=run.rpc_client,
+            lookups=run.lookups,
+            local_storage=run.local_storage,
+            tasks=self._tasks,
+        )
 
     async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:
         """Announce keys under a port, and keep them renewed until withdrawn."""
-        offers = self._run.offers
-        return await offers.sweep(offers.put(keys, port), renew=False)
+        announcer = self._run.announcer
+        return await announcer.sweep(announcer.put(keys, port), renew=False)
 
     def withdraw(self, keys: Iterable[bytes]) -> None:
-        """Stop offering keys; their keepers are told in the background."""
-        offers = self._run.offers
-        withdrawn = offers.withdraw(keys)
+        """Stop offering keys; their keepers are notified in the background."""
+        announcer = self._run.announcer
+        withdrawn = announcer.withdraw(keys)
         if withdrawn:
-            self._tasks.start(offers.tell_withdrawn(withdrawn), "caravan-dht-withdraw")
+            notifying = announcer.notify_keepers(withdrawn)
+            self._tasks.start(notifying, "caravan-dht-withdraw")
 
     async def find_record(self, key: bytes) -> RecordSearch:
         """Look for the newest release record or delegation of a key."""
-        return await self._run.publishing.find(key)
+        return await self._run.record_client.find(key)
 
     async def store_record(self, record: Record, *, keep: bool = False) -> StoreReport:
         """Store a record; with `keep`, renew it until a newer one is kept."""
-        return await self._run.publishing.store(record, keep=keep)
+        return await self._run.record_client.store(record, keep=keep)
 
     async def notify(
         self,
@@ -209,11 +224,11 @@ class Dht:
         """Return counters by name, and how much is kept."""
         stats = dict(sorted(self._core.stats.items()))
         if self._running is not None:
-            keeping = self._running.keeping
-            stats["kept.providers"] = len(keeping.provider_store)
-            stats["kept.records"] = len(keeping.record_store)
-            stats["kept.record_bytes"] = keeping.record_store.bytes_held
-            stats["in_flight"] = self._running.asking.in_flight
+            local_storage = self._running.local_storage
+            stats["kept.providers"] = len(local_storage.provider_store)
+            stats["kept.records"] = len(local_storage.record_store)
+            stats["kept.record_bytes"] = local_storage.record_store.bytes_held
+            stats["in_flight"] = self._running.rpc_client.in_flight
         return stats
 
     @property
@@ -225,42 +240,55 @@ class Dht:
     def _is_own(self, host: str) -> bool:
         return self._running is not None and self._running.transport.is_own(host)
 
-    def _callbacks(
-        self,
-    ) -> tuple[Callable[[bytes, str], bool], Callable[[ReleaseRecord], bool]]:
-        return self._interested, self._on_release
-
 
 class _Running:
     """The parts that live between `start` and `close`, and how they are joined."""
 
     def __init__(
         self,
+        *,
         core: Core,
         tasks: Tasks,
         sockets: Sockets,
-        callbacks: tuple[Callable[[bytes, str], bool], Callable[[ReleaseRecord], bool]],
+        interested: Callable[[bytes, str], bool],
+        on_release: Callable[[ReleaseRecord], bool],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._core = core
         self.transport = Transport(sockets, self._on_datagram, core.stats)
-        self.asking = RpcClient(core, self.transport.send, loop)
-        self.offers = Announcer(core, self.asking, loop)
-        self.keeping = LocalStorage(core, self._own_offer)
-        self.alerts = Alerts(core, self.asking, *callbacks)
-        self.publishing = RecordClient(core, self.asking, self.keeping, loop)
-        self.joining = Joining(core, self.asking, loop, tasks)
-        self.maintenance = Maintenance(
-            core,
-            self.asking,
-            tasks,
-            joining=self.joining,
-            keeping=self.keeping,
-            offers=self.offers,
-            publishing=self.publishing,
+        self.rpc_client = RpcClient(core, self.transport.send, loop)
+        self.lookups = Lookups(core, self.rpc_client, loop)
+        self.announcer = Announcer(core, self.rpc_client, self.lookups)
+        self.local_storage = LocalStorage(core, self._own_offer)
+        self.alerts = Alerts(
+            core=core,
+            rpc_client=self.rpc_client,
+            interested=interested,
+            on_release=on_release,
         )
-        self.answering = RpcServer(
-            core, self.keeping, self.alerts.received, self.maintenance.pinged
+        self.record_client = RecordClient(
+            core=core,
+            rpc_client=self.rpc_client,
+            lookups=self.lookups,
+            local_storage=self.local_storage,
+        )
+        self.joining = Joining(
+            core=core, rpc_client=self.rpc_client, lookups=self.lookups, tasks=tasks
+        )
+        self.maintenance = Maintenance(
+            core=core,
+            rpc_client=self.rpc_client,
+            tasks=tasks,
+            joining=self.joining,
+            local_storage=self.local_storage,
+            announcer=self.announcer,
+            record_client=self.record_client,
+        )
+        self.rpc_server = RpcServer(
+            core=core,
+            local_storage=self.local_storage,
+            on_notify=self.alerts.received,
+            on_ping=self.maintenance.pinged,
         )
 
     def _on_datagram(self, datagram: bytes, source: Address) -> None:
@@ -270,10 +298,10 @@ class _Running:
             packed = core.envelope.open(datagram)
             message = decode(packed)
             if isinstance(message, Reply):
-                self.asking.receive(message, packed, source)
+                self.rpc_client.receive(message, packed, source)
                 return
-            reply = self.answering.answer(message, packed, source, len(datagram))
-        except WireError as error:
+            reply = self.rpc_server.answer(message, packed, source, len(datagram))
+        except DatagramError as error:
             core.stats[f"dropped.{error.reason}"] += 1
             return
         core.stats["answered"] += 1
@@ -284,7 +312,7 @@ class _Running:
 
         To a public asker that is the address public nodes see, if they agree.
         """
-        if key not in self.offers:
+        if key not in self.announcer:
             return None
         observed = None
         if asker.scope is Scope.PUBLIC:
@@ -292,4 +320,4 @@ class _Running:
         host = self.transport.host_towards(asker) if observed is None else observed.host
         if host is None:
             return None
-        return self.offers.record_for(key, Address(host, asker.port))
+        return self.announcer.record_for(key, Address(host, asker.port))

@@ -1,18 +1,28 @@
-"""Walking: a lookup carried out with real requests.
+"""A traversal: one lookup carried out with real requests.
 
-The decisions are `dht.lookup`'s; this asks, waits, and reports back. One future per
-walk, a callback per request, no task.
+`dht.lookup` decides; this sends, waits, and reports back. It costs one future for the
+whole traversal and one callback for each request, and no task.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from dht.contacts import split_contacts, unpack_contact
-from dht.errors import WireError
-from dht.limits import PATIENCE, REPLY_CONTACTS_MAX, SEEDS, K
+from dht.errors import DatagramError
+from dht.limits import (
+    FIND_PATHS,
+    PATIENCE,
+    REPLY_CONTACTS_MAX,
+    SEEDS,
+    STORE_PATHS,
+    STORE_PATIENCE,
+    K,
+)
 from dht.lookup import Lookup
+from dht.wire import FindNode
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,52 +30,82 @@ if TYPE_CHECKING:
 
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.in_flight import Answer
+    from dht.in_flight import ProvenReply
     from dht.rpc_client import RpcClient
-    from dht.wire import Body
+    from dht.wire import MessageBody
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What each contact on the way to a target is asked, and how hard to try.
+
+    `count` contacts nearest to `target` are wanted, over so many disjoint `paths`. A
+    first request to a stranger has `first_bytes` at least; `patience` is explained at
+    `RpcClient.ask`.
+    """
+
+    target: bytes
+    body: MessageBody
+    count: int = K
+    paths: int = 1
+    first_bytes: int = 0
+    patience: int = PATIENCE
+
+    @classmethod
+    def near(cls, target: bytes) -> Query:
+        """Return a query for the contacts nearest to a target."""
+        return cls(target=target, body=FindNode(target))
+
+    @classmethod
+    def reading(cls, target: bytes, body: MessageBody) -> Query:
+        """Return a query that reads what the keepers of a key hold."""
+        return cls(target=target, body=body, paths=FIND_PATHS)
+
+    @classmethod
+    def storing(cls, target: bytes, count: int = K) -> Query:
+        """Return a query for the nodes at which something is to be stored."""
+        return cls(
+            target=target,
+            body=FindNode(target),
+            count=count,
+            paths=STORE_PATHS,
+            patience=STORE_PATIENCE,
+        )
 
 
 class Traversal:
-    """One lookup on its way, among the contacts of one address family."""
+    """One lookup under way, among the contacts of one address family."""
 
     def __init__(
         self,
         core: Core,
-        asking: RpcClient,
+        *,
+        rpc_client: RpcClient,
         loop: asyncio.AbstractEventLoop,
         family: int,
-        body: Body,
-        target: bytes,
-        *,
-        count: int = K,
-        paths: int = 1,
-        first_bytes: int = 0,
-        patience: int = PATIENCE,
-        on_answer: Callable[[Answer], None] | None = None,
+        query: Query,
+        on_reply: Callable[[ProvenReply], None] | None = None,
     ) -> None:
-        """Ask each contact on the way for `body`; `on_answer` gets each answer.
-
-        A first request to a stranger is padded to `first_bytes` at least; `patience`
-        is explained at `RpcClient.ask`.
-        """
+        """Prepare to ask each contact on the way; `on_reply` gets each proven reply."""
         self._core = core
-        self._asking = asking
+        self._rpc_client = rpc_client
         self._loop = loop
         self.family = family
-        self._body = body
-        self._first_bytes = first_bytes
-        self._patience = patience
-        self._on_answer = on_answer
+        self._query = query
+        self._on_reply = on_reply
         self._ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self.lookup = Lookup(
-            int.from_bytes(target, "big"), core.node_id, count=count, paths=paths
+            int.from_bytes(query.target, "big"),
+            core.node_id,
+            count=query.count,
+            paths=query.paths,
         )
 
     async def run(self, seeds: Iterable[Contact] = ()) -> list[Contact]:
-        """Walk to the end and return the closest contacts, nearest first.
+        """Run to the end and return the closest contacts, nearest first.
 
-        It begins with `seeds` and the nearest contacts of the table.
+        The traversal begins with `seeds` and the nearest contacts of the table.
         """
         now = self._core.clock.monotonic()
         table = self._core.tables[self.family]
@@ -90,16 +130,16 @@ class Traversal:
         if self._ended.done():
             return
         now = self._core.clock.monotonic()
-        soft_timeout = self._core.acquaintances.round_trips.soft_timeout
+        soft_timeout = self._core.peer_memory.round_trips.soft_timeout
         chosen = self.lookup.next(now, soft_timeout)
         for contact in chosen:
-            self._asking.ask(
+            self._rpc_client.ask(
                 contact,
-                self._body,
-                partial(self._outcome, contact),
-                first_bytes=self._first_bytes,
+                self._query.body,
+                partial(self._completed, contact),
+                first_bytes=self._query.first_bytes,
                 late=partial(self._overdue, contact),
-                patience=self._patience,
+                patience=self._query.patience,
             )
         if not chosen and self.lookup.is_done:
             self._ended.set_result(None)
@@ -113,7 +153,7 @@ class Traversal:
             self._timer = self._loop.call_later(wake_at - now, self._wake)
 
     def _wake(self) -> None:
-        """Look again; it may be early, if the slow one has answered meanwhile."""
+        """Look again; early, if the slow contact has answered meanwhile."""
         self._timer = None
         self._advance()
 
@@ -122,42 +162,42 @@ class Traversal:
         self.lookup.overdue(contact)
         self._advance()
 
-    def _outcome(self, contact: Contact, answer: Answer | None) -> None:
+    def _completed(self, contact: Contact, reply: ProvenReply | None) -> None:
         """Report to the lookup what came of a request."""
         if self._ended.done():
             return
-        contacts = self._told(answer) if answer is not None else None
-        if answer is None or contacts is None:
+        contacts = self._contacts_in(reply) if reply is not None else None
+        if reply is None or contacts is None:
             self.lookup.failed(contact)
         else:
             self.lookup.answered(contact, contacts)
-            if self._on_answer is not None:
-                self._on_answer(answer)
+            if self._on_reply is not None:
+                self._on_reply(reply)
         self._advance()
 
-    def _told(self, answer: Answer) -> list[Contact] | None:
-        """Return the contacts of an answer that may be asked, None if malformed.
+    def _contacts_in(self, reply: ProvenReply) -> list[Contact] | None:
+        """Return the new contacts of a reply that may be asked, None if malformed.
 
-        Most of them were told before, and are left out unread.
+        Most contacts of a reply are known already; they are left out unread.
         """
         try:
-            told = split_contacts(answer.body.contacts, REPLY_CONTACTS_MAX)
-            news = self.lookup.news(answer.contact, told)
+            packed_contacts = split_contacts(reply.body.contacts, REPLY_CONTACTS_MAX)
+            news = self.lookup.unheard(reply.contact, packed_contacts)
             contacts = [unpack_contact(packed) for packed in news]
-        except WireError:
+        except DatagramError:
             self._core.stats["refused.contacts"] += 1
             return None
         now = self._core.clock.monotonic()
-        source, family = answer.contact.address, self.family
-        silence = self._core.acquaintances.silence
-        anybody = bool(silence)
+        source, family = reply.contact.address, self.family
+        unresponsive = self._core.peer_memory.unresponsive
+        any_unresponsive = bool(unresponsive)
         return [
             contact
             for contact in contacts
             if contact.address.family == family
             and source.believes(contact.address)
-            and not (anybody and silence.has(contact.address, now))
+            and not (any_unresponsive and unresponsive.has(contact.address, now))
         ]
 
     def _is_silent(self, contact: Contact, now: float) -> bool:
-        return self._core.acquaintances.silence.has(contact.address, now)
+        return self._core.peer_memory.unresponsive.has(contact.address, now)

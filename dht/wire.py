@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import astuple
 
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.limits import (
     ANNOUNCE_ENTRIES_MAX,
     DATAGRAM_BYTES_MAX,
@@ -40,8 +40,8 @@ Token: TypeAlias = Annotated[bytes, Meta(max_length=TOKEN_BYTES)]
 Flags: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
 PackedAddress: TypeAlias = Annotated[bytes, Meta(max_length=19)]
 PackedContacts: TypeAlias = Annotated[bytes, Meta(max_length=1020)]
-Record: TypeAlias = Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]
-Status: TypeAlias = Annotated[int, Meta(ge=0, le=15)]
+RecordBytes: TypeAlias = Annotated[bytes, Meta(max_length=RECORD_BYTES_MAX)]
+StatusCode: TypeAlias = Annotated[int, Meta(ge=0, le=15)]
 
 
 class RequestFlag:
@@ -75,32 +75,32 @@ class Stored(enum.IntEnum):
     LIMITED = 6
 
 
-class Body(
+class MessageBody(
     msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
 ):
     """The part of a message that depends on its kind."""
 
 
-class Ping(Body, frozen=True):
+class Ping(MessageBody, frozen=True):
     """A sign of life is asked for; `probe`, if any, is an address to ping."""
 
     probe: PackedAddress = b""
 
 
-class FindNode(Body, frozen=True):
+class FindNode(MessageBody, frozen=True):
     """A question for the contacts nearest to the target."""
 
     target: Key
 
 
-class FindProviders(Body, frozen=True):
+class FindProviders(MessageBody, frozen=True):
     """A question for those who offer the key; an earlier reply's cursor asks on."""
 
     target: Key
     cursor: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
-class Announce(Body, frozen=True):
+class Announce(MessageBody, frozen=True):
     """I offer these keys; each entry is key, expiry and signature."""
 
     write_token: Token
@@ -116,40 +116,40 @@ class Announce(Body, frozen=True):
     ]
 
 
-class FindRecord(Body, frozen=True):
+class FindRecord(MessageBody, frozen=True):
     """A question for the newest record of the key, or for proof of a conflict."""
 
     target: Key
     conflict: bool = False
 
 
-class StoreRecord(Body, frozen=True):
+class StoreRecord(MessageBody, frozen=True):
     """Keep this record."""
 
     target: Key
     write_token: Token
-    record: Record
+    record: RecordBytes
 
 
-class Notify(Body, frozen=True):
+class Notify(MessageBody, frozen=True):
     """Here is a newer release; the hints are contacts who may want it too."""
 
-    record: Record
+    record: RecordBytes
     hints: Annotated[bytes, Meta(max_length=HINTS_MAX * 51)] = b""
 
 
-class Pong(Body, frozen=True):
+class Pong(MessageBody, frozen=True):
     """I am here."""
 
 
-class Nodes(Body, frozen=True):
+class Nodes(MessageBody, frozen=True):
     """The contacts nearest to the target, and leave to write near it."""
 
     contacts: PackedContacts
     write_token: Token
 
 
-class Providers(Body, frozen=True):
+class Providers(MessageBody, frozen=True):
     """Some providers of the key, drawn evenly, how many there are, and a cursor."""
 
     contacts: PackedContacts
@@ -162,32 +162,32 @@ class Providers(Body, frozen=True):
     ]
 
 
-class Announced(Body, frozen=True):
+class Announced(MessageBody, frozen=True):
     """What became of each entry."""
 
-    statuses: Annotated[list[Status], Meta(max_length=ANNOUNCE_ENTRIES_MAX)]
+    statuses: Annotated[list[StatusCode], Meta(max_length=ANNOUNCE_ENTRIES_MAX)]
 
 
-class RecordFound(Body, frozen=True):
+class RecordFound(MessageBody, frozen=True):
     """The record that was asked for, or nothing."""
 
     contacts: PackedContacts
     write_token: Token
-    record: Record
+    record: RecordBytes
 
 
-class RecordStored(Body, frozen=True):
+class RecordStored(MessageBody, frozen=True):
     """What became of the record; `record` is the one that stood in its way."""
 
-    status: Status
-    record: Record = b""
+    status: StatusCode
+    record: RecordBytes = b""
 
 
-class Notified(Body, frozen=True):
+class Notified(MessageBody, frozen=True):
     """It has arrived. The same for everybody: it tells nothing of what is held."""
 
 
-REQUEST_KINDS: Final[dict[int, type[Body]]] = {
+REQUEST_KINDS: Final[dict[int, type[MessageBody]]] = {
     1: Ping,
     2: FindNode,
     3: FindProviders,
@@ -196,7 +196,7 @@ REQUEST_KINDS: Final[dict[int, type[Body]]] = {
     6: StoreRecord,
     7: Notify,
 }
-REPLY_KINDS: Final[dict[int, type[Body]]] = {
+REPLY_KINDS: Final[dict[int, type[MessageBody]]] = {
     1: Pong,
     2: Nodes,
     3: Providers,
@@ -205,7 +205,7 @@ REPLY_KINDS: Final[dict[int, type[Body]]] = {
     6: RecordStored,
     7: Notified,
 }
-_KIND_OF: Final[dict[type[Body], int]] = {
+_KIND_OF: Final[dict[type[MessageBody], int]] = {
     **{body: kind for kind, body in REQUEST_KINDS.items()},
     **{body: kind + REPLY for kind, body in REPLY_KINDS.items()},
 }
@@ -243,43 +243,43 @@ class Reply(
     proof: Annotated[bytes, Meta(max_length=REPLY_PROOF_BYTES)] = b""
 
 
-def kind_of(body: Body) -> int:
+def kind_of(body: MessageBody) -> int:
     """Return the number of a message's kind."""
     return _KIND_OF[type(body)]
 
 
 def decode(packed: bytes) -> Request | Reply:
-    """Read one message; raises `WireError` with the reason it is refused."""
+    """Read one message; raises `DatagramError` with the reason it is refused."""
     raw = unpack(packed)
     if type(raw) is not list or len(raw) != 9:
-        raise WireError("shape")
+        raise DatagramError("shape")
     version, kind = raw[0], raw[1]
     if version != VERSION or type(version) is not int:
-        raise WireError("version")
+        raise DatagramError("version")
     if type(kind) is not int:
-        raise WireError("shape")
+        raise DatagramError("shape")
     reply = kind >= REPLY
     body_type = (REPLY_KINDS if reply else REQUEST_KINDS).get(kind & ~REPLY)
     if body_type is None or kind not in (kind & 63, (kind & 63) + REPLY):
-        raise WireError("kind")
+        raise DatagramError("kind")
     place = 7 if reply else 6
     raw[place] = convert(raw[place], body_type)
     message: Request | Reply = convert(raw, Reply) if reply else convert(raw, Request)
     proof_bytes = REPLY_PROOF_BYTES if reply else REQUEST_PROOF_BYTES
     if len(message.proof) not in (0, proof_bytes):
-        raise WireError("proof")
+        raise DatagramError("proof")
     return message
 
 
 def proved_part(packed: bytes, proof: bytes) -> bytes:
-    """Return the bytes that a message's proof is of; raises `WireError`.
+    """Return the bytes that a message's proof is of; raises `DatagramError`.
 
     They are everything before the last element, which must be encoded in the short
     form (bin 8), so that there is one way only to cut the message.
     """
     size = len(proof)
     if packed[-size - 2 : -size] != bytes([0xC4, size]):
-        raise WireError("proof")
+        raise DatagramError("proof")
     return packed[: -size - 2]
 
 

@@ -219,7 +219,7 @@ async def rpc_cpu(total: int) -> float:
     for node in nodes:
         await node.start([Address("127.0.0.1", 0)])
     await nodes[0].join([nodes[1].addresses[0]])
-    asking = nodes[0]._running.asking
+    asking = nodes[0]._running.rpc_client
     contact = Contact(nodes[1].public_key, nodes[1].addresses[0])
     rng = random.Random(5)
 

@@ -12,7 +12,7 @@ from dht import Address, Contact, KeySigner, Network, ProviderRecord, ReleaseRec
 from dht.core import Core
 from dht.identity import verify_ed25519
 from dht.limits import PROVIDER_SECONDS
-from dht.reach import Reach
+from dht.reach import UdpReach
 
 NOW = 1_800_000_000.0
 NETWORK = Network()
@@ -66,10 +66,10 @@ def provider(
     """Return a signed provider record."""
     return ProviderRecord.sign(
         signer(number),
-        NETWORK.tag,
-        wanted,
-        where or address(number),
-        wall + PROVIDER_SECONDS,
+        tag=NETWORK.tag,
+        key=wanted,
+        address=where or address(number),
+        expires_at=wall + PROVIDER_SECONDS,
     )
 
 
@@ -100,7 +100,7 @@ def core(number: int = 1, clock: HandClock | None = None, **options: Any) -> Cor
         network=options.pop("network", NETWORK),
         clock=clock or HandClock(),
         rng=random.Random(number),
-        reach=Reach(
+        reach=UdpReach(
             read_only=options.pop("read_only", False), is_own=lambda host: True
         ),
     )

@@ -222,10 +222,10 @@ async def spam_stores(node: Dht, count: int, hosts: int) -> Spent:
                 assert write_scope(key) == write_scope(bytes(32))
                 record = ProviderRecord.sign(
                     signer,
-                    Network().tag,
-                    key,
-                    Address(host, 5000),
-                    time.time() + PROVIDER_SECONDS,
+                    tag=Network().tag,
+                    key=key,
+                    address=Address(host, 5000),
+                    expires_at=time.time() + PROVIDER_SECONDS,
                 )
                 entries.append(record.entry)
             body = Announce(token, 5000, entries)
@@ -260,10 +260,10 @@ def entry_of(signer: CheapSigner, host: str) -> bytes:
     """Return the entry of an announce of key 0 by a node at a host."""
     record = ProviderRecord.sign(
         signer,
-        Network().tag,
-        bytes(32),
-        Address(host, 5000),
-        time.time() + PROVIDER_SECONDS,
+        tag=Network().tag,
+        key=bytes(32),
+        address=Address(host, 5000),
+        expires_at=time.time() + PROVIDER_SECONDS,
     )
     return record.entry
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dht import Address, AddressError
 from dht.addresses import Scope, source_address, unpack_address
-from dht.errors import WireError
+from dht.errors import DatagramError
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_any_bytes_are_an_address_or_a_wire_error(packed: bytes) -> None:
     """No other error comes of hostile bytes."""
     try:
         address = unpack_address(packed)
-    except WireError:
+    except DatagramError:
         return
     assert address.packed == packed
 

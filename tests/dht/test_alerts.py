@@ -7,8 +7,8 @@ from typing import Any
 from dht import Address, Contact, ReleaseRecord
 from dht.alerts import Alerts, _share
 from dht.contacts import pack_contacts
+from dht.in_flight import Asked
 from dht.limits import FIRST_PING_BYTES, HINTS_MAX
-from dht.rpc_server import Asked
 from dht.wire import Notify, Ping, Request
 from tests.dht.builders import HandClock, address, contact, core, key, release
 
@@ -31,14 +31,14 @@ class Desk:
     def __init__(self) -> None:
         self.clock = HandClock()
         self.core = core(1, self.clock)
-        self.asking = Asked4Hints()
+        self.rpc_client = Asked4Hints()
         self.got: list[ReleaseRecord] = []
         self.verified = 0
         self.alerts = Alerts(
-            self.core,
-            self.asking,  # type: ignore[arg-type]
-            lambda publisher, name: name == "demo",
-            self._on_release,
+            core=self.core,
+            rpc_client=self.rpc_client,  # type: ignore[arg-type]
+            interested=lambda publisher, name: name == "demo",
+            on_release=self._on_release,
         )
 
     def _on_release(self, record: ReleaseRecord) -> bool:
@@ -94,11 +94,11 @@ def test_hints_are_pinged_within_the_length_of_the_notify() -> None:
     for size, expected in ((1200, 4), (4 * FIRST_PING_BYTES, 4), (300, 2), (100, 0)):
         desk = Desk()
         desk.receive(release().raw, hints, size)
-        assert len(desk.asking.asked) == expected
-        for _, body, options in desk.asking.asked:
+        assert len(desk.rpc_client.asked) == expected
+        for _, body, options in desk.rpc_client.asked:
             assert body == Ping()
             assert not options["again"]
-        total = sum(options["size"] for _, _, options in desk.asking.asked)
+        total = sum(options["size"] for _, _, options in desk.rpc_client.asked)
         assert total <= size
 
 
@@ -108,13 +108,13 @@ def test_an_address_is_pinged_once_a_minute_and_a_release_passed_on_once() -> No
     victim = pack_contacts([contact(10)])
     for number in range(5):
         desk.receive(release(sequence=number).raw, victim)
-    assert len(desk.asking.asked) == 1
+    assert len(desk.rpc_client.asked) == 1
     desk.clock.move(61)
     twin = release(sequence=0, package=key(5))
     desk.receive(twin.raw, victim)
-    assert len(desk.asking.asked) == 1
+    assert len(desk.rpc_client.asked) == 1
     desk.receive(release(sequence=9).raw, victim)
-    assert len(desk.asking.asked) == 2
+    assert len(desk.rpc_client.asked) == 2
 
 
 def test_hints_that_nobody_may_give_are_ignored() -> None:
@@ -126,7 +126,7 @@ def test_hints_that_nobody_may_give_are_ignored() -> None:
         Contact(desk.core.public_key, address(12)),
     ]
     desk.receive(release().raw, pack_contacts(bad))
-    assert desk.asking.asked == []
+    assert desk.rpc_client.asked == []
     desk.receive(release(sequence=2).raw, b"\x01" * 30)
     assert desk.count("malformed") == 1
 

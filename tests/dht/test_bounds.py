@@ -10,8 +10,8 @@ from dht import Address
 from dht.fair_queue import FairQueue
 from dht.fairness import ShareLedger, TokenBuckets, TtlSet
 from dht.limits import (
-    ACQUAINTANCES_MAX,
     DEAD_SECONDS,
+    PEERS_REMEMBERED_MAX,
     PROOF_SECONDS,
     SOFT_TIMEOUT_SECONDS,
     SOFT_TIMEOUT_SECONDS_MAX,
@@ -82,49 +82,49 @@ def test_the_soft_timeout_follows_the_round_trips() -> None:
 
 def test_silence_is_remembered_for_a_minute() -> None:
     """Unless the address answers before."""
-    silence = UnresponsivePeers()
-    silence.add(address(1), 0.0)
-    silence.add(address(2), 0.0)
-    silence.discard(address(2))
-    assert silence.has(address(1), DEAD_SECONDS - 1)
-    assert not silence.has(address(1), DEAD_SECONDS + 1)
-    assert not silence.has(address(2), 1.0)
+    unresponsive = UnresponsivePeers()
+    unresponsive.add(address(1), 0.0)
+    unresponsive.add(address(2), 0.0)
+    unresponsive.discard(address(2))
+    assert unresponsive.has(address(1), DEAD_SECONDS - 1)
+    assert not unresponsive.has(address(1), DEAD_SECONDS + 1)
+    assert not unresponsive.has(address(2), 1.0)
 
 
 def test_a_host_with_three_silent_ports_is_left_alone() -> None:
     """A victim named in 10,000 false contacts gets a handful of requests."""
-    silence, tried = UnresponsivePeers(), 0
+    unresponsive, tried = UnresponsivePeers(), 0
     for number in range(10_000):
         victim = Address("99.1.1.1", 2000 + number)
-        if not silence.has(victim, 0.0):
+        if not unresponsive.has(victim, 0.0):
             tried += 1
-            silence.add(victim, 0.0)
+            unresponsive.add(victim, 0.0)
     assert tried <= 3
-    assert not silence.has(Address("99.1.1.2", 2000), 0.0)
+    assert not unresponsive.has(Address("99.1.1.2", 2000), 0.0)
 
 
 def test_silent_ports_of_the_own_machine_do_not_count_together() -> None:
     """On loopback every port is another node."""
-    silence = UnresponsivePeers()
+    unresponsive = UnresponsivePeers()
     for number in range(50):
-        silence.add(Address("127.0.0.1", 2000 + number), 0.0)
-    assert not silence.has(Address("127.0.0.1", 3000), 0.0)
+        unresponsive.add(Address("127.0.0.1", 2000 + number), 0.0)
+    assert not unresponsive.has(Address("127.0.0.1", 3000), 0.0)
 
 
 def test_tokens_and_proofs_end_and_are_bounded() -> None:
     """Each in its time."""
     known = PeerMemory()
-    known.keep_token(address(1), b"12345678", 0.0)
-    known.keep_proof(contact(1), 0.0)
+    known.remember_token(address(1), b"12345678", 0.0)
+    known.remember_proof(contact(1), 0.0)
     assert known.token(address(1), TOKEN_USE_SECONDS - 1) == b"12345678"
     assert known.token(address(1), TOKEN_USE_SECONDS + 1) == b""
     assert known.is_proven(contact(1), PROOF_SECONDS - 1)
     assert not known.is_proven(contact(1), PROOF_SECONDS + 1)
     assert not known.is_proven(contact(1, address(2)), 1.0)
-    for number in range(ACQUAINTANCES_MAX + 50):
-        known.keep_token(Address("10.0.0.1", 2000 + number), b"12345678", 0.0)
-        known.keep_proof(contact(1, Address("10.0.0.1", 2000 + number)), 0.0)
-    assert len(known._tokens) == len(known._proven) == ACQUAINTANCES_MAX
+    for number in range(PEERS_REMEMBERED_MAX + 50):
+        known.remember_token(Address("10.0.0.1", 2000 + number), b"12345678", 0.0)
+        known.remember_proof(contact(1, Address("10.0.0.1", 2000 + number)), 0.0)
+    assert len(known._tokens) == len(known._proven) == PEERS_REMEMBERED_MAX
     known.expire(PROOF_SECONDS + 1)
     assert not known._tokens
     assert not known._proven

@@ -8,7 +8,7 @@ import pytest
 
 from dht import Network
 from dht.envelope import PrivateEnvelope, ReplayWindow, envelope_for
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.limits import DATAGRAM_BYTES_MAX, REPLAY_MACS_MAX
 from tests.dht.builders import HandClock
 
@@ -24,9 +24,9 @@ def test_a_public_datagram_is_tag_and_message() -> None:
     one = envelope_for(Network("one"), HandClock(), random.Random(1))
     two = envelope_for(Network("two"), HandClock(), random.Random(1))
     assert one.open(one.wrap(b"message")) == b"message"
-    with pytest.raises(WireError, match="network"):
+    with pytest.raises(DatagramError, match="network"):
         two.open(one.wrap(b"message"))
-    with pytest.raises(WireError, match="long"):
+    with pytest.raises(DatagramError, match="long"):
         one.open(one.wrap(bytes(DATAGRAM_BYTES_MAX)))
 
 
@@ -36,9 +36,9 @@ def test_a_private_datagram_is_opened_by_members_only() -> None:
     datagram = _private(clock).wrap(b"message")
     assert _private(clock, seed=2).open(datagram) == b"message"
     for other in (Network("lab", b"t" * 32), Network("lab2", b"s" * 32)):
-        with pytest.raises(WireError, match="mac"):
+        with pytest.raises(DatagramError, match="mac"):
             _private(clock, other).open(datagram)
-    with pytest.raises(WireError, match="short"):
+    with pytest.raises(DatagramError, match="short"):
         _private(clock).open(b"short")
 
 
@@ -49,7 +49,7 @@ def test_one_changed_bit_is_refused() -> None:
     for place in (0, 16, 20, 24, -1):
         changed = bytearray(datagram)
         changed[place] ^= 1
-        with pytest.raises(WireError, match="mac"):
+        with pytest.raises(DatagramError, match="mac"):
             _private(clock).open(bytes(changed))
 
 
@@ -59,7 +59,7 @@ def test_a_replay_is_dropped_and_the_same_message_may_be_sent_again() -> None:
     sender, receiver = _private(clock), _private(clock, seed=2)
     first, second = sender.wrap(b"message"), sender.wrap(b"message")
     assert receiver.open(first) == receiver.open(second) == b"message"
-    with pytest.raises(WireError, match="replay"):
+    with pytest.raises(DatagramError, match="replay"):
         receiver.open(first)
 
 
@@ -69,7 +69,7 @@ def test_what_is_too_old_or_too_new_is_dropped(seconds: float) -> None:
     clock = HandClock()
     datagram = _private(clock).wrap(b"message")
     clock.move(seconds)
-    with pytest.raises(WireError, match="time"):
+    with pytest.raises(DatagramError, match="time"):
         _private(clock).open(datagram)
 
 

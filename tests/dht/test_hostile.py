@@ -120,7 +120,7 @@ async def test_a_bootstrap_node_that_lies_names_nobody_into_a_table() -> None:
         liar = nodes[0]
         running: Any = liar._running
         fakes = [hostile.fake_contact(number) for number in range(20)]
-        running.answering._nearest = lambda asked, target, limit: fakes[:limit]
+        running.rpc_server._nearest = lambda asked, target, limit: fakes[:limit]
         newcomer = Dht(private_key(400))
         await newcomer.start([HERE])
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dht import Address
 from dht.limits import SENT_TO_MEMORY_SECONDS
-from dht.reach import Observed, Reach
+from dht.reach import Observed, UdpReach
 from tests.dht.builders import address
 
 ME = Address("77.1.1.1", 4747)
@@ -12,8 +12,8 @@ NATTED = Address("77.9.9.9", 61000)
 LAN = Address("192.168.1.5", 4747)
 
 
-def reach(read_only: bool | None = None, own: str = ME.host) -> Reach:
-    return Reach(read_only=read_only, is_own=lambda host: host == own)
+def reach(read_only: bool | None = None, own: str = ME.host) -> UdpReach:
+    return UdpReach(read_only=read_only, is_own=lambda host: host == own)
 
 
 def test_in_private_ranges_a_node_is_reachable_at_once() -> None:

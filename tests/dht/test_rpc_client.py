@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dht import Address, Contact
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.identity import prove
-from dht.in_flight import Answer
+from dht.in_flight import ProvenReply
 from dht.limits import FIRST_FIND_BYTES, FIRST_PING_BYTES, REQUEST_BYTES_MIN, K
 from dht.rpc_client import RpcClient
 from dht.wire import (
@@ -61,15 +61,15 @@ class Bench:
         self.core = core(1, LoopClock(loop))
         self.core.families = frozenset({4})
         self.sent: list[tuple[bytes, Address]] = []
-        self.answers: list[Answer | None] = []
-        self.asking = RpcClient(self.core, self._send, loop)
+        self.answers: list[ProvenReply | None] = []
+        self.rpc_client = RpcClient(self.core, self._send, loop)
 
     def _send(self, datagram: bytes, to: Address) -> bool:
         self.sent.append((datagram, to))
         return True
 
     def ask(self, body: object = None, contact: Contact = CONTACT) -> Request:
-        self.asking.ask(contact, body or Ping(), self.answers.append)  # type: ignore[arg-type]
+        self.rpc_client.ask(contact, body or Ping(), self.answers.append)  # type: ignore[arg-type]
         return self.last
 
     @property
@@ -115,7 +115,7 @@ class Bench:
         packed = add_proof(part, proof)
         message = decode(packed)
         assert isinstance(message, Reply)
-        self.asking.receive(message, packed, source)
+        self.rpc_client.receive(message, packed, source)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def bench() -> Iterator[Bench]:
     with virtual_time() as loop:
         made = Bench(loop)
         yield made
-        made.asking.close()
+        made.rpc_client.close()
 
 
 def test_a_proven_answer_counts_and_enters_the_table(bench: Bench) -> None:
@@ -181,7 +181,7 @@ def test_an_unproven_answer_is_none(bench: Bench, lie: dict) -> None:  # type: i
 def test_a_stray_reply_changes_nothing(bench: Bench, stray: dict) -> None:  # type: ignore[type-arg]
     """From elsewhere, to nothing, or of another kind: the request goes on waiting."""
     request = bench.ask()
-    with pytest.raises(WireError):
+    with pytest.raises(DatagramError):
         bench.reply(request, **stray)
     assert bench.answers == []
     bench.reply(request)
@@ -211,7 +211,7 @@ def test_a_silent_contact_is_asked_twice_more_and_then_given_up(bench: Bench) ->
     bench.pass_time(0.5)
     assert len(bench.sent) == 3
     assert bench.answers == []
-    assert bench.core.acquaintances.silence.has(THERE, bench.loop.time())
+    assert bench.core.peer_memory.unresponsive.has(THERE, bench.loop.time())
     bench.pass_time(0.8)
     assert bench.answers == [None]
     assert len(bench.sent) == 3
@@ -223,7 +223,7 @@ def test_an_answer_after_patience_has_ended_still_counts(bench: Bench) -> None:
     bench.pass_time(1.0)
     bench.reply(request)
     assert bench.answers[0] is not None
-    assert not bench.core.acquaintances.silence.has(THERE, bench.loop.time())
+    assert not bench.core.peer_memory.unresponsive.has(THERE, bench.loop.time())
 
 
 def test_an_answer_to_the_second_sending_tells_no_round_trip(bench: Bench) -> None:
@@ -289,8 +289,8 @@ def test_closing_ends_all_requests(bench: Bench) -> None:
     """Those under way and those that still come."""
     bench.ask()
     bench.ask()
-    bench.asking.close()
+    bench.rpc_client.close()
     assert bench.answers == [None, None]
-    bench.asking.ask(CONTACT, Ping(), bench.answers.append)
+    bench.rpc_client.ask(CONTACT, Ping(), bench.answers.append)
     bench.pass_time(0.01)
     assert bench.answers == [None] * 3

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dht import Address, Contact, Network
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.identity import prove
 from dht.limits import DATAGRAM_BYTES_MAX
 from dht.local_storage import LocalStorage
@@ -59,13 +59,13 @@ class Keeper:
     def __init__(self, network: Network = NETWORK) -> None:
         self.clock = HandClock()
         self.core = core(1, self.clock, network=network)
-        self.keeping = LocalStorage(self.core, lambda wanted, asker: None)
+        self.local_storage = LocalStorage(self.core, lambda wanted, asker: None)
         self.heard: Counter[str] = Counter()
-        self.answering = RpcServer(
-            self.core,
-            self.keeping,
-            lambda notify, asked, size: self.heard.update(["notify"]),
-            lambda ping, asked: self.heard.update(["ping"]),
+        self.rpc_server = RpcServer(
+            core=self.core,
+            local_storage=self.local_storage,
+            on_notify=lambda notify, asked, size: self.heard.update(["notify"]),
+            on_ping=lambda ping, asked: self.heard.update(["ping"]),
         )
 
     def fill(self) -> None:
@@ -76,8 +76,10 @@ class Keeper:
             self.core.tables[6].add(contact(number, where), 0.0)
         for number in range(20):
             record = provider(key(0), number)
-            self.keeping.provider_store.put(record, b"s", self.clock.ticks, 1e9)
-        self.keeping.record_store.put(PLACE, release(), b"s", self.clock.ticks, 1e9)
+            self.local_storage.provider_store.put(record, b"s", self.clock.ticks, 1e9)
+        self.local_storage.record_store.put(
+            PLACE, release(), b"s", self.clock.ticks, 1e9
+        )
 
     def ask(
         self, body: object, source: Address = ASKER, **options: object
@@ -88,7 +90,7 @@ class Keeper:
         datagram = self.core.envelope.wrap(packed)
         message = decode(packed)
         assert isinstance(message, Request)
-        reply = self.answering.answer(message, packed, source, len(datagram))
+        reply = self.rpc_server.answer(message, packed, source, len(datagram))
         decoded = decode(self.core.envelope.open(reply))
         assert isinstance(decoded, Reply)
         return decoded, len(datagram), len(reply)
@@ -164,7 +166,7 @@ def test_nothing_is_amplified_before_a_token_is_echoed(
 ) -> None:
     """For every kind of request, of any length, with any flags."""
     asked = answered = 0
-    with contextlib.suppress(WireError):  # too short to be answered at all
+    with contextlib.suppress(DatagramError):  # too short to be answered at all
         _, asked, answered = keeper.ask(
             body, Address(host, 4747), flags=flags, token=token, padding=padding
         )
@@ -250,7 +252,7 @@ def test_an_announce_needs_a_write_token_for_its_key() -> None:
         assert _announce(keeper, 6, write_token=bad) == [Stored.BAD_TOKEN]
     elsewhere = keeper.write_token(key(0), address(9))
     assert _announce(keeper, 6, write_token=elsewhere) == [Stored.BAD_TOKEN]
-    assert len(keeper.keeping.provider_store) == 1
+    assert len(keeper.local_storage.provider_store) == 1
 
 
 def test_nobody_announces_for_another_address_or_key() -> None:
@@ -294,7 +296,7 @@ def test_records_are_judged_before_they_are_kept() -> None:
     body = StoreRecord(PLACE, b"12345678", release(sequence=9).raw)
     reply, _, _ = keeper.ask(body, token=keeper.token())
     assert reply.body.status == Stored.BAD_TOKEN
-    assert keeper.keeping.newest(PLACE, keeper.clock.ticks) == good
+    assert keeper.local_storage.newest(PLACE, keeper.clock.ticks) == good
 
 
 def test_a_conflict_is_told_and_shown() -> None:
@@ -323,7 +325,7 @@ def _deliver(keeper: Keeper, packed: bytes, source: Address = ASKER) -> Reply:
     message = decode(packed)
     assert isinstance(message, Request)
     datagram = keeper.core.envelope.wrap(packed)
-    reply = keeper.answering.answer(message, packed, source, len(datagram) + 200)
+    reply = keeper.rpc_server.answer(message, packed, source, len(datagram) + 200)
     decoded = decode(keeper.core.envelope.open(reply))
     assert isinstance(decoded, Reply)
     return decoded
@@ -370,7 +372,7 @@ def test_signing_is_rate_limited_per_source() -> None:
     for _ in range(1000):
         try:
             keeper.ask(Ping(), padding=200, pause=0.0)
-        except WireError as error:
+        except DatagramError as error:
             busy += error.reason == "busy"
     assert busy >= 700
     reply, _, _ = keeper.ask(Ping(), address(4), padding=200)
@@ -380,12 +382,12 @@ def test_signing_is_rate_limited_per_source() -> None:
 @pytest.mark.parametrize("where", ["88.1.1.1:53", "88.1.1.1:1023", "224.0.0.1:4747"])
 def test_some_sources_get_no_answer(where: str) -> None:
     """Answers to services of other protocols would be an attack on them."""
-    with pytest.raises(WireError, match="source"):
+    with pytest.raises(DatagramError, match="source"):
         Keeper().ask(Ping(), Address.parse(where), padding=200)
 
 
 def test_a_node_does_not_answer_itself() -> None:
     """Its own datagrams come back when an address is false."""
     keeper = Keeper()
-    with pytest.raises(WireError, match="own"):
+    with pytest.raises(DatagramError, match="own"):
         keeper.ask(Ping(), sender=keeper.core.public_key, padding=200)

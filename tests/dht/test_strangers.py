@@ -108,7 +108,7 @@ async def test_an_honest_contact_beside_a_liar_leads_into_the_network() -> None:
         liar = nodes[0]
         running: Any = liar._running
         fakes = [hostile.fake_contact(number) for number in range(20)]
-        running.answering._nearest = lambda asked, target, limit: fakes[:limit]
+        running.rpc_server._nearest = lambda asked, target, limit: fakes[:limit]
         await nodes[3].offer([key(5)], 5000)
         newcomer = Dht(private_key(401))
         await newcomer.start([HERE])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht import wire
-from dht.errors import WireError
+from dht.errors import DatagramError
 from dht.packing import pack
 from dht.wire import Reply, Request, add_proof, decode, encode, encode_unproved
 
@@ -117,7 +117,7 @@ def test_mutated_messages_raise_one_kind_of_error(
     reason = None
     try:
         decode(bytes(packed))
-    except WireError as error:
+    except DatagramError as error:
         reason = error.reason
     assert reason in {None, "msgpack", "shape", "version", "kind", "proof"}
 
@@ -127,7 +127,7 @@ def test_any_bytes_are_a_message_or_a_wire_error(packed: bytes) -> None:
     """Nothing else is raised, whatever comes."""
     try:
         decode(packed)
-    except WireError:
+    except DatagramError:
         return
 
 
@@ -160,7 +160,7 @@ def test_any_bytes_are_a_message_or_a_wire_error(packed: bytes) -> None:
 )
 def test_what_is_refused_is_counted_by_reason(packed: bytes, reason: str) -> None:
     """Every length is bounded and every shape fixed."""
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(DatagramError) as caught:
         decode(packed)
     assert caught.value.reason == reason
 
@@ -170,14 +170,14 @@ def test_a_proof_in_a_longer_encoding_is_refused() -> None:
     head = encode_unproved(Request(1, 1, b"t" * 8, b"k" * 32, 0, b"", wire.Ping()))
     packed = head + b"\xc5\x00\x10" + b"p" * 16
     message = decode(packed)
-    with pytest.raises(WireError):
+    with pytest.raises(DatagramError):
         wire.proved_part(packed, message.proof)
 
 
 def vector_messages() -> dict[str, Request | Reply]:
     """Return one message of each kind, by name."""
     key, token, record = bytes(range(32)), b"addrtokn", b"record bytes"
-    bodies: dict[str, wire.Body] = {
+    bodies: dict[str, wire.MessageBody] = {
         "ping": wire.Ping(),
         "ping_probe": wire.Ping(b"\x04\x08\x08\x08\x08\x12\x8b"),
         "find_node": wire.FindNode(key),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
     from dht import Dht
-    from dht.rpc_server import Asked
+    from dht.in_flight import Asked
 
 DEFAULTS = {
     "nodes": 2000, "liars": 0.2, "mode": "colluders", "loss": 0.0, "lookups": 1000,
@@ -37,7 +37,7 @@ DEFAULTS = {
 def corrupt(node: Dht, mode: str, liars: Ids, everybody: Ids) -> None:
     """Make a node lie from now on."""
     running: Any = node._running
-    answering = running.answering
+    rpc_server = running.rpc_server
 
     def named(asked: Asked, target: bytes, limit: int) -> list[Contact]:
         wanted = int.from_bytes(target, "big")
@@ -50,9 +50,9 @@ def corrupt(node: Dht, mode: str, liars: Ids, everybody: Ids) -> None:
             for victim, accomplice in zip(victims, accomplices, strict=False)
         ]
 
-    answering._nearest = named
-    running.keeping.provider_store.put = lambda *record: True
-    running.keeping.provider_store._keys.clear()
+    rpc_server._nearest = named
+    running.local_storage.provider_store.put = lambda *record: True
+    running.local_storage.provider_store._keys.clear()
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:

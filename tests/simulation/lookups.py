@@ -88,15 +88,15 @@ def place(
     clock = VirtualClock(swarm.loop)
     record = ProviderRecord.sign(
         provider._core.signer,
-        Network().tag,
-        key,
-        Address(provider.addresses[0].host, 5000),
-        clock.time() + PROVIDER_SECONDS,
+        tag=Network().tag,
+        key=key,
+        address=Address(provider.addresses[0].host, 5000),
+        expires_at=clock.time() + PROVIDER_SECONDS,
     )
     for contact in ids.nearest(int.from_bytes(key, "big"), count):
         keeper = swarm.at(contact)
         running: Any = keeper._running
-        store = running.keeping.provider_store
+        store = running.local_storage.provider_store
         store.put(record, provider.public_key, clock.monotonic(), PROVIDER_SECONDS)
     return record
 

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
             held = []
             for each in nearest:
                 running: Any = swarm.at(each)._running
-                held.append(running.keeping.newest(key, loop.time()) is not None)
+                held.append(running.local_storage.newest(key, loop.time()) is not None)
             stored.append(sum(held))
             among.append(sum(held[:K]) / K)
             progress.show("records", len(stored), options.lookups)

@@ -11,7 +11,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
-from dht.limits import ACQUAINTANCES_MAX, K
+from dht.limits import PEERS_REMEMBERED_MAX, K
 from tests.simulation.adversary import corrupt
 from tests.simulation.filled import Ids
 from tests.simulation.lookups import key_of
@@ -151,12 +151,12 @@ class Soak:
 def sizes(node: Dht) -> list[tuple[str, int, int]]:
     """Return what a node holds, how much of it, and how much it may."""
     running: Any = node._running
-    known: Any = node._core.acquaintances
+    known: Any = node._core.peer_memory
     return [
-        ("tokens", len(known._tokens), ACQUAINTANCES_MAX),
-        ("proofs", len(known._proven), ACQUAINTANCES_MAX),
-        ("silent addresses", len(known.silence._addresses), ACQUAINTANCES_MAX),
-        ("requests in flight", running.asking.in_flight, 64),
+        ("tokens", len(known._tokens), PEERS_REMEMBERED_MAX),
+        ("proofs", len(known._proven), PEERS_REMEMBERED_MAX),
+        ("silent addresses", len(known.unresponsive._addresses), PEERS_REMEMBERED_MAX),
+        ("requests in flight", running.rpc_client.in_flight, 64),
         ("contacts", len(node.contacts()), K * 64),
         ("tasks", len(node._tasks), 16),
         ("waiting datagrams", len(running.transport._ingress), 1024),

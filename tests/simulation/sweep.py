@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 held = 0
                 for contact in nearest:
                     running: Any = swarm.at(contact)._running
-                    store = running.keeping.provider_store
+                    store = running.local_storage.provider_store
                     held += store.page(key, 0, loop.time()).total > 0
                 among.append(held / len(nearest))
             per_key = report.requests / len(keys)

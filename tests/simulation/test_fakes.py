@@ -40,7 +40,11 @@ def fake(
     host = f"90.{network // 250}.{network % 250}.{1 + number // networks}"
     signer = CheapSigner(b"fake %d" % number)
     record = ProviderRecord.sign(
-        signer, Network().tag, KEY, Address(host, 5000), now + PROVIDER_SECONDS
+        signer,
+        tag=Network().tag,
+        key=KEY,
+        address=Address(host, 5000),
+        expires_at=now + PROVIDER_SECONDS,
     )
     return record, Address(host, 5000).source
 
@@ -60,7 +64,7 @@ def flood(swarm: Swarm, networks: int) -> set[bytes]:
         running: Any = node._running
         rng.shuffle(records)
         for record, source in records:
-            running.keeping.provider_store.put(
+            running.local_storage.provider_store.put(
                 record, source, now.monotonic(), PROVIDER_SECONDS
             )
     return true
@@ -145,7 +149,7 @@ def test_a_flood_of_announcements_costs_bounded_room_and_pages() -> None:
             now = VirtualClock(loop)
             for number in range(2 * FAKES):
                 record, source = fake(number, now.time())
-                keeper.keeping.provider_store.put(
+                keeper.local_storage.provider_store.put(
                     record, source, now.monotonic(), PROVIDER_SECONDS
                 )
             kept = swarm.nodes[4].stats()["kept.providers"]
@@ -167,7 +171,7 @@ def test_one_host_cannot_announce_a_key_a_thousand_times() -> None:
         async def scenario() -> None:
             await swarm.grow(3)
             running: Any = swarm.nodes[1]._running
-            store = running.keeping.provider_store
+            store = running.local_storage.provider_store
             now = VirtualClock(loop)
             true, true_source = fake(0, now.time())
             store.put(true, true_source, now.monotonic(), PROVIDER_SECONDS)
@@ -175,7 +179,11 @@ def test_one_host_cannot_announce_a_key_a_thousand_times() -> None:
             for number in range(2 * PROVIDERS_PER_KEY_MAX):
                 signer = CheapSigner(hashlib.sha256(b"%d" % number).digest())
                 record = ProviderRecord.sign(
-                    signer, Network().tag, KEY, place, now.time() + PROVIDER_SECONDS
+                    signer,
+                    tag=Network().tag,
+                    key=KEY,
+                    address=place,
+                    expires_at=now.time() + PROVIDER_SECONDS,
                 )
                 store.put(record, place.source, now.monotonic(), PROVIDER_SECONDS)
             assert len(store) <= PROVIDERS_PER_KEY_MAX

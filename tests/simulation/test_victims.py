@@ -38,7 +38,7 @@ def accuse(node: Dht, named: Address, rng: random.Random) -> None:
         # Near the target, so that they are asked before anybody else.
         return [Contact(rng.randbytes(32), named) for _ in range(limit)]
 
-    running.answering._nearest = false
+    running.rpc_server._nearest = false
 
 
 class Wire:
