@@ -245,7 +245,7 @@ class Announcer:
             )
             found = await traversal.run()
             report.requests += traversal.lookup.requests
-            further = await self._lookups.widen(family, first, found, on_reply)
+            further = await self._lookups.widen(family, first, found, on_reply=on_reply)
             group = [first] if further else _group(keys, position, found, count)
             placement = _Placement([*found, *further], K + len(further), replies)
             await self._announce(group, placement, report)

@@ -73,7 +73,7 @@ class Lookups:
         for traversal, task in zip(traversals, running, strict=True):
             near = task.result()
             found += near
-            found += await self.widen(traversal.family, key, near, on_reply)
+            found += await self.widen(traversal.family, key, near, on_reply=on_reply)
         return found
 
     async def widen(
@@ -81,6 +81,7 @@ class Lookups:
         family: int,
         key: bytes,
         found: Sequence[Contact],
+        *,
         on_reply: Callable[[ProvenReply], None] | None = None,
     ) -> list[Contact]:
         """Return further contacts of a key's region, none where it is not crowded.
