@@ -54,6 +54,7 @@ from node.wallclock import now
 from node.web.door import Door
 from node.web.gateway.origin_client import HttpOrigin
 from node.web.gateway.routes import GatewayRoutes
+from node.web.site_door import SiteDoor
 from transfer import (
     Digest,
     Identity,
@@ -107,6 +108,7 @@ class Node:
             "node_id": self._dht.node_id.hex(),
             "address": str(self.address),
             "web": str(self._web),
+            "site": str(self._site[0]) if self._site else None,
         }
 
     @property
@@ -392,6 +394,16 @@ class Node:
         self._web = await door.start(self.settings.web)
         self._stack.push_async_callback(door.stop)
         self._token = token
+        self._site = await self._open_site_door(gateway)
+
+    async def _open_site_door(self, gateway: Gateway) -> list[Address]:
+        site = self.settings.site
+        if not site.listen:
+            return []
+        routes = GatewayRoutes(gateway, with_credentials=site.private)
+        door = SiteDoor(site, routes)
+        self._stack.push_async_callback(door.stop)
+        return await door.start()
 
     async def _join(self) -> None:
         """Join the network, then offer what is held and ask what is new."""

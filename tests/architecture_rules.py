@@ -39,8 +39,9 @@ NODE_WINGS: dict[str, set[str]] = {
     "releases": {"model", "settings", "content"},
     "gateway": {"model", "settings", "content", "releases"},
     "web": {"model", "settings", "gateway"},
+    "runner": {"web"},
     "demo": {"model", "settings"},
-    "cli": {"model", "settings", "gateway", "demo"},
+    "cli": {"model", "settings", "gateway", "runner", "demo"},
 }
 # These two run the whole program; the others are parts of it.
 PROGRAM_WINGS = {"cli", "demo"}

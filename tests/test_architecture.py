@@ -44,6 +44,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("node/cli/",),
     "rich": ("node/cli/", "node/demo/"),
     "aiohttp": ("node/web/",),
+    "yarl": ("node/web/",),
 }
 ANYWHERE = {
     "blake3", "cryptography", "msgspec", "packageurl", "packaging", "platformdirs",

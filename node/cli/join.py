@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     metavar="HOST:PORT",
     help="Where the web door opens, on loopback.  [default: 127.0.0.1:4748]",
 )
+@click.option(
+    "--serve",
+    "site",
+    metavar="HOST:PORT",
+    help="Let package managers on other machines use this node at this address.",
+)
 @click.option("--network", metavar="NAME", help="A private network.")
 @click.option(
     "--secret-file",
@@ -75,6 +81,8 @@ def print_ready(ready: dict[str, Any]) -> None:
     address = str(ready["address"])
     say(f"node {ready['node_id'][:16]} is ready at {address}")
     say(f"it shows itself at http://{ready['web']}/")
+    if ready.get("site"):
+        say(f"package managers of this site ask {ready['site']}")
     if ready["contacts"]:
         return
     words = f"it has no contacts yet; others join it with `caravan join {address}`"

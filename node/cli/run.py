@@ -34,6 +34,7 @@ _SECTIONS = {
         "verify": "node.cli.upkeep:verify",
     },
     "Package managers": {
+        "run": "node.cli.run_command:run",
         "connect": "node.cli.connect:connect",
     },
     "Packages and releases": {

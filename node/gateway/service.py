@@ -66,6 +66,7 @@ class Gateway:
         self.client = client
         self.ledger = PageCache(around.database)
         self.pages = Pages(client, self.ledger, now)
+        self._catalogue = around.catalogue
         self.keeping = Retention(
             around.catalogue, around.provide, around.background, upstreams
         )
@@ -140,6 +141,18 @@ class Gateway:
             if (upstream := self.upstreams.get(one.upstream)) is not None
         ]
         return [one for _, one in sorted(found, key=lambda pair: not pair[0])]
+
+    def is_behind_credential(self, digest: Digest, named: Sequence[NamedFile]) -> bool:
+        """Tell whether a file came, or would come, for a credential only.
+
+        What is private here and named by no page any more counts as such a file.
+        """
+        held = self.resolver.held(digest)
+        if held is not None and not self._catalogue.is_private(str(held.digest)):
+            return False
+        if not named:
+            return held is not None
+        return all(self.upstreams.needs_credential(one.upstream) for one in named)
 
     async def size(self, digest: Digest, named: Sequence[NamedFile]) -> int | None:
         """Return a file's length without downloading it; MissError if nobody has it.

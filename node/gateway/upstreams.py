@@ -76,6 +76,11 @@ class Upstreams:
                 return unquote(parts.username), unquote(parts.password or "")
         return None
 
+    def needs_credential(self, name: str) -> bool:
+        """Tell whether an upstream is asked with a user name or a password."""
+        upstream = self.get(name)
+        return upstream is not None and urlsplit(upstream.url).username is not None
+
     def are_private(self, names: Iterable[str]) -> bool:
         """Tell whether there is one of these upstreams, and all are private."""
         shares = [one.share for name in names if (one := self.get(name)) is not None]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from node.settings.site import SiteSettings
+
 DEFAULT_LISTEN = ("0.0.0.0:4747", "[::]:4747")
 DEFAULT_WEB = "127.0.0.1:4748"
 PUBLIC_NETWORK = "caravan"
@@ -69,3 +71,4 @@ class Settings:
     download_bytes_per_second: int | None = None
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    site: SiteSettings = field(default_factory=SiteSettings)

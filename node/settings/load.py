@@ -26,6 +26,7 @@ from node.settings.gateway import (
     read_upstreams,
     upstreams_in,
 )
+from node.settings.site import SiteSettings, read_site
 
 CONFIG_FILE = "config.toml"
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -104,6 +105,10 @@ def load_settings(
         if read.get("network", chosen.get("network")) != chosen.get("network"):
             # A secret belongs to the network that it was written beside.
             chosen.pop("secret_file", None)
+        if isinstance(layer.get("site", ("",))[0], str) and "site" in read:
+            # An address alone opens the door that the file describes.
+            site: SiteSettings = chosen.get("site", SiteSettings())
+            read["site"] = replace(site, listen=read["site"].listen)
         if "upstreams" in read:
             read["upstreams"] = {**chosen.get("upstreams", {}), **read["upstreams"]}
         chosen |= read
@@ -115,6 +120,8 @@ def _absolute(path: Path) -> Path:
 
 
 def _flag_name(name: str) -> str:
+    if name == "site":
+        return "--serve"
     return "HOST:PORT" if name == "contacts" else f"--{name.replace('_', '-')}"
 
 
@@ -307,6 +314,10 @@ def parse_size(text: str, name: str) -> int:
     return _size(text, Origin(name, UsageError))
 
 
+def _site(value: object, origin: Origin) -> SiteSettings:
+    return read_site(value, origin.mistake, origin.folder)
+
+
 def _numeric(text: str, origin: Origin) -> str:
     """Return an address whose host is an IP, in its canonical form."""
     from dht import Address
@@ -352,4 +363,5 @@ _READERS: dict[str, Reader] = {
     "download_bytes_per_second": _size,
     "upstreams": read_upstreams,
     "gateway": read_gateway,
+    "site": _site,
 }

@@ -15,3 +15,8 @@ STOP_SECONDS_MAX = 0.5
 EVENT_SECONDS_MIN = 0.1  # between two writes of progress
 ALIVE_SECONDS = 10.0  # the longest silence in a stream of events
 EVENT_LABELS_MAX = 1000  # progress labels waiting for one write
+
+SITE_CONNECTIONS_MAX = 1024
+SITE_CONNECTIONS_PER_CLIENT_MAX = 128
+SITE_REQUESTS_PER_CLIENT_MAX = 32  # under way; further ones wait
+SITE_WAITING_PER_CLIENT_MAX = 512  # under way and waiting

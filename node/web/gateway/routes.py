@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from node.gateway.published import ClashError
 from node.gateway.python import simple
 from node.gateway.resolver import OnItsWay
 from node.gateway.service import Gateway
+from node.settings import UPSTREAM_NAMES
 from node.web.gateway.serving import FileSender, page_response
 from node.web.guard import Refusal
 from transfer import Digest
@@ -24,13 +26,16 @@ from transfer import Digest
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REASON_CHARACTERS_MAX = 300
+_RELAY = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}")
 
 
 class GatewayRoutes:
     """Adds the gateway to the door."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, with_credentials: bool = True) -> None:
+        """Serve what needs a credential of the owner's only `with_credentials`."""
         self._gateway = gateway
+        self._with_credentials = with_credentials
         self._sender = FileSender(gateway.store)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -52,7 +57,24 @@ class GatewayRoutes:
             "/debian/{path:.+}": self._debian,
         }
         for path, handler in routes.items():
-            router.add_get(path, _told(self._gateway, handler))
+            router.add_get(path, _told(self._gateway, self._guarded(handler)))
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Refuse the pages of an upstream that is asked with a credential."""
+        if self._with_credentials:
+            return handler
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            resource = request.match_info.route.resource
+            path = "" if resource is None else resource.canonical
+            for name in UPSTREAM_NAMES:
+                if f"/{name}/" in path and self._gateway.upstreams.needs_credential(
+                    name
+                ):
+                    raise Refusal(403, f"{name} needs a credential of its owner", 6)
+            return await handler(request)
+
+        return handle
 
     # --- files by digest -------------------------------------------------------------
 
@@ -98,6 +120,10 @@ class GatewayRoutes:
         if digest is None:
             raise Refusal(404, "this is not a digest that can be asked for here", 2)
         gateway = self._gateway
+        if not self._with_credentials and gateway.is_behind_credential(
+            digest, gateway.named(digest) if named is None else named
+        ):
+            raise Refusal(403, "this file needs a credential of its owner", 6)
         if named is None:
             held = gateway.resolver.held(digest)
             if held is not None and request.method == "GET":
@@ -118,7 +144,7 @@ class GatewayRoutes:
     async def _project_without_slash(self, request: web.Request) -> web.StreamResponse:
         name = _project_name(request)
         return web.Response(
-            status=301, headers={"Location": f"/pypi/simple/{simple.normalized(name)}/"}
+            status=301, headers={"Location": f"../simple/{simple.normalized(name)}/"}
         )
 
     async def _project(self, request: web.Request) -> web.StreamResponse:
@@ -150,7 +176,7 @@ class GatewayRoutes:
         return page_response(request, body, "text/plain; charset=utf-8")
 
     async def _npm(self, request: web.Request) -> web.StreamResponse:
-        name, file = split_path(request.rel_url.raw_path.removeprefix("/npm/"))
+        name, file = split_path(request.rel_url.raw_path.partition("/npm/")[2])
         npm = self._gateway.npm
         if file is not None:
             digest, named = await _soon(npm.tarball(name, file))
@@ -209,8 +235,15 @@ async def _soon(work: Coroutine[None, None, T]) -> T:
 
 
 def _base(request: web.Request) -> str:
-    """Return the URL of this door, whose host has been checked."""
-    return f"http://{request.host}"
+    """Return where the client asked: the start of every URL in the answer.
+
+    The site door says it by itself; a relay before the owner's door names its own
+    address on loopback. Else it is this door, whose host has been checked.
+    """
+    if (base := request.get("base")) is not None:
+        return str(base)
+    given = request.headers.get("Caravan-Base", "")
+    return given if _RELAY.fullmatch(given) else f"http://{request.host}"
 
 
 def _project_name(request: web.Request) -> str:

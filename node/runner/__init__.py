@@ -1,0 +1,1 @@
+"""`caravan run`: a command whose package managers ask this node."""

@@ -1,0 +1,300 @@
+"""The site door: package managers on other machines read this node's gateway.
+
+It is a second HTTP server beside the owner's door (`node.web.door`). It has the package
+routes and `/health`, and nothing of the API, the dashboard or the owner's token. Who
+may use it is decided in `node.web.site_guard`; this file owns the sockets and shares
+them fairly between clients.
+
+1. A client has a bounded number of connections and of requests under way. What is
+   beyond the first is closed, oldest silent one first; what is beyond the second waits.
+2. A connection that stays silent is closed, and so is one whose client does not read.
+3. The token may stand in the path (`/token/TOKEN/...`), for clients that can neither
+   send a header nor a password. URLs that leave an index then carry it as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import ssl
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from dht import Address
+from node.errors import NodeError, UsageError
+from node.settings.site import SiteSettings, read_token
+from node.web import limits
+from node.web.guard import Refusal
+from node.web.site_guard import SiteGuard, SiteRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
+    from aiohttp.typedefs import Handler
+    from aiohttp.web_protocol import RequestHandler
+
+    from node.web.gateway.routes import GatewayRoutes
+
+
+_HEADERS = {
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "caravan",
+}
+
+
+class SiteDoor:
+    """The HTTP server for a site; `start` opens it, `stop` closes it."""
+
+    def __init__(self, site: SiteSettings, gateway: GatewayRoutes) -> None:
+        token = "" if site.token_file is None else read_token(site.token_file)
+        self._guard = SiteGuard.of(site.networks, site.hosts, token)
+        self._token_path = f"/token/{token}" if token else ""
+        self._tls = _tls_context(site)
+        self._listen = site.listen
+        self._gateway = gateway
+        self._clients = ClientConnections()
+        self._turns = ClientTurns(limits.SITE_REQUESTS_PER_CLIENT_MAX)
+        self._runner: web.AppRunner | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> list[Address]:
+        """Open every address; return where the door is open. Raises NodeError."""
+        runner = self._runner = self._new_runner()
+        await runner.setup()
+        bound: list[Address] = []
+        for text in self._listen:
+            wanted = Address.parse(text)
+            try:
+                site = web.TCPSite(
+                    runner, wanted.host, wanted.port, ssl_context=self._tls
+                )
+                await site.start()
+            except OSError as error:
+                await self.stop()
+                raise _cannot_open(wanted, error) from error
+            bound.append(Address(wanted.host, runner.addresses[-1][1]))
+        self._sweeper = asyncio.create_task(self._sweep())
+        return bound
+
+    async def stop(self) -> None:
+        """Close the door; answers under way are cut."""
+        sweeper, self._sweeper = self._sweeper, None
+        runner, self._runner = self._runner, None
+        if sweeper is not None:
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
+        if runner is not None:
+            await runner.cleanup()
+
+    def _new_runner(self) -> web.AppRunner:
+        app = self._new_app()
+        if self._token_path:
+            app.add_subapp(self._token_path, self._new_app(inner=True))
+        silent = logging.getLogger(f"{__name__}.http")
+        silent.setLevel(logging.CRITICAL + 1)  # it could quote a token
+        return web.AppRunner(
+            app,
+            access_log=None,
+            logger=silent,
+            handler_cancellation=True,
+            auto_decompress=False,
+            max_line_size=limits.HEADER_BYTES_MAX,
+            max_field_size=limits.HEADER_BYTES_MAX,
+            max_headers=limits.HEADERS_MAX,
+            lingering_time=1.0,
+            shutdown_timeout=limits.STOP_SECONDS_MAX,
+        )
+
+    def _new_app(self, *, inner: bool = False) -> web.Application:
+        middlewares = [] if inner else [self._middleware]
+        app = web.Application(client_max_size=0, middlewares=middlewares)
+        app.router.add_get("/health", _health)
+        self._gateway.add_to(app.router)
+        app.on_response_prepare.append(_add_headers)
+        return app
+
+    @web.middleware
+    async def _middleware(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Check who asks, wait for a turn, and turn refusals into JSON documents."""
+        asking = _asking_of(request, self._token_path)
+        with self._clients.busy(request.protocol):
+            try:
+                self._guard.check(asking)
+                scheme = "http" if self._tls is None else "https"
+                path = self._token_path if asking.in_path else ""
+                request["base"] = f"{scheme}://{request.host}{path}"
+                async with self._turns.turn(asking.client):
+                    return await handler(request)
+            except Refusal as refusal:
+                return _refused(refusal)
+            except web.HTTPException as error:
+                return _refused(Refusal(error.status, error.reason, 2))
+
+    async def _sweep(self) -> None:
+        """Close connections that are silent for too long, or too many."""
+        loop = asyncio.get_running_loop()
+        while self._runner is not None and self._runner.server is not None:
+            open_now = self._runner.server.connections
+            for connection in self._clients.surplus(open_now, loop.time()):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(limits.SWEEP_SECONDS)
+
+
+class ClientTurns:
+    """Requests under way, by client; those beyond a client's share wait."""
+
+    def __init__(self, per_client: int) -> None:
+        self._per_client = per_client
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._present: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Wait until one of the client's requests has ended, where it has too many."""
+        if self._present[client] >= limits.SITE_WAITING_PER_CLIENT_MAX:
+            raise Refusal(429, "too many requests of this client wait", Retry_After="1")
+        turns = self._turns.setdefault(client, asyncio.Semaphore(self._per_client))
+        self._present[client] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self._present[client] -= 1
+            if not self._present[client]:
+                del self._present[client], self._turns[client]
+
+
+class ClientConnections:
+    """Since when each connection has been without a whole request, by client."""
+
+    def __init__(self) -> None:
+        self._busy: set[RequestHandler] = set()
+        self._quiet_since: dict[RequestHandler, float] = {}
+
+    @contextlib.contextmanager
+    def busy(self, connection: RequestHandler) -> Iterator[None]:
+        """Mark `connection` as one whose request is being answered."""
+        self._busy.add(connection)
+        self._quiet_since.pop(connection, None)
+        try:
+            yield
+        finally:
+            self._busy.discard(connection)
+
+    def surplus(
+        self, now_open: Iterable[RequestHandler], now: float
+    ) -> list[RequestHandler]:
+        """Return the connections to close at time `now`, in seconds.
+
+        Those silent for too long; of a client with too many, the oldest silent ones;
+        and while all together are too many, the oldest silent one of whichever client
+        has most.
+        """
+        by_client: dict[str, list[RequestHandler]] = {}
+        quiet: dict[RequestHandler, float] = {}
+        for connection in now_open:
+            by_client.setdefault(_client_of(connection), []).append(connection)
+            if connection not in self._busy:
+                quiet[connection] = self._quiet_since.get(connection, now)
+        self._quiet_since = quiet
+        closed = [
+            one
+            for one, since in quiet.items()
+            if now - since > limits.QUIET_SECONDS_MAX
+        ]
+        spare = {
+            client: sorted(
+                (one for one in all_of if one in quiet and one not in set(closed)),
+                key=lambda one: quiet[one],
+                reverse=True,
+            )
+            for client, all_of in by_client.items()
+        }
+        count = Counter({client: len(all_of) for client, all_of in by_client.items()})
+        for one in closed:
+            count[_client_of(one)] -= 1
+        while spare:
+            client = max(spare, key=lambda name: count[name])
+            over = count[client] > limits.SITE_CONNECTIONS_PER_CLIENT_MAX
+            if not over and count.total() <= limits.SITE_CONNECTIONS_MAX:
+                break
+            if not spare[client]:
+                del spare[client]
+                continue
+            closed.append(spare[client].pop())
+            count[client] -= 1
+        return closed
+
+
+def _client_of(connection: RequestHandler) -> str:
+    transport = connection.transport
+    peer = None if transport is None else transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
+
+
+def _asking_of(request: web.Request, token_path: str) -> SiteRequest:
+    """Read what the guard needs from a request."""
+    transport = request.transport
+    if transport is None:
+        raise Refusal(400, "the client went away")
+    peer = transport.get_extra_info("peername") or ("",)
+    own = transport.get_extra_info("sockname") or ("",)
+    hosts = request.headers.getall("Host", [])
+    given = request.headers.getall("Authorization", [])
+    return SiteRequest(
+        client=str(peer[0]),
+        local=str(own[0]),
+        host=hosts[0] if len(hosts) == 1 else "",
+        authorization=given[0] if len(given) == 1 else "",
+        origin=request.headers.get("Origin"),
+        fetch_site=request.headers.get("Sec-Fetch-Site", ""),
+        in_path=bool(token_path) and request.path.startswith(token_path + "/"),
+    )
+
+
+def _tls_context(site: SiteSettings) -> ssl.SSLContext | None:
+    if site.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(site.certificate, site.key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"cannot use {site.certificate} and {site.key} as certificate and key: "
+            f"{error.strerror or error}"
+        ) from error
+    return context
+
+
+def _cannot_open(address: Address, error: OSError) -> NodeError:
+    if error.errno == errno.EADDRINUSE:
+        return NodeError(
+            f"the site address {address} is taken by another program; choose another "
+            "with --serve HOST:PORT"
+        )
+    return NodeError(f"cannot open the site address {address}: {error.strerror}")
+
+
+async def _health(_request: web.Request) -> web.Response:
+    return web.json_response({"ok": True})
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    return web.json_response(
+        {"error": refusal.sentence, "exit_code": refusal.exit_code},
+        status=refusal.status,
+        headers=refusal.headers,
+    )
