@@ -9,6 +9,7 @@ count where `fail` was. All methods belong to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
 import weakref
 from typing import TYPE_CHECKING
@@ -20,12 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 
+class SizeEvidence(enum.IntEnum):
+    """What vouches for the size of a file that is not there as a whole yet."""
+
+    UNCONFIRMED = 0
+    """One source alone, or sources that do not agree: not to be passed on."""
+    INDEPENDENT = 1
+    """At least two sources that are independent of each other."""
+    CALLER = 2
+    """The caller that asked for the file knew its size."""
+
+
 class GrowingFile:
     """The start of a file, as far as it has come."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        size: int,
+        evidence: SizeEvidence = SizeEvidence.CALLER,
+    ) -> None:
         """`descriptor` is copied; `size` is what the whole is expected to have."""
         self.size = size
+        self.evidence = evidence
+        """What vouches for the size by now."""
         self.length = 0
         """How many bytes from the start on may be read."""
         self.ended = False

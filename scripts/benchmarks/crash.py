@@ -16,11 +16,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-# The folder of this script comes first by default, and hides the transfer layer.
-sys.path[0] = str(Path(__file__).resolve().parents[2])
-
-from tests.end_to_end.caravan import MEBIBYTE, caravan_in  # noqa: E402
-from tests.end_to_end.crashes import (  # noqa: E402
+from tests.end_to_end.caravan import MEBIBYTE, caravan_in
+from tests.end_to_end.crashes import (
     CHUNK_BYTES,
     CONNECTIONS_MAX,
     KINDS,

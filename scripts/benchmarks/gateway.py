@@ -118,7 +118,7 @@ def bring_wheels(folder: Path) -> None:
 def pip_seconds(index: str, verb: str, folder: Path) -> float:
     """Time one run of pip into a fresh folder; `index` may be a folder of wheels."""
     target = Path(tempfile.mkdtemp(dir=folder))
-    where = ["--target", target] if verb == "install" else ["-d", target]
+    where = ["--target" if verb == "install" else "-d", str(target)]
     flags = ["-q", "--no-deps", "--no-cache-dir"]
     is_url = index.startswith("http")
     flags += ["--index-url", index] if is_url else ["--no-index", "-f", index]

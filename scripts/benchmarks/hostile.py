@@ -10,13 +10,9 @@ import argparse
 import asyncio
 import gc
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import uvloop
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.dht import hostile
 from tests.dht.builders import key

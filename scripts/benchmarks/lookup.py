@@ -13,9 +13,7 @@ import asyncio
 import json
 import logging
 import random
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -23,8 +21,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kademlia.crawling import NodeSpiderCrawl
 from kademlia.network import Server
 from kademlia.node import Node
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dht import Address, Contact, Dht
 from dht.limits import K
@@ -219,7 +215,9 @@ async def rpc_cpu(total: int) -> float:
     for node in nodes:
         await node.start([Address("127.0.0.1", 0)])
     await nodes[0].join([nodes[1].addresses[0]])
-    asking = nodes[0]._running.rpc_client
+    running = nodes[0]._running
+    assert running is not None
+    asking = running.rpc_client
     contact = Contact(nodes[1].public_key, nodes[1].addresses[0])
     rng = random.Random(5)
 

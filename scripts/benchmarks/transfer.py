@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from parties import cases, control, floors
+from scripts.benchmarks.parties import cases, control, floors
 
 MIB = 1024 * 1024
 PAYLOADS_PER_RUN = 8

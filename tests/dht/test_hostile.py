@@ -11,6 +11,7 @@ import pytest
 
 from dht import Address, Dht, Network
 from dht.limits import PROVIDERS_MAX
+from dht.wire import Announce
 from tests.dht import hostile
 from tests.dht.builders import key, private_key
 from tests.simulation.swarm import CheapSigner, cheap_verify
@@ -96,7 +97,7 @@ async def test_a_token_is_good_for_its_address_only() -> None:
             tokens.append(token)
             used = tokens[0]
             record = hostile.entry_of(signer, sock.getsockname()[0])
-            body = hostile.Announce(used, 5000, [record])
+            body = Announce(used, 5000, [record])
             before = node.stats()["received"]
             to = (node.addresses[0].host, node.addresses[0].port)
             sock.sendto(hostile.request(body, signer.public_key, rng), to)

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,35 @@ def need(program: str) -> str:
     """Return where a client is; without it, a skip that names it, on CI a failure."""
     beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else shutil.which(program)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} must be installed here; .ci/run does it")
-        pytest.skip(f"{program} is not installed")
-    return found
+    fault = "is not installed" if found is None else why_not_usable(found)
+    if found is not None and not fault:
+        return found
+    if os.environ.get("CI"):
+        pytest.fail(f"{program} {fault}; .ci/run installs what the tests need")
+    pytest.skip(f"{program} {fault}")
+
+
+@cache
+def why_not_usable(path: str) -> str:
+    """Return why a client that is there does not run, or nothing if it does.
+
+    rustup, for one, puts a `cargo` on the path that only says that it has no toolchain.
+    """
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CLIENT_SECONDS_MAX,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not run: {error}"
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().partition("\n")[0]
+        return f"does not run: `{path} --version` ended with {done.returncode}: {said}"
+    return ""
 
 
 def run_client(

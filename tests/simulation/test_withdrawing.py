@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dht import Network, provider_key
+from dht import Dht, Network, provider_key
 from tests.simulation.loop import virtual_time
 from tests.simulation.swarm import Swarm
 
@@ -12,11 +12,11 @@ SECONDS = 10
 KEYS = [provider_key(Network(), "sha256", bytes([n]) * 32) for n in range(20)]
 
 
-async def providers(node, key) -> set[bytes]:
+async def providers(node: Dht, key: bytes) -> set[bytes]:
     return {record.public_key async for record in node.find_providers(key)}
 
 
-def test_a_withdrawn_offer_is_found_no_more():
+def test_a_withdrawn_offer_is_found_no_more() -> None:
     """Others' offers of the same key stay; so do the node's other offers."""
     with virtual_time() as loop:
         swarm = Swarm(loop, 5)

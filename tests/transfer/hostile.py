@@ -290,7 +290,7 @@ class Disconnecting(Hostile):
             if left <= 0:
                 channel.abort()
 
-        channel.write = write_some
+        channel.write = write_some  # type: ignore[method-assign]
         await super()._serve(channel)
 
 

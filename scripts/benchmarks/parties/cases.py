@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parties.control import (
+from scripts.benchmarks.parties.control import (
     MIB,
     Document,
     Nginx,
@@ -64,7 +64,15 @@ class Bench:
         """Return seeders of ours, started once and kept for all runs."""
         return self._seeders(("caravan", *options.items()), count, **options)
 
-    def torrents(self, count: int, *, tuned: bool = False, up: int | None = None):
+    @property
+    def nginx(self) -> Nginx:
+        """The web server; only cases that start one ask for it."""
+        assert self.web is not None
+        return self.web
+
+    def torrents(
+        self, count: int, *, tuned: bool = False, up: int | None = None
+    ) -> list[Party]:
         """Return seeders of libtorrent, started once and kept for all runs."""
         key = ("libtorrent", tuned, up)
         torrent = str(self.torrent)
@@ -265,10 +273,10 @@ def _fetch_all(
 
 
 def _curl(bench: Bench, home: Path) -> Document:
-    before = bench.web.cpu()
-    url = f"{bench.web.url}/{bench.payload.name}"
+    before = bench.nginx.cpu()
+    url = f"{bench.nginx.url}/{bench.payload.name}"
     found = curl_and_openssl(url, bench.digest, home / "target")
-    return found | {"cpu": found["cpu"] + bench.web.cpu() - before}
+    return found | {"cpu": found["cpu"] + bench.nginx.cpu() - before}
 
 
 def _small_ours(*, tls: bool) -> Measure:
@@ -293,10 +301,10 @@ def _small_web(bench: Bench, home: Path) -> Document:
         party = Party("aiohttp", folder=str(home / "files"), at_once=AT_ONCE)
         fetching.append(party)
         warm, rest = bench.smalls[:AT_ONCE], bench.smalls[AT_ONCE:]
-        party.fetch(url=bench.web.url, digests=warm, at_once=AT_ONCE)
-        before = bench.web.cpu()
-        found = party.fetch(url=bench.web.url, digests=rest, at_once=AT_ONCE)
-        found["cpu"] += bench.web.cpu() - before
+        party.fetch(url=bench.nginx.url, digests=warm, at_once=AT_ONCE)
+        before = bench.nginx.cpu()
+        found = party.fetch(url=bench.nginx.url, digests=rest, at_once=AT_ONCE)
+        found["cpu"] += bench.nginx.cpu() - before
         return found
 
 

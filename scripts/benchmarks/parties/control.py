@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 Document = dict[str, Any]
 PARTY = Path(__file__).with_name("party.py")
 MIB = 1024 * 1024
@@ -33,22 +31,27 @@ class Party:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         self.ready: Document = self.answer()
-        self._cpu = self.usage()["cpu"]
+        self._cpu: float = self.usage()["cpu"]
 
     @property
     def peer(self) -> list[Any]:
-        return self.ready["peer"]
+        peer: list[Any] = self.ready["peer"]
+        return peer
 
     def request(self, do: str, **what: Any) -> None:
-        self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
-        self._process.stdin.flush()
+        self._requests.write(json.dumps({"do": do, **what}) + "\n")
+        self._requests.flush()
 
     def answer(self) -> Document:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise SystemExit("a party of the benchmark died; its error is above")
-        return json.loads(line)
+        document: Document = json.loads(line)
+        return document
 
     def fetch(self, **what: Any) -> Document:
         self.request("fetch", **what)
@@ -60,16 +63,16 @@ class Party:
 
     def cpu_since_start(self) -> float:
         """Return the seconds of CPU that were used since it was ready."""
-        return self.usage()["cpu"] - self._cpu
+        return float(self.usage()["cpu"]) - self._cpu
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._requests.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
 
 
 @contextlib.contextmanager
@@ -114,9 +117,9 @@ class Nginx:
 
     def cpu(self) -> float:
         """Return the seconds of CPU that it and its worker have used."""
-        master = psutil.Process(self._process.pid)
-        times = [one.cpu_times() for one in [master, *master.children()]]
-        return sum(one.user + one.system for one in times)
+        master = Path(f"/proc/{self._process.pid}")
+        children = (master / f"task/{master.name}/children").read_text().split()
+        return sum(_cpu_seconds(pid) for pid in [master.name, *children])
 
     def close(self) -> None:
         self._process.terminate()
@@ -133,6 +136,12 @@ class Nginx:
         raise SystemExit("nginx does not start")
 
 
+def _cpu_seconds(pid: str) -> float:
+    """Return the processor time that a process has used, by proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
 def curl_and_openssl(url: str, digest: str, target: Path) -> Document:
     """Fetch a file, then verify it; as a shell script would."""
     began = time.monotonic()
@@ -143,6 +152,7 @@ def curl_and_openssl(url: str, digest: str, target: Path) -> Document:
     )
     for command in commands:
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
         output = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -259,7 +259,11 @@ class WebClient:
         await self._session.close()
 
 
-ROLES = {"caravan": Caravan, "libtorrent": Torrent, "aiohttp": WebClient}
+ROLES: dict[str, Any] = {
+    "caravan": Caravan,
+    "libtorrent": Torrent,
+    "aiohttp": WebClient,
+}
 
 
 async def main() -> None:

@@ -17,20 +17,15 @@ import os
 import shutil
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-# The folder of this script comes first by default, and hides the transfer layer.
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: E402
-    Ed25519PrivateKey,
-)
-
-from tests.transfer import hostile  # noqa: E402
-from transfer import Identity, Leecher, Peer, Seeder, Store  # noqa: E402
+from tests.transfer import hostile
+from transfer import Identity, Leecher, Peer, Seeder, Store
 
 MIB = 1024 * 1024
 COLLUDER = hostile.FalseManifest
@@ -65,7 +60,8 @@ class Bench:
     def _bad(self, kind: type) -> hostile.Hostile:
         """Return a bad peer; colluders share one forgery, as it takes memory."""
         if kind is not COLLUDER:
-            return kind(self._data)
+            bad: hostile.Hostile = kind(self._data)
+            return bad
         if self._forged is None:
             step = len(self._data) // DISPUTED_CHUNKS
             places = range(step // 2, len(self._data), step)
@@ -116,9 +112,9 @@ class Bench:
         return {"seconds": seconds, "sound": sound}
 
 
-async def measure(size: int, runs: int, folder: Path) -> list[dict]:
+async def measure(size: int, runs: int, folder: Path) -> list[dict[str, Any]]:
     bench = Bench(folder, os.urandom(size))
-    found: dict[str, list[dict]] = {name: [] for name in CASES}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
     for _ in range(runs):
         for name, (honest, kinds) in CASES.items():
             named = name == NAMED_CASE
