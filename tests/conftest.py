@@ -1,4 +1,4 @@
-"""What all tests share: signals, quick property tests, and which tests run by default."""
+"""What all tests share: signals, quick property tests, and which of them run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A shell starts what it puts in the background with SIGINT ignored, and children inherit
-# that. Processes that tests start must die of Ctrl-C as they do in a terminal.
+# A shell starts background jobs with SIGINT ignored, and children inherit that. The
+# processes that tests start must react to Ctrl-C as they do in a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
