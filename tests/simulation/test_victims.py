@@ -18,7 +18,7 @@ from tests.simulation.swarm import Swarm
 
 if TYPE_CHECKING:
     from dht import Dht
-    from dht.rpc_server import Asked
+    from dht.in_flight import Asked
 
 VICTIM = Address("99.9.9.9", 4747)
 ATTEMPTS_PER_HOUR = 10
