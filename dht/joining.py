@@ -12,6 +12,7 @@ from dht.limits import (
     JOIN_SECONDS_MAX,
     REFRESH_CONTACTS,
     REFRESH_FIND_BYTES,
+    K,
 )
 from dht.traversal import Query
 from dht.wire import FindNode, Ping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dht.addresses import Address
+    from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import ProvenReply
     from dht.lookups import Lookups
@@ -40,6 +42,7 @@ class Joining:
         self._tasks = tasks
         self._addresses: list[Address] = []  # that a user named, the latest ones
         self._retrying: asyncio.Task[None] | None = None
+        self._looking_up_self: asyncio.Task[None] | None = None
 
     async def join(self, contacts: Iterable[Address]) -> int:
         """Ping the addresses, then look up the own id; return how many answered.
@@ -48,7 +51,7 @@ class Joining:
         """
         addresses = [each for each in dict.fromkeys(contacts) if each.dialable]
         started_at = self._loop.time()
-        answered = await self._meet(addresses)
+        answered = len(await self._meet(addresses))
         self._addresses = addresses or self._addresses
         if not answered:
             self.retry()
@@ -59,13 +62,31 @@ class Joining:
         self._tasks.start(self._spread(), "caravan-dht-spread")
         return answered
 
-    async def _meet(self, addresses: Iterable[Address]) -> int:
-        """Ping all addresses at once; return how many proved to be nodes."""
-        waiting = [self._ping(each) for each in addresses]
+    async def meet(self, addresses: Iterable[Address]) -> list[Contact]:
+        """Ping addresses; return the contacts that proved their id there.
+
+        A table that is still small is filled from a contact that is new to it.
+        """
+        known = {contact for table in self._core.tables.values() for contact in table}
+        contacts = await self._meet(addresses)
+        if self._core.known < 2 * K and not known.issuperset(contacts):
+            self.look_up_self_soon()
+        return contacts
+
+    def look_up_self_soon(self) -> None:
+        """Look for the own neighbourhood, unless that is under way."""
+        if self._looking_up_self is None or self._looking_up_self.done():
+            self._looking_up_self = self._tasks.start(
+                self.look_up_self(), "caravan-dht-look-up-self"
+            )
+
+    async def _meet(self, addresses: Iterable[Address]) -> list[Contact]:
+        """Ping all addresses at once; return those that proved to be nodes."""
+        waiting = [self._ping(each) for each in addresses if each.dialable]
         if not waiting:
-            return 0
+            return []
         answers = await asyncio.gather(*waiting)
-        return sum(1 for answer in answers if answer is not None)
+        return [answer.contact for answer in answers if answer is not None]
 
     def _ping(self, address: Address) -> asyncio.Future[ProvenReply | None]:
         future: asyncio.Future[ProvenReply | None] = self._loop.create_future()

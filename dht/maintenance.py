@@ -62,7 +62,6 @@ class Maintenance:
         self._grown = asyncio.Event()
         self._probed = TtlSet(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
-        self._looking_up_self: asyncio.Task[None] | None = None
         self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)
 
     def start(self) -> None:
@@ -138,18 +137,11 @@ class Maintenance:
 
         def done(answer: ProvenReply | None) -> None:
             if answer is not None:
-                self._look_up_self()
+                self._joining.look_up_self_soon()
             elif contact not in self._former:
                 self._former.append(contact)
 
         self._rpc_client.ask(contact, Ping(), done, again=False, lost=True)
-
-    def _look_up_self(self) -> None:
-        """Look for the own neighbourhood again, unless that is under way."""
-        if self._looking_up_self is None or self._looking_up_self.done():
-            self._looking_up_self = self._tasks.start(
-                self._joining.look_up_self(), "caravan-dht-look-up-self"
-            )
 
     def _on_new_contact(self, contact: Contact) -> None:
         del contact

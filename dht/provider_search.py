@@ -17,7 +17,7 @@ from dht.traversal import Query, Traversal
 from dht.wire import FindProviders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from dht.contacts import Contact
     from dht.core import Core
@@ -45,7 +45,9 @@ class ProviderSearch:
         lookups: Lookups,
         local_storage: LocalStorage,
         tasks: Tasks,
+        near: Iterable[Contact] = (),
     ) -> None:
+        """Begin; the contacts `near` are asked first, beside the lookup."""
         self._key = key
         self._core = core
         self._rpc_client = rpc_client
@@ -63,6 +65,8 @@ class ProviderSearch:
         page = local_storage.provider_store.page(key, 0, self._started_at)
         for record in page.records:
             self._deliver(record)
+        for contact in near:
+            self._ask(contact, FindProviders(key))
         self._task = tasks.start(self._run(), "caravan-dht-find-providers")
         self._task.add_done_callback(lambda _: self._wake.set())
 

@@ -155,6 +155,13 @@ class Dht:
         """
         return await self._run.joining.join(contacts)
 
+    async def meet(self, addresses: Iterable[Address]) -> list[Contact]:
+        """Ping addresses; return the contacts that proved their id there.
+
+        Unlike `join` it replaces no contacts that a user named.
+        """
+        return await self._run.joining.meet(addresses)
+
     async def close(self) -> None:
         """Stop at once; no task and no socket is left."""
         running, self._running = self._running, None
@@ -178,8 +185,13 @@ class Dht:
             for status in [table.status(contact)]
         ]
 
-    def find_providers(self, key: bytes) -> ProviderSearch:
-        """Look for nodes that offer a key; iterate over the result."""
+    def find_providers(
+        self, key: bytes, near: Iterable[Contact] = ()
+    ) -> ProviderSearch:
+        """Look for nodes that offer a key; iterate over the result.
+
+        The contacts `near` are asked at once, beside the lookup.
+        """
         run = self._run
         return ProviderSearch(
             key,
@@ -188,6 +200,7 @@ class Dht:
             lookups=run.lookups,
             local_storage=run.local_storage,
             tasks=self._tasks,
+            near=near,
         )
 
     async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:

@@ -37,6 +37,7 @@ from node.model import keyfiles
 from node.model.catalogue import Catalogue, open_database
 from node.model.keys import PublisherKeys, parse_publisher
 from node.model.trust_store import TrustStore
+from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
 from node.releases.delegate_command import DelegateCommand
@@ -167,6 +168,9 @@ class Node:
             port=port if settings.sharing == "all" else 0,
         )
         self._stack.push_async_callback(self._leecher.close)
+        self._reaching = Reaching(
+            self._dht, self._network, settings=settings, background=self._background
+        )
         self._compose(port)
         self._stack.push_async_callback(self._background.close)
         await self._open_door()
@@ -205,6 +209,7 @@ class Node:
             policy=SharingPolicy(catalogue, settings.sharing, _sharing_of(settings)),
             trust_store=trust_store,
             background=self._background,
+            neighbours=self._reaching.neighbours,
         )
         self._fetcher = fetcher = ContentFetcher(
             store=store,
@@ -417,6 +422,7 @@ class Node:
             {**self.describe(), "token": self._token, "pid": os.getpid()}
         )
         start = self._background.start
+        self._reaching.start()
         start(self._router.sync(), "announcing what is held")
         self._repair.resume()
         start(self._renewal.renew_forever(), "renewing own releases")

@@ -35,13 +35,14 @@ TRANSFER_WINGS: dict[str, set[str]] = {
 NODE_WINGS: dict[str, set[str]] = {
     "model": set(),
     "settings": {"model"},
-    "content": {"model", "settings"},
+    "reach": {"model", "settings"},
+    "content": {"model", "settings", "reach"},
     "releases": {"model", "settings", "content"},
     "gateway": {"model", "settings", "content", "releases"},
     "web": {"model", "settings", "gateway"},
     "runner": {"web"},
     "demo": {"model", "settings"},
-    "cli": {"model", "settings", "gateway", "runner", "demo"},
+    "cli": {"model", "settings", "reach", "gateway", "runner", "demo"},
 }
 # These two run the whole program; the others are parts of it.
 PROGRAM_WINGS = {"cli", "demo"}

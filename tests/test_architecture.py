@@ -45,6 +45,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("node/cli/", "node/demo/"),
     "aiohttp": ("node/web/",),
     "yarl": ("node/web/",),
+    "ifaddr": ("node/reach/links.py",),
+    "zeroconf": ("node/reach/lan.py",),
 }
 ANYWHERE = {
     "blake3", "cryptography", "msgspec", "packageurl", "packaging", "platformdirs",

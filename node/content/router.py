@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Iterable
 
 from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
 from node.background import Background
 from node.content.sharing_policy import SharingPolicy
 from node.model.trust_store import TrustStore
+from node.reach.lan_peers import LanPeers
 from transfer import Artifact, Digest, Peer, Store, TransferError
 
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
 PATIENCE_SECONDS = 5.0
 """How long a command waits for its announcement; it goes on afterwards."""
 SEARCHES_AT_ONCE = 16
+NEIGHBOURS_ASKED_MAX = 32
+"""Nodes of the local network that a search asks beside the lookup."""
 
 
 class ContentRouter:
@@ -35,7 +39,10 @@ class ContentRouter:
         policy: SharingPolicy,
         trust_store: TrustStore,
         background: Background,
+        neighbours: LanPeers | None = None,
     ) -> None:
+        """`neighbours` are asked, and fetched from, before anybody else."""
+        self._neighbours = neighbours or LanPeers()
         self._dht = dht
         self._network = network
         self._port = port
@@ -84,15 +91,19 @@ class ContentRouter:
 
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
-        return self._dht.find_providers(self._key(digest))
+        near = self._neighbours.contacts(time.monotonic())
+        return self._dht.find_providers(self._key(digest), near[:NEIGHBOURS_ASKED_MAX])
 
     async def peers(self, digest: Digest) -> AsyncGenerator[Peer, None]:
         """Yield the peers that offer `digest`, without this node, as they are found."""
         async with contextlib.aclosing(self.search(digest)) as search:
             async for record in search:
-                if record.public_key != self._dht.public_key:
-                    address = record.address
-                    yield Peer(address.host, address.port, record.public_key)
+                if record.public_key == self._dht.public_key:
+                    continue
+                # Behind the same router its outer address leads nowhere, or round.
+                near = self._neighbours.address_of(record.public_key, time.monotonic())
+                address = near or record.address
+                yield Peer(address.host, address.port, record.public_key)
 
     async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:
         """Return others who offer one of `digests`, of each at most about `each`."""

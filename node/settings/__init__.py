@@ -17,6 +17,12 @@ Sharing = Literal["all", "published", "none"]
 """What is offered: everything held, only what was published here, or nothing."""
 
 
+Relay = Literal["off", "members", "all"]
+"""For whom this node relays: nobody, members of its private network, or anybody."""
+
+Rendezvous = Literal["off", "mainline"]
+"""Where first contacts are looked for: nowhere, or in BitTorrent's Mainline DHT."""
+
 Winner = Literal["upstream", "network"]
 """Who a name means where an upstream and a followed publisher both have it."""
 
@@ -52,6 +58,9 @@ class Settings:
 
     Addresses are HOST:PORT texts with a numeric host; port 0 means any free one.
     `sharing_of` names single packages as PUBLISHER/NAME, `sharing` counts for the rest.
+    `lan` announces this node on the local network and meets others there,
+    `port_mapping` asks the router to forward its port, `relay` says for whom it
+    relays, `rendezvous` where first contacts are looked for.
     `withdraw` says whether a security release silences what it replaces.
     """
 
@@ -63,6 +72,10 @@ class Settings:
     secret_file: Path | None = None
     encryption: bool = True
     weak_digests: bool = False
+    lan: bool = True
+    port_mapping: bool = True
+    relay: Relay = "members"
+    rendezvous: Rendezvous = "off"
     sharing: Sharing = "all"
     sharing_of: Mapping[str, Sharing] = field(default_factory=dict)
     withdraw: bool = True

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from node.errors import NodeError, UsageError
-from node.settings import PUBLIC_NETWORK, Settings, Sharing
+from node.settings import PUBLIC_NETWORK, Relay, Rendezvous, Settings, Sharing
 from node.settings.gateway import (
     VARIABLE,
     read_gateway,
@@ -273,6 +273,18 @@ def _switch(value: object, origin: Origin) -> bool:
     raise origin.mistake("true or false belongs here")
 
 
+def _relay(value: object, origin: Origin) -> str:
+    if isinstance(value, str) and value in get_args(Relay):
+        return value
+    raise origin.mistake('expected "off", "members" or "all"')
+
+
+def _rendezvous(value: object, origin: Origin) -> str:
+    if isinstance(value, str) and value in get_args(Rendezvous):
+        return value
+    raise origin.mistake('expected "off" or "mainline"')
+
+
 def _sharing(value: object, origin: Origin) -> str:
     if isinstance(value, str) and value in get_args(Sharing):
         return value
@@ -355,6 +367,10 @@ _READERS: dict[str, Reader] = {
     "secret_file": _path,
     "encryption": _switch,
     "weak_digests": _switch,
+    "lan": _switch,
+    "port_mapping": _switch,
+    "relay": _relay,
+    "rendezvous": _rendezvous,
     "sharing": _sharing,
     "sharing_of": _sharing_of,
     "withdraw": _switch,

@@ -1,0 +1,1 @@
+"""Reaching others: the local network, routers, invitations, first contacts."""
