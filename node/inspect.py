@@ -55,7 +55,7 @@ class Inspector:
         return {
             **self._node.describe(),
             "contacts": len(self._dht.contacts()),
-            "artifacts": len(await asyncio.to_thread(self._store.artifacts)),
+            "artifacts": await asyncio.to_thread(lambda: self._store.count),
             "bytes_held": self._store.bytes_held,
             "downloads": leecher.downloads,
             "uploads": seeder.uploads,

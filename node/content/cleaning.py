@@ -151,7 +151,7 @@ class Cleaning:
         Nothing is removed where that would not be enough. What came in last is left
         alone: a package that is being fetched is not in the catalogue yet.
         """
-        cap = self._store.bytes_max
+        cap = self._store.room.bytes_max
         if cap is None:
             return
         held = await self._all_held()

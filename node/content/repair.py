@@ -44,7 +44,7 @@ class Repair:
         self._loop = asyncio.get_running_loop()
         self._under_way: set[str] = set()
         store.on_quarantine = self._on_quarantine
-        store.make_room = self._make_room
+        store.room.evict = self._make_room
 
     def resume(self) -> None:
         """Go on with what an earlier run of the node could not fetch again."""

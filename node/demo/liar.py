@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from functools import cached_property
@@ -25,16 +26,24 @@ from node import sockets
 from transfer import Artifact, Digest, Identity, Seeder, Store
 
 if TYPE_CHECKING:
+    import threading
+
     from transfer.content.manifest import Manifest
-    from transfer.store.recovery import Signature
 
 
 class CarelessStore(Store):
     """A store that never looks at what it serves."""
 
-    def is_trusted(self, name: Digest, signature: Signature) -> bool:  # noqa: ARG002
-        """Say that every file is what it was, whatever it holds by now."""
-        return True
+    def open_checked(
+        self, artifact: Artifact, stop: threading.Event | None = None
+    ) -> int:
+        """Open the file, whatever it holds by now."""
+        del stop
+        return os.open(self.path(artifact), os.O_RDONLY | os.O_CLOEXEC)
+
+    def read_small(self, artifact: Artifact) -> bytes:
+        """Return what the file holds by now."""
+        return self.path(artifact).read_bytes()
 
     def manifest(self, artifact: Artifact) -> Manifest:
         """Return the manifest that the artifact had when this was first asked."""

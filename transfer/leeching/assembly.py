@@ -77,7 +77,7 @@ class Assembly:
 
         Raises StoreError, also where the store has no room for that much.
         """
-        self._store.ensure_room(manifest.size)
+        self._store.room.check(manifest.size)
         self._favour(manifest, self._open().adopt(manifest))
 
     def reception(self) -> ChunkReceiver:

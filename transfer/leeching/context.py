@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from transfer.leeching.bans import Bans
     from transfer.leeching.connection_pool import ConnectionPool
     from transfer.limits import LeecherLimits
-    from transfer.store.commit_group import GroupCommitter
     from transfer.store.store import Store
 
 T = TypeVar("T")
@@ -29,7 +28,6 @@ class LeecherContext:
     connections: ConnectionPool
     pool: Executor
     hash_pool: Executor
-    grouping: GroupCommitter
     rate: RateLimiter
     limits: LeecherLimits
     bad_peers: Bans

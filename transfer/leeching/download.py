@@ -250,7 +250,8 @@ class Download:
             if self._outcome.done():
                 return True
             contents = Contents(digests, offered.manifest)
-            artifact = await self._workshop.grouping.add(data, contents)
+            store = self._workshop.store
+            artifact = await self._in_thread(lambda: store.add_verified(data, contents))
             self._given[offered.connection.peer] += len(data)
             self._win(artifact)
         return True

@@ -26,7 +26,6 @@ from transfer.leeching.small import SmallFetcher, Wanted
 from transfer.leeching.stream import Follower
 from transfer.limits import LeecherLimits
 from transfer.store import aliases
-from transfer.store.commit_group import GroupCommitter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -96,7 +95,6 @@ class Leecher:
             ConnectionPool(terms, limits),
             self._pool,
             self._hash_pool,
-            GroupCommitter(store, self._pool),
             RateLimiter(limits.bytes_per_second, self._stop),
             limits,
             Bans(),
@@ -198,7 +196,6 @@ class Leecher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._smalls.close()
-        await self._workshop.grouping.close()
         await self._workshop.connections.close()
         self._pool.shutdown()
         self._hash_pool.shutdown()

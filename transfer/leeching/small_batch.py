@@ -87,7 +87,7 @@ class SmallBatch:
         self._is_larger = False
         self._first = 2**32
         """The number of the first ask; what is lower is of an earlier download."""
-        self._group = CommitGroup(workshop.store)
+        self._group = CommitGroup(workshop.store.committer)
         self._grouped: list[SmallRequest] = []
         self._grouped_at = 0.0
 

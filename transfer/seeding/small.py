@@ -7,15 +7,11 @@ checked on the very bytes that are sent.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from transfer.connection import wire
-from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.errors import DamagedError, NotHeldError, WireError
 from transfer.limits import ASKS_AT_ONCE_MAX
-from transfer.store import recovery as upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +19,7 @@ if TYPE_CHECKING:
     from transfer.connection.channel import Channel
     from transfer.connection.rate_limit import RateLimiter
     from transfer.content.artifact import Artifact
+    from transfer.content.digest import Digest
     from transfer.store.store import Store
 
 _SEND_BYTES = 256 * 1024
@@ -72,7 +69,7 @@ class SmallResponder:
                 parts.append(wire.encode(wire.Larger(ask.number)))
                 continue
             try:
-                data = _read(self._store, artifact)
+                data = self._store.read_small(artifact)
             except (NotHeldError, DamagedError):
                 parts.append(wire.encode(self._absent(ask)))
                 continue
@@ -92,7 +89,7 @@ class SmallResponder:
         return {
             (algorithm, raw): artifact
             for algorithm, raws in wanted.items()
-            for raw, artifact in self._store.index.find_many(algorithm, raws).items()
+            for raw, artifact in self._store.find_many(algorithm, raws).items()
         }
 
     def _absent(self, ask: wire.Ask) -> wire.Absent:
@@ -118,26 +115,3 @@ def drop_asks(channel: Channel) -> wire.AnyMessage | None:
     while isinstance(message, wire.Ask):
         message = channel.next_frame()
     return message
-
-
-def _read(store: Store, artifact: Artifact) -> bytes:
-    """Return the bytes of a small artifact, checked since the node started.
-
-    Raises NotHeldError or DamagedError, the file being forgotten or set aside.
-    """
-    with contextlib.suppress(OSError):
-        descriptor = os.open(
-            store.place_of(artifact.digest), os.O_RDONLY | os.O_CLOEXEC
-        )
-        try:
-            signature = upkeep.signature_of(descriptor)
-            data = os.pread(descriptor, artifact.size + 1, 0)
-        finally:
-            os.close(descriptor)
-        if len(data) == artifact.size:
-            if store.is_trusted(artifact.digest, signature):
-                return data
-            if Digest.of(data, NAME_ALGORITHM) == artifact.digest:
-                store.trust(artifact.digest, signature)
-                return data
-    return store.read(artifact)  # which finds out what is wrong, and settles it

@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 
 
 def fill(store: Store, stop: threading.Event) -> None:
-    """Compute all aliases that are lacking; ClosedError once `stop` is set."""
+    """Compute all missing aliases; raise ClosedError once `stop` is set."""
     found: dict[Digest, dict[str, Digest]] = {}
     try:
         for name in store.lacking_aliases():
             with contextlib.suppress(NotHeldError, DamagedError):
-                if not _computed(store, name, stop, found):
+                if not _computed(store, name, stop=stop, found=found):
                     store.with_aliases(name, stop)
             if len(found) == GROUP_ARTIFACTS_MAX:
-                _keep(store, found)
+                _flush(store, found)
     finally:
-        _keep(store, found)
+        _flush(store, found)
 
 
 def _computed(
     store: Store,
     name: Digest,
+    *,
     stop: threading.Event,
     found: dict[Digest, dict[str, Digest]],
 ) -> bool:
@@ -51,8 +52,8 @@ def _computed(
     return True
 
 
-def _keep(store: Store, found: dict[Digest, dict[str, Digest]]) -> None:
-    """List what was found in one transaction, and tell who wants to know."""
+def _flush(store: Store, found: dict[Digest, dict[str, Digest]]) -> None:
+    """Store aliases in one transaction, then report each artifact."""
     if not found:
         return
     store.index.set_aliases(found)

@@ -1,48 +1,243 @@
-"""How verified files enter the store: renamed, their folders synced, then listed."""
+"""Commit: how verified bytes become artifacts of the store.
+
+A `Committer` is the only way into the store, and the only way out of it. Its rules:
+
+1. Bytes are written under a fresh name in `partial/`. A name below `store/` is only
+   ever given to a file whose bytes have that digest.
+2. Room is reserved before anything is renamed, and only for bytes that are verified;
+   a size that a peer claims reserves nothing and evicts nothing.
+3. The order on disk: sync each file, rename it, sync each folder that gained a name,
+   then write all rows in one transaction. A crash leaves a file in `partial/`, which
+   recovery removes, or a whole file without a row, which recovery verifies and
+   lists. No row names a file that a power cut could take away.
+4. On the way out the file goes before its row. A crash in between leaves a row
+   without a file, which recovery drops; what was removed never comes back.
+5. Nothing is renamed over. If the content is held already, the staged copy goes.
+6. A group is listed whole or not at all: if its transaction fails, the files that
+   were renamed are removed again.
+7. `lock` is held while names and rows change together, so that no two threads act on
+   one name at a time. Writing, hashing and syncing of staged files, and making room,
+   happen outside it.
+8. A file's signature (inode, size, times) is trusted from its commit on, because
+   its bytes were hashed as they were written. It is dropped before the row is.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from transfer.content.artifact import Artifact
 from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM
-from transfer.errors import FullError, StoreError
-from transfer.store import recovery as upkeep
+from transfer.errors import StoreError
 from transfer.store.fs import store_errors
+from transfer.store.integrity import is_named, signature_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from _typeshed import ReadableBuffer
 
+    from transfer.content.digest import Digest
     from transfer.content.hashing import Contents
     from transfer.content.manifest import Manifest
-    from transfer.store.store import Store
+    from transfer.store.fs import Fs
+    from transfer.store.index import Index
+    from transfer.store.integrity import Signature
+    from transfer.store.room import Room
+
+log = logging.getLogger(__name__)
 
 
 class Staged(NamedTuple):
-    """A file of `partial/`, verified and synced."""
+    """A verified file in `partial/`."""
 
     path: str | Path
     descriptor: int
     contents: Contents
 
 
+class Committer:
+    """Gives verified files their names and rows, and takes them away again."""
+
+    def __init__(
+        self,
+        *,
+        fs: Fs,
+        index: Index,
+        folder: Path,
+        room: Room,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.fs = fs
+        self.index = index
+        self.room = room
+        self.lock = threading.Lock()
+        self.folder = folder
+        self.artifacts = folder / "store" / NAME_ALGORITHM
+        self.staging = folder / "partial"
+        self._artifacts_text = str(self.artifacts)
+        self._quarantine = folder / "quarantine"
+        self._clock = clock
+        self._signatures: dict[bytes, Signature] = {}
+
+    def place_of(self, name: Digest) -> str:
+        """Return where the artifact with this SHA-256 lies, held or not."""
+        hexadecimal = name.raw.hex()
+        return f"{self._artifacts_text}/{hexadecimal[:2]}/{hexadecimal}"
+
+    @contextlib.contextmanager
+    def staged(self) -> Iterator[tuple[Path, int]]:
+        """Give a fresh file in `partial/`, removed at the end unless committed."""
+        path = self.staging / f"add-{secrets.token_hex(8)}.new"
+        with store_errors(self.folder):
+            descriptor = self.fs.create(path)
+        try:
+            yield path, descriptor
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                self.fs.remove(path)
+
+    def commit(self, staged: Sequence[Staged]) -> list[Artifact]:
+        """Make verified files artifacts of the store, all of them or none.
+
+        Return the artifacts in the order of `staged`; what was held stays. Raise
+        StoreError. The caller closes the descriptors.
+        """
+        held = self._held(staged)
+        fresh = {
+            one.contents.name.raw: one.contents.manifest.size
+            for one in staged
+            if one.contents.name.raw not in held
+        }
+        size = sum(fresh.values())
+        self.room.reserve(size)
+        listed = 0
+        try:
+            with store_errors(self.folder):
+                for one in staged:
+                    self.fs.sync(one.descriptor)
+            with self.lock:
+                entered, listed = self._enter(staged)
+        finally:
+            self.room.settle(size, listed)
+        return [entered[one.contents.name.raw] for one in staged]
+
+    def remove(self, artifact: Artifact) -> None:
+        """Remove an artifact; open descriptors go on reading it."""
+        with self.lock, store_errors(self.folder):
+            self.fs.remove(self.place_of(artifact.digest))
+            self._forget(artifact)
+
+    def quarantine(self, artifact: Artifact, descriptor: int) -> bool:
+        """Set a damaged file aside and drop its row; False if it lost its name.
+
+        `descriptor` is the damaged file: another one may have taken its name in
+        the meantime, and that one stays.
+        """
+        aside = self._quarantine / f"{artifact.digest.hex}-{time.time_ns()}"
+        place = self.place_of(artifact.digest)
+        with self.lock, store_errors(self.folder):
+            if not is_named(descriptor, place):
+                return False
+            self.fs.make_folder(self._quarantine)
+            self.fs.rename(place, aside)
+            self._forget(artifact)
+        log.warning("%s is damaged and was set aside", artifact.digest)
+        return True
+
+    def drop_lost(self, artifact: Artifact) -> bool:
+        """Drop the row of an artifact whose file was removed behind our back."""
+        with self.lock:
+            if (
+                Path(self.place_of(artifact.digest)).exists()
+                or self.index.find(artifact.digest) is None
+            ):
+                return False
+            self._forget(artifact)
+        log.warning("%s has lost its file and is no longer listed", artifact.digest)
+        return True
+
+    def trust(self, name: Digest, signature: Signature) -> None:
+        """Record that the file with this signature has been checked."""
+        self._signatures[name.raw] = signature
+
+    def is_trusted(self, name: Digest, signature: Signature) -> bool:
+        """Whether the file with this signature was checked since the node started."""
+        return self._signatures.get(name.raw) == signature
+
+    def distrust(self, name: Digest) -> None:
+        """Have the artifact checked when it is opened next."""
+        self._signatures.pop(name.raw, None)
+
+    def _enter(self, staged: Sequence[Staged]) -> tuple[dict[bytes, Artifact], int]:
+        """Rename, sync the folders, write the rows; under the lock.
+
+        Return the artifacts by name, and how many bytes of them are new.
+        """
+        entered = self._held(staged)
+        fresh: list[tuple[Artifact, Manifest]] = []
+        folders: set[str] = set()
+        try:
+            with store_errors(self.folder):
+                for one in staged:
+                    name = one.contents.name
+                    if name.raw in entered:
+                        self.fs.remove(one.path)
+                        continue
+                    entered[name.raw] = artifact = _artifact(
+                        one.contents, self._clock()
+                    )
+                    fresh.append((artifact, one.contents.manifest))
+                    target = self.place_of(name)
+                    self._rename(one.path, target)
+                    self.trust(name, signature_of(one.descriptor))
+                    folders.add(os.path.dirname(target))  # noqa: PTH120 (text is quicker)
+                for folder in folders:
+                    self.fs.sync_folder(folder)
+            self.index.insert(fresh, self._clock())
+        except StoreError:
+            for artifact, _ in fresh:
+                self.distrust(artifact.digest)
+                with contextlib.suppress(OSError):
+                    self.fs.remove(self.place_of(artifact.digest))
+            raise
+        return entered, sum(artifact.size for artifact, _ in fresh)
+
+    def _held(self, staged: Sequence[Staged]) -> dict[bytes, Artifact]:
+        names = [one.contents.name.raw for one in staged]
+        return self.index.find_many(NAME_ALGORITHM, names)
+
+    def _rename(self, temporary: str | Path, target: str) -> None:
+        try:
+            self.fs.rename(temporary, target)
+        except FileNotFoundError:
+            self.fs.make_folder(Path(target).parent)
+            self.fs.rename(temporary, target)
+
+    def _forget(self, artifact: Artifact) -> None:
+        self.distrust(artifact.digest)
+        if self.index.delete(artifact.digest):
+            self.room.release(artifact.size)
+
+
 class CommitGroup:
-    """Small artifacts that enter a store together; use it as a context manager.
+    """Small artifacts that are committed together; use it as a context manager.
 
     What was not committed by its end leaves nothing behind.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
         self._staged: list[Staged] = []
-        self._bytes = 0
-        self._prefix = f"{store.partials.folder}/add-{secrets.token_hex(8)}"
+        self._prefix = f"{committer.staging}/add-{secrets.token_hex(8)}"
 
     def __len__(self) -> int:
         return len(self._staged)
@@ -51,102 +246,41 @@ class CommitGroup:
         return self
 
     def __exit__(self, *_: object) -> None:
-        staged, self._staged, self._bytes = self._staged, [], 0
+        staged, self._staged = self._staged, []
         for one in staged:
             os.close(one.descriptor)
             with contextlib.suppress(OSError):
-                self._store.fs.remove(one.path)
+                self._committer.fs.remove(one.path)
 
     def add(self, data: ReadableBuffer, contents: Contents) -> None:
         """Write verified bytes to a file that the commit will name."""
-        store = self._store
+        committer = self._committer
         path = f"{self._prefix}-{len(self._staged)}.new"
-        with store_errors(store.folder):
-            descriptor = store.fs.create(path)
+        with store_errors(committer.folder):
+            descriptor = committer.fs.create(path)
             try:
-                store.fs.write(descriptor, data, 0)
+                committer.fs.write(descriptor, data, 0)
             except OSError:
                 os.close(descriptor)
                 with contextlib.suppress(OSError):
-                    store.fs.remove(path)
+                    committer.fs.remove(path)
                 raise
         self._staged.append(Staged(path, descriptor, contents))
-        self._bytes += contents.manifest.size
 
     def commit(self) -> list[Artifact]:
-        """Sync the files and list them in one transaction, in the order of adding.
+        """Commit all files with one transaction, in the order of adding.
 
         All of them or, with StoreError, none are listed.
         """
-        store, staged = self._store, self._staged
         try:
-            store.ensure_room(self._bytes)
-            with store_errors(store.folder):
-                for one in staged:
-                    store.fs.sync(one.descriptor)
-            with store.committing:
-                entered = enter(store, staged)
+            entered = self._committer.commit(self._staged)
         except BaseException:
             self.__exit__()
             raise
-        for one in staged:
+        for one in self._staged:
             os.close(one.descriptor)
-        self._staged, self._bytes = [], 0
+        self._staged = []
         return entered
-
-
-def enter(store: Store, staged: Sequence[Staged]) -> list[Artifact]:
-    """Name files and list them in one transaction; those that are held stay.
-
-    The caller has the lock of commits. Raises StoreError; then none is listed.
-    """
-    entered: dict[bytes, Artifact] = {}
-    fresh: list[tuple[Artifact, Manifest]] = []
-    shelves: set[str] = set()
-    try:
-        entered |= _held(store, staged)
-        size = sum(
-            one.contents.manifest.size
-            for one in staged
-            if one.contents.name.raw not in entered
-        )
-        if size and not store.has_room(size):
-            raise FullError(size, store.bytes_held, store.bytes_max)
-        with store_errors(store.folder):
-            for one in staged:
-                name = one.contents.name
-                if name.raw in entered:
-                    store.fs.remove(one.path)
-                    continue
-                entered[name.raw] = artifact = _artifact(one.contents, store.clock())
-                fresh.append((artifact, one.contents.manifest))
-                target = store.place_of(name)
-                _rename(store, one.path, target)
-                store.trust(name, upkeep.signature_of(one.descriptor))
-                shelves.add(os.path.dirname(target))  # noqa: PTH120 (text is quicker)
-            for shelf in shelves:
-                store.fs.sync_folder(shelf)
-        store.index.insert(fresh, store.clock())
-    except StoreError:
-        for artifact, _ in fresh:
-            store.distrust(artifact.digest)
-            with contextlib.suppress(OSError):
-                store.fs.remove(store.path(artifact))
-        raise
-    return [entered[one.contents.name.raw] for one in staged]
-
-
-def _held(store: Store, staged: Sequence[Staged]) -> dict[bytes, Artifact]:
-    names = [one.contents.name.raw for one in staged]
-    return store.index.find_many(NAME_ALGORITHM, names)
-
-
-def _rename(store: Store, temporary: str | Path, target: str) -> None:
-    try:
-        store.fs.rename(temporary, target)
-    except FileNotFoundError:
-        store.fs.make_folder(Path(target).parent)
-        store.fs.rename(temporary, target)
 
 
 def _artifact(contents: Contents, now: float) -> Artifact:

@@ -1,55 +1,87 @@
-"""The index of artifacts: two tables in the catalogue, next to the node's own.
+"""The index of artifacts: tables in the catalogue, next to the node's own.
 
-Writes go through one connection and reads through another, each under its
-lock: with a write-ahead log a reader never waits for a writer's fsync. Every
-tree that a new row must enter costs a commit a page at a random place, so the
-aliases enter theirs when they are known, and a manifest of one chunk, which is
-as quickly computed as read, is not kept at all.
+Every tree that a new row must enter costs a commit a page at a random place, so
+the aliases enter theirs when they are known, and a manifest of one chunk, which is
+as quickly computed as read, is not kept at all. Triggers keep the totals, so that
+nothing ever counts all rows.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from typing import TYPE_CHECKING, Any
 
 from transfer.content.artifact import Artifact
 from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
 from transfer.content.manifest import Manifest
-from transfer.errors import StoreError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS transfer_artifacts (
-    sha256 BLOB NOT NULL PRIMARY KEY,
-    size INTEGER NOT NULL,
-    manifest BLOB NOT NULL,
-    sha512 BLOB,
-    blake2b BLOB,
-    sha1 BLOB,
-    md5 BLOB,
-    added_at REAL NOT NULL,
-    checked_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS transfer_by_sha512 ON transfer_artifacts (sha512)
-    WHERE sha512 IS NOT NULL;
-CREATE INDEX IF NOT EXISTS transfer_by_blake2b ON transfer_artifacts (blake2b)
-    WHERE blake2b IS NOT NULL;
-CREATE INDEX IF NOT EXISTS transfer_by_sha1 ON transfer_artifacts (sha1)
-    WHERE sha1 IS NOT NULL;
-CREATE INDEX IF NOT EXISTS transfer_by_md5 ON transfer_artifacts (md5)
-    WHERE md5 IS NOT NULL;
-CREATE INDEX IF NOT EXISTS transfer_by_check ON transfer_artifacts (checked_at);
-CREATE INDEX IF NOT EXISTS transfer_lacking ON transfer_artifacts (added_at)
-    WHERE sha512 IS NULL OR blake2b IS NULL OR sha1 IS NULL OR md5 IS NULL;
-CREATE TABLE IF NOT EXISTS transfer_manifests (
-    digest BLOB NOT NULL PRIMARY KEY,
-    encoded BLOB NOT NULL
-);
-"""
+    from transfer.store.database import Database
+
+_TABLES = (
+    """
+    CREATE TABLE IF NOT EXISTS transfer_artifacts (
+        sha256 BLOB NOT NULL PRIMARY KEY,
+        size INTEGER NOT NULL,
+        manifest BLOB NOT NULL,
+        sha512 BLOB,
+        blake2b BLOB,
+        sha1 BLOB,
+        md5 BLOB,
+        added_at REAL NOT NULL,
+        checked_at REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS transfer_by_sha512 ON transfer_artifacts (sha512)
+        WHERE sha512 IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS transfer_by_blake2b ON transfer_artifacts (blake2b)
+        WHERE blake2b IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS transfer_by_sha1 ON transfer_artifacts (sha1)
+        WHERE sha1 IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS transfer_by_md5 ON transfer_artifacts (md5)
+        WHERE md5 IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS transfer_by_check ON transfer_artifacts (checked_at)
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS transfer_lacking ON transfer_artifacts (added_at)
+        WHERE sha512 IS NULL OR blake2b IS NULL OR sha1 IS NULL OR md5 IS NULL
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS transfer_manifests (
+        digest BLOB NOT NULL PRIMARY KEY,
+        encoded BLOB NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS transfer_totals (
+        artifacts INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    )
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS transfer_added AFTER INSERT ON transfer_artifacts
+    BEGIN
+        UPDATE transfer_totals SET artifacts = artifacts + 1, bytes = bytes + new.size;
+    END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS transfer_removed AFTER DELETE ON transfer_artifacts
+    BEGIN
+        UPDATE transfer_totals SET artifacts = artifacts - 1, bytes = bytes - old.size;
+    END
+    """,
+)
 _COLUMN_OF = {
     "sha256": "sha256",
     "sha512": "sha512",
@@ -58,8 +90,8 @@ _COLUMN_OF = {
     "md5": "md5",
 }
 _FIELDS = "sha256, size, manifest, added_at, sha512, blake2b, sha1, md5"
-_BUSY_SECONDS = 10.0
-_MARK_BITS = 20
+_FILTER_BITS_MIN = 20
+_FILTER_BITS_PER_NAME = 16
 # Only the constants above are put into statements; values are always bound.
 _FIND = {
     algorithm: f"SELECT {_FIELDS} FROM transfer_artifacts WHERE {column} = ? LIMIT 1"  # noqa: S608
@@ -75,8 +107,8 @@ _SET_ALIAS = {
 }
 _LIST = f"SELECT {_FIELDS} FROM transfer_artifacts ORDER BY added_at, sha256"  # noqa: S608
 _INSERT = (
-    f"INSERT OR REPLACE INTO transfer_artifacts ({_FIELDS}, checked_at)"  # noqa: S608
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO transfer_artifacts ({_FIELDS}, checked_at)"  # noqa: S608
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING"
 )
 _INSERT_MANIFEST = "INSERT OR IGNORE INTO transfer_manifests VALUES (?, ?)"
 _DELETE_MANIFEST = (
@@ -84,35 +116,23 @@ _DELETE_MANIFEST = (
     " (SELECT manifest FROM transfer_artifacts WHERE sha256 = ?)"
 )
 
+_DELETE = "DELETE FROM transfer_artifacts WHERE sha256 = ?"
+
 Row = tuple[Any, ...]
 
 
 class Index:
     """What the store holds, by digest."""
 
-    def __init__(self, path: Path) -> None:
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        try:
-            self._writer = _connect(path)
-            try:
-                self._writer.executescript(_TABLES)
-                self._reader = _connect(path)
-            except sqlite3.Error:
-                self._writer.close()
-                raise
-        except sqlite3.Error as error:
-            raise _told(path, error) from error
-        self._path = path
-        self._marks = bytearray(2**_MARK_BITS // 8)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.write(_make_tables)
+        count, _ = self.totals()
+        bits = (_FILTER_BITS_PER_NAME * count).bit_length()
+        self._filter_bits = max(bits, _FILTER_BITS_MIN)
+        self._filter = bytearray(2**self._filter_bits // 8)
         for raw in self.names():
             self._mark(raw)
-
-    def close(self) -> None:
-        """Close both connections; twice does no harm."""
-        with self._write_lock, self._read_lock:
-            self._writer.close()
-            self._reader.close()
 
     def find(self, digest: Digest) -> Artifact | None:
         """Return the artifact that any of the algorithms names, or None."""
@@ -141,10 +161,10 @@ class Index:
         rows = self._read("SELECT sha256 FROM transfer_artifacts")
         return {row[0] for row in rows}
 
-    def bytes_held(self) -> int:
-        """Return the sizes of all artifacts together."""
-        rows = self._read("SELECT coalesce(sum(size), 0) FROM transfer_artifacts")
-        return int(rows[0][0])
+    def totals(self) -> tuple[int, int]:
+        """Return the number of artifacts and the sum of their sizes, in bytes."""
+        count, size = self._read("SELECT artifacts, bytes FROM transfer_totals")[0]
+        return count, size
 
     def due_for_check(self, before: float) -> Digest | None:
         """Return the artifact that was checked longest ago, before `before`."""
@@ -197,7 +217,7 @@ class Index:
         self._write((_INSERT_MANIFEST, manifests), (_INSERT, artifacts))
 
     def set_aliases(self, found: Mapping[Digest, Mapping[str, Digest]]) -> None:
-        """Keep aliases that were computed from verified bytes, in one transaction."""
+        """Store aliases that were computed from verified bytes, in one transaction."""
         changes = [
             (
                 _SET_ALIAS[algorithm],
@@ -212,7 +232,7 @@ class Index:
         self._write(*changes)
 
     def set_checked(self, name: Digest, now: float) -> None:
-        """Remember when an artifact was last found whole."""
+        """Set when an artifact was last found whole."""
         self._write(
             (
                 "UPDATE transfer_artifacts SET checked_at = ? WHERE sha256 = ?",
@@ -220,51 +240,53 @@ class Index:
             )
         )
 
-    def delete(self, name: Digest) -> None:
-        """Forget an artifact and its manifest, which belongs to it alone."""
-        raw = [(name.raw,)]
-        self._write(
-            (_DELETE_MANIFEST, raw),
-            ("DELETE FROM transfer_artifacts WHERE sha256 = ?", raw),
-        )
+    def delete(self, name: Digest) -> bool:
+        """Forget an artifact and its manifest, which belongs to it alone.
+
+        Return whether it was listed.
+        """
+
+        def work(connection: sqlite3.Connection) -> bool:
+            connection.execute(_DELETE_MANIFEST, (name.raw,))
+            deleted = connection.execute(_DELETE, (name.raw,))
+            return deleted.rowcount > 0
+
+        return self._database.write(work)
 
     def may_hold(self, name: bytes) -> bool:
-        """Tell, without a look into the tables, where a SHA-256 is surely not held.
+        """Whether a SHA-256 may be held; False means surely not.
 
-        What was held once stays marked, and so does one in a million of all names
-        for each artifact.
+        A Bloom filter of one hash, in memory: names are digests already. What was
+        removed stays marked until the next start.
         """
-        place = int.from_bytes(name[:4], "big") >> (32 - _MARK_BITS)
-        return bool(self._marks[place >> 3] & 1 << (place & 7))
+        place = int.from_bytes(name[:4], "big") >> (32 - self._filter_bits)
+        return bool(self._filter[place >> 3] & 1 << (place & 7))
 
     def _mark(self, name: bytes) -> None:
-        place = int.from_bytes(name[:4], "big") >> (32 - _MARK_BITS)
-        self._marks[place >> 3] |= 1 << (place & 7)
+        place = int.from_bytes(name[:4], "big") >> (32 - self._filter_bits)
+        self._filter[place >> 3] |= 1 << (place & 7)
 
     def _read(self, query: str, values: Row = ()) -> list[Row]:
-        try:
-            with self._read_lock:
-                return self._reader.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise _told(self._path, error) from error
+        return self._database.read(query, values)
 
     def _write(self, *changes: tuple[str, Sequence[Row]]) -> None:
-        try:
-            with self._write_lock, self._writer:
-                self._writer.execute("BEGIN IMMEDIATE")
-                for query, rows in changes:
-                    self._writer.executemany(query, rows)
-        except sqlite3.Error as error:
-            raise _told(self._path, error) from error
+        def work(connection: sqlite3.Connection) -> None:
+            for query, rows in changes:
+                connection.executemany(query, rows)
+
+        self._database.write(work)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
+def _make_tables(connection: sqlite3.Connection) -> None:
+    # Not executescript, which would end the transaction.
+    for statement in _TABLES:
+        connection.execute(statement)
+    if not connection.execute("SELECT 1 FROM transfer_totals").fetchone():
+        # New, or of a version that kept no totals.
+        connection.execute(
+            "INSERT INTO transfer_totals"
+            " SELECT count(*), coalesce(sum(size), 0) FROM transfer_artifacts"
+        )
 
 
 def _artifact(row: Row) -> Artifact:
@@ -280,7 +302,3 @@ def _artifact(row: Row) -> Artifact:
         },
         added_at,
     )
-
-
-def _told(path: Path, error: sqlite3.Error) -> StoreError:
-    return StoreError(f"The catalogue {path} failed: {error}.")

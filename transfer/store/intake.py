@@ -1,22 +1,20 @@
-"""Intake: a file that arrives in order from outside, verified before it is kept.
+"""Intake: a file that arrives in order from an origin, verified before its commit.
 
-What comes from an origin, rather than from peers, enters the store here. The bytes are
-hashed as they are written, so that little is left to do at the end.
+The bytes are hashed as they are written, so that little is left to do at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents, ContentsHasher
 from transfer.errors import StoreError, WrongBytesError
 from transfer.limits import ARTIFACT_BYTES_MAX
-from transfer.store import recovery as upkeep
 from transfer.store.fs import store_errors
+from transfer.store.integrity import contents_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,15 +40,16 @@ class Intake:
         self._size = size
         self._hasher: ContentsHasher | None = None
         self._verified: Contents | None = None
-        self._temporary = store.partials.folder / f"add-{secrets.token_hex(8)}.new"
+        self._stack = contextlib.ExitStack()
+        self._temporary = Path()
         self.descriptor = -1
         """Of the file, for those who read what has come already."""
         self.length = 0
         """How many bytes have been written."""
 
     def __enter__(self) -> Self:
-        with store_errors(self._store.folder):
-            self.descriptor = self._store.fs.create(self._temporary)
+        staged = self._store.committer.staged()
+        self._temporary, self.descriptor = self._stack.enter_context(staged)
         if self._size is not None:
             algorithms = {NAME_ALGORITHM, *(one.algorithm for one in self._expected)}
             self._hasher = ContentsHasher(self._size, sorted(algorithms))
@@ -64,9 +63,7 @@ class Intake:
     ) -> None:
         if self._hasher is not None:
             self._hasher.__exit__()
-        os.close(self.descriptor)
-        with contextlib.suppress(OSError):
-            self._store.fs.remove(self._temporary)
+        self._stack.close()
 
     def write(self, data: bytes) -> None:
         """Take in the next bytes; WrongBytesError where there are too many."""
@@ -105,6 +102,6 @@ class Intake:
         if self._hasher is not None:
             return self._hasher.contents()
         try:
-            return upkeep.contents_of(self.descriptor, self.length)
+            return contents_of(self.descriptor, self.length)
         except OSError as error:
             raise StoreError(f"What came cannot be read back: {error}.") from error

@@ -1,4 +1,4 @@
-"""A download under way on disk: its bytes, and which of them are verified.
+"""Partial files: downloads under way, and which of their chunks are verified.
 
 Nothing is synced while a download runs, and no list of verified chunks is kept
 on disk: on resuming, every chunk is hashed against the manifest that lies
@@ -49,7 +49,7 @@ class Partial:
         return folder / f"{digest.algorithm}-{digest.hex}.data"
 
     def resume(self, stop: threading.Event) -> int:
-        """Take up what an earlier run left; return how many chunks are sound."""
+        """Resume what an earlier run left; return how many chunks are sound."""
         try:
             manifest = Manifest.decode(self._manifest_path.read_bytes())
         except (OSError, ValueError):
@@ -63,7 +63,7 @@ class Partial:
         return verified.count(1)
 
     def adopt(self, manifest: Manifest) -> bytearray:
-        """Go on with another manifest; return which chunks stay verified.
+        """Switch to another manifest; return which chunks stay verified.
 
         Chunks that both manifests name alike, at the same place, are kept.
         """
@@ -100,7 +100,7 @@ class Partial:
             self._fs.write(self.descriptor, data, offset)
 
     def mark(self, index: int) -> None:
-        """Say that the chunk at `index` is verified and written."""
+        """Mark the chunk at `index` as verified and written."""
         with self._lock:
             self._verified[index] = 1
             self.version += 1
@@ -166,3 +166,58 @@ class Partial:
             with contextlib.suppress(OSError):
                 self._fs.remove(fresh)
             raise
+
+
+class Partials:
+    """The downloads under way, by digest, shared with the seeder."""
+
+    def __init__(self, folder: Path, fs: Fs) -> None:
+        self.folder = folder
+        self._fs = fs
+        self._lock = threading.Lock()
+        self._open: dict[Digest, Partial] = {}
+
+    def begin(self, digest: Digest) -> Partial:
+        """Open the file of a download; `end` closes it."""
+        partial = Partial(self.folder, digest, self._fs)
+        with self._lock:
+            self._open[digest] = partial
+        return partial
+
+    def exists(self, digest: Digest) -> bool:
+        """Whether an earlier download left a file for this digest."""
+        return Partial.path_in(self.folder, digest).exists()
+
+    def end(self, partial: Partial, *, discard: bool = False) -> None:
+        """Close a download's file: leave it for a later run, or remove it."""
+        with self._lock:
+            self._open.pop(partial.digest, None)
+            if discard:
+                partial.discard()
+            else:
+                partial.close()
+
+    def borrow(self, digest: Digest) -> tuple[Partial, int] | None:
+        """Return a download under way with a descriptor to be closed, or None."""
+        with self._lock:
+            partial = self._open.get(digest)
+            return None if partial is None else (partial, os.dup(partial.descriptor))
+
+    def under_way(self, digest: Digest) -> Partial | None:
+        """Return a download under way, or None."""
+        with self._lock:
+            return self._open.get(digest)
+
+    def is_open(self, digest: Digest) -> bool:
+        """Whether a download of this is under way."""
+        with self._lock:
+            return digest in self._open
+
+    def forget(self, digest: Digest) -> None:
+        """Remove the files of a download, unless it is under way."""
+        with self._lock:
+            if digest in self._open:
+                return
+            path = Partial.path_in(self.folder, digest)
+            for leftover in (path, path.with_suffix(".manifest")):
+                self._fs.remove(leftover)

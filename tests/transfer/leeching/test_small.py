@@ -26,8 +26,8 @@ from transfer import (
 from transfer.content.hashing import Contents
 from transfer.content.manifest import Manifest
 from transfer.leeching import small_batch as batch
-from transfer.store import recovery as upkeep
 from transfer.store.commit import CommitGroup
+from transfer.store.integrity import signature_of
 
 FILES = [os.urandom(size) for size in (20_000, 99, 262_144, 5000) for _ in range(10)]
 LIMITS = LeecherLimits(
@@ -244,8 +244,8 @@ async def test_a_complaint_makes_the_seeder_look_again(new_node):
     with seeder.store.path(artifact).open("r+b") as file:
         file.write(bytes([FILES[0][0] ^ 1]))
         file.flush()
-        signature = upkeep.signature_of(file.fileno())
-    seeder.store.trust(artifact.digest, signature)
+        signature = signature_of(file.fileno())
+    seeder.store.committer.trust(artifact.digest, signature)
     with pytest.raises(WrongBytesError):
         await leecher.download(artifact.digest, [seeder.peer], size=len(FILES[0]))
     await until(lambda: not seeder.store.artifacts())
@@ -284,7 +284,7 @@ async def test_closing_ends_who_waits_for_peers(new_node):
 def test_a_crash_before_the_commit_leaves_no_half(tmp_path, monkeypatch, renamed):
     """Written files are gone, renamed ones verified and listed, at the next start."""
     store = Store(tmp_path)
-    group = CommitGroup(store)
+    group = CommitGroup(store.committer)
     for data in FILES[:10]:
         group.add(data, contents_of(data))
     assert store.artifacts() == []
@@ -315,7 +315,7 @@ def test_a_group_is_listed_whole_or_not_at_all(tmp_path, monkeypatch):
         raise StoreError
 
     monkeypatch.setattr(store.index, "insert", refuse)
-    group = CommitGroup(store)
+    group = CommitGroup(store.committer)
     for data in [*FILES[:10], b""]:
         group.add(data, contents_of(data))
     with pytest.raises(StoreError):

@@ -215,6 +215,8 @@ async def test_closing_ends_everything_within_a_second(new_node):
         with pytest.raises(ClosedError):
             await call
         await seeder.close()
+        seeder.store.close()
+        leecher.store.close()
     wait_for_no_threads()
     with pytest.raises(ClosedError):
         await leecher.download(artifact.digest, [])

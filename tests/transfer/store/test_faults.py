@@ -104,11 +104,9 @@ async def test_a_complaint_makes_the_seeder_check_at_once(new_node):
     # As if the medium had changed the bytes: the signature is that of a check.
     status = os.fstat(descriptor)
     os.close(descriptor)
-    seeder.store._signatures[artifact.digest.raw] = (
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
+    seeder.store.committer.trust(
+        artifact.digest,
+        (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
     )
     with pytest.raises((NoPeerError, WrongBytesError)):
         await leecher.download(artifact.digest, [seeder.peer])

@@ -147,7 +147,7 @@ def test_the_store_never_holds_more_than_its_cap(tmp_path):
     assert store.artifacts() == [first]
     assert store.bytes_held == 6_000
     assert store.add_bytes(store.read(first)) == first
-    store.make_room = lambda size: store.remove(first.digest)
+    store.room.evict = lambda size: store.remove(first.digest)
     second = store.add_bytes(os.urandom(6_000))
     assert store.artifacts() == [second]
     assert list(store.partials.folder.iterdir()) == []
@@ -157,7 +157,7 @@ def test_the_store_never_holds_more_than_its_cap(tmp_path):
 async def test_a_download_that_has_no_room_fails_at_once(new_node):
     """Before its chunks are fetched, and with the sentence that helps."""
     seeder, leecher = await new_node(), await new_node()
-    leecher.store.bytes_max = 1_000_000
+    leecher.store.room.bytes_max = 1_000_000
     artifact = seeder.store.add_bytes(os.urandom(3_000_000))
     with pytest.raises(StoreError, match="raise store_bytes"):
         await leecher.download(artifact.digest, [seeder.peer])
