@@ -7,31 +7,30 @@ What is listed afterwards is read from the disk and fetched over the wire.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
+from scripts.benchmarks.report import Goal, Report, Row
+from scripts.benchmarks.report import parser as make_parser
 from tests.end_to_end.caravan import MEBIBYTE, caravan_in
 from tests.end_to_end.crashes import (
     CHUNK_BYTES,
     CONNECTIONS_MAX,
     KINDS,
     Crashes,
+    Tally,
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench crash")
+    parser = make_parser("crash", __doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=6, help="of the files, in MiB")
     parser.add_argument("--seeders", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
     with (
@@ -50,21 +49,41 @@ def main() -> None:
                 crashes.kill_once(KINDS[number % len(KINDS)])
                 if sys.stderr.isatty():
                     print(f"\r{number + 1} kills ", end="", file=sys.stderr)
-    found = asdict(crashes.tally) | {"seconds": round(time.monotonic() - began, 1)}
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        print(
-            f"{found['kills']} kills (seed {options.seed}, {found['seconds']} s): "
-            f"{len(found['corrupt'])} corrupt artifacts listed, {found['served']} "
-            f"fetched from the victim, {len(found['unserved'])} could not be; "
-            f"{found['resumed']} downloads resumed, of one at most "
-            f"{found['again_bytes_max']} verified bytes fetched again and "
-            f"{found['sent_again_bytes_max']} sent beyond its length "
-            f"(allowed {CONNECTIONS_MAX * CHUNK_BYTES})"
-        )
-    if found["corrupt"] or found["unserved"]:
+    tally = crashes.tally
+    title = (
+        f"{tally.kills} kills, seed {options.seed}, {time.monotonic() - began:.0f} s"
+    )
+    report = Report("crash", options.json)
+    report.section(title, rows(tally))
+    report.end()
+    if tally.corrupt or tally.unserved:
         raise SystemExit(1)
+
+
+def rows(tally: Tally) -> list[Row]:
+    """Return what was counted; nothing listed may be corrupt or out of reach."""
+    none, chunks = Goal(0, ratio=False), Goal(CONNECTIONS_MAX, ratio=False)
+    chunk = CHUNK_BYTES
+    return [
+        Row(
+            what="corrupt artifacts listed", ours=len(tally.corrupt), unit="", goal=none
+        ),
+        Row(what="listed and not served", ours=len(tally.unserved), unit="", goal=none),
+        Row(what="fetched from the victim", ours=tally.served, unit=""),
+        Row(what="downloads resumed", ours=tally.resumed, unit=""),
+        Row(
+            what="verified bytes fetched again, at most",
+            ours=tally.again_bytes_max / chunk,
+            unit="chunks",
+            goal=chunks,
+        ),
+        Row(
+            what="sent beyond the length, at most",
+            ours=tally.sent_again_bytes_max / chunk,
+            unit="chunks",
+            goal=chunks,
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ pip is configured to use. nginx and wrk are used where they are installed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import http.client
@@ -24,6 +23,8 @@ import time
 from pathlib import Path
 
 from node.demo.processes import NodeProcess, end_all, wait_until
+from scripts.benchmarks.report import Goal, Report, Row
+from scripts.benchmarks.report import parser as make_parser
 
 WHEELS = [
     "aiohttp", "aiosignal", "attrs", "blinker", "certifi", "cffi",
@@ -37,7 +38,11 @@ BYTES_PER_SECOND = 20_000_000
 CLEAN = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 PIP = [sys.executable, "-m", "pip"]
 SETTLE_SECONDS = 3.0  # a node that has just read 30 pages comes to rest
-WISHES = {"cold": "<= 1.15", "warm": "<= 0.5", "peers": "<= 0.5", "beside": "pip alone"}
+GOALS = {
+    "cold node": Goal(1.15),
+    "warm node": Goal(0.5),
+    "3 peers, no origin": Goal(0.5),
+}
 
 
 class Mirror:
@@ -203,7 +208,7 @@ def get(web: str, path: str) -> tuple[int, int, float]:
     return answer.status, size, seconds
 
 
-def installs(bench: Bench, verb: str, rounds: int) -> None:
+def installs(bench: Bench, verb: str, rounds: int) -> list[Row]:
     """Time `pip install` or `pip download` five ways, round by round.
 
     The cold node is in a network in which nobody has any of the files. The reader of
@@ -218,7 +223,7 @@ def installs(bench: Bench, verb: str, rounds: int) -> None:
 
     for number in range(rounds):
         note("direct", f"{bench.origin}/simple")
-        note("files beside it", str(bench.wheels.resolve()))
+        note("files in a folder, no network", str(bench.wheels.resolve()))
         cold = bench.node(f"{verb}-cold-{number}", neighbour.address)
         note("cold node", index_of(cold))
         note("warm node", index_of(cold))
@@ -231,8 +236,19 @@ def installs(bench: Bench, verb: str, rounds: int) -> None:
         bench.revive()
         bench.end(cold, reader)
     bench.end(neighbour, *seeds)
-    for what, found in times.items():
-        say(f"pip {verb}, {what}", found, statistics.median(times["direct"]))
+    direct = statistics.median(times["direct"])
+    return [
+        Row(
+            what=f"pip {verb}, {what}",
+            ours=statistics.median(found),
+            unit="s",
+            theirs=None if what == "direct" else direct,
+            beside="" if what == "direct" else "direct",
+            goal=GOALS.get(what),
+            more={"least": min(found), "most": max(found)},
+        )
+        for what, found in times.items()
+    ]
 
 
 def seeders(bench: Bench, verb: str) -> list[NodeProcess]:
@@ -251,7 +267,7 @@ def seeders(bench: Bench, verb: str) -> list[NodeProcess]:
     return seeds
 
 
-def misses(bench: Bench, wheels: Path) -> None:
+def misses(bench: Bench, wheels: Path) -> Row:
     """Time small files that only the origin has: direct, and through a node."""
     node = bench.node("misses")
     web = str(node.ready["web"])
@@ -266,10 +282,15 @@ def misses(bench: Bench, wheels: Path) -> None:
         )
         through.append(get(web, f"/pypi/files/sha256/{digest}/{path.name}")[2])
     beyond = (statistics.median(through) - statistics.median(direct)) * 1000
-    print(f"{'local miss, beyond the origin':34} {beyond:8.1f} ms      <= 50 ms")
+    return Row(
+        what="a small file that only the origin has: beyond the origin",
+        ours=beyond,
+        unit="ms",
+        goal=Goal(50, ratio=False),
+    )
 
 
-def blobs(bench: Bench, folder: Path) -> None:
+def blobs(bench: Bench, folder: Path) -> list[Row]:
     """Warm blobs: one of 64 MiB beside nginx, many of 20 KiB."""
     node = bench.node("blobs")
     web = str(node.ready["web"])
@@ -281,18 +302,29 @@ def blobs(bench: Bench, folder: Path) -> None:
     get(web, paths[0])
     ours = statistics.median(get(web, paths[0])[2] for _ in range(9))
     theirs = nginx_seconds(folder, big.name)
-    if theirs is None:
-        print(f"{'64 MiB blob':34} {ours * 1000:8.1f} ms      (nginx is not installed)")
-    else:
-        print(
-            f"{'64 MiB blob':34} {ours * 1000:8.1f} ms      nginx "
-            f"{theirs * 1000:.1f} ms, {ours / theirs:.2f} x, <= 1.5"
+    rows = [
+        Row(
+            what="a blob of 64 MiB, warm",
+            ours=ours * 1000,
+            unit="ms",
+            theirs=None if theirs is None else theirs * 1000,
+            beside="nginx" if theirs else "nginx is not installed",
+            goal=Goal(1.5),
         )
+    ]
     if shutil.which("wrk"):
         command = ["wrk", "-t1", "-c16", "-d5s", f"http://{web}{paths[1]}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rate = [line for line in done.stdout.splitlines() if "Requests/sec" in line]
-        print(f"{'20 KiB blobs':34} {rate[0].split()[-1]:>8} /s      >= 2000")
+        rows.append(
+            Row(
+                what="blobs of 20 KiB, 16 connections",
+                ours=float(rate[0].split()[-1]),
+                unit="/s",
+                goal=Goal(2000, ratio=False, at_least=True),
+            )
+        )
+    return rows
 
 
 def nginx_seconds(folder: Path, file: str) -> float | None:
@@ -326,18 +358,8 @@ def nginx_seconds(folder: Path, file: str) -> float | None:
         process.wait()
 
 
-def say(what: str, times: list[float], direct: float) -> None:
-    middle = statistics.median(times)
-    wish = next((text for name, text in WISHES.items() if name in what), "")
-    print(
-        f"{what:34} {middle:6.2f} s ({min(times):.2f}-{max(times):.2f})"
-        f" {middle / direct:6.2f} x  {wish}",
-        flush=True,
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("gateway", __doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wheels", type=Path, default=Path("build/wheels"))
     parser.add_argument("--only", choices=["download", "install", "http"])
@@ -348,7 +370,8 @@ def main() -> None:
     bring_wheels(options.wheels)
     total = sum(path.stat().st_size for path in options.wheels.glob("*.whl"))
     count = len(list(options.wheels.glob("*.whl")))
-    print(f"{count} wheels, {total / 1e6:.1f} MB; {os.cpu_count()} processors")
+    report = Report("gateway", options.json)
+    report.note(f"{count} wheels, {total / 1e6:.1f} MB")
     memory = Path("/dev/shm")
     base = options.unpack or (memory if memory.is_dir() else None)
     with (
@@ -358,13 +381,15 @@ def main() -> None:
         bench = Bench(Path(name), Path(unpack), options.wheels)
         try:
             if options.only in (None, "http"):
-                blobs(bench, Path(name))
-                misses(bench, options.wheels)
+                rows = [*blobs(bench, Path(name)), misses(bench, options.wheels)]
+                report.section("Over HTTP", rows)
             for verb in ("download", "install"):
                 if options.only in (None, verb):
-                    installs(bench, verb, options.rounds)
+                    rows = installs(bench, verb, options.rounds)
+                    report.section(f"pip {verb} of {count} wheels", rows)
         finally:
             bench.close()
+    report.end()
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ addresses. The sender shares the process and the core, and its work is counted t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 from typing import Any
 
 import uvloop
 
+from scripts.benchmarks.report import Goal, Report, Row
+from scripts.benchmarks.report import parser as make_parser
 from tests.dht import hostile
 from tests.dht.builders import key
 from tests.dht.test_hostile import network
@@ -76,26 +76,44 @@ async def stores(count: int) -> dict[str, Any]:
         }
 
 
+UNITS = {"memory_mb": "MB"}
+GOALS = {
+    "unhandled": Goal(0, ratio=False),
+    "answers_afterwards": Goal(1, ratio=False, at_least=True),
+    "honest_found": Goal(1, ratio=False, at_least=True),
+    "oldest_honest_served": Goal(1, ratio=False, at_least=True),
+}
+
+
+def rows(figures: dict[str, Any]) -> list[Row]:
+    """Return what one part counted; what is true or false counts as 1 or 0."""
+    return [
+        Row(
+            what=name.replace("_", " "),
+            ours=float(value),
+            unit=UNITS.get(name, ""),
+            goal=GOALS.get(name),
+        )
+        for name, value in figures.items()
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("hostile", __doc__)
     parser.add_argument("--mutated", type=int, default=1_000_000)
     parser.add_argument("--flood", type=int, default=50_000)
     parser.add_argument("--stores", type=int, default=1_000_000)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     parts = {
-        "mutated": fuzz(options.mutated),
-        "flood": flood(options.flood),
-        "stores": stores(options.stores),
+        "Mutated datagrams": fuzz(options.mutated),
+        "A flood from one address": flood(options.flood),
+        "Stores from 100 addresses, 8 keys in a datagram": stores(options.stores),
     }
-    figures = {}
+    report = Report("hostile", options.json)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for name, part in parts.items():
-            figures[name] = runner.run(part)
-            if not options.json:
-                print(name, figures[name])
-    if options.json:
-        print(json.dumps(figures))
+        for title, part in parts.items():
+            report.section(title, rows(runner.run(part)))
+    report.end()
 
 
 if __name__ == "__main__":

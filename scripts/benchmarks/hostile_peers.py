@@ -9,10 +9,9 @@ The peers are those of the tests, on loopback, in one process.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
+import logging
 import os
 import shutil
 import socket
@@ -24,12 +23,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from scripts.benchmarks.report import Goal, Report, Row
+from scripts.benchmarks.report import parser as make_parser
 from tests.transfer import hostile
 from transfer import Identity, Leecher, Peer, Seeder, Store
 
 MIB = 1024 * 1024
 COLLUDER = hostile.FalseManifest
 DISPUTED_CHUNKS = 16
+SLOWER_MAX = 2.0
 NAMED_CASE = "the same, where a package file names the manifest"
 CASES = {
     "honest, ten": (10, ()),
@@ -112,48 +114,54 @@ class Bench:
         return {"seconds": seconds, "sound": sound}
 
 
-async def measure(size: int, runs: int, folder: Path) -> list[dict[str, Any]]:
+async def measure(size: int, runs: int, folder: Path) -> list[Row]:
+    """Run all cases in turn, `runs` times; each is compared with its honest one."""
     bench = Bench(folder, os.urandom(size))
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
     for _ in range(runs):
         for name, (honest, kinds) in CASES.items():
             named = name == NAMED_CASE
             found[name].append(await bench.run(honest, kinds, named=named))
-    rows, base = [], 1.0
+    rows: list[Row] = []
+    honest_seconds = 0.0
     for name, results in found.items():
         seconds = statistics.median(one["seconds"] for one in results)
-        base = seconds if name.startswith("honest") else base
+        is_base = name.startswith("honest")
+        honest_seconds = seconds if is_base else honest_seconds
         rows.append(
-            {
-                "case": name,
-                "seconds": seconds,
-                "ratio": seconds / base,
-                "waste": max(one["waste"] for one in results),
-                "sound": all(one["sound"] for one in results),
-            }
+            Row(
+                what=name,
+                ours=seconds,
+                unit="s",
+                theirs=None if is_base else honest_seconds,
+                beside="" if is_base else "honest peers alone",
+                goal=Goal(SLOWER_MAX) if "tarpits" in name else None,
+                more={
+                    "waste %": 100 * max(one["waste"] for one in results),
+                    "right": "yes" if all(one["sound"] for one in results) else "NO",
+                },
+            )
         )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench hostile-peers")
+    parser = make_parser("hostile-peers", __doc__)
     parser.add_argument("--size", type=int, default=1024, help="in MiB")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    report = Report("hostile-peers", options.json)
+    logging.disable(logging.WARNING)  # every ban is logged
     shm = Path("/dev/shm")
     place = shm if shm.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="caravan-", dir=place) as folder:
         rows = asyncio.run(measure(options.size * MIB, options.runs, Path(folder)))
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return
-    print("| case | wall s | by honest | waste | right |\n|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row['case']} | {row['seconds']:.2f} | {row['ratio']:.2f} |"
-            f" {100 * row['waste']:.2f} % | {'yes' if row['sound'] else 'NO'} |"
-        )
+    report.section(
+        f"{options.size} MiB among bad peers",
+        rows,
+        "Waste is what all peers sent beyond the file's size, in percent of it.",
+    )
+    report.end()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ result.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import logging
 import random
 import time
@@ -25,6 +23,8 @@ from kademlia.node import Node
 from dht import Address, Contact, Dht
 from dht.limits import K
 from dht.wire import FindNode
+from scripts.benchmarks.report import Goal, Report, Row
+from scripts.benchmarks.report import parser as make_parser
 from tests.simulation.report import percentile
 
 if TYPE_CHECKING:
@@ -240,29 +240,54 @@ def on_loop(name: str, work: Callable[[int], Coroutine[Any, Any, float]]) -> flo
         return round(min(runner.run(work(8000)) for _ in range(3)), 1)
 
 
+def rows(found: dict[str, Any], share: float) -> list[Row]:
+    """Return one comparison as rows; only the healthy network has goals for time."""
+    ours, theirs = found["caravan"], found["kademlia"]
+    wanted = {
+        "p50_ms": ("median lookup", "ms", Goal(0.05 if share else 1.0)),
+        "p95_ms": ("95th percentile", "ms", Goal(0.05 if share else 1.0)),
+        "recall": ("share of the truly nearest found", "", Goal(0.99, False, True)),
+        "dead_per_result": ("dead nodes in a result", "", Goal(0, False)),
+    }
+    return [
+        Row(
+            what=what,
+            ours=ours[name],
+            unit=unit,
+            theirs=theirs[name],
+            beside="kademlia",
+            goal=goal,
+            more={"lookups": f"{ours['lookups']} and {theirs['lookups']}"},
+        )
+        for name, (what, unit, goal) in wanted.items()
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("lookup", __doc__)
     parser.add_argument("--nodes", type=int, nargs="*", default=[50, 200])
     parser.add_argument("--dead", type=float, nargs="*", default=[0.0, 0.3])
     parser.add_argument("--lookups", type=int, default=100)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # the package logs every timeout
-    rows = []
+    report = Report("lookup", options.json)
     for count in options.nodes:
         for share in options.dead:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                rows.append(runner.run(compare(count, share, options.lookups)))
-            if not options.json:
-                print(rows[-1])
-    cpu = {
-        name: {"echo_us": on_loop(name, echo_cpu), "rpc_us": on_loop(name, rpc_cpu)}
+                found = runner.run(compare(count, share, options.lookups))
+            report.section(f"{count} nodes, {share:.0%} dead", rows(found, share))
+    cpu = [
+        Row(
+            what=f"processor time of a find_node, both ends, on {name}",
+            ours=on_loop(name, rpc_cpu),
+            unit="us",
+            theirs=on_loop(name, echo_cpu),
+            beside="bare datagram echo",
+        )
         for name in ("uvloop", "asyncio")
-    }
-    if options.json:
-        print(json.dumps({"rows": rows, "cpu": cpu}))
-    else:
-        print(cpu)
+    ]
+    report.section("Processor time", cpu, "The best of three runs.")
+    report.end()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ SHA-256 and committed; for libtorrent already when it has checked the last piece
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from scripts.benchmarks.parties import cases, control, floors
+from scripts.benchmarks.report import Report
+from scripts.benchmarks.report import parser as make_parser
 
 MIB = 1024 * 1024
 PAYLOADS_PER_RUN = 8
@@ -24,38 +24,34 @@ PAYLOADS_PER_RUN = 8
 
 def main() -> None:
     options = _arguments()
+    report = Report("transfer", options.json)
     absent = {
         peer: why
         for peer, why in control.absent_peers().items()
         if peer in options.peers
     }
     for peer, why in absent.items():
-        print(f"skipped {peer}: {why}", file=sys.stderr)
+        report.note(f"skipped {peer}: {why}")
     peers = {"caravan", *options.peers} - absent.keys()
     _check_room(options.folder, max(options.size, default=0))
-    results = []
     with tempfile.TemporaryDirectory(prefix="caravan-", dir=options.folder) as folder:
-        floor = floors.sentence(Path(folder))
-        if not options.json:
-            print(floor, flush=True)
+        report.section(
+            "What one core of this machine can do", floors.rows(Path(folder))
+        )
         for name in options.case:
             plans = cases.plan(name, options.size, peers)
             for number, plan in enumerate(plans):
                 place = Path(folder) / f"{name}{number}"
-                results += cases.run(plan, options.runs, place)
+                results = cases.run(plan, options.runs, place)
                 shutil.rmtree(place)
-                if not options.json:
-                    print(cases.table(results[-len(plan.rows) :]), flush=True)
-    if options.json:
-        print(
-            json.dumps(
-                {"results": results, "skipped": absent, "floor": floor}, indent=2
-            )
-        )
+                report.section(
+                    plan.title, cases.rows(plan, results), cases.note(results)
+                )
+    report.end()
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench transfer")
+    parser = make_parser("transfer", __doc__)
     parser.add_argument(
         "--size", type=_size, nargs="+", default=[512 * MIB, 64 * MIB], metavar="512M"
     )
@@ -69,7 +65,6 @@ def _arguments() -> argparse.Namespace:
         metavar="libtorrent,curl",
     )
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--folder",
         type=Path,

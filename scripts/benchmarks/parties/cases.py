@@ -1,4 +1,4 @@
-"""The cases of the transfer benchmark: who fetches what from whom, and the table."""
+"""The cases of the transfer benchmark: who fetches what from whom, and the goals."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from scripts.benchmarks.parties.control import (
     make_torrent,
     parties,
 )
+from scripts.benchmarks.report import Goal, Row
 
 NAMES = ("one", "four", "crowd", "small", "capped", "lateness")
 CAPPED_BYTES = 100 * 1000 * 1000
@@ -34,6 +35,24 @@ SMALL_BYTES = 20 * 1024
 AT_ONCE = 32
 
 Measure = Callable[["Bench", Path], Document]
+Goals = dict[tuple[str, str, str], float]
+
+# Bounds on the ratio ours / theirs, by (ours, theirs, what); on memory in MiB.
+GOALS_ONE: Goals = {
+    ("caravan", "libtorrent default", "seconds"): 0.35,
+    ("caravan TLS", "libtorrent default", "seconds"): 0.55,
+    ("caravan", "libtorrent tuned", "seconds"): 0.45,
+    ("caravan", "nginx + curl + openssl", "seconds"): 0.7,
+    ("caravan TLS", "caravan", "seconds"): 1.8,
+    ("caravan", "libtorrent default", "cpu_seconds"): 0.6,
+    ("caravan", "", "peak_mib"): 60,
+}
+GOALS_SHORT: Goals = {("caravan", "libtorrent default", "seconds"): 0.2}
+GOALS_FOUR: Goals = {("caravan", "libtorrent default", "seconds"): 0.35}
+GOALS_CROWD: Goals = {("caravan", "libtorrent default", "seconds"): 0.6}
+GOALS_SMALL: Goals = {("caravan", "nginx + aiohttp", "seconds"): 0.5}
+GOALS_CAPPED: Goals = {("caravan", "libtorrent default", "seconds"): 1.0}
+LONG_BYTES = 256 * MIB
 
 
 @dataclass
@@ -43,7 +62,9 @@ class Plan:
     title: str
     size: int
     rows: dict[str, Measure]
-    note: str = ""
+    goals: Goals = field(default_factory=dict)
+    bound: float = 0.0
+    """The least seconds that the rates allow, where rates are capped."""
 
 
 @dataclass
@@ -94,14 +115,17 @@ class Bench:
 def plan(name: str, sizes: list[int], peers: set[str]) -> list[Plan]:
     """Return what to measure for a case, without the peers that are absent."""
     plans = {
-        "one": lambda: [Plan(f"{_mib(s)}, one seeder", s, _one()) for s in sizes],
+        "one": lambda: [_plan_one(s) for s in sizes],
         "four": lambda: [
-            Plan(f"{_mib(s)}, four seeders", s, _many(4)) for s in sizes[:1]
+            Plan(f"{_mib(s)}, four seeders", s, _many(4), GOALS_FOUR) for s in sizes[:1]
         ],
         "crowd": lambda: [
-            Plan(f"{_mib(s)}, flash crowd 1 to 4", s, _crowd(4)) for s in sizes[:1]
+            Plan(f"{_mib(s)}, flash crowd 1 to 4", s, _crowd(4), GOALS_CROWD)
+            for s in sizes[:1]
         ],
-        "small": lambda: [Plan("1,000 packages of 20 KiB", SMALL_BYTES, _small())],
+        "small": lambda: [
+            Plan("1,000 packages of 20 KiB", SMALL_BYTES, _small(), GOALS_SMALL)
+        ],
         "capped": lambda: [_capped()],
         "lateness": lambda: [
             Plan(f"{_mib(sizes[0])}, how late timers fire", sizes[0], _lateness())
@@ -165,6 +189,11 @@ def _make_smalls(folder: Path) -> list[str]:
 # What is measured.
 
 
+def _plan_one(size: int) -> Plan:
+    goals = GOALS_ONE if size >= LONG_BYTES else GOALS_SHORT
+    return Plan(f"{_mib(size)}, one seeder", size, _one(), goals)
+
+
 def _one() -> dict[str, Measure]:
     return {
         "caravan": _caravan(1),
@@ -202,7 +231,7 @@ def _capped() -> Plan:
         "caravan": _caravan(1, leechers=CAPPED_LEECHERS, up=CAP),
         "libtorrent default": _libtorrent(1, leechers=CAPPED_LEECHERS, up=CAP),
     }
-    return Plan(title, CAPPED_BYTES, rows, f"fluid bound {bound:.2f} s")
+    return Plan(title, CAPPED_BYTES, rows, GOALS_CAPPED, bound)
 
 
 def _lateness() -> dict[str, Measure]:
@@ -315,7 +344,6 @@ def _summary(plan: Plan, row: str, found: list[Document]) -> Document:
     seconds = [one["seconds"] for one in found]
     summary: Document = {
         "case": plan.title,
-        "note": plan.note,
         "row": row,
         "runs": len(found),
         "seconds": statistics.median(seconds),
@@ -331,33 +359,75 @@ def _summary(plan: Plan, row: str, found: list[Document]) -> Document:
     return summary
 
 
-def table(results: list[Document]) -> str:
-    """Return one case as a table for people; ratios are ours by theirs."""
-    first = results[0]
-    note = f"; {first['note']}" if first["note"] else ""
+def rows(plan: Plan, results: list[Document]) -> list[Row]:
+    """Return one case as rows: each of ours beside each peer, then what it cost."""
+    found = {one["row"]: one for one in results}
+    ours = [row for row in found if row.startswith("caravan")]
+    peers = [row for row in found if row not in ours]
+    made = [
+        _row(plan, found[row], found[peer], "seconds") for row in ours for peer in peers
+    ]
+    if not peers:
+        made = [_row(plan, found[row], None, "seconds") for row in ours]
+    if {"caravan", "caravan TLS"} <= found.keys():
+        made.append(_row(plan, found["caravan TLS"], found["caravan"], "seconds"))
+    peak = plan.goals.get(("caravan", "", "peak_mib"))
+    made += [_row(plan, found["caravan"], found[peer], "cpu_seconds") for peer in peers]
+    made.append(
+        Row(
+            what="caravan: peak memory",
+            ours=found["caravan"]["peak_bytes"] / MIB,
+            unit="MiB",
+            goal=Goal(peak, ratio=False) if peak else None,
+        )
+    )
+    if plan.bound:
+        seconds = found["caravan"]["seconds"]
+        made.append(
+            Row(
+                what="caravan: time",
+                ours=seconds,
+                unit="s",
+                theirs=plan.bound,
+                beside="fluid bound",
+                goal=Goal(1.3),
+            )
+        )
+    for name in ("late_p50", "late_p99", "late_max"):
+        made += [
+            Row(
+                what=f"{row}: timers {name.replace('_', ' ')}",
+                ours=found[row][name] * 1e3,
+                unit="ms",
+                goal=Goal(5, ratio=False) if name == "late_p99" else None,
+            )
+            for row in ours
+            if name in found[row]
+        ]
+    return made
+
+
+def _row(plan: Plan, ours: Document, peer: Document | None, what: str) -> Row:
+    wall = what == "seconds"
+    beside = peer["row"] if peer else ""
+    bound = plan.goals.get((ours["row"], beside, what))
+    more = {"least": ours["seconds_min"], "most": ours["seconds_max"]} if wall else {}
+    return Row(
+        what=f"{ours['row']}: {'time' if wall else 'processor time'}",
+        ours=ours[what],
+        unit="s",
+        theirs=peer[what] if peer else None,
+        beside=beside,
+        goal=Goal(bound) if bound else None,
+        more=more,
+    )
+
+
+def note(results: list[Document]) -> str:
+    """Return how a case was measured, in one line."""
     busiest = max(one["load"] for one in results)
-    runs = f"{first['runs']} runs, load up to {busiest:.1f}"
-    lines = [
-        f"\n### {first['case']}{note} ({runs})\n",
-        "| | wall s [min-max] | ratio of wall | CPU s | ratio of CPU | peak MB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in results:
-        wall = (
-            f"{one['seconds']:.3f} [{one['seconds_min']:.3f}-{one['seconds_max']:.3f}]"
-        )
-        ratio, cpu = (f"{first[k] / one[k]:.2f}" for k in ("seconds", "cpu_seconds"))
-        lines.append(
-            f"| {one['row']} | {wall} | {ratio} | {one['cpu_seconds']:.3f} | {cpu} |"
-            f" {one['peak_bytes'] / MIB:.0f} |"
-        )
-    late = [one for one in results if "late_p99" in one]
-    lines += [
-        f"\n{one['row']}: timers late by p50 {one['late_p50'] * 1e3:.2f} ms, p99"
-        f" {one['late_p99'] * 1e3:.2f} ms, at most {one['late_max'] * 1e3:.1f} ms"
-        for one in late
-    ]
-    return "\n".join(lines)
+    runs = results[0]["runs"]
+    return f"Medians of {runs} runs, interleaved; load up to {busiest:.1f}."
 
 
 def _mib(size: int) -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from scripts.benchmarks.report import Row
+
 MIB = 1024 * 1024
 COUNT = 256
 
 
-def sentence(folder: Path) -> str:
+def rows(folder: Path) -> list[Row]:
     """Return how many MB one core hashes and writes to `folder` in a second."""
     block = os.urandom(MIB)
     state = hashlib.sha256()
@@ -31,8 +33,7 @@ def sentence(folder: Path) -> str:
     finally:
         os.close(descriptor)
         target.unlink()
-    parts = ", ".join(f"{what} {rate:.0f}" for what, rate in found.items())
-    return f"One core here, MB/s: {parts}."
+    return [Row(what=what, ours=rate, unit="MB/s") for what, rate in found.items()]
 
 
 def _rate(work: Callable[[int], object]) -> float:
