@@ -1,56 +1,58 @@
 """What a person can ask of a running node: one struct for each command.
 
 The web door decodes a request's JSON into one of these, strictly; the node answers
-with the document that `caravan --json` prints. `COMMANDS` is the list that the door,
-the service and the tests share.
+with the struct of `node.results` that the command names, which `caravan --json` prints.
+`COMMANDS` is the list that the door, the service and the tests share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from node import results
+
 Progress = Callable[[dict[str, Any]], None]
 """Takes one event: {"label": text, "done": n, "total": n or null, "unit": "bytes"}."""
-
-Document = dict[str, Any]
-"""What a command answers: the document that `--json` prints."""
 
 Urgency = Literal["routine", "security"]
 Auto = Literal["never", "security", "all"]
 
 
-class Command(msgspec.Struct, forbid_unknown_fields=True):
-    """A request to the node."""
+ResultT = TypeVar("ResultT", bound=results.Result)
 
 
-class Status(Command):
+class Command(msgspec.Struct, Generic[ResultT], forbid_unknown_fields=True):
+    """A request to the node, which answers with a `ResultT`."""
+
+
+class StatusCommand(Command[results.StatusResult]):
     """What the node is and does."""
 
 
-class Peers(Command):
+class PeersCommand(Command[results.PeersResult]):
     """The contacts, with round-trip time and age."""
 
 
-class Doctor(Command):
+class DoctorCommand(Command[results.DoctorResult]):
     """What may be wrong around the node: clock, ports, reachability, disk, contacts."""
 
 
-class Lookup(Command):
+class LookupCommand(Command[results.LookupResult]):
     """Who offers `digest` (in any of the forms that `Digest.parse` reads)."""
 
     digest: str
 
 
-class Share(Command):
+class ShareCommand(Command[results.ShareResult]):
     """Offer files by digest alone; absolute paths."""
 
     files: list[str]
 
 
-class Fetch(Command):
+class FetchCommand(Command[results.FetchResult]):
     """Download, verify, keep and offer `targets`; `output` is an absolute path."""
 
     targets: list[str] = []
@@ -58,7 +60,7 @@ class Fetch(Command):
     dependencies: bool = True
 
 
-class Prefetch(Command):
+class PrefetchCommand(Command[results.PrefetchResult]):
     """Fetch what a lockfile (an absolute path) names, for this machine or all."""
 
     lockfile: str
@@ -66,21 +68,21 @@ class Prefetch(Command):
     output: str | None = None
 
 
-class Survey(Command):
+class SurveyCommand(Command[results.SurveyResult]):
     """Where what a lockfile names can be had."""
 
     lockfile: str
     everything: bool = False
 
 
-class Adopt(Command):
+class AdoptCommand(Command[results.AdoptResult]):
     """Offer what package managers keep in `folders`, as far as a lockfile names it."""
 
     folders: list[str]
     lockfile: str | None = None
 
 
-class Publish(Command):
+class PublishCommand(Command[results.PublishResult]):
     """Sign and offer a package made of `files` (absolute paths)."""
 
     files: list[str]
@@ -95,19 +97,19 @@ class Publish(Command):
     passphrase: str = ""
 
 
-class Delegate(Command):
+class DelegateCommand(Command[results.DelegateResult]):
     """Make a publisher's delegation (base64) known, which revokes those before it."""
 
     delegation: str
 
 
-class Broadcast(Command):
+class BroadcastCommand(Command[results.BroadcastResult]):
     """Alert holders and followers of the newest release of `name` again."""
 
     name: str
 
 
-class Follow(Command):
+class FollowCommand(Command[results.FollowResult]):
     """Believe `publisher` about a name; `target` is PUBLISHER/NAME."""
 
     target: str
@@ -115,13 +117,13 @@ class Follow(Command):
     nickname: str | None = None
 
 
-class Unfollow(Command):
+class UnfollowCommand(Command[results.UnfollowResult]):
     """No longer believe PUBLISHER/NAME."""
 
     target: str
 
 
-class Updates(Command):
+class UpdatesCommand(Command[results.UpdatesResult]):
     """What is new among the names that are held or followed."""
 
     apply: bool = False
@@ -130,42 +132,44 @@ class Updates(Command):
     seen: list[str] = []
 
 
-class List(Command):
+class ListCommand(Command[results.ListResult]):
     """What the cache holds."""
 
 
-class Pin(Command):
+class PinCommand(Command[results.PinResult]):
     """Keep a digest or package, whatever the cache needs room for."""
 
     targets: list[str]
 
 
-class Unpin(Command):
+class UnpinCommand(Command[results.UnpinResult]):
     """No longer pin a digest or package."""
 
     targets: list[str]
 
 
-class Clean(Command):
+class CleanCommand(Command[results.CleanResult]):
     """Free space: what nothing needs, then what is older, then what is too much."""
 
     keep_bytes: int | None = None
     days: float | None = None
 
 
-class Verify(Command):
+class VerifyCommand(Command[results.VerifyResult]):
     """Hash everything that is kept again."""
 
 
-class Leave(Command):
+class LeaveCommand(Command[results.LeaveResult]):
     """Stop the node cleanly."""
 
 
-COMMANDS: dict[str, type[Command]] = {
-    struct.__name__.lower(): struct
+COMMANDS: dict[str, type[Command[Any]]] = {
+    struct.__name__.removesuffix("Command").lower(): struct
     for struct in (
-        Status, Peers, Doctor, Lookup, Share, Fetch, Prefetch, Survey, Adopt, Publish,
-        Delegate, Broadcast, Follow, Unfollow,
-        Updates, List, Pin, Unpin, Clean, Verify, Leave,
+        StatusCommand, PeersCommand, DoctorCommand, LookupCommand, ShareCommand,
+        FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand, PublishCommand,
+        DelegateCommand, BroadcastCommand, FollowCommand, UnfollowCommand,
+        UpdatesCommand, ListCommand, PinCommand, UnpinCommand, CleanCommand,
+        VerifyCommand, LeaveCommand,
     )
 }  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import asdict
 from typing import Protocol
 
+from msgspec import to_builtins
+
 from dht import Dht
-from node import commands, doctor
-from node.commands import Document, Progress
+from node import commands, doctor, results
+from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
@@ -21,8 +22,8 @@ from transfer import Digest, DigestError, Leecher, Seeder, Store
 class Described(Protocol):
     """Anything that can say who and where it is."""
 
-    def describe(self) -> Document:
-        """Return "node_id", "address" and "web"."""
+    def describe(self) -> results.NodeDescription:
+        """Return who and where it is."""
 
 
 class Inspector:
@@ -49,39 +50,49 @@ class Inspector:
         self._router = router
         self._fetcher = fetcher
 
-    async def status(self, _command: commands.Status, _progress: Progress) -> Document:
+    async def status(
+        self, _command: commands.StatusCommand, _progress: Progress
+    ) -> results.StatusResult:
         """Return what the node is and does."""
         seeder, leecher = self._seeder.stats, self._leecher.stats
-        return {
-            **self._node.describe(),
-            "contacts": len(self._dht.contacts()),
-            "artifacts": await asyncio.to_thread(lambda: self._store.count),
-            "bytes_held": self._store.bytes_held,
-            "downloads": leecher.downloads,
-            "uploads": seeder.uploads,
-            "transfer": {"seeder": asdict(seeder), "leecher": asdict(leecher)},
-            "dht": self._dht.stats(),
-        }
+        own = self._node.describe()
+        return results.StatusResult(
+            node_id=own.node_id,
+            address=own.address,
+            web=own.web,
+            site=own.site,
+            contacts=len(self._dht.contacts()),
+            artifacts=await asyncio.to_thread(lambda: self._store.count),
+            bytes_held=self._store.bytes_held,
+            downloads=leecher.downloads,
+            uploads=seeder.uploads,
+            transfer=results.TransferStatus(seeder=seeder, leecher=leecher),
+            dht=self._dht.stats(),
+        )
 
-    async def peers(self, _command: commands.Peers, _progress: Progress) -> Document:
+    async def peers(
+        self, _command: commands.PeersCommand, _progress: Progress
+    ) -> results.PeersResult:
         """Return the contacts in the routing table."""
-        return {
-            "contacts": [
-                {
-                    "node_id": one.contact.node_id.hex(),
-                    "address": str(one.contact.address),
-                    "rtt_ms": (
+        return results.PeersResult(
+            contacts=[
+                results.PeerEntry(
+                    node_id=one.contact.node_id.hex(),
+                    address=str(one.contact.address),
+                    rtt_ms=(
                         None
                         if one.rtt_seconds is None
                         else round(one.rtt_seconds * 1000, 2)
                     ),
-                    "age_seconds": round(one.age_seconds, 1),
-                }
+                    age_seconds=round(one.age_seconds, 1),
+                )
                 for one in self._dht.contacts()
             ]
-        }
+        )
 
-    async def lookup(self, command: commands.Lookup, _progress: Progress) -> Document:
+    async def lookup(
+        self, command: commands.LookupCommand, _progress: Progress
+    ) -> results.LookupResult:
         """Return who offers a digest; NobodyOffersError where nobody does."""
         try:
             digest = Digest.parse(command.digest)
@@ -97,21 +108,25 @@ class Inspector:
                 providers[record.contact.node_id.hex()] = str(record.address)
         if held is not None and self._router.is_offered(held):
             own = self._node.describe()
-            providers.setdefault(own["node_id"], own["address"])
-        answer: Document = {
-            "digest": str(digest),
-            "providers": [
-                {"node_id": node_id, "address": address}
+            providers.setdefault(own.node_id, own.address)
+        found = results.LookupResult(
+            digest=str(digest),
+            providers=[
+                results.ProviderEntry(node_id=node_id, address=address)
                 for node_id, address in providers.items()
             ],
-            "seconds": round(search.seconds, 3),
-            "requests": search.requests,
-        }
+            seconds=round(search.seconds, 3),
+            requests=search.requests,
+        )
         if not providers:
-            raise NobodyOffersError(f"nobody offers {digest}", details=answer)
-        return answer
+            raise NobodyOffersError(
+                f"nobody offers {digest}", details=to_builtins(found)
+            )
+        return found
 
-    async def doctor(self, _command: commands.Doctor, _progress: Progress) -> Document:
+    async def doctor(
+        self, _command: commands.DoctorCommand, _progress: Progress
+    ) -> results.DoctorResult:
         """Return what may be wrong around this node; see `node.doctor`."""
         home, contacts = self._settings.home, len(self._dht.contacts())
         artifacts = await asyncio.to_thread(self._store.artifacts)
@@ -120,7 +135,7 @@ class Inspector:
         port = self._dht.addresses[0].port
         checks = [
             doctor.Check(
-                "node", ok=True, hint=f"runs at {self._node.describe()['address']}"
+                "node", ok=True, hint=f"runs at {self._node.describe().address}"
             ),
             doctor.check_folder(home),
             doctor.check_disk(home),
@@ -134,4 +149,4 @@ class Inspector:
                 is_shut=self._dht.is_read_only,
             ),
         ]
-        return {"checks": [asdict(one) for one in checks]}
+        return results.DoctorResult(checks=checks)

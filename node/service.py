@@ -15,12 +15,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from msgspec import to_builtins
+
 from dht import Address, Dht, ReleaseRecord
-from node import commands, sockets
+from node import commands, results, sockets
 from node.background import Background
-from node.commands import Document, Progress
+from node.commands import Command, Progress, ResultT
 from node.content.cleaning import Cleaning
-from node.content.fetch_command import FetchCommand
+from node.content.fetch_command import FetchCommands
 from node.content.fetcher import ContentFetcher
 from node.content.list_pin import Cache
 from node.content.repair import Repair
@@ -40,7 +42,7 @@ from node.model.trust_store import TrustStore
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
-from node.releases.delegate_command import DelegateCommand
+from node.releases.delegate_command import DelegationPublisher
 from node.releases.follow_command import FollowCommands
 from node.releases.newest import Releases
 from node.releases.package_builder import PackageBuilder
@@ -71,7 +73,11 @@ log = logging.getLogger(__name__)
 PORT_TRIES = 20
 REMEMBER_SECONDS_MAX = 60.0
 
-Run = Callable[[Any, Progress], Awaitable[Document]]
+Run = Callable[[Any, Progress], Awaitable[Any]]
+
+
+def _no_progress(_event: dict[str, Any]) -> None:
+    """Take no notice of progress."""
 
 
 class Node:
@@ -82,7 +88,7 @@ class Node:
         self.stopped = asyncio.Event()
         self._stack = AsyncExitStack()
         self._rng = random.Random()
-        self._runs: dict[type[commands.Command], Run] = {}
+        self._runs: dict[type[Command[Any]], Run] = {}
 
     @classmethod
     async def start(cls, settings: Settings) -> Node:
@@ -99,18 +105,24 @@ class Node:
         """Stop everything that was started, in reverse."""
         await self._stack.aclose()
 
-    async def run(self, command: commands.Command, progress: Progress) -> Document:
-        """Do what a person asked; the document is what `--json` prints."""
-        return await self._runs[type(command)](command, progress)
+    async def run(
+        self, command: Command[ResultT], progress: Progress = _no_progress
+    ) -> ResultT:
+        """Do what a person asked; `progress` takes each progress event.
 
-    def describe(self) -> Document:
+        Encoded as JSON, the result is what `--json` prints. Raises NodeError.
+        """
+        result: ResultT = await self._runs[type(command)](command, progress)
+        return result
+
+    def describe(self) -> results.NodeDescription:
         """Return who and where this node is."""
-        return {
-            "node_id": self._dht.node_id.hex(),
-            "address": str(self.address),
-            "web": str(self._web),
-            "site": str(self._site[0]) if self._site else None,
-        }
+        return results.NodeDescription(
+            node_id=self._dht.node_id.hex(),
+            address=str(self.address),
+            web=str(self._web),
+            site=str(self._site[0]) if self._site else None,
+        )
 
     @property
     def address(self) -> Address:
@@ -239,7 +251,7 @@ class Node:
         )
         self._withdrawal = Withdrawal(catalogue)
         sharer = Sharer(store, catalogue, router)
-        fetch_command = FetchCommand(
+        fetch_command = FetchCommands(
             store=store,
             catalogue=catalogue,
             trust_store=trust_store,
@@ -250,9 +262,9 @@ class Node:
             withdrawal=self._withdrawal,
         )
         self._runs |= {
-            commands.Share: sharer.share,
-            commands.Fetch: fetch_command.fetch,
-            commands.Leave: self._leave,
+            commands.ShareCommand: sharer.share,
+            commands.FetchCommand: fetch_command.fetch,
+            commands.LeaveCommand: self._leave,
         }
         self._compose_news()
         self._compose_publishing(sharer)
@@ -297,9 +309,9 @@ class Node:
             background=self._background,
         )
         self._runs |= {
-            commands.Follow: follows.follow,
-            commands.Unfollow: follows.unfollow,
-            commands.Updates: follows.updates,
+            commands.FollowCommand: follows.follow,
+            commands.UnfollowCommand: follows.unfollow,
+            commands.UpdatesCommand: follows.updates,
         }
 
     def _compose_publishing(self, sharer: Sharer) -> None:
@@ -331,7 +343,7 @@ class Node:
             releases=self._releases,
             pipeline=self._pipeline,
         )
-        delegate = DelegateCommand(
+        delegate = DelegationPublisher(
             dht=self._dht,
             trust_store=self._trust_store,
             releases=self._releases,
@@ -339,9 +351,9 @@ class Node:
             now=now,
         )
         self._runs |= {
-            commands.Publish: publisher.publish,
-            commands.Broadcast: publisher.broadcast,
-            commands.Delegate: delegate.delegate,
+            commands.PublishCommand: publisher.publish,
+            commands.BroadcastCommand: publisher.broadcast,
+            commands.DelegateCommand: delegate.delegate,
         }
 
     def _compose_care(self) -> None:
@@ -368,20 +380,22 @@ class Node:
             store, catalogue, router, self._fetcher, cleaning, self._background
         )
         self._runs |= {
-            commands.Status: inspector.status,
-            commands.Peers: inspector.peers,
-            commands.Doctor: inspector.doctor,
-            commands.Lookup: inspector.lookup,
-            commands.List: cache.list,
-            commands.Pin: cache.pin,
-            commands.Unpin: cache.unpin,
-            commands.Clean: cleaning.clean,
-            commands.Verify: cleaning.verify,
+            commands.StatusCommand: inspector.status,
+            commands.PeersCommand: inspector.peers,
+            commands.DoctorCommand: inspector.doctor,
+            commands.LookupCommand: inspector.lookup,
+            commands.ListCommand: cache.list,
+            commands.PinCommand: cache.pin,
+            commands.UnpinCommand: cache.unpin,
+            commands.CleanCommand: cleaning.clean,
+            commands.VerifyCommand: cleaning.verify,
         }
 
-    async def _leave(self, _command: commands.Leave, _progress: Progress) -> Document:
+    async def _leave(
+        self, _command: commands.LeaveCommand, _progress: Progress
+    ) -> results.LeaveResult:
         self.stopped.set()
-        return {"left": True}
+        return results.LeaveResult()
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
@@ -391,9 +405,9 @@ class Node:
         self._stack.push_async_callback(gateway.close)
         lockfiles = Lockfiles(gateway, self._store, self._catalogue, self._router)
         self._runs |= {
-            commands.Prefetch: lockfiles.prefetch,
-            commands.Survey: lockfiles.survey,
-            commands.Adopt: lockfiles.adopt,
+            commands.PrefetchCommand: lockfiles.prefetch,
+            commands.SurveyCommand: lockfiles.survey,
+            commands.AdoptCommand: lockfiles.adopt,
         }
         door = Door(self, token, GatewayRoutes(gateway))
         self._web = await door.start(self.settings.web)
@@ -419,7 +433,7 @@ class Node:
         if contacts and not answered:
             log.warning("none of the contacts has answered yet; trying on")
         self._home.write_card(
-            {**self.describe(), "token": self._token, "pid": os.getpid()}
+            {**to_builtins(self.describe()), "token": self._token, "pid": os.getpid()}
         )
         start = self._background.start
         self._reaching.start()

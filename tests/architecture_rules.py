@@ -367,6 +367,10 @@ def members_read(method: ast.AST) -> Iterator[tuple[str, str, str]]:
 def is_value(node: ast.ClassDef) -> bool:
     """Tell whether a class is a plain value, which is there to be read."""
     frozen = any("frozen=True" in ast.unparse(d) for d in node.decorator_list)
+    frozen = frozen or any(
+        one.arg == "frozen" and ast.unparse(one.value) == "True"
+        for one in node.keywords
+    )
     return frozen or any("Struct" in ast.unparse(base) for base in node.bases)
 
 

@@ -5,26 +5,29 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli import client
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import count, duration, facts, say, size, table
 from node.errors import NodeError
+
+if TYPE_CHECKING:
+    from node.results import LookupResult, PeersResult, StatusResult
 
 LEAVE_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.02
 
 
-@click.command(cls=Command, examples=["caravan leave"])
+@click.command(cls=CliCommand, examples=["caravan leave"])
 @click.pass_obj
 def leave(session: Session) -> None:
     """Stop the node that runs here, and wait until it is gone."""
     card = client.read_card(session.home)
-    document = session.ask("leave")
+    result = session.ask("leave")
     deadline = time.monotonic() + LEAVE_SECONDS_MAX
     while not _is_gone(card["pid"]):
         if time.monotonic() > deadline:
@@ -33,17 +36,17 @@ def leave(session: Session) -> None:
                 f"{card['pid']}"
             )
         time.sleep(_POLL_SECONDS)
-    session.answer(document, lambda _: say("the node has left"))
+    session.answer(result, lambda _: say("the node has left"))
 
 
-@click.command(cls=Command, examples=["caravan status", "caravan status --json"])
+@click.command(cls=CliCommand, examples=["caravan status", "caravan status --json"])
 @click.pass_obj
 def status(session: Session) -> None:
     """Show what the node is and does."""
     session.answer(session.ask("status"), _status_words)
 
 
-@click.command(cls=Command, examples=["caravan peers"])
+@click.command(cls=CliCommand, examples=["caravan peers"])
 @click.pass_obj
 def peers(session: Session) -> None:
     """List the contacts of the node, with round-trip time and age."""
@@ -51,7 +54,7 @@ def peers(session: Session) -> None:
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan lookup sha256:2cf24dba...",
         "caravan lookup sha512-<base64 of an npm lockfile>",
@@ -80,49 +83,45 @@ def lookup(
     session.answer(session.ask("lookup", digest=digest), _lookup_words)
 
 
-def _status_words(document: dict[str, Any]) -> None:
-    names = {"node_id": "node id", "bytes_held": "held"}
+def _status_words(status: StatusResult) -> None:
     facts(
         [
-            (names.get(name, name.replace("_", " ")), _value(name, value))
-            for name, value in document.items()
-            if not isinstance(value, dict)
+            ("node id", status.node_id),
+            ("address", status.address),
+            ("web", status.web),
+            *([("site", status.site)] if status.site else []),
+            ("contacts", status.contacts),
+            ("artifacts", status.artifacts),
+            ("held", size(status.bytes_held)),
+            ("downloads", status.downloads),
+            ("uploads", status.uploads),
         ]
     )
 
 
-def _value(name: str, value: object) -> object:
-    if isinstance(value, list):
-        return len(value)
-    if name.startswith("bytes_") and isinstance(value, int):
-        return size(value)
-    return value
-
-
-def _peers_words(document: dict[str, Any]) -> None:
+def _peers_words(found: PeersResult) -> None:
     table(
         ("node id", "address", "rtt", "age"),
         [
             (
-                contact["node_id"][:16],
-                contact["address"],
-                "-" if contact["rtt_ms"] is None else f"{contact['rtt_ms']:.1f} ms",
-                duration(contact.get("age_seconds", 0)),
+                contact.node_id[:16],
+                contact.address,
+                "-" if contact.rtt_ms is None else f"{contact.rtt_ms:.1f} ms",
+                duration(contact.age_seconds),
             )
-            for contact in document["contacts"]
+            for contact in found.contacts
         ],
     )
 
 
-def _lookup_words(document: dict[str, Any]) -> None:
-    providers = document["providers"]
+def _lookup_words(found: LookupResult) -> None:
     table(
         ("node id", "address"),
-        [(provider["node_id"], provider["address"]) for provider in providers],
+        [(provider.node_id, provider.address) for provider in found.providers],
     )
     click.echo(
-        f"{count(len(providers), 'provider')} of {document['digest']} in "
-        f"{duration(document['seconds'])}, {count(document['requests'], 'request')}",
+        f"{count(len(found.providers), 'provider')} of {found.digest} in "
+        f"{duration(found.seconds)}, {count(found.requests, 'request')}",
         err=True,
     )
 

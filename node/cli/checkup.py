@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import table
 from node.errors import NotRunningError
 
+if TYPE_CHECKING:
+    from node.results import DoctorResult
 
-@click.command(cls=Command, examples=["caravan doctor", "caravan doctor --json"])
+
+@click.command(cls=CliCommand, examples=["caravan doctor", "caravan doctor --json"])
 @click.pass_obj
 def doctor(session: Session) -> int:
     """Check clock, ports, reachability, disk and contacts, and say what to do.
@@ -23,14 +25,14 @@ def doctor(session: Session) -> int:
     not right.
     """
     try:
-        document = session.ask("doctor")
+        result = session.ask("doctor")
     except NotRunningError as error:
-        document = _without_node(session, str(error))
-    session.answer(document, _words)
-    return 0 if all(one["ok"] for one in document["checks"]) else 1
+        result = _without_node(session, str(error))
+    session.answer(result, _words)
+    return 0 if all(one.ok for one in result.checks) else 1
 
 
-def _without_node(session: Session, sentence: str) -> dict[str, Any]:
+def _without_node(session: Session, sentence: str) -> Any:
     """Look at what can be looked at while no node runs."""
     from node.doctor import (
         Check,
@@ -39,6 +41,7 @@ def _without_node(session: Session, sentence: str) -> dict[str, Any]:
         check_folder,
         check_ports,
     )
+    from node.results import DoctorResult
     from node.settings.load import load_settings
 
     settings = load_settings(session.home, {})
@@ -54,7 +57,7 @@ def _without_node(session: Session, sentence: str) -> dict[str, Any]:
         check_clock(time.time(), newest),
         check_ports(listen),
     ]
-    return {"checks": [asdict(one) for one in checks]}
+    return DoctorResult(checks=checks)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -62,11 +65,8 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _words(document: dict[str, Any]) -> None:
+def _words(result: DoctorResult) -> None:
     table(
         ("check", "", "what was seen"),
-        [
-            (one["name"], "ok" if one["ok"] else "WRONG", one["hint"])
-            for one in document["checks"]
-        ],
+        [(one.name, "ok" if one.ok else "WRONG", one.hint) for one in result.checks],
     )

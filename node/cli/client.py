@@ -11,6 +11,7 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from node.cli.answer import read_fields
 from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ CONNECT_SECONDS_MAX = 5.0
 SILENCE_SECONDS_MAX = 60.0  # the node says at least every 10 s that it is alive
 
 
-class SilentError(NodeError):
+class NodeSilentError(NodeError):
     """The node runs but does not answer; its log, or `top`, may say why."""
 
 
@@ -57,11 +58,11 @@ def ask(
     command: str,
     arguments: Mapping[str, object],
     show: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
+) -> Any:
     """Have the node of `home` do `command`; `show` takes each progress event.
 
-    Returns the result. Raises NotRunningError where nobody answers, else the NodeError
-    that the node reports, with its exit code.
+    Returns the result's fields. Raises NotRunningError where nobody answers, else the
+    NodeError that the node reports, with its exit code.
     """
     card = read_card(home)
     with _connected(home, card["web"]) as connection:
@@ -70,7 +71,7 @@ def ask(
             with connection.makefile("rb") as stream:
                 return _result(home, stream, show)
         except TimeoutError as error:
-            raise SilentError from error
+            raise NodeSilentError from error
         except OSError as error:
             raise _gone() from error
 
@@ -79,7 +80,7 @@ def _connected(home: Path, web: str) -> socket.socket:
     try:
         connection = socket.create_connection(_address(web), CONNECT_SECONDS_MAX)
     except TimeoutError as error:
-        raise SilentError from error
+        raise NodeSilentError from error
     except OSError as error:
         raise _not_running(home) from error
     connection.settimeout(SILENCE_SECONDS_MAX)
@@ -108,7 +109,7 @@ def _request(
 
 def _result(
     home: Path, stream: BinaryIO, show: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+) -> Any:
     status, is_stream = _read_head(home, stream)
     if not is_stream:
         raise _refused(home, status, stream.read(LINE_BYTES_MAX))
@@ -118,7 +119,7 @@ def _result(
         elif "error" in event:
             raise reported(event)
         else:
-            return dict(event["result"])
+            return event["result"]
     raise _gone()
 
 
@@ -140,7 +141,7 @@ def _read_head(home: Path, stream: BinaryIO) -> tuple[int, bool]:
 def _events(stream: BinaryIO) -> Iterator[dict[str, Any]]:
     while line := stream.readline(LINE_BYTES_MAX):
         if line.startswith(b"data: "):
-            yield json.loads(line[6:])
+            yield read_fields(line[6:])
 
 
 def _refused(home: Path, status: int, body: bytes) -> NodeError:

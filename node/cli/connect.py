@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli import client
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import say
 from node.errors import NotRunningError
 from node.gateway.connecting import TOOLS, connection
 
+if TYPE_CHECKING:
+    from node.cli.results import ConnectResult
+
 DEFAULT_WEB = "127.0.0.1:4748"
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan connect pip",
         "caravan connect cargo --write",
@@ -34,24 +37,23 @@ def connect(session: Session, tool: str, write: bool, undo: bool) -> None:
     Prints the lines that belong into its configuration, or writes them. The tool then
     gets its files from peers where peers have them, and from the origin where not.
     """
+    from node.cli.results import ConnectResult
+
     if write and undo:
         raise click.UsageError("--write and --undo do not go together")
     made = connection(tool, session.home, _web(session))
-    document: dict[str, Any] = {
-        "tool": tool,
-        "file": str(made.file),
-        "lines": made.shown,
-        "if_down": made.if_down,
-        "notes": made.notes,
-        "written": False,
-        "undone": False,
-    }
     if write:
         made.write()
-        document["written"] = True
-    elif undo:
-        document["undone"] = made.undo()
-    session.answer(document, _undo_words if undo else _words)
+    result = ConnectResult(
+        tool=tool,
+        file=str(made.file),
+        lines=made.shown,
+        if_down=made.if_down,
+        notes=made.notes,
+        written=write,
+        undone=made.undo() if undo else False,
+    )
+    session.answer(result, _undo_words if undo else _words)
 
 
 def _web(session: Session) -> str:
@@ -62,17 +64,17 @@ def _web(session: Session) -> str:
         return DEFAULT_WEB
 
 
-def _undo_words(document: dict[str, Any]) -> None:
-    file = document["file"]
-    undone = document["undone"]
-    say(f"{file} is as it was" if undone else f"nothing in {file} is from `connect`")
+def _undo_words(result: ConnectResult) -> None:
+    file = result.file
+    said = "is as it was" if result.undone else "has no lines from `caravan connect`"
+    say(f"{file} {said}")
 
 
-def _words(document: dict[str, Any]) -> None:
-    if document["written"]:
-        say(f"written to {document['file']}; --undo takes it out again")
+def _words(result: ConnectResult) -> None:
+    if result.written:
+        say(f"written to {result.file}; --undo takes it out again")
     else:
-        say(f"# {document['file']}")
-        print(document["lines"])
-    for words in [f"if the node is down: {document['if_down']}", *document["notes"]]:
+        say(f"# {result.file}")
+        print(result.lines)
+    for words in [f"if the node is down: {result.if_down}", *result.notes]:
         click.echo(words, err=True)

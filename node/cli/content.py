@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import clean, count, duration, say, size, table
 from node.cli.tree import tree_words
+
+if TYPE_CHECKING:
+    from node.results import FetchedArtifact, FetchResult, ListResult, ShareResult
 
 PACKAGE_FILE_SUFFIX = ".caravan"
 SHORT_CHARACTERS = len("sha256:") + 12
@@ -29,7 +32,7 @@ def target_text(target: str) -> str:
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan share *.whl",
         "caravan share disk.img",
@@ -61,12 +64,12 @@ def share(
         return
     if not files:
         raise click.UsageError("say which files to share")
-    document = session.ask("share", files=[absolute(file) for file in files])
-    session.answer(document, _share_words)
+    result = session.ask("share", files=[absolute(file) for file in files])
+    session.answer(result, _share_words)
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan fetch sha256:2cf24dba... -o hello.txt",
         "caravan fetch cryptography.caravan -o wheels/",
@@ -109,18 +112,18 @@ def fetch(
         return
     if not targets:
         raise click.UsageError("say what to fetch: a TARGET, or --lockfile FILE")
-    document = session.ask(
+    result = session.ask(
         "fetch",
         targets=[target_text(target) for target in targets],
         output=None if output is None else _output(output),
         dependencies=not no_dependencies,
     )
     session.answer(
-        document, lambda _: _fetch_words(document, is_written=output is not None)
+        result, lambda _: _fetch_words(result, is_written=output is not None)
     )
 
 
-@click.command("list", cls=Command, examples=["caravan list", "caravan list --tree"])
+@click.command("list", cls=CliCommand, examples=["caravan list", "caravan list --tree"])
 @click.option("--tree", is_flag=True, help="Show packages with all that they need.")
 @click.pass_obj
 def list_artifacts(session: Session, tree: bool) -> None:
@@ -128,22 +131,22 @@ def list_artifacts(session: Session, tree: bool) -> None:
     session.answer(session.ask("list"), tree_words if tree else _list_words)
 
 
-@click.command(cls=Command, examples=["caravan pin sha256:2cf24dba..."])
+@click.command(cls=CliCommand, examples=["caravan pin sha256:2cf24dba..."])
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.pass_obj
 def pin(session: Session, targets: tuple[str, ...]) -> None:
     """Keep artifacts or packages, whatever the cache needs room for."""
-    document = session.ask("pin", targets=[target_text(target) for target in targets])
-    session.answer(document, lambda _: say(f"pinned: {' '.join(targets)}"))
+    result = session.ask("pin", targets=[target_text(target) for target in targets])
+    session.answer(result, lambda _: say(f"pinned: {' '.join(targets)}"))
 
 
-@click.command(cls=Command, examples=["caravan unpin sha256:2cf24dba..."])
+@click.command(cls=CliCommand, examples=["caravan unpin sha256:2cf24dba..."])
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.pass_obj
 def unpin(session: Session, targets: tuple[str, ...]) -> None:
     """No longer pin artifacts or packages."""
-    document = session.ask("unpin", targets=[target_text(target) for target in targets])
-    session.answer(document, lambda _: say(f"no longer pinned: {' '.join(targets)}"))
+    result = session.ask("unpin", targets=[target_text(target) for target in targets])
+    session.answer(result, lambda _: say(f"no longer pinned: {' '.join(targets)}"))
 
 
 def _output(path: str) -> str:
@@ -151,56 +154,51 @@ def _output(path: str) -> str:
     return absolute(path) + (os.sep if path.endswith(os.sep) else "")
 
 
-def _share_words(document: dict[str, Any]) -> None:
+def _share_words(result: ShareResult) -> None:
     table(
         ("digest", "size", "file"),
         [
-            (artifact["digest"], size(artifact["size"]), Path(artifact["file"]).name)
-            for artifact in document["artifacts"]
+            (artifact.digest, size(artifact.size), Path(artifact.file).name)
+            for artifact in result.artifacts
         ],
     )
 
 
-def _fetch_words(document: dict[str, Any], *, is_written: bool) -> None:
+def _fetch_words(result: FetchResult, *, is_written: bool) -> None:
     """Print what was fetched; on a terminal without what would only fill the line."""
     short = sys.stdout.isatty()
     table(
         ("digest", "size", "from", "file"),
         [
             (
-                artifact["digest"][: SHORT_CHARACTERS if short else None],
-                size(artifact["size"]),
+                artifact.digest[: SHORT_CHARACTERS if short else None],
+                size(artifact.size),
                 _origin(artifact),
-                artifact.get("file", "")
-                if short and not is_written
-                else artifact["path"],
+                artifact.file if short and not is_written else artifact.path,
             )
-            for artifact in document["artifacts"]
+            for artifact in result.artifacts
         ],
     )
 
 
-def _origin(artifact: dict[str, Any]) -> str:
-    sources = artifact["sources"]
-    if not sources:
+def _origin(artifact: FetchedArtifact) -> str:
+    if not artifact.sources:
         return "held already"
-    return f"{count(len(sources), 'peer')} in {duration(artifact['seconds'])}"
+    return f"{count(len(artifact.sources), 'peer')} in {duration(artifact.seconds)}"
 
 
-def _list_words(document: dict[str, Any]) -> None:
-    artifacts = document["artifacts"]
+def _list_words(result: ListResult) -> None:
     table(
         ("digest", "size", "pinned", "file"),
         [
             (
-                artifact["digest"],
-                size(artifact["size"]),
-                "pinned" if artifact.get("pinned") else "-",
-                artifact.get("file") or "-",
+                artifact.digest,
+                size(artifact.size),
+                "pinned" if artifact.pinned else "-",
+                artifact.file or "-",
             )
-            for artifact in artifacts
+            for artifact in result.artifacts
         ],
     )
-    total = sum(artifact["size"] for artifact in artifacts)
-    words = f"{count(len(artifacts), 'artifact')}, {size(total)}"
+    words = f"{count(result.count, 'artifact')}, {size(result.bytes_held)}"
     click.echo(clean(words), err=True)

@@ -7,13 +7,13 @@ neither a thread nor an event loop to carry over. What the child would print wit
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from node.cli.answer import read_fields
 from node.cli.client import reported
 from node.errors import NodeError
 
@@ -26,7 +26,7 @@ READY_SECONDS_MAX = 60.0
 READY_BYTES_MAX = 64 * 1024
 
 
-def detach(home: Path) -> dict[str, Any] | None:
+def detach(home: Path) -> Any | None:
     """Fork: None in the child, which runs the node; its ready line in the parent.
 
     Raises NodeError with the child's sentence and exit code if it fails to start.
@@ -86,11 +86,11 @@ def _line(read_end: int) -> bytes:
     return line
 
 
-def _ready(line: bytes, log: Path) -> dict[str, Any]:
+def _ready(line: bytes, log: Path) -> Any:
     try:
-        document = dict(json.loads(line))
-    except (ValueError, TypeError) as error:
+        ready = read_fields(line)
+    except ValueError as error:
         raise NodeError(f"the node ended before it was ready; see {log}") from error
-    if "error" in document:
-        raise reported(document)
-    return document
+    if "error" in ready:
+        raise reported(ready)
+    return ready

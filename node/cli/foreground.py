@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from node.cli.join import print_ready
 from node.cli.main import INTERRUPTED
-from node.commands import Status
+from node.commands import StatusCommand
+from node.results import ReadyResult
 from node.service import Node
 
 if TYPE_CHECKING:
@@ -91,12 +92,15 @@ async def _serve(session: Session, settings: Settings) -> int:
         if node is None:
             return signals.exit_code
         try:
-            status = await node.run(Status(), lambda _: None)
-            ready = {
-                **node.describe(),
-                "contacts": status["contacts"],
-                "listen": list(settings.listen),
-            }
+            own, status = node.describe(), await node.run(StatusCommand())
+            ready = ReadyResult(
+                node_id=own.node_id,
+                address=own.address,
+                web=own.web,
+                site=own.site,
+                contacts=status.contacts,
+                listen=list(settings.listen),
+            )
             session.answer(ready, print_ready)
             await signals.unless_stopped(node.stopped.wait())
         finally:

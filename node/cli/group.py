@@ -54,7 +54,7 @@ def shared_options() -> list[click.Parameter]:
     ]
 
 
-class Command(click.Command):
+class CliCommand(click.Command):
     """A command with the shared options, whose examples keep their lines."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
@@ -75,7 +75,7 @@ class Command(click.Command):
                     formatter.write(f"  {example}\n")
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands by section; the module of one is loaded when it is asked for.
 
     `sections` maps a title to {command name: "module:attribute"}.

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from node.results import ReadyResult
+
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan join                        # the contacts of last time, or alone",
         "caravan join 192.0.2.7:4747 --detach",
@@ -76,17 +78,17 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     return serve(session, settings, verbose=verbose)
 
 
-def print_ready(ready: dict[str, Any]) -> None:
+def print_ready(ready: ReadyResult) -> None:
     """Print that the node is ready, for people, and how others join it if need be."""
-    address = str(ready["address"])
-    say(f"node {ready['node_id'][:16]} is ready at {address}")
-    say(f"it shows itself at http://{ready['web']}/")
-    if ready.get("site"):
-        say(f"package managers of this site ask {ready['site']}")
-    if ready["contacts"]:
+    address = ready.address
+    say(f"node {ready.node_id[:16]} is ready at {address}")
+    say(f"web page: http://{ready.web}/")
+    if ready.site:
+        say(f"package managers of this site ask {ready.site}")
+    if ready.contacts:
         return
     words = f"it has no contacts yet; others join it with `caravan join {address}`"
-    if _is_loopback(address) and not all(map(_is_loopback, ready["listen"])):
+    if _is_loopback(address) and not all(map(_is_loopback, ready.listen)):
         port = address.rpartition(":")[2]
         words += f", from other machines with this one's IP and port {port}"
     say(words)
@@ -109,7 +111,7 @@ def _is_background(session: Session, asked: Sequence[str]) -> bool:
         session.json = True
         return True
     session.answer(ready, print_ready)
-    if asked and not ready["contacts"]:
+    if asked and not ready.contacts:
         words = f"none of {' '.join(asked)} has answered yet; the node keeps trying"
         click.echo(words, err=True)
     return False

@@ -6,25 +6,26 @@ import base64
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.group import Command, Group
+from node.cli.group import CliCommand, CommandGroup
 from node.cli.secret import new_passphrase, passphrase_for, passphrase_of
 from node.cli.session import Session
-from node.cli.text import say, table
+from node.cli.text import count, say, table
 from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
     from dht import Delegation
+    from node.cli.results import KeyDelegateResult, KeyShowResult
 
 KEY_BYTES_MAX = 64 * 1024
 _HERE = "node.cli.keys"
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     sections={
         "Commands": {
             "new": f"{_HERE}:key_new",
@@ -47,7 +48,7 @@ def key() -> None:
 
 @click.command(
     "new",
-    cls=Command,
+    cls=CliCommand,
     examples=["caravan key new", "caravan key new root --passphrase"],
 )
 @click.argument("name", default="default")
@@ -60,36 +61,40 @@ def key_new(session: Session, name: str, passphrase: bool) -> None:
 
     Machines give the passphrase in CARAVAN_PASSPHRASE.
     """
+    from node.cli.results import KeyNewResult
     from node.model.keys import PublisherKeys
 
     chosen = new_passphrase() if passphrase else ""
     publisher = PublisherKeys(session.home).new(name, chosen)
-    document = {"name": name, "publisher": publisher, "encrypted": bool(chosen)}
-    session.answer(document, lambda _: say(publisher))
+    result = KeyNewResult(name=name, publisher=publisher, encrypted=bool(chosen))
+    session.answer(result, lambda _: say(publisher))
 
 
-@click.command("show", cls=Command, examples=["caravan key show"])
+@click.command("show", cls=CliCommand, examples=["caravan key show"])
 @click.argument("name", required=False)
 @click.pass_obj
 def key_show(session: Session, name: str | None) -> None:
     """Show the publisher keys of this user, or the one called NAME."""
+    from msgspec import convert
+
+    from node.cli.results import KeyEntry, KeyShowResult
     from node.model.keys import DEFAULT_KEY, PublisherKeys
 
-    keys = PublisherKeys(session.home).show()
+    keys = convert(PublisherKeys(session.home).show(), list[KeyEntry])
     if name is not None:
-        keys = [one for one in keys if one["name"] == name]
+        keys = [one for one in keys if one.name == name]
         if not keys:
             raise NodeError(
                 f"there is no key {name!r}; make it with `caravan key new {name}`"
             )
-    publishers = {one["name"]: one["publisher"] for one in keys}
-    document = {"publisher": publishers.get(name or DEFAULT_KEY), "keys": keys}
-    session.answer(document, _keys_words)
+    publishers = {one.name: one.publisher for one in keys}
+    result = KeyShowResult(publisher=publishers.get(name or DEFAULT_KEY), keys=keys)
+    session.answer(result, _keys_words)
 
 
 @click.command(
     "delegate",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan key delegate laptop --from root --days 90",
         "caravan key delegate new-laptop --from root --days 90  # revokes `laptop`",
@@ -137,7 +142,7 @@ def key_delegate(
 
 
 @click.command(
-    "export", cls=Command, examples=["caravan key export default > default.key"]
+    "export", cls=CliCommand, examples=["caravan key export default > default.key"]
 )
 @click.argument("name", default="default")
 @click.pass_obj
@@ -146,18 +151,22 @@ def key_export(session: Session, name: str) -> None:
 
     Whoever has it can publish as you, unless it is encrypted.
     """
+    from msgspec import convert
+
+    from node.cli.results import KeyEntry, KeyExportResult
     from node.model.keys import PublisherKeys
 
     keys = PublisherKeys(session.home)
     pem = keys.export(name)
-    publishers = {one["name"]: one["publisher"] for one in keys.show()}
-    document = {"name": name, "publisher": publishers[name], "private_key": pem}
-    session.answer(document, lambda _: print(pem, end=""))
+    known = convert(keys.show(), list[KeyEntry])
+    publisher = next(one.publisher for one in known if one.name == name)
+    result = KeyExportResult(name=name, publisher=publisher, private_key=pem)
+    session.answer(result, lambda _: print(pem, end=""))
 
 
 @click.command(
     "import",
-    cls=Command,
+    cls=CliCommand,
     examples=["caravan key import laptop laptop.key", "caravan key import laptop -"],
 )
 @click.argument("name")
@@ -165,6 +174,7 @@ def key_export(session: Session, name: str) -> None:
 @click.pass_obj
 def key_import(session: Session, name: str, file: str) -> None:
     """Keep the exported key in FILE (or on stdin: -) under NAME."""
+    from node.cli.results import KeyImportResult
     from node.model.keys import PublisherKeys
 
     content = _read(file)
@@ -174,8 +184,8 @@ def key_import(session: Session, name: str, file: str) -> None:
     if delegation is not None:
         _answer_delegated(session, name, publisher, delegation)
         return
-    document = {"name": name, "publisher": publisher}
-    session.answer(document, lambda _: say(publisher))
+    result = KeyImportResult(name=name, publisher=publisher)
+    session.answer(result, lambda _: say(publisher))
 
 
 def _read(file: str) -> bytes:
@@ -192,49 +202,52 @@ def _answer_delegated(
     session: Session, name: str, publisher: str, delegation: Delegation
 ) -> None:
     """Tell the node that runs here, if one does, and say what is known now."""
+    from node.cli.results import KeyDelegateResult
+
     text = base64.b64encode(delegation.raw).decode()
+    stored: int | None
     try:
-        stored = session.ask("delegate", delegation=text)["stored"]
+        stored = session.ask("delegate", delegation=text).stored
     except NotRunningError:
         stored = None
-    document = {
-        "name": name,
-        "publisher": publisher,
-        "epoch": delegation.epoch,
-        "ends": delegation.not_after,
-        "stored": stored,
-    }
-    session.answer(document, _delegated_words)
+    result = KeyDelegateResult(
+        name=name,
+        publisher=publisher,
+        epoch=delegation.epoch,
+        ends=delegation.not_after,
+        stored=stored,
+    )
+    session.answer(result, _delegated_words)
 
 
-def _delegated_words(document: dict[str, Any]) -> None:
-    say(f"publisher     {document['publisher']}")
-    say(f"release key   {document['name']}, until {_day(document['ends'])}")
-    say(f"epoch         {document['epoch']}: keys of lower epochs are revoked")
-    if document["stored"] is None:
-        say("made known    not yet: a node that starts with this key does it")
-    elif not document["stored"]:
-        say("made known    to nobody yet: the node does it once others are there")
+def _delegated_words(result: KeyDelegateResult) -> None:
+    say(f"publisher     {result.publisher}")
+    say(f"release key   {result.name}, until {_day(result.ends)}")
+    say(f"epoch         {result.epoch}: keys of lower epochs are revoked")
+    if result.stored is None:
+        say("announced     not yet: a node that starts with this key announces it")
+    elif not result.stored:
+        say("announced     not yet: the node announces it once it has contacts")
     else:
-        say(f"made known    to {document['stored']} nodes")
+        say(f"announced     to {count(result.stored, 'node')}")
 
 
-def _keys_words(document: dict[str, Any]) -> None:
+def _keys_words(result: KeyShowResult) -> None:
     table(
         ("name", "publisher", "kind", "epoch", "until", "encrypted"),
         [
             (
-                one["name"],
-                one["publisher"] or "-",
-                one["kind"],
-                one["epoch"] or "-",
-                _day(one["ends"]) if one["ends"] else "-",
-                "encrypted" if one["encrypted"] else "-",
+                one.name,
+                one.publisher or "-",
+                one.kind,
+                one.epoch or "-",
+                _day(one.ends) if one.ends else "-",
+                "encrypted" if one.encrypted else "-",
             )
-            for one in document["keys"]
+            for one in result.keys
         ],
     )
-    if not document["keys"]:
+    if not result.keys:
         click.echo("no publisher key yet; make one with `caravan key new`", err=True)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.group import Command, Group
+from node.cli.group import CliCommand, CommandGroup
 from node.cli.session import Session
 from node.cli.text import say, table
+
+if TYPE_CHECKING:
+    from node.cli.results import NetworkEntry, NetworkListResult
 
 _HERE = "node.cli.local"
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     sections={
         "Commands": {
             "new": f"{_HERE}:network_new",
@@ -30,33 +33,35 @@ def network() -> None:
     """
 
 
-@click.command("new", cls=Command, examples=["caravan network new lab"])
+@click.command("new", cls=CliCommand, examples=["caravan network new lab"])
 @click.argument("name")
 @click.pass_obj
 def network_new(session: Session, name: str) -> None:
     """Make a private network: its secret file."""
+    from node.cli.results import NetworkEntry
     from node.settings.networks import new_network
 
     made = new_network(session.home, name)
-    document = {"network": made.name, "secret_file": str(made.secret_file)}
-    session.answer(document, _network_words)
+    result = NetworkEntry(network=made.name, secret_file=str(made.secret_file))
+    session.answer(result, _network_words)
 
 
-@click.command("list", cls=Command, examples=["caravan network list"])
+@click.command("list", cls=CliCommand, examples=["caravan network list"])
 @click.pass_obj
 def network_list(session: Session) -> None:
     """List the private networks whose secret is here."""
+    from node.cli.results import NetworkEntry, NetworkListResult
     from node.settings.networks import list_networks
 
     found = [
-        {"network": one.name, "secret_file": str(one.secret_file)}
+        NetworkEntry(network=one.name, secret_file=str(one.secret_file))
         for one in list_networks(session.home)
     ]
-    session.answer({"networks": found}, _networks_words)
+    session.answer(NetworkListResult(networks=found), _networks_words)
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=["caravan demo", "caravan demo --nodes 12", "caravan demo --json"],
 )
 @click.option(
@@ -77,15 +82,15 @@ def demo(session: Session, nodes: int) -> int:
     return run(nodes, session.json)
 
 
-def _network_words(document: dict[str, Any]) -> None:
-    name, secret_file = document["network"], document["secret_file"]
-    say(f"secret file      {secret_file}")
+def _network_words(made: NetworkEntry) -> None:
+    name = made.network
+    say(f"secret file      {made.secret_file}")
     say(f"to join here     caravan join --network {name}")
     say(f"on other members caravan join HOST:PORT --network {name} --secret-file COPY")
 
 
-def _networks_words(document: dict[str, Any]) -> None:
+def _networks_words(result: NetworkListResult) -> None:
     table(
         ("network", "secret file"),
-        [(one["network"], one["secret_file"]) for one in document["networks"]],
+        [(one.network, one.secret_file) for one in result.networks],
     )

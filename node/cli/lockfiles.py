@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.session import Session
 from node.cli.text import clean, count, say, size, table
 from node.errors import NodeError
+
+if TYPE_CHECKING:
+    from node.results import AdoptResult, PrefetchResult, SurveyedFile, SurveyResult
 
 
 def prefetch(
@@ -23,13 +26,13 @@ def prefetch(
 ) -> None:
     """Fetch what a lockfile names."""
     _only(is_beside_targets, "TARGET")
-    document = session.ask(
+    result = session.ask(
         "prefetch",
         lockfile=str(_absolute(lockfile)),
         everything=everything,
         output=output,
     )
-    session.answer(document, _prefetch_words)
+    session.answer(result, _prefetch_words)
 
 
 def survey(
@@ -37,10 +40,10 @@ def survey(
 ) -> None:
     """Say where what a lockfile names can be had."""
     _only(is_beside_digest, "DIGEST")
-    document = session.ask(
+    result = session.ask(
         "survey", lockfile=str(_absolute(lockfile)), everything=everything
     )
-    session.answer(document, _survey_words)
+    session.answer(result, _survey_words)
 
 
 def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> None:
@@ -53,12 +56,12 @@ def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> N
         folders = {name: path for name, path in folders.items() if name == "pip"}
     if not folders and lockfile is None:
         raise NodeError("pip has no cache here")
-    document = session.ask(
+    result = session.ask(
         "adopt",
         folders=[str(path) for path in folders.values()],
         lockfile=None if lockfile is None else str(_absolute(lockfile)),
     )
-    session.answer(document, _adopt_words)
+    session.answer(result, _adopt_words)
 
 
 def _absolute(path: str) -> Path:
@@ -70,47 +73,45 @@ def _only(is_beside: bool, what: str) -> None:
         raise click.UsageError(f"a lockfile and {what} do not go together")
 
 
-def _prefetch_words(document: dict[str, Any]) -> None:
-    artifacts = document["artifacts"]
+def _prefetch_words(result: PrefetchResult) -> None:
     table(
         ("digest", "size", "from", "file"),
         [
             (
-                one["digest"],
-                size(one["size"]),
-                ", ".join(source["address"] for source in one["sources"])
-                or "held already",
-                one["file"] or one["name"],
+                one.digest,
+                size(one.size),
+                ", ".join(source.address for source in one.sources) or "held already",
+                one.file or one.name,
             )
-            for one in artifacts
+            for one in result.artifacts
         ],
     )
-    total = sum(one["size"] for one in artifacts)
-    click.echo(clean(f"{count(len(artifacts), 'file')}, {size(total)}"), err=True)
-
-
-def _survey_words(document: dict[str, Any]) -> None:
-    table(
-        ("where", "name", "version", "file"),
-        [
-            (_where(one), one["name"], one["version"], one["file"] or one["digest"])
-            for one in document["entries"]
-        ],
-    )
-    counts = document["counts"]
-    words = ", ".join(f"{number} {state}" for state, number in counts.items())
+    total = sum(one.size for one in result.artifacts)
+    words = f"{count(len(result.artifacts), 'file')}, {size(total)}"
     click.echo(clean(words), err=True)
 
 
-def _where(entry: dict[str, Any]) -> str:
-    if entry["state"] == "peers":
-        return count(entry["peers"], "peer")
-    return "origin only" if entry["state"] == "origin" else str(entry["state"])
+def _survey_words(result: SurveyResult) -> None:
+    table(
+        ("where", "name", "version", "file"),
+        [
+            (_where(one), one.name, one.version, one.file or one.digest)
+            for one in result.entries
+        ],
+    )
+    words = ", ".join(f"{number} {state}" for state, number in result.counts.items())
+    click.echo(clean(words), err=True)
 
 
-def _adopt_words(document: dict[str, Any]) -> None:
-    for one in document["artifacts"]:
-        say(f"{one['digest']}  {one['file']}")
-    shared, looked_at = len(document["artifacts"]), document["looked_at"]
-    words = f"{count(shared, 'file')} offered, of {looked_at} looked at"
+def _where(entry: SurveyedFile) -> str:
+    if entry.state == "peers":
+        return count(entry.peers, "peer")
+    return "origin only" if entry.state == "origin" else entry.state
+
+
+def _adopt_words(result: AdoptResult) -> None:
+    for one in result.artifacts:
+        say(f"{one.digest}  {one.file}")
+    shared = count(len(result.artifacts), "file")
+    words = f"{shared} offered, of {result.looked_at} looked at"
     click.echo(clean(words), err=True)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.content import absolute, target_text
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.secret import passphrase_for
 from node.cli.session import Session
 from node.cli.text import clean, count, duration, say, table
 
+if TYPE_CHECKING:
+    from node.results import (
+        BroadcastResult,
+        DoubtEntry,
+        PublishResult,
+        UpdateEntry,
+        UpdatesResult,
+    )
+
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan publish hello-1.0.whl --name hello --version 1.0",
         "caravan publish hello-1.1.whl --name hello --version 1.1 \\",
@@ -62,26 +71,27 @@ def publish(
     PUBLISHER/NAME, anybody can fetch the package. The passphrase of an encrypted key
     is asked for; machines give it in CARAVAN_PASSPHRASE.
     """
-    document = session.ask(
+    result = session.ask(
         "publish",
         files=[absolute(file) for file in files],
         depends=[target_text(target) for target in depends],
         passphrase=passphrase_for(session.home, options["key"]),
         **options,
     )
-    session.answer(document, _publish_words)
+    session.answer(result, _publish_words)
 
 
-@click.command(cls=Command, examples=["caravan broadcast hello"])
+@click.command(cls=CliCommand, examples=["caravan broadcast hello"])
 @click.argument("name")
 @click.pass_obj
 def broadcast(session: Session, name: str) -> None:
     """Alert holders and followers of your newest release of NAME again."""
-    session.answer(session.ask("broadcast", name=name), _broadcast_words)
+    result = session.ask("broadcast", name=name)
+    session.answer(result, lambda _: say(_reach(result)))
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan follow PUBLISHER/hello --as alice",
         "caravan follow alice/hello --auto security",
@@ -104,21 +114,21 @@ def follow(session: Session, target: str, auto: str, nickname: str | None) -> No
 
     PUBLISHER is the 52 characters that `caravan publish` prints, or a nickname.
     """
-    document = session.ask("follow", target=target, auto=auto, nickname=nickname)
-    session.answer(document, lambda _: say(f"following {target} (fetching: {auto})"))
+    result = session.ask("follow", target=target, auto=auto, nickname=nickname)
+    session.answer(result, lambda _: say(f"following {target} (fetching: {auto})"))
 
 
-@click.command(cls=Command, examples=["caravan unfollow alice/hello"])
+@click.command(cls=CliCommand, examples=["caravan unfollow alice/hello"])
 @click.argument("target", metavar="PUBLISHER/NAME")
 @click.pass_obj
 def unfollow(session: Session, target: str) -> None:
     """No longer believe a publisher about a name."""
-    document = session.ask("unfollow", target=target)
-    session.answer(document, lambda _: say(f"no longer following {target}"))
+    result = session.ask("unfollow", target=target)
+    session.answer(result, lambda _: say(f"no longer following {target}"))
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=[
         "caravan updates",
         "caravan updates --apply",
@@ -150,79 +160,74 @@ def _watch(session: Session) -> None:
     """Print every update and doubt once, one line or JSON document each."""
     seen: list[str] = []
     while True:
-        document = session.ask("updates", wait=True, seen=seen)
-        found = [("digest", one) for one in document["updates"]]
-        found += [("id", one) for one in document["doubts"]]
-        for name, one in found:
-            if one[name] not in seen:
-                seen.append(one[name])
-                session.answer(one, _watched_words)
+        result: UpdatesResult = session.ask("updates", wait=True, seen=seen)
+        for update in result.updates:
+            if update.digest not in seen:
+                seen.append(update.digest)
+                session.answer(update, _new_update_words)
+        for doubt in result.doubts:
+            if doubt.id not in seen:
+                seen.append(doubt.id)
+                session.answer(doubt, _new_doubt_words)
 
 
-def _watched_words(one: dict[str, Any]) -> None:
-    if "why" in one:
-        say(f"{one['name']} by {one['publisher']}: {one['why']}")
-        return
-    held = one["held"] or "not held"
-    note = f": {one['note']}" if one["note"] else ""
-    say(f"{one['name']} {held} -> {one['newest']} ({one['urgency']}){note}")
+def _new_update_words(one: UpdateEntry) -> None:
+    note = f": {one.note}" if one.note else ""
+    say(f"{one.name} {one.held or 'not held'} -> {one.newest} ({one.urgency}){note}")
 
 
-def _publish_words(document: dict[str, Any]) -> None:
-    name, publisher = document["name"], document["publisher"]
-    say(f"published {name} {document['version']} (release {document['sequence']})")
-    say(f"package file  {document['package_file']}")
-    say(f"digest        {document['package']}")
-    say(f"to fetch it   caravan fetch {publisher}/{name}")
-    say(f"alerted       {_reach(document)}")
+def _new_doubt_words(one: DoubtEntry) -> None:
+    say(f"{one.name} by {one.publisher}: {one.why}")
 
 
-def _broadcast_words(document: dict[str, Any]) -> None:
-    say(_reach(document))
+def _publish_words(result: PublishResult) -> None:
+    say(f"published {result.name} {result.version} (release {result.sequence})")
+    say(f"package file  {result.package_file}")
+    say(f"digest        {result.package}")
+    say(f"to fetch it   caravan fetch {result.publisher}/{result.name}")
+    say(f"alerted       {_reach(result)}")
 
 
-def _reach(document: dict[str, Any]) -> str:
-    """Say whom an alert has reached by our own hand; they tell the others."""
-    found = document.get("audience", document["holders"])
+def _reach(result: PublishResult | BroadcastResult) -> str:
+    """Say whom this node's own alert has reached; those nodes pass it on."""
+    if not result.audience:
+        return "nobody yet: no other node holds an older version or follows the name"
     words = (
-        f"{document['alerted']} of {found} found "
-        f"({count(document['holders'], 'holder')} of what it replaces, "
-        f"{count(document.get('followers', 0), 'follower')})"
+        f"{result.alerted} of {result.audience} found "
+        f"({count(result.holders, 'holder')} of what it replaces, "
+        f"{count(result.followers, 'follower')})"
     )
-    unreachable = document.get("unreachable", 0)
-    return words + (f", {unreachable} unreachable" if unreachable else "")
+    return words + (f", {result.unreachable} unreachable" if result.unreachable else "")
 
 
-def _updates_words(document: dict[str, Any]) -> None:
-    found = document["updates"]
+def _updates_words(result: UpdatesResult) -> None:
     table(
         ("name", "held", "newest", "urgency", "publisher", "confirmed", "note"),
         [
             (
-                update["name"],
-                update["held"] or "-",
-                update["newest"],
-                update["urgency"],
-                update["publisher"],
+                update.name,
+                update.held or "-",
+                update.newest,
+                update.urgency,
+                update.publisher,
                 _confirmed(update),
-                update["note"],
+                update.note,
             )
-            for update in found
+            for update in result.updates
         ],
     )
-    doubts = document.get("doubts", [])
-    for doubt in doubts:
-        words = f"caution: {doubt['name']} by {doubt['publisher']}: {doubt['why']}"
+    for doubt in result.doubts:
+        words = f"caution: {doubt.name} by {doubt.publisher}: {doubt.why}"
         click.echo(clean(words), err=True)
-    if not found and not doubts:
+    if not result.updates and not result.doubts:
         click.echo("everything is up to date", err=True)
-    elif found and document.get("applied"):
-        click.echo(f"{count(len(found), 'update')} fetched", err=True)
+    elif result.updates and result.applied:
+        click.echo(f"{count(len(result.updates), 'update')} fetched", err=True)
 
 
-def _confirmed(update: dict[str, Any]) -> str:
+def _confirmed(update: UpdateEntry) -> str:
     """Say how many nodes confirmed a release, and how long ago."""
-    if not update.get("confirmed"):
+    if not update.confirmed:
         return "by an alert alone"
-    ago = max(0.0, time.time() - update["confirmed_at"])
-    return f"by {count(update['confirmed'], 'node')}, {duration(ago)} ago"
+    ago = max(0.0, time.time() - update.confirmed_at)
+    return f"by {count(update.confirmed, 'node')}, {duration(ago)} ago"

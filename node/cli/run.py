@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from node.cli.group import Group
+from node.cli.answer import Fields
+from node.cli.group import CommandGroup
 from node.cli.main import INTERRUPTED
 from node.cli.session import Session
 from node.cli.version import VERSION
@@ -56,12 +57,13 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
     if value and not context.resilient_parsing:
         session = context.ensure_object(Session)
         session.json = session.json or "--json" in sys.argv
-        session.answer({"version": VERSION}, lambda _: print(f"caravan {VERSION}"))
+        result = Fields(version=VERSION)
+        session.answer(result, lambda _: print(f"caravan {VERSION}"))
         context.exit()
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     sections=_SECTIONS,
     epilog="`caravan COMMAND --help` explains a command and shows examples. "
     "Begin with `caravan join`, or see it all at work: `caravan demo`.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli import client
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import count, size
 from node.errors import NotRunningError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     context_settings={"ignore_unknown_options": True},
     examples=[
         "caravan run -- pip install requests",

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from node.cli import client
+from node.cli.answer import json_text
 from node.cli.progress import ProgressView
 from node.cli.text import clean
 from node.settings.load import home_folder
@@ -20,6 +21,8 @@ from node.settings.load import home_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -35,20 +38,21 @@ class Session:
         """The node's folder."""
         return home_folder(self.home_flag)
 
-    def ask(self, command: str, **arguments: object) -> dict[str, Any]:
-        """Have the running node do `command`, showing its progress to people."""
+    def ask(self, command: str, **arguments: object) -> Any:
+        """Have the running node do `command`, showing its progress to people.
+
+        Returns the fields of the result that `node.results` has for the command.
+        """
         with ProgressView(sys.stderr) as view:
             return client.ask(self.home, command, arguments, view.show)
 
-    def answer(
-        self, document: dict[str, Any], words: Callable[[dict[str, Any]], None]
-    ) -> None:
-        """Print the answer: the document, or `words` about it."""
+    def answer(self, result: T, words: Callable[[T], object]) -> None:
+        """Print a result: as a JSON document, or `words` about it."""
         self.answered = True
         if self.json:
-            print(json.dumps(document), flush=True)
+            print(json_text(result), flush=True)
         else:
-            words(document)
+            words(result)
 
     def fail(
         self, sentence: str, exit_code: int, details: dict[str, Any] | None = None

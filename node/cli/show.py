@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import count, facts, size, table
 from node.errors import NodeError, VerificationError
 
 if TYPE_CHECKING:
+    from node.cli.results import ShowResult
     from node.model.packages import Package
 
 
-@click.command(cls=Command, examples=["caravan show cryptography-45.0.caravan"])
+@click.command(cls=CliCommand, examples=["caravan show cryptography-45.0.caravan"])
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def show(session: Session, file: str) -> None:
@@ -35,54 +36,72 @@ def show(session: Session, file: str) -> None:
         raise NodeError(f"cannot read {file}: {error.strerror}") from error
     if not is_package_file(content):
         raise VerificationError(f"{file} is not a package file")
-    session.answer(_document(Package.verify(content)), _words)
+    session.answer(_described(Package.verify(content)), _words)
 
 
-def _document(package: Package) -> dict[str, Any]:
+def _described(package: Package) -> ShowResult:
     from msgspec import to_builtins
 
-    body: dict[str, Any] = to_builtins(package.body)
-    delegated = bool(body.pop("delegation"))
-    digest = f"sha256:{hashlib.sha256(package.raw).hexdigest()}"
-    return {"digest": digest, **body, "signed_by": "release" if delegated else "root"}
+    from node.cli.results import ShowResult
+
+    body = package.body
+    return ShowResult(
+        digest=f"sha256:{hashlib.sha256(package.raw).hexdigest()}",
+        format=body.format,
+        publisher=body.publisher,
+        name=body.name,
+        version=body.version,
+        epoch=body.epoch,
+        sequence=body.sequence,
+        issued=to_builtins(body.issued),
+        artifacts=body.artifacts,
+        dependencies=body.dependencies,
+        replaces=body.replaces,
+        previous=body.previous,
+        urgency=body.urgency,
+        note=body.note,
+        license=body.license,
+        home_page=body.home_page,
+        signed_by="release" if body.delegation else "root",
+    )
 
 
-def _words(document: dict[str, Any]) -> None:
+def _words(package: ShowResult) -> None:
     facts(
         [
-            ("package", f"{document['name']} {document['version']}"),
-            ("publisher", document["publisher"]),
-            ("digest", document["digest"]),
-            ("signed", f"by its {document['signed_by']} key, {document['issued']}"),
-            ("release", f"{document['sequence']} (epoch {document['epoch']})"),
-            ("urgency", document["urgency"]),
+            ("package", f"{package.name} {package.version}"),
+            ("publisher", package.publisher),
+            ("digest", package.digest),
+            ("signed", f"by its {package.signed_by} key, {package.issued}"),
+            ("release", f"{package.sequence} (epoch {package.epoch})"),
+            ("urgency", package.urgency),
             *(
-                (label, document[field])
-                for label, field in (
-                    ("note", "note"),
-                    ("licence", "license"),
-                    ("home page", "home_page"),
-                    ("before it", "previous"),
+                (label, value)
+                for label, value in (
+                    ("note", package.note),
+                    ("licence", package.license),
+                    ("home page", package.home_page),
+                    ("before it", package.previous),
                 )
-                if document[field]
+                if value
             ),
-            ("replaces", count(len(document["replaces"]), "artifact")),
+            ("replaces", count(len(package.replaces), "artifact")),
         ]
     )
     print()
     table(
         ("file", "size", "digest", "purl"),
         [
-            (one["file"], size(one["size"]), one["digest"], one["purl"] or "-")
-            for one in document["artifacts"]
+            (one.file, size(one.size), one.digest, one.purl or "-")
+            for one in package.artifacts
         ],
     )
-    if document["dependencies"]:
+    if package.dependencies:
         print()
         table(
             ("needs", "version", "digest"),
             [
-                (one["name"] or one["kind"], one["version"] or "-", one["digest"])
-                for one in document["dependencies"]
+                (one.name or one.kind, one.version or "-", one.digest)
+                for one in package.dependencies
             ],
         )

@@ -6,24 +6,27 @@ drawn above is named and not drawn again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from node.cli.text import say, size
+
+if TYPE_CHECKING:
+    from node.results import ListResult
 
 _BRANCH, _LAST, _BAR, _GAP = "├── ", "└── ", "│   ", "    "
 _SHORT = len("sha256:") + 12
 
 
 class _Tree:
-    def __init__(self, document: dict[str, Any]) -> None:
-        self._artifacts = {one["digest"]: one for one in document["artifacts"]}
-        self._packages = {one["digest"]: one for one in document["packages"]}
+    def __init__(self, held: ListResult) -> None:
+        self._artifacts = {one.digest: one for one in held.artifacts}
+        self._packages = {one.digest: one for one in held.packages}
         self._drawn: set[str] = set()
 
     def draw(self) -> None:
         """Draw what nothing needs, then circles that nothing else leads to."""
         needed = {
-            digest for one in self._packages.values() for digest in one["dependencies"]
+            digest for one in self._packages.values() for digest in one.dependencies
         }
         by_name = sorted(
             self._packages, key=lambda digest: self._label(digest).casefold()
@@ -33,7 +36,7 @@ class _Tree:
                 say(self._label(digest))
                 self._draw_below(digest, "")
         inside = self._drawn | needed
-        inside |= {a for one in self._packages.values() for a in one["artifacts"]}
+        inside |= {a for one in self._packages.values() for a in one.artifacts}
         for digest in self._artifacts:
             if digest not in inside:
                 say(self._label(digest))
@@ -52,7 +55,7 @@ class _Tree:
             package = self._packages.get(digest)
             if package is None:
                 continue
-            below = [*package["artifacts"], *package["dependencies"]]
+            below = [*package.artifacts, *package.dependencies]
             rows = [(one, indent + _BAR, indent + _BRANCH) for one in below[:-1]] + [
                 (one, indent + _GAP, indent + _LAST) for one in below[-1:]
             ]
@@ -60,13 +63,13 @@ class _Tree:
 
     def _label(self, digest: str) -> str:
         if package := self._packages.get(digest):
-            return f"{package['name']} {package['version']}"
+            return f"{package.name} {package.version}"
         artifact = self._artifacts.get(digest)
         if artifact is None:
             return f"{digest[:_SHORT]} (not held)"
-        return f"{artifact['file'] or digest[:_SHORT]} ({size(artifact['size'])})"
+        return f"{artifact.file or digest[:_SHORT]} ({size(artifact.size)})"
 
 
-def tree_words(document: dict[str, Any]) -> None:
+def tree_words(held: ListResult) -> None:
     """Print the tree of what `list` answers."""
-    _Tree(document).draw()
+    _Tree(held).draw()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.group import Command
+from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import clean as plain
 from node.cli.text import count, size, table
 
+if TYPE_CHECKING:
+    from node.results import CleanResult, VerifyResult
+
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     examples=["caravan clean", "caravan clean --keep-bytes '20 GiB' --days 90"],
 )
 @click.option(
@@ -30,42 +33,41 @@ def clean(session: Session, keep_bytes: str | None, days: float | None) -> None:
     from node.settings.load import parse_size
 
     limit = None if keep_bytes is None else parse_size(keep_bytes, "--keep-bytes")
-    document = session.ask("clean", keep_bytes=limit, days=days)
-    session.answer(document, _clean_words)
+    session.answer(session.ask("clean", keep_bytes=limit, days=days), _clean_words)
 
 
-@click.command(cls=Command, examples=["caravan verify"])
+@click.command(cls=CliCommand, examples=["caravan verify"])
 @click.pass_obj
 def verify(session: Session) -> int:
     """Hash everything that is kept again; what is damaged is set aside.
 
     Ends with exit code 5 if anything was damaged.
     """
-    document = session.ask("verify")
-    session.answer(document, _verify_words)
-    return 5 if document["damaged"] else 0
+    result = session.ask("verify")
+    session.answer(result, _verify_words)
+    return 5 if result.damaged else 0
 
 
-def _clean_words(document: dict[str, Any]) -> None:
+def _clean_words(result: CleanResult) -> None:
     table(
         ("digest", "size"),
-        [(one["digest"], size(one["size"])) for one in document["artifacts"]],
+        [(one.digest, size(one.size)) for one in result.artifacts],
     )
-    freed, held = size(document["bytes_freed"]), size(document["bytes_held"])
-    words = f"{count(document['count'], 'file')} removed, {freed} freed, {held} kept"
+    freed, held = size(result.bytes_freed), size(result.bytes_held)
+    words = f"{count(result.count, 'file')} removed, {freed} freed, {held} kept"
     click.echo(plain(words), err=True)
 
 
-def _verify_words(document: dict[str, Any]) -> None:
+def _verify_words(result: VerifyResult) -> None:
     table(
         ("digest", "size", "state"),
         [
-            (one["digest"], size(one["size"]), "damaged")
-            for one in document["artifacts"]
-            if not one["sound"]
+            (one.digest, size(one.size), "damaged")
+            for one in result.artifacts
+            if not one.sound
         ],
     )
-    checked = f"{count(document['count'], 'file')}, {size(document['bytes_checked'])}"
-    damaged = document["damaged"]
-    words = f"{checked}: {f'{damaged} damaged' if damaged else 'all as it should be'}"
+    checked = f"{count(result.count, 'file')}, {size(result.bytes_checked)}"
+    words = f"{result.damaged} damaged" if result.damaged else "all sound"
+    words = f"{checked}: {words}"
     click.echo(plain(words), err=True)

@@ -12,8 +12,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
-from node import commands
-from node.commands import Document, Progress
+from node import commands, results
+from node.commands import Progress
 from node.content.router import ContentRouter
 from node.model.catalogue import Catalogue
 from node.wallclock import Now
@@ -117,7 +117,9 @@ class Cleaning:
         self._provide = provide
         self._now = now
 
-    async def clean(self, command: commands.Clean, progress: Progress) -> Document:
+    async def clean(
+        self, command: commands.CleanCommand, progress: Progress
+    ) -> results.CleanResult:
         """Remove what nothing needs, then by age, then by size."""
         held = await self._all_held()
         plan = Plan(self._catalogue, held)
@@ -136,14 +138,15 @@ class Cleaning:
         unneeded = [held[one] for one in sorted(held) if not plan.is_needed(one)]
         await self._remove(dropped, unneeded, progress)
         freed = sum(one.size for one in unneeded)
-        return {
-            "artifacts": [
-                {"digest": str(one.digest), "size": one.size} for one in unneeded
+        return results.CleanResult(
+            artifacts=[
+                results.RemovedArtifact(digest=str(one.digest), size=one.size)
+                for one in unneeded
             ],
-            "count": len(unneeded),
-            "bytes_freed": freed,
-            "bytes_held": before - freed,
-        }
+            count=len(unneeded),
+            bytes_freed=freed,
+            bytes_held=before - freed,
+        )
 
     async def make_room(self, size: int) -> None:
         """Remove the oldest until `size` bytes may come in under the cap.
@@ -191,7 +194,9 @@ class Cleaning:
                 }
             )
 
-    async def verify(self, _command: commands.Verify, progress: Progress) -> Document:
+    async def verify(
+        self, _command: commands.VerifyCommand, progress: Progress
+    ) -> results.VerifyResult:
         """Hash everything again; what is damaged is set aside and named."""
         held = list((await self._all_held()).values())
         total, done = sum(one.size for one in held), 0
@@ -205,19 +210,19 @@ class Cleaning:
             )
         if damaged:
             await self._provide.sync()
-        return {
-            "artifacts": [
-                {
-                    "digest": str(one.digest),
-                    "size": one.size,
-                    "sound": one not in damaged,
-                }
+        return results.VerifyResult(
+            artifacts=[
+                results.VerifiedArtifact(
+                    digest=str(one.digest),
+                    size=one.size,
+                    sound=one not in damaged,
+                )
                 for one in held
             ],
-            "count": len(held),
-            "damaged": len(damaged),
-            "bytes_checked": total,
-        }
+            count=len(held),
+            damaged=len(damaged),
+            bytes_checked=total,
+        )
 
     async def _is_sound(self, digest: Digest) -> bool:
         try:

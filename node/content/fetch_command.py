@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from node import commands
-from node.commands import Document, Progress
+from node import commands, results
+from node.commands import Progress
 from node.content.closure import Closure
 from node.content.fetcher import ContentFetcher, Fetched
 from node.content.routing import Routing
@@ -35,7 +35,7 @@ class VersionFinder(Protocol):
         """Return its digest; without `version`, that of the newest release."""
 
 
-class FetchCommand:
+class FetchCommands:
     """Does what `caravan fetch` asks."""
 
     def __init__(
@@ -59,7 +59,9 @@ class FetchCommand:
         self._router = router
         self._withdrawal = withdrawal
 
-    async def fetch(self, command: commands.Fetch, progress: Progress) -> Document:
+    async def fetch(
+        self, command: commands.FetchCommand, progress: Progress
+    ) -> results.FetchResult:
         """Download, verify, keep and offer targets; write them where asked."""
         if not command.targets:
             raise UsageError("say what to fetch: a digest, a .caravan file or a name")
@@ -89,12 +91,11 @@ class FetchCommand:
                 self._follow(target)
         await self._router.sync()
         paths = await self._paths(fetched, command.output)
-        return {
-            "artifacts": [
-                one.document(str(path))
-                for one, path in zip(fetched, paths, strict=True)
+        return results.FetchResult(
+            artifacts=[
+                one.entry(str(path)) for one, path in zip(fetched, paths, strict=True)
             ]
-        }
+        )
 
     def _follow(self, target: NameTarget) -> None:
         """Follow a name because it was fetched, unless it is followed already."""

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from node import results
 from node.commands import Progress
 from node.content.router import ANNOUNCED_ALGORITHMS
 from node.content.routing import Routing
@@ -46,18 +46,19 @@ class Fetched:
     seconds: float
     sources: tuple[tuple[str, int], ...]
 
-    def document(self, path: str) -> dict[str, Any]:
-        """Return what `--json` says of it."""
-        return {
-            "digest": str(self.artifact.digest),
-            "file": self.file,
-            "size": self.artifact.size,
-            "path": path,
-            "seconds": round(self.seconds, 3),
-            "sources": [
-                {"address": address, "bytes": count} for address, count in self.sources
+    def entry(self, path: str) -> results.FetchedArtifact:
+        """Return what the command says of it."""
+        return results.FetchedArtifact(
+            digest=str(self.artifact.digest),
+            file=self.file,
+            size=self.artifact.size,
+            path=path,
+            seconds=round(self.seconds, 3),
+            sources=[
+                results.SourceEntry(address=address, bytes=count)
+                for address, count in self.sources
             ],
-        }
+        )
 
 
 @dataclass(frozen=True, slots=True)

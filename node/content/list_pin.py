@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from node import commands
-from node.commands import Document, Progress
+from node import commands, results
+from node.commands import Progress
 from node.content.routing import Routing
 from node.errors import NodeError
 from node.model.catalogue import Catalogue, PackageRow
@@ -32,19 +31,23 @@ class Cache:
         self._trust_store = trust_store
         self._router = router
 
-    async def list(self, _command: commands.List, _progress: Progress) -> Document:
+    async def list(
+        self, _command: commands.ListCommand, _progress: Progress
+    ) -> results.ListResult:
         """Return every artifact and package held."""
         artifacts = await asyncio.to_thread(self._store.artifacts)
         pinned = self._catalogue.pinned()
         packages = self._catalogue.packages()
-        return {
-            "artifacts": [self._artifact(one, pinned) for one in artifacts],
-            "packages": [self._package(row, pinned) for row in packages],
-            "count": len(artifacts),
-            "bytes_held": sum(one.size for one in artifacts),
-        }
+        return results.ListResult(
+            artifacts=[self._artifact(one, pinned) for one in artifacts],
+            packages=[self._package(row, pinned) for row in packages],
+            count=len(artifacts),
+            bytes_held=sum(one.size for one in artifacts),
+        )
 
-    async def pin(self, command: commands.Pin, _progress: Progress) -> Document:
+    async def pin(
+        self, command: commands.PinCommand, _progress: Progress
+    ) -> results.PinResult:
         """Keep what the targets name, whatever the cache needs room for.
 
         What was withdrawn of it is offered again: a pin is its owner's word.
@@ -55,15 +58,17 @@ class Cache:
         for digest in self._catalogue.pinned() & self._catalogue.withdrawn().keys():
             self._catalogue.restore(digest)
         await self._router.sync()
-        return {"pinned": digests}
+        return results.PinResult(pinned=digests)
 
-    async def unpin(self, command: commands.Unpin, _progress: Progress) -> Document:
+    async def unpin(
+        self, command: commands.UnpinCommand, _progress: Progress
+    ) -> results.UnpinResult:
         """No longer pin what the targets name."""
         digests = [await self._held(text) for text in command.targets]
         missing = [digest for digest in digests if not self._catalogue.unpin(digest)]
         if missing:
             raise NodeError(f"{missing[0]} is not pinned")
-        return {"unpinned": digests}
+        return results.UnpinResult(unpinned=digests)
 
     async def _held(self, text: str) -> str:
         """Return the digest of what a target names, if it is held."""
@@ -80,31 +85,31 @@ class Cache:
                     return row.digest
         raise NodeError(f"{text} is not held here; fetch it first")
 
-    def _artifact(self, artifact: Artifact, pinned: set[str]) -> dict[str, Any]:
+    def _artifact(self, artifact: Artifact, pinned: set[str]) -> results.HeldArtifact:
         digest = str(artifact.digest)
         packages = self._catalogue.packages_with(digest)
         own = self._catalogue.package(digest)
         file = packages[0][1] if packages else self._catalogue.direct_file(digest)
-        return {
-            "digest": digest,
-            "size": artifact.size,
-            "file": file or (f"{own.name}-{own.version}.caravan" if own else ""),
-            "kind": "package file" if own else "artifact",
-            "packages": [f"{row.name} {row.version}" for row, _ in packages],
-            "pinned": digest in pinned,
-            "added_at": artifact.added_at,
-        }
+        return results.HeldArtifact(
+            digest=digest,
+            size=artifact.size,
+            file=file or (f"{own.name}-{own.version}.caravan" if own else ""),
+            kind="package file" if own else "artifact",
+            packages=[f"{row.name} {row.version}" for row, _ in packages],
+            pinned=digest in pinned,
+            added_at=artifact.added_at,
+        )
 
-    def _package(self, row: PackageRow, pinned: set[str]) -> dict[str, Any]:
-        return {
-            "digest": row.digest,
-            "publisher": publisher_text(row.publisher),
-            "name": row.name,
-            "version": row.version,
-            "own": row.own,
-            "pinned": row.digest in pinned,
-            "artifacts": [one for _, one in self._catalogue.files_of(row.digest)],
-            "dependencies": [
+    def _package(self, row: PackageRow, pinned: set[str]) -> results.HeldPackage:
+        return results.HeldPackage(
+            digest=row.digest,
+            publisher=publisher_text(row.publisher),
+            name=row.name,
+            version=row.version,
+            own=row.own,
+            pinned=row.digest in pinned,
+            artifacts=[one for _, one in self._catalogue.files_of(row.digest)],
+            dependencies=[
                 one for _, one in self._catalogue.dependencies_of(row.digest)
             ],
-        }
+        )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from node import commands
-from node.commands import Document, Progress
+from node import commands, results
+from node.commands import Progress
 from node.content.routing import Routing
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
@@ -36,7 +36,9 @@ class Sharer:
         except OSError as error:
             raise NodeError(f"cannot read {path}: {error.strerror}") from error
 
-    async def share(self, command: commands.Share, progress: Progress) -> Document:
+    async def share(
+        self, command: commands.ShareCommand, progress: Progress
+    ) -> results.ShareResult:
         """Copy and announce files."""
         shared = []
         for file in command.files:
@@ -45,9 +47,9 @@ class Sharer:
             self._catalogue.add_direct(str(artifact.digest), Path(file).name)
             shared.append((file, artifact))
         await self._router.sync()
-        return {
-            "artifacts": [
-                {"file": file, "digest": str(one.digest), "size": one.size}
+        return results.ShareResult(
+            artifacts=[
+                results.SharedArtifact(file=file, digest=str(one.digest), size=one.size)
                 for file, one in shared
             ]
-        }
+        )

@@ -22,7 +22,7 @@ HONEST_FEW = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class ForgeryOutcome:
     """What became of a forged record."""
 
     stored: int
@@ -112,7 +112,7 @@ def _refused(stage: Stage, liar: LiarProcess) -> None:
     must(digest not in held, "wrong bytes are in the store")
 
 
-async def _forge(stage: Stage) -> Outcome:
+async def _forge(stage: Stage) -> ForgeryOutcome:
     """Store and push a record that names the publisher, signed by somebody else."""
     # Read-only: nobody needs to find the stranger again.
     network = Network()
@@ -133,7 +133,7 @@ async def _forge(stage: Stage) -> Outcome:
         await stranger.notify(forged, holders)
         found = (await stranger.find_record(key)).newest
         believed = found is None or found.raw != genuine.raw
-        return Outcome(stored.stored, believed, len(holders))
+        return ForgeryOutcome(stored.stored, believed, len(holders))
 
 
 def forge(genuine: ReleaseRecord) -> ReleaseRecord:

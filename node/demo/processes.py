@@ -38,7 +38,7 @@ class ProcessError(NodeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandOutcome:
     """How one command ended: its exit code, its document and what it said beside it."""
 
     exit_code: int
@@ -73,7 +73,7 @@ def run_caravan(
     environment: Mapping[str, str],
     seconds: float = COMMAND_SECONDS_MAX,
     show_progress: bool = False,
-) -> Answer:
+) -> CommandOutcome:
     """Run one command with `--json` and return how it ended.
 
     With `show_progress` what it writes to stderr, its progress bar among it, goes to
@@ -95,7 +95,7 @@ def run_caravan(
         raise ProcessError(
             f"`caravan {' '.join(arguments)}` did not end within {seconds:.0f} s"
         ) from error
-    return Answer(
+    return CommandOutcome(
         done.returncode,
         _document(done.stdout),
         (done.stderr or "").strip(),
@@ -226,7 +226,7 @@ class NodeProcess(Process):
         *arguments: str,
         seconds: float = COMMAND_SECONDS_MAX,
         show_progress: bool = False,
-    ) -> Answer:
+    ) -> CommandOutcome:
         """Run one command against this node, however it ends."""
         return run_caravan(
             *("--home", str(self.home), *arguments),

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from node import commands
-from node.commands import Document, Progress
+from msgspec import to_builtins
+
+from node import commands, results
+from node.commands import Progress
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
@@ -49,37 +51,36 @@ class Lockfiles:
         self._provide = provide
 
     async def prefetch(
-        self, command: commands.Prefetch, progress: Progress
-    ) -> Document:
+        self, command: commands.PrefetchCommand, progress: Progress
+    ) -> results.PrefetchResult:
         """Fetch what a lockfile names and this machine can use, and offer it."""
         entries = await self._entries(command.lockfile, command.everything, progress)
-        missing: list[Document] = []
+        missing: list[results.MissingFile] = []
 
-        async def fetch(entry: Entry) -> Document | None:
+        async def fetch(entry: Entry) -> results.PrefetchedFile | None:
             try:
                 return await self._fetch(entry, command.output)
             except MissError as error:
-                missing.append({**_said(entry), "error": str(error)})
+                missing.append(results.MissingFile(**_said(entry), error=str(error)))
                 return None
 
         work = [fetch(entry) for entry in entries]
         done = await _all(work, "fetching what is locked", progress)
-        document = {
-            "artifacts": [one for one in done if one is not None],
-            "missing": missing,
-        }
+        found = results.PrefetchResult(
+            artifacts=[one for one in done if one is not None], missing=missing
+        )
         await self._provide.sync()
         if missing:
             first = missing[0]
-            name = first["file"] or first["name"]
+            name = first.file or first.name
             raise NobodyOffersError(
                 f"{len(missing)} of {len(entries)} files cannot be had, {name} among "
-                f"them: {first['error']}",
-                details=document,
+                f"them: {first.error}",
+                details=to_builtins(found),
             )
-        return document
+        return found
 
-    async def _fetch(self, entry: Entry, output: str | None) -> Document:
+    async def _fetch(self, entry: Entry, output: str | None) -> results.PrefetchedFile:
         """Bring one locked file; MissError."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -88,20 +89,24 @@ class Lockfiles:
         artifact = await self._gateway.resolver.resolve(entry.digest, named)
         if entry.file and not named:
             self._catalogue.add_direct(str(artifact.digest), _plain(entry.file))
-        return {
-            **_said(entry),
-            "digest": str(artifact.digest),
-            "size": artifact.size,
-            "path": await self._place(output, entry, artifact),
-            "seconds": round(loop.time() - began, 3),
-            "sources": [] if held else self._gateway.sources.sources_of(artifact),
-        }
+        return results.PrefetchedFile(
+            name=entry.name,
+            version=entry.version,
+            file=entry.file,
+            digest=str(artifact.digest),
+            size=artifact.size,
+            path=await self._place(output, entry, artifact),
+            seconds=round(loop.time() - began, 3),
+            sources=[] if held else self._gateway.sources.sources_of(artifact),
+        )
 
-    async def survey(self, command: commands.Survey, progress: Progress) -> Document:
+    async def survey(
+        self, command: commands.SurveyCommand, progress: Progress
+    ) -> results.SurveyResult:
         """Say for each file of a lockfile where it can be had."""
         entries = await self._entries(command.lockfile, command.everything, progress)
 
-        async def look(entry: Entry) -> Document:
+        async def look(entry: Entry) -> results.SurveyedFile:
             named = self._gateway.named(entry.digest)
             peers = 0
             if self._gateway.resolver.held(entry.digest) is not None:
@@ -110,19 +115,21 @@ class Lockfiles:
                 strong = named[0].strong if named else entry.digest
                 peers = await self._gateway.sources.providers(strong, named)
                 state = "peers" if peers else ("origin" if named else "nowhere")
-            return {**_said(entry), "state": state, "peers": peers}
+            return results.SurveyedFile(**_said(entry), state=state, peers=peers)
 
         found = await _all([look(one) for one in entries], "looking up", progress)
-        states = [one["state"] for one in found]
-        return {
-            "entries": found,
-            "counts": {
+        states = [one.state for one in found]
+        return results.SurveyResult(
+            entries=found,
+            counts={
                 state: states.count(state)
                 for state in ("held", "peers", "origin", "nowhere")
             },
-        }
+        )
 
-    async def adopt(self, command: commands.Adopt, progress: Progress) -> Document:
+    async def adopt(
+        self, command: commands.AdoptCommand, progress: Progress
+    ) -> results.AdoptResult:
         """Offer what package managers have on disk already.
 
         With a lockfile, the files that it names; without one, those that a public
@@ -146,9 +153,11 @@ class Lockfiles:
                 self._catalogue.make_public(str(artifact.digest))
                 self._catalogue.add_direct(str(artifact.digest), _plain(file))
                 digest = str(artifact.digest)
-                shared.append({"file": file, "digest": digest, "size": artifact.size})
+                shared.append(
+                    results.SharedArtifact(file=file, digest=digest, size=artifact.size)
+                )
         await self._provide.sync()
-        return {"artifacts": shared, "looked_at": len(paths)}
+        return results.AdoptResult(artifacts=shared, looked_at=len(paths))
 
     # --- lockfiles ---------------------------------------------------------------
 
@@ -260,7 +269,7 @@ async def _all(
     return [task.result() for task in tasks]
 
 
-def _said(entry: Entry) -> Document:
+def _said(entry: Entry) -> dict[str, str]:
     return {
         "name": entry.name,
         "version": entry.version,

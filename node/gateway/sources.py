@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from node.content.router import ANNOUNCED_ALGORITHMS, ContentRouter
 from node.gateway import limits
@@ -16,6 +16,7 @@ from node.gateway.growing_file import GrowingFile
 from node.gateway.origin import OriginClient, OriginError, OriginFile
 from node.gateway.page_cache import NamedFile
 from node.gateway.upstreams import Upstreams
+from node.results import SourceEntry
 from transfer import (
     Artifact,
     Digest,
@@ -113,7 +114,7 @@ class Sources:
         if weak_digests:
             self._algorithms |= {"md5", "sha1"}
         self._lookup_missed: dict[str, float] = {}
-        self._gave: OrderedDict[Digest, list[dict[str, Any]]] = OrderedDict()
+        self._gave: OrderedDict[Digest, list[SourceEntry]] = OrderedDict()
 
     async def race(self, job: Job) -> Artifact:
         """Return the file from whoever delivers it first; SourceError."""
@@ -140,11 +141,11 @@ class Sources:
             with contextlib.suppress(OSError):
                 self._store.partials.forget(job.digest)
 
-    def sources_of(self, artifact: Artifact) -> list[dict[str, Any]]:
+    def sources_of(self, artifact: Artifact) -> list[SourceEntry]:
         """Return who gave the bytes of an artifact, if it came a short while ago."""
         return self._gave.get(artifact.digest, [])
 
-    def _note(self, artifact: Artifact, sources: list[dict[str, Any]]) -> None:
+    def _note(self, artifact: Artifact, sources: list[SourceEntry]) -> None:
         self._gave[artifact.digest] = sources
         while len(self._gave) > limits.SOURCES_REMEMBERED_MAX:
             self._gave.popitem(last=False)
@@ -194,7 +195,9 @@ class Sources:
             watch.end()
         for one in job.named:
             self._lookup_missed.pop(one.upstream, None)
-        gave = [{"address": str(one.peer), "bytes": one.bytes} for one in done.sources]
+        gave = [
+            SourceEntry(address=str(one.peer), bytes=one.bytes) for one in done.sources
+        ]
         self._note(done.artifact, gave)
         return done.artifact
 
@@ -252,7 +255,7 @@ class Sources:
                 artifact = await _in_thread(intake.commit)
             finally:
                 intake.__exit__(None, None, None)
-        self._note(artifact, [{"address": named.upstream, "bytes": artifact.size}])
+        self._note(artifact, [SourceEntry(address=named.upstream, bytes=artifact.size)])
         return artifact
 
     async def _take_in(

@@ -6,8 +6,8 @@ import base64
 import binascii
 
 from dht import Delegation, Dht, RecordError
-from node import commands
-from node.commands import Document, Progress
+from node import commands, results
+from node.commands import Progress
 from node.errors import RefusedError
 from node.model.keys import publisher_text
 from node.model.trust_store import TrustStore
@@ -16,7 +16,7 @@ from node.releases.renewal import Renewal
 from node.wallclock import Now
 
 
-class DelegateCommand:
+class DelegationPublisher:
     """Publishes a delegation, and signs own releases anew under it."""
 
     def __init__(
@@ -35,8 +35,8 @@ class DelegateCommand:
         self._now = now
 
     async def delegate(
-        self, command: commands.Delegate, _progress: Progress
-    ) -> Document:
+        self, command: commands.DelegateCommand, _progress: Progress
+    ) -> results.DelegateResult:
         """Store a delegation in the network; RefusedError for a wrong one.
 
         Own releases of the epochs that it ends are signed anew.
@@ -51,9 +51,9 @@ class DelegateCommand:
         self._releases.learn_delegation(delegation)
         report = await self._dht.store_record(delegation, keep=True)
         signed = await self._renewal.renew()
-        return {
-            "signed_anew": [f"{one.name} {one.version}" for one in signed],
-            "publisher": publisher_text(delegation.publisher),
-            "epoch": delegation.epoch,
-            "stored": report.stored,
-        }
+        return results.DelegateResult(
+            publisher=publisher_text(delegation.publisher),
+            epoch=delegation.epoch,
+            stored=report.stored,
+            signed_anew=[f"{one.name} {one.version}" for one in signed],
+        )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 
-from node import commands
+from node import commands, results
 from node.background import Background
-from node.commands import Document, Progress
+from node.commands import Progress
 from node.content.routing import Routing
 from node.errors import NodeError, UsageError
 from node.model.keys import publisher_text
@@ -37,7 +37,9 @@ class FollowCommands:
         self._router = router
         self._background = background
 
-    async def follow(self, command: commands.Follow, _progress: Progress) -> Document:
+    async def follow(
+        self, command: commands.FollowCommand, _progress: Progress
+    ) -> results.FollowResult:
         """Believe a publisher about a name; says what its newest release is."""
         publisher, name = parse_followed(command.target, self._trust_store)
         if command.nickname is not None:
@@ -55,25 +57,27 @@ class FollowCommands:
             self._updates.pursue(publisher, name, is_news=True), "a new policy"
         )
         release = self._releases.known(publisher, name)
-        return {
-            "publisher": publisher_text(publisher),
-            "name": name,
-            "auto": command.auto,
-            "nickname": command.nickname,
-            "newest": release.record.version if release else None,
-        }
+        return results.FollowResult(
+            publisher=publisher_text(publisher),
+            name=name,
+            auto=command.auto,
+            nickname=command.nickname,
+            newest=release.record.version if release else None,
+        )
 
     async def unfollow(
-        self, command: commands.Unfollow, _progress: Progress
-    ) -> Document:
+        self, command: commands.UnfollowCommand, _progress: Progress
+    ) -> results.UnfollowResult:
         """No longer believe a publisher about a name."""
         publisher, name = parse_followed(command.target, self._trust_store)
         if not self._trust_store.unfollow(publisher, name):
             raise NodeError(f"{command.target} is not followed here")
         await self._router.sync()
-        return {"publisher": publisher_text(publisher), "name": name}
+        return results.UnfollowResult(publisher=publisher_text(publisher), name=name)
 
-    async def updates(self, command: commands.Updates, progress: Progress) -> Document:
+    async def updates(
+        self, command: commands.UpdatesCommand, progress: Progress
+    ) -> results.UpdatesResult:
         """Say what is newer than what is held; fetch it if so wished."""
         if command.wait:
             entries = await self._updates.wait(command.seen)
@@ -81,8 +85,6 @@ class FollowCommands:
             entries = await self._updates.apply(progress)
         else:
             entries = await self._updates.report()
-        return {
-            "updates": entries,
-            "applied": command.apply,
-            "doubts": self._updates.doubts(),
-        }
+        return results.UpdatesResult(
+            updates=entries, applied=command.apply, doubts=self._updates.doubts()
+        )

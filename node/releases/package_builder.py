@@ -60,7 +60,7 @@ class PackageBuilder:
         self._now = now
 
     async def build(
-        self, command: commands.Publish, key: PublisherKey, progress: Progress
+        self, command: commands.PublishCommand, key: PublisherKey, progress: Progress
     ) -> tuple[Package, ReleaseRecord]:
         """Sign a package of `command.files`, keep it, and sign its release record.
 
@@ -117,7 +117,7 @@ class PackageBuilder:
 
     def _body(
         self,
-        command: commands.Publish,
+        command: commands.PublishCommand,
         *,
         key: PublisherKey,
         entries: list[ArtifactEntry],
@@ -228,7 +228,7 @@ class PackageBuilder:
         return Dependency("package", str(found), row.name, row.version)
 
 
-def _check(command: commands.Publish) -> None:
+def _check(command: commands.PublishCommand) -> None:
     """Raise UsageError for a name, version or file that cannot be published."""
     if not is_name(command.name):
         raise UsageError(f"{command.name!r} cannot name a package")
@@ -244,7 +244,9 @@ def _check(command: commands.Publish) -> None:
         raise UsageError("two of the files have the same name")
 
 
-def _entry(file: str, artifact: Artifact, command: commands.Publish) -> ArtifactEntry:
+def _entry(
+    file: str, artifact: Artifact, command: commands.PublishCommand
+) -> ArtifactEntry:
     purl, tags = describe_file(file, command.name, command.version)
     aliases = artifact.aliases
     return ArtifactEntry(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from node import commands
-from node.commands import Document, Progress
+from node import commands, results
+from node.commands import Progress
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
 from node.model.keys import PublisherKeys
@@ -31,7 +31,9 @@ class ReleasePublisher:
         self._releases = releases
         self._pipeline = pipeline
 
-    async def publish(self, command: commands.Publish, progress: Progress) -> Document:
+    async def publish(
+        self, command: commands.PublishCommand, progress: Progress
+    ) -> results.PublishResult:
         """Sign and offer a package, replace the version before, alert its holders."""
         key = self._keys.load_or_new(command.key, command.passphrase)
         package, record = await self._builder.build(command, key, progress)
@@ -43,20 +45,20 @@ class ReleasePublisher:
                 f"a newer release of {record.name} came from elsewhere meanwhile; "
                 "publish again to release this one after it"
             )
-        return {
-            "package": f"sha256:{record.package.hex()}",
-            "package_file": str(self._builder.path(package)),
-            "publisher": key.text,
-            "name": record.name,
-            "version": record.version,
-            "sequence": record.sequence,
-            "replaces": len(package.body.replaces),
+        return results.PublishResult(
+            package=f"sha256:{record.package.hex()}",
+            package_file=str(self._builder.path(package)),
+            publisher=key.text,
+            name=record.name,
+            version=record.version,
+            sequence=record.sequence,
+            replaces=len(package.body.replaces),
             **_reached(released),
-        }
+        )
 
     async def broadcast(
-        self, command: commands.Broadcast, progress: Progress
-    ) -> Document:
+        self, command: commands.BroadcastCommand, progress: Progress
+    ) -> results.BroadcastResult:
         """Alert the holders and followers of the newest own release of a name."""
         name = command.name
         own = [
@@ -75,14 +77,12 @@ class ReleasePublisher:
         )
         if released is None:
             raise NodeError(f"{name!r} was released anew meanwhile; try again")
-        return {
-            "name": name,
-            "version": release.record.version,
-            **_reached(released),
-        }
+        return results.BroadcastResult(
+            name=name, version=release.record.version, **_reached(released)
+        )
 
 
-def _reached(released: Released) -> Document:
+def _reached(released: Released) -> dict[str, int]:
     audience = released.audience
     return {
         "holders": len(audience.holders),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any
 
 from dht import ReleaseRecord
 from node.commands import Progress
@@ -18,6 +17,7 @@ from node.model.keys import publisher_text
 from node.model.trust_store import TrustStore
 from node.releases.newest import Release, Releases
 from node.releases.pipeline import NOTE_PATIENCE_SECONDS, ReleasePipeline
+from node.results import DoubtEntry, UpdateEntry
 from node.wallclock import Now
 from transfer import Digest
 
@@ -113,8 +113,8 @@ class UpdateTracker:
         await self._router.sync()
         log.info("fetched %s %s", name, release.record.version)
 
-    async def report(self) -> list[dict[str, Any]]:
-        """Return one document for each name with a newer release than is held."""
+    async def report(self) -> list[UpdateEntry]:
+        """Return one entry for each name with a newer release than is held."""
         await self.catch_up(everything=False)
         entries = []
         for publisher, name in self.names():
@@ -124,26 +124,26 @@ class UpdateTracker:
                 entries.append(await self._entry(release, held))
         return entries
 
-    async def wait(self, seen: list[str]) -> list[dict[str, Any]]:
+    async def wait(self, seen: list[str]) -> list[UpdateEntry]:
         """Return the report once it, or a doubt, has an id that is not in `seen`."""
         while True:
             self._news.clear()
             entries = await self.report()
-            ids = [entry["digest"] for entry in entries]
-            ids += [doubt["id"] for doubt in self.doubts()]
+            ids = [entry.digest for entry in entries]
+            ids += [doubt.id for doubt in self.doubts()]
             if not set(ids) <= set(seen):
                 return entries
             await self._news.wait()
 
-    async def apply(self, progress: Progress) -> list[dict[str, Any]]:
+    async def apply(self, progress: Progress) -> list[UpdateEntry]:
         """Fetch every update; returns what `report` said before."""
         entries = await self.report()
-        packages = [Digest.parse(entry["digest"]) for entry in entries]
+        packages = [Digest.parse(entry.digest) for entry in entries]
         await self._bring(packages, progress)
         await self._router.sync()
         return entries
 
-    def doubts(self) -> list[dict[str, Any]]:
+    def doubts(self) -> list[DoubtEntry]:
         """Return the names whose newest release should not be trusted to be newest."""
         found = []
         for publisher, name in self.names():
@@ -160,12 +160,12 @@ class UpdateTracker:
             if why:
                 text = publisher_text(publisher)
                 found.append(
-                    {
-                        "publisher": text,
-                        "name": name,
-                        "why": why,
-                        "id": f"{text}/{name}: {why}",
-                    }
+                    DoubtEntry(
+                        publisher=text,
+                        name=name,
+                        why=why,
+                        id=f"{text}/{name}: {why}",
+                    )
                 )
         return found
 
@@ -213,20 +213,20 @@ class UpdateTracker:
         rows = self._catalogue.packages_named(publisher, name)
         return next((row for row in rows if row.held), None)
 
-    async def _entry(self, release: Release, held: PackageRow | None) -> dict[str, Any]:
+    async def _entry(self, release: Release, held: PackageRow | None) -> UpdateEntry:
         record = release.record
         row = await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
-        return {
-            "publisher": publisher_text(record.publisher),
-            "name": record.name,
-            "held": held.version if held else None,
-            "newest": record.version,
-            "urgency": record.urgency,
-            "note": row.note if row else "",
-            "digest": str(release.package),
-            "confirmed": release.confirmed,
-            "confirmed_at": round(release.confirmed_at),
-        }
+        return UpdateEntry(
+            publisher=publisher_text(record.publisher),
+            name=record.name,
+            held=held.version if held else None,
+            newest=record.version,
+            urgency=record.urgency,
+            note=row.note if row else "",
+            digest=str(release.package),
+            confirmed=release.confirmed,
+            confirmed_at=round(release.confirmed_at),
+        )
 
     def _is_pinned(self, publisher: bytes, name: str) -> bool:
         """Tell whether a held version is pinned, itself or by what needs it."""

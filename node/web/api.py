@@ -10,20 +10,17 @@ too. A client that goes away takes its command with it.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
 
-from node.commands import COMMANDS, Command, Progress, Status
+from node.commands import COMMANDS, Command, Progress, ResultT, StatusCommand
 from node.errors import NodeError
+from node.results import NodeDescription, Result
 from node.web import limits
 from node.web.guard import Refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 EVENT_STREAM = "text/event-stream"
 _STATUS_OF_EXIT_CODE = {1: 500, 2: 400, 3: 503, 4: 404, 5: 502, 6: 409}
@@ -33,11 +30,11 @@ _log = logging.getLogger(__name__)
 class Runs(Protocol):
     """What the door needs of a node."""
 
-    async def run(self, command: Command, progress: Progress) -> dict[str, Any]:
+    async def run(self, command: Command[ResultT], progress: Progress = ...) -> ResultT:
         """Do what `command` asks; raises NodeError."""
 
-    def describe(self) -> Mapping[str, Any]:
-        """Return at least "node_id", "address" and "web"."""
+    def describe(self) -> NodeDescription:
+        """Return who and where the node is."""
 
 
 class ProgressFeed:
@@ -87,7 +84,7 @@ class Api:
 
     def __init__(self, node: Runs) -> None:
         self._node = node
-        self._under_way: set[asyncio.Task[dict[str, Any]]] = set()
+        self._under_way: set[asyncio.Task[Result]] = set()
 
     def cancel(self) -> None:
         """End every command under way; their clients are told that the node stops."""
@@ -110,7 +107,7 @@ class Api:
             await self._finish(task)
 
     async def _stream(
-        self, request: web.Request, command: Command
+        self, request: web.Request, command: Command[Any]
     ) -> web.StreamResponse:
         """Run `command` and write its progress and its outcome as events."""
         response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM})
@@ -131,15 +128,15 @@ class Api:
             await self._finish(task)
         return response
 
-    def _start(
-        self, command: Command, feed: ProgressFeed
-    ) -> asyncio.Task[dict[str, Any]]:
-        task = asyncio.create_task(self._node.run(command, feed.post))
+    def _start(self, command: Command[Any], feed: ProgressFeed) -> asyncio.Task[Result]:
+        task: asyncio.Task[Result] = asyncio.create_task(
+            self._node.run(command, feed.post)
+        )
         task.add_done_callback(lambda _: feed.wake())
         self._under_way.add(task)
         return task
 
-    async def _finish(self, task: asyncio.Task[dict[str, Any]]) -> None:
+    async def _finish(self, task: asyncio.Task[Result]) -> None:
         """End `task` if it still runs, and see its end."""
         try:
             if not task.done():
@@ -151,14 +148,14 @@ class Api:
                 task.exception()
 
 
-async def _command(request: web.Request) -> Command:
+async def _command(request: web.Request) -> Command[Any]:
     """Decode the command of a request; Refusal says what is wrong with it."""
     name = request.match_info["command"]
     kind = COMMANDS.get(name)
     if kind is None:
         raise Refusal(404, f"there is no command {name!r}; there are {_NAMES}", 2)
-    if request.method == "GET" and kind is Status:
-        return Status()
+    if request.method == "GET" and kind is StatusCommand:
+        return StatusCommand()
     if request.method != "POST":
         raise Refusal(405, "commands are sent with POST", 2, Allow="POST")
     if request.content_type != "application/json":
@@ -166,7 +163,7 @@ async def _command(request: web.Request) -> Command:
     try:
         async with asyncio.timeout(limits.BODY_SECONDS_MAX):
             body = await request.read()
-        return msgspec.json.decode(body, type=kind)
+        command: Command[Any] = msgspec.json.decode(body, type=kind)
     except web.HTTPRequestEntityTooLarge as error:
         raise Refusal(
             413, f"a command has at most {limits.BODY_BYTES_MAX} bytes", 2
@@ -177,12 +174,13 @@ async def _command(request: web.Request) -> Command:
         ) from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refusal(400, f"{name}: {error}", 2) from error
+    return command
 
 
 _NAMES = ", ".join(COMMANDS)
 
 
-def _outcome(task: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
+def _outcome(task: asyncio.Task[Result]) -> dict[str, Any]:
     """Return the last event of a command: its result or its error."""
     if task.cancelled():
         return _error("the node is stopping", 1)
@@ -206,14 +204,22 @@ def _error(sentence: str, exit_code: int) -> dict[str, Any]:
 
 def _document(outcome: dict[str, Any]) -> web.Response:
     if "result" in outcome:
-        return web.json_response(outcome["result"])
-    status = _STATUS_OF_EXIT_CODE.get(outcome["exit_code"], 500)
-    return web.json_response(outcome, status=status)
+        return _json_response(outcome["result"], 200)
+    return _json_response(outcome, _STATUS_OF_EXIT_CODE.get(outcome["exit_code"], 500))
+
+
+def _json_response(document: object, status: int) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document),
+        status=status,
+        content_type="application/json",
+        charset="utf-8",
+    )
 
 
 def _lines(events: list[dict[str, Any]]) -> bytes:
     """Encode server-sent events; JSON has no line breaks of its own."""
-    return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
+    return b"".join(b"data: %s\n\n" % msgspec.json.encode(event) for event in events)
 
 
 async def _write(response: web.StreamResponse, events: list[dict[str, Any]]) -> None:

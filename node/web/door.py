@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from dht import Address
-from node.commands import Status
+from node.commands import StatusCommand
 from node.errors import NodeError, UsageError
 from node.web import limits
 from node.web.api import Api, Runs
@@ -138,7 +138,7 @@ class Door:
 
     async def _page(self, _request: web.Request) -> web.Response:
         try:
-            status = await self._node.run(Status(), _ignore)
+            status = await self._node.run(StatusCommand(), _ignore)
         except NodeError as error:
             raise Refusal(503, str(error), error.exit_code) from error
         page = render_page(self._node.describe(), status)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from node.results import NodeDescription, StatusResult
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;"
@@ -41,14 +41,14 @@ more; <code>caravan --help</code> shows what else there is.</p>
 """
 
 
-def render_page(description: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+def render_page(description: NodeDescription, status: StatusResult) -> str:
     """Return the page of a node, from what it is and what its status says."""
-    node_id = str(description["node_id"])
+    node_id = description.node_id
     facts = {
         "Node id": node_id,
-        "Address": description["address"],
-        "Contacts": _count(status.get("contacts")),
-        "Artifacts": _count(status.get("artifacts")),
+        "Address": description.address,
+        "Contacts": status.contacts,
+        "Artifacts": status.artifacts,
     }
     return _PAGE.format(
         short=escape(node_id[:10]),
@@ -56,10 +56,5 @@ def render_page(description: Mapping[str, Any], status: Mapping[str, Any]) -> st
         facts="\n".join(
             f"<dt>{name}</dt><dd>{escape(str(value))}</dd>"
             for name, value in facts.items()
-            if value is not None
         ),
     )
-
-
-def _count(value: object) -> object:
-    return len(value) if isinstance(value, list) else value

@@ -8,11 +8,33 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from node.commands import Fetch, Leave, Lookup, Status
+from node.commands import FetchCommand, LeaveCommand, LookupCommand, StatusCommand
 from node.errors import NobodyOffersError
+from node.results import NodeDescription, StatusResult, TransferStatus
 from node.web import Door
+from transfer import LeecherStats, SeederStats
 
 TOKEN = "a-token-for-this-test"
+
+
+STATUS = StatusResult(
+    node_id="ab" * 32,
+    address="<b>&",
+    web="here",
+    site=None,
+    contacts=3,
+    artifacts=5,
+    bytes_held=0,
+    downloads=0,
+    uploads=0,
+    transfer=TransferStatus(
+        seeder=SeederStats(
+            connections=0, uploads=0, chunks_sent=0, bytes_sent=0, refused={}
+        ),
+        leecher=LeecherStats(downloads=0, bytes_received=0),
+    ),
+    dht={},
+)
 
 
 class Node:
@@ -23,27 +45,27 @@ class Node:
         self.cancelled = asyncio.Event()
         self.commands: list[object] = []
 
-    def describe(self) -> dict[str, Any]:
-        return {"node_id": "ab" * 32, "address": "<b>&", "web": "here"}
+    def describe(self) -> NodeDescription:
+        return NodeDescription(node_id="ab" * 32, address="<b>&", web="here", site=None)
 
     async def run(self, command, progress):
         self.commands.append(command)
         match command:
-            case Status():
-                return {**self.describe(), "contacts": 3, "artifacts": 5}
-            case Lookup(digest="nobody"):
+            case StatusCommand():
+                return STATUS
+            case LookupCommand(digest="nobody"):
                 raise NobodyOffersError("nobody offers it", details={"providers": []})
-            case Leave():
+            case LeaveCommand():
                 self.began.set()
-            case Lookup(digest="break"):
+            case LookupCommand(digest="break"):
                 raise RuntimeError("a secret detail")
-            case Lookup(digest="disk"):
+            case LookupCommand(digest="disk"):
                 raise OSError(28, "No space left on device", "/somewhere")
-            case Fetch(targets=["many"]):
+            case FetchCommand(targets=["many"]):
                 for done in range(100_000):
                     progress(event(done))
                 return {"artifacts": []}
-            case Fetch():
+            case FetchCommand():
                 return await self._wait(progress)
         return {}
 

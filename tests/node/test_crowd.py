@@ -6,16 +6,12 @@ import asyncio
 import os
 from contextlib import AsyncExitStack
 
-from node.commands import Fetch, Share
+from node.commands import FetchCommand, ShareCommand
 from node.service import Node
 from node.settings import Settings
 
 MIB = 1024 * 1024
 UPLOAD_BYTES_PER_SECOND = 4 * MIB
-
-
-def silent(_event):
-    """Take no notice of progress."""
 
 
 async def test_six_nodes_that_fetch_at_once_swarm(tmp_path):
@@ -40,16 +36,16 @@ async def test_six_nodes_that_fetch_at_once_swarm(tmp_path):
         seeder = await start("seeder", upload_bytes_per_second=UPLOAD_BYTES_PER_SECOND)
         first = str(seeder.address)
         crowd = [await start(f"node{number}", first) for number in range(6)]
-        shared = await seeder.run(Share(files=[str(file)]), silent)
-        digest = shared["artifacts"][0]["digest"]
-        calls = (node.run(Fetch(targets=[digest]), silent) for node in crowd)
+        shared = await seeder.run(ShareCommand(files=[str(file)]))
+        digest = shared.artifacts[0].digest
+        calls = (node.run(FetchCommand(targets=[digest])) for node in crowd)
         async with asyncio.timeout(60):
             found = await asyncio.gather(*calls)
     addresses = {str(node.address) for node in crowd}
     given = {first: 0}
-    for document in found:
-        (artifact,) = document["artifacts"]
-        sources = {one["address"]: one["bytes"] for one in artifact["sources"]}
+    for result in found:
+        (artifact,) = result.artifacts
+        sources = {one.address: one.bytes for one in artifact.sources}
         assert sum(sources.values()) == 6 * MIB
         assert addresses & sources.keys()
         given[first] += sources.get(first, 0)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from node.commands import Status
+from node.commands import StatusCommand
 from node.service import Node
 from node.settings import Settings
 from tests.transfer import hostile
@@ -25,9 +25,9 @@ async def test_a_bad_peer_is_named(tmp_path):
             address = str(bad.peer)
             with pytest.raises(WrongBytesError):
                 await node._leecher.download(Digest.of(data), [bad.peer])
-        status = await node.run(Status(), lambda _: None)
+        status = await node.run(StatusCommand())
     finally:
         await node.stop()
-    named = status["transfer"]["leecher"]["bad_peers"]
+    named = status.transfer.leecher.bad_peers
     assert list(named) == [address]
     assert Digest.of(data).short() in named[address]

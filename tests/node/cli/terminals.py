@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.results import NodeDescription
 from node.web import Door
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,8 +28,10 @@ class Node:
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def describe(self) -> dict[str, Any]:
-        return {"node_id": "ab" * 32, "address": "127.0.0.1:1", "web": "127.0.0.1:2"}
+    def describe(self) -> NodeDescription:
+        return NodeDescription(
+            node_id="ab" * 32, address="127.0.0.1:1", web="127.0.0.1:2", site=None
+        )
 
     async def run(self, command, progress):
         self.asked.append(command)

@@ -8,23 +8,65 @@ import signal
 import sys
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 
-from node.commands import Fetch, Follow, List, Lookup, Publish, Share, Updates
+from node.commands import (
+    FetchCommand,
+    FollowCommand,
+    ListCommand,
+    LookupCommand,
+    PublishCommand,
+    ShareCommand,
+    UpdatesCommand,
+)
 from node.errors import NobodyOffersError, UsageError
+from node.results import (
+    DoubtEntry,
+    FetchedArtifact,
+    FetchResult,
+    HeldArtifact,
+    ListResult,
+    LookupResult,
+    ProviderEntry,
+    SourceEntry,
+    StatusResult,
+    TransferStatus,
+    UpdateEntry,
+    UpdatesResult,
+)
 from tests.node.cli.terminals import DIGEST, TOKEN, Node, begin, caravan, end, running
+from transfer import LeecherStats, SeederStats
 
 
 async def test_an_answer_is_one_json_document(tmp_path):
-    node = Node(
-        {"node_id": "ab", "contacts": 3, "bytes_held": 2048, "dht": {"sent": 1}}
+    seeder = SeederStats(
+        connections=1, uploads=1, chunks_sent=2, bytes_sent=3, refused={}
     )
+    status = StatusResult(
+        node_id="ab",
+        address="192.0.2.1:4747",
+        web="127.0.0.1:4748",
+        site=None,
+        contacts=3,
+        artifacts=4,
+        bytes_held=2048,
+        downloads=0,
+        uploads=1,
+        transfer=TransferStatus(
+            seeder=seeder, leecher=LeecherStats(downloads=0, bytes_received=0)
+        ),
+        dht={"sent": 1},
+    )
+    node = Node(status)
     async with running(tmp_path, node):
         for arguments in (["status", "--json"], ["--json", "status"]):
             ended = await caravan(tmp_path, *arguments)
-            assert ended.document == node.answer
+            assert ended.document == to_builtins(status)
             assert ended.err == ""
         plain = await caravan(tmp_path, "status")
-        assert plain.out == "node id: ab\ncontacts: 3\nheld: 2.0 KiB\n"
+        assert plain.out.startswith("node id: ab\naddress: 192.0.2.1:4747\n")
+        assert "contacts: 3\nartifacts: 4\nheld: 2.0 KiB\n" in plain.out
 
 
 async def test_paths_are_sent_as_the_node_can_read_them(tmp_path):
@@ -34,9 +76,11 @@ async def test_paths_are_sent_as_the_node_can_read_them(tmp_path):
         await caravan(tmp_path, "fetch", DIGEST, "p.caravan", "-o", "out/")
         await caravan(tmp_path, "fetch", "x/y", "--no-dependencies")
     assert node.asked == [
-        Share(files=[f"{tmp_path}/a", "/b"]),
-        Fetch(targets=[DIGEST, f"{tmp_path}/p.caravan"], output=f"{tmp_path}/out/"),
-        Fetch(targets=["x/y"], dependencies=False),
+        ShareCommand(files=[f"{tmp_path}/a", "/b"]),
+        FetchCommand(
+            targets=[DIGEST, f"{tmp_path}/p.caravan"], output=f"{tmp_path}/out/"
+        ),
+        FetchCommand(targets=["x/y"], dependencies=False),
     ]
 
 
@@ -54,24 +98,28 @@ async def test_options_become_the_fields_of_commands(tmp_path):
         await caravan(tmp_path, "updates", "--apply", "--json")
         await caravan(tmp_path, "list", "--json")
     assert node.asked == [
-        Publish(
+        PublishCommand(
             files=["/f"], name="n", version="1",
             depends=[f"{tmp_path}/d.caravan", DIGEST],
             urgency="security", note="why", key="work",
         ),
-        Follow(target="p/n", auto="all", nickname="me"),
-        Updates(apply=True),
-        List(),
+        FollowCommand(target="p/n", auto="all", nickname="me"),
+        UpdatesCommand(apply=True),
+        ListCommand(),
     ]  # fmt: skip
 
 
 async def test_in_a_pipe_columns_are_separated_by_tabs_without_colour(tmp_path):
-    artifact = {
-        "digest": DIGEST, "size": 1536, "path": "/p", "seconds": 0.25,
-        "sources": [{"address": "127.0.0.1:1", "bytes": 1536}],
-    }  # fmt: skip
-    held = {**artifact, "sources": []}
-    async with running(tmp_path, Node({"artifacts": [artifact, held]})):
+    artifact = FetchedArtifact(
+        digest=DIGEST,
+        file="",
+        size=1536,
+        path="/p",
+        seconds=0.25,
+        sources=[SourceEntry(address="127.0.0.1:1", bytes=1536)],
+    )
+    held = replace(artifact, sources=[])
+    async with running(tmp_path, Node(FetchResult(artifacts=[artifact, held]))):
         ended = await caravan(tmp_path, "fetch", DIGEST)
     assert ended.out == (
         f"{DIGEST}\t1.5 KiB\t1 peer in 0.25 s\t/p\n"
@@ -81,15 +129,25 @@ async def test_in_a_pipe_columns_are_separated_by_tabs_without_colour(tmp_path):
 
 
 async def test_control_characters_of_others_never_reach_the_terminal(tmp_path):
-    update = {
-        "name": "n\x1b[2J", "held": None, "newest": "2", "urgency": "security",
-        "publisher": "p", "note": "a\nb\x07\u202e", "digest": DIGEST,
-    }  # fmt: skip
-    async with running(tmp_path, Node({"updates": [update]})):
+    update = UpdateEntry(
+        name="n\x1b[2J",
+        held=None,
+        newest="2",
+        urgency="security",
+        publisher="p",
+        note="a\nb\x07\u202e",
+        digest=DIGEST,
+        confirmed=0,
+        confirmed_at=0,
+    )
+    doubt = DoubtEntry(publisher="p", name="n\x1b[2J", why="\x07", id="i")
+    found = UpdatesResult(updates=[update], applied=False, doubts=[doubt])
+    async with running(tmp_path, Node(found)):
         ended = await caravan(tmp_path, "updates")
     assert "\x1b" not in ended.out
     assert "\x07" not in ended.out
     assert "\u202e" not in ended.out
+    assert "\x1b" not in ended.err
     assert ended.out.count("\n") == 1
 
 
@@ -167,8 +225,17 @@ async def test_leave_waits_until_the_process_is_gone(tmp_path):
 
 
 async def test_a_reader_that_has_enough_is_no_failure_with_words(tmp_path):
-    rows = [{"digest": DIGEST, "size": 1, "file": ""}] * 20_000
-    async with running(tmp_path, Node({"artifacts": rows})):
+    row = HeldArtifact(
+        digest=DIGEST,
+        size=1,
+        file="",
+        kind="artifact",
+        packages=[],
+        pinned=False,
+        added_at=0,
+    )
+    held = ListResult(artifacts=[row] * 20_000, packages=[], count=1, bytes_held=1)
+    async with running(tmp_path, Node(held)):
         process = await begin(tmp_path, "list")
         await process.stdout.readline()
         process.stdout._transport.close()
@@ -180,13 +247,12 @@ async def test_a_reader_that_has_enough_is_no_failure_with_words(tmp_path):
 
 
 async def test_a_lookup_lists_providers_on_stdout_and_words_on_stderr(tmp_path):
-    document = {
-        "digest": DIGEST, "seconds": 0.1, "requests": 7,
-        "providers": [{"node_id": "ab", "address": "127.0.0.1:1"}],
-    }  # fmt: skip
-    node = Node(document)
+    provider = ProviderEntry(node_id="ab", address="127.0.0.1:1")
+    node = Node(
+        LookupResult(digest=DIGEST, providers=[provider], seconds=0.1, requests=7)
+    )
     async with running(tmp_path, node):
         ended = await caravan(tmp_path, "lookup", DIGEST)
     assert ended.out == "ab\t127.0.0.1:1\n"
     assert "7 requests" in ended.err
-    assert node.asked == [Lookup(digest=DIGEST)]
+    assert node.asked == [LookupCommand(digest=DIGEST)]

@@ -9,6 +9,7 @@ import pty
 import sys
 
 from node.cli.tree import tree_words
+from node.results import HeldArtifact, HeldPackage, ListResult
 from tests.node.cli.terminals import ROOT, Node, caravan, end, environment, running
 from tests.node.publishers import package, root_key
 
@@ -66,7 +67,7 @@ async def test_a_delegation_is_made_known_by_the_running_node(tmp_path):
             *("key", "delegate", "laptop", "--from", "root", "--days", "30", "--json"),
         )
     assert made.document["stored"] == 7
-    assert type(node.asked[0]).__name__ == "Delegate"
+    assert type(node.asked[0]).__name__ == "DelegateCommand"
 
 
 async def test_a_passphrase_is_needed_from_then_on(tmp_path):
@@ -172,25 +173,41 @@ def test_a_tree_shows_what_needs_what(capsys):
     """Circles and shared dependencies are drawn once and named again."""
 
     def package(number, needs):
-        return {
-            "digest": f"p{number}",
-            "name": f"n{number}",
-            "version": "1",
-            "artifacts": [f"a{number}"],
-            "dependencies": [f"p{need}" for need in needs],
-        }
+        return HeldPackage(
+            digest=f"p{number}",
+            publisher="p",
+            name=f"n{number}",
+            version="1",
+            own=False,
+            pinned=False,
+            artifacts=[f"a{number}"],
+            dependencies=[f"p{need}" for need in needs],
+        )
 
-    artifacts = [{"digest": f"a{n}", "file": f"f{n}", "size": 5} for n in (1, 2, 3, 4)]
+    def artifact(digest, file, size):
+        return HeldArtifact(
+            digest=digest,
+            size=size,
+            file=file,
+            kind="artifact",
+            packages=[],
+            pinned=False,
+            added_at=0,
+        )
+
+    artifacts = [artifact(f"a{n}", f"f{n}", 5) for n in (1, 2, 3, 4)]
     tree_words(
-        {
-            "artifacts": [*artifacts, {"digest": "lone", "file": "x", "size": 1}],
-            "packages": [
+        ListResult(
+            artifacts=[*artifacts, artifact("lone", "x", 1)],
+            packages=[
                 package(1, [2, 3]),
                 package(2, [4]),
                 package(3, [4]),
                 package(4, [2]),
             ],
-        }
+            count=5,
+            bytes_held=21,
+        )
     )
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "n1 1"

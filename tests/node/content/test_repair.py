@@ -6,17 +6,12 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 
-from node.commands import Fetch, Share, Verify
-from node.commands import List as ListHeld
+from node.commands import FetchCommand, ListCommand, ShareCommand, VerifyCommand
 from node.content import repair
 from node.service import Node
 from node.settings import Settings
 
 MIB = 1024 * 1024
-
-
-def silent(_event):
-    """Take no notice of progress."""
 
 
 @asynccontextmanager
@@ -32,8 +27,8 @@ async def running(home, *contacts: str, listen: str = "127.0.0.1:0"):
 
 async def held(node: Node) -> set[str]:
     """Return the digests of what a node keeps."""
-    document = await node.run(ListHeld(), silent)
-    return {one["digest"] for one in document["artifacts"]}
+    result = await node.run(ListCommand())
+    return {one.digest for one in result.artifacts}
 
 
 async def test_a_damaged_artifact_is_fetched_again_after_a_restart(
@@ -45,17 +40,17 @@ async def test_a_damaged_artifact_is_fetched_again_after_a_restart(
     file.write_bytes(os.urandom(MIB))
     async with running(tmp_path / "seeder") as seeder:
         contact = str(seeder.address)
-        shared = await seeder.run(Share(files=[str(file)]), silent)
-        digest = shared["artifacts"][0]["digest"]
+        shared = await seeder.run(ShareCommand(files=[str(file)]))
+        digest = shared.artifacts[0].digest
         async with running(tmp_path / "victim", contact) as victim:
-            await victim.run(Fetch(targets=[digest]), silent)
+            await victim.run(FetchCommand(targets=[digest]))
     name = digest.removeprefix("sha256:")
     stored = tmp_path / "victim" / "store" / "sha256" / name[:2] / name
     stored.chmod(0o600)
     with stored.open("r+b") as damaged:
         damaged.write(b"xxxx")
     async with running(tmp_path / "victim") as victim:
-        await victim.run(Verify(), silent)
+        await victim.run(VerifyCommand())
         assert await held(victim) == set()
     async with (
         running(tmp_path / "seeder") as seeder,

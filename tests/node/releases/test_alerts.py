@@ -196,7 +196,7 @@ async def test_two_records_of_one_number_stop_automatic_fetching():
     await node.settle()
     assert [one.raw for one in node.crowd.stored] == [evil.raw]
     (doubt,) = node.updates.doubts()
-    assert "two different releases" in doubt["why"]
+    assert "two different releases" in doubt.why
     brought: list[Any] = []
     parts.releases.learn(node.release(2), confirmed=1)
     release = parts.releases.known(ROOT.publisher, "demo")
@@ -266,11 +266,11 @@ async def test_the_user_is_told_what_not_to_trust():
     node.believer.releases.learn(record(release_key(end=NOW + 50 * DAY)), confirmed=1)
     assert node.updates.doubts() == []
     node.believer.time = NOW - 365 * DAY
-    assert "clock is behind" in node.updates.doubts()[0]["why"]
+    assert "clock is behind" in node.updates.doubts()[0].why
     node.believer.time = NOW + 31 * DAY
-    assert "30 days" in node.updates.doubts()[0]["why"]
+    assert "30 days" in node.updates.doubts()[0].why
     node.believer.time = NOW + 51 * DAY
-    assert "expired" in node.updates.doubts()[0]["why"]
+    assert "expired" in node.updates.doubts()[0].why
 
 
 async def test_waiting_ends_with_news():
@@ -282,8 +282,8 @@ async def test_waiting_ends_with_news():
     node.alerts.on_release(node.release())
     async with asyncio.timeout(10):
         (entry,) = await waiting
-    assert (entry["newest"], entry["held"]) == ("1.0", None)
-    again = asyncio.create_task(node.updates.wait([entry["digest"]]))
+    assert (entry.newest, entry.held) == ("1.0", None)
+    again = asyncio.create_task(node.updates.wait([entry.digest]))
     await node.settle()
     assert not again.done()
     node.alerts.on_release(record(version="evil", package=bytes(32)))

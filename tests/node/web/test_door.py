@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from node.commands import Fetch
+from node.commands import FetchCommand
 from tests.node.doors import Node, ask, event, opened, receive, request, send
 
 
@@ -17,7 +17,7 @@ async def test_a_command_is_decoded_and_answered_as_one_document():
         assert answer.status == 200
         assert answer.document["contacts"] == 3
         await ask(address, path="/api/fetch", body=b'{"targets": ["many"]}')
-        assert node.commands[-1] == Fetch(targets=["many"])
+        assert node.commands[-1] == FetchCommand(targets=["many"])
 
 
 async def test_status_may_be_read_with_get():

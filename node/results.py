@@ -1,0 +1,362 @@
+"""What a node answers: one struct for each command of `node.commands`.
+
+A result, encoded as JSON, is the document that `caravan --json` prints and that the API
+returns, so a field that is renamed here changes the contract with scripts. Sizes are
+bytes; spans are seconds; times of day are seconds since the epoch (UTC). Digests are
+`sha256:<hex>`, node ids hex, addresses HOST:PORT.
+
+No field is named like a method of `dict`: the command line reads results off their JSON
+document by attribute, without loading this module (see `node.cli.answer`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from node.doctor import Check
+from transfer import LeecherStats, SeederStats
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What one command answers."""
+
+
+class NodeDescription(Result, frozen=True, kw_only=True):
+    """Who and where a node is; `site` is its site door, if that is open."""
+
+    node_id: str
+    address: str
+    web: str
+    site: str | None
+
+
+class TransferStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the transfer layer does and has done since the node started."""
+
+    seeder: SeederStats
+    leecher: LeecherStats
+
+
+class StatusResult(Result, frozen=True, kw_only=True):
+    """What the node is and does."""
+
+    node_id: str
+    address: str
+    web: str
+    site: str | None
+    contacts: int
+    artifacts: int
+    bytes_held: int
+    downloads: int
+    uploads: int
+    transfer: TransferStatus
+    dht: dict[str, int]
+
+
+class PeerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A contact in the routing table."""
+
+    node_id: str
+    address: str
+    rtt_ms: float | None
+    age_seconds: float
+
+
+class PeersResult(Result, frozen=True, kw_only=True):
+    """The contacts of the node."""
+
+    contacts: list[PeerEntry]
+
+
+class DoctorResult(Result, frozen=True, kw_only=True):
+    """What may be wrong around the node."""
+
+    checks: list[Check]
+
+
+class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that offers a digest."""
+
+    node_id: str
+    address: str
+
+
+class LookupResult(Result, frozen=True, kw_only=True):
+    """Who offers a digest, and what finding them cost."""
+
+    digest: str
+    providers: list[ProviderEntry]
+    seconds: float
+    requests: int
+
+
+class SharedArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is offered now; `file` is a path, or a name where none is known."""
+
+    file: str
+    digest: str
+    size: int
+
+
+class ShareResult(Result, frozen=True, kw_only=True):
+    """What was copied and is offered."""
+
+    artifacts: list[SharedArtifact]
+
+
+class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Where bytes came from: a peer's address, or the URL of an origin."""
+
+    address: str
+    bytes: int
+
+
+class FetchedArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is here now; without sources it was here before."""
+
+    digest: str
+    file: str
+    size: int
+    path: str
+    seconds: float
+    sources: list[SourceEntry]
+
+
+class FetchResult(Result, frozen=True, kw_only=True):
+    """What was asked for, first, then all that it needs."""
+
+    artifacts: list[FetchedArtifact]
+
+
+class LockedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a lockfile names."""
+
+    name: str
+    version: str
+    file: str
+    digest: str
+
+
+class PrefetchedFile(LockedFile, frozen=True, kw_only=True):
+    """A locked file that is here now."""
+
+    size: int
+    path: str
+    seconds: float
+    sources: list[SourceEntry]
+
+
+class MissingFile(LockedFile, frozen=True, kw_only=True):
+    """A locked file that could not be had, and why."""
+
+    error: str
+
+
+class PrefetchResult(Result, frozen=True, kw_only=True):
+    """What a lockfile names, as far as it could be had."""
+
+    artifacts: list[PrefetchedFile]
+    missing: list[MissingFile]
+
+
+class SurveyedFile(LockedFile, frozen=True, kw_only=True):
+    """Where a locked file can be had: "held", "peers", "origin" or "nowhere"."""
+
+    state: str
+    peers: int
+
+
+class SurveyResult(Result, frozen=True, kw_only=True):
+    """Where what a lockfile names can be had."""
+
+    entries: list[SurveyedFile]
+    counts: dict[str, int]
+
+
+class AdoptResult(Result, frozen=True, kw_only=True):
+    """Which files on this machine's disk are offered now, of how many."""
+
+    artifacts: list[SharedArtifact]
+    looked_at: int
+
+
+class PublishResult(Result, frozen=True, kw_only=True):
+    """A new release: its package file, and how far its alert got."""
+
+    package: str
+    package_file: str
+    publisher: str
+    name: str
+    version: str
+    sequence: int
+    replaces: int
+    holders: int
+    followers: int
+    audience: int
+    alerted: int
+    unreachable: int
+
+
+class DelegateResult(Result, frozen=True, kw_only=True):
+    """A delegation that the network knows now; `stored` counts its keepers."""
+
+    publisher: str
+    epoch: int
+    stored: int
+    signed_anew: list[str]
+
+
+class BroadcastResult(Result, frozen=True, kw_only=True):
+    """How far an alert got."""
+
+    name: str
+    version: str
+    holders: int
+    followers: int
+    audience: int
+    alerted: int
+    unreachable: int
+
+
+class FollowResult(Result, frozen=True, kw_only=True):
+    """A name that is followed now, and its newest version if one is known."""
+
+    publisher: str
+    name: str
+    auto: str
+    nickname: str | None
+    newest: str | None
+
+
+class UnfollowResult(Result, frozen=True, kw_only=True):
+    """A name that is not followed any more."""
+
+    publisher: str
+    name: str
+
+
+class UpdateEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A release that is newer than what is held; `digest` is its package file's."""
+
+    publisher: str
+    name: str
+    held: str | None
+    newest: str
+    urgency: str
+    note: str
+    digest: str
+    confirmed: int
+    confirmed_at: int
+
+
+class DoubtEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the newest release of a name may not be the newest, or not be right."""
+
+    publisher: str
+    name: str
+    why: str
+    id: str
+
+
+class UpdatesResult(Result, frozen=True, kw_only=True):
+    """What is new among the names that are held or followed."""
+
+    updates: list[UpdateEntry]
+    applied: bool
+    doubts: list[DoubtEntry]
+
+
+class HeldArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in the cache; `file` is its name, "" where none is known."""
+
+    digest: str
+    size: int
+    file: str
+    kind: str
+    packages: list[str]
+    pinned: bool
+    added_at: float
+
+
+class HeldPackage(msgspec.Struct, frozen=True, kw_only=True):
+    """A package in the cache, with the digests of its files and dependencies."""
+
+    digest: str
+    publisher: str
+    name: str
+    version: str
+    own: bool
+    pinned: bool
+    artifacts: list[str]
+    dependencies: list[str]
+
+
+class ListResult(Result, frozen=True, kw_only=True):
+    """What the cache holds."""
+
+    artifacts: list[HeldArtifact]
+    packages: list[HeldPackage]
+    count: int
+    bytes_held: int
+
+
+class PinResult(Result, frozen=True, kw_only=True):
+    """What is pinned now."""
+
+    pinned: list[str]
+
+
+class UnpinResult(Result, frozen=True, kw_only=True):
+    """What is not pinned any more."""
+
+    unpinned: list[str]
+
+
+class RemovedArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that left the cache."""
+
+    digest: str
+    size: int
+
+
+class CleanResult(Result, frozen=True, kw_only=True):
+    """What left the cache, and how much is left."""
+
+    artifacts: list[RemovedArtifact]
+    count: int
+    bytes_freed: int
+    bytes_held: int
+
+
+class VerifiedArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was hashed again; one that is not sound was set aside."""
+
+    digest: str
+    size: int
+    sound: bool
+
+
+class VerifyResult(Result, frozen=True, kw_only=True):
+    """What was hashed again."""
+
+    artifacts: list[VerifiedArtifact]
+    count: int
+    damaged: int
+    bytes_checked: int
+
+
+class ReadyResult(Result, frozen=True, kw_only=True):
+    """A node that has just become ready; `listen` is where it was told to listen."""
+
+    node_id: str
+    address: str
+    web: str
+    site: str | None
+    contacts: int
+    listen: list[str]
+
+
+class LeaveResult(Result, frozen=True, kw_only=True):
+    """The node stops."""
+
+    left: bool = True
