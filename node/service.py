@@ -36,7 +36,8 @@ from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.inspect import Inspector
 from node.model import keyfiles
-from node.model.catalogue import Catalogue, open_database
+from node.model.catalogue import Catalogue
+from node.model.database import open_database
 from node.model.keys import PublisherKeys, parse_publisher
 from node.model.trust_store import TrustStore
 from node.reach.service import Reaching

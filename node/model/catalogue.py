@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from node.model.packages import Package
 
@@ -65,15 +64,6 @@ class PackageRow:
     def order(self) -> tuple[int, int]:
         """What decides which package of one name is newer."""
         return (self.epoch, self.sequence)
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the file in which all of the node's own tables are."""
-    database = sqlite3.connect(path, isolation_level=None, timeout=30)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=NORMAL")
-    database.execute("PRAGMA foreign_keys=ON")
-    return database
 
 
 class Catalogue:

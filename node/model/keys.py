@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,12 @@ def publisher_text(public_key: bytes) -> str:
 
 def parse_publisher(text: str) -> bytes:
     """Return the 32 bytes of a publisher's text; UsageError says what is wrong."""
-    if len(text) == PUBLISHER_CHARACTERS and text == text.lower():
-        try:
-            return base64.b32decode(text.upper() + "====")
-        except binascii.Error:
-            pass
+    if len(text) == PUBLISHER_CHARACTERS and text.isascii():
+        with contextlib.suppress(binascii.Error):
+            key = base64.b32decode(text.upper() + "====")
+            # The last character has four bits to spare: one key has one text.
+            if publisher_text(key) == text:
+                return key
     raise UsageError(
         f"{text!r} is no publisher: one is {PUBLISHER_CHARACTERS} characters of a-z "
         "and 2-7, or a nickname given with `caravan follow PUBLISHER/NAME --as NICK`"

@@ -2,7 +2,9 @@
 
 A DSSE envelope (github.com/secure-systems-lab/dsse, protocol 1.0.2) around JSON.
 The signature covers the payload bytes as they were received, so nothing depends on
-how JSON is written. A `Package` exists only after `Package.verify` or `Package.sign`.
+how their JSON is written. The envelope around them is not signed, so it has one
+encoding: anything else is refused, and so are fields that it does not have. A `Package`
+exists only after `Package.verify` or `Package.sign`.
 """
 
 from __future__ import annotations
@@ -78,15 +80,21 @@ class PackageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delegation: str = ""
 
 
-class _Signature(msgspec.Struct, frozen=True):
+class _Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keyid: str
     sig: str
 
 
-class _DsseEnvelope(msgspec.Struct, frozen=True):
+class _DsseEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload: str
     payloadType: str  # noqa: N815 - the name that DSSE gives it
     signatures: list[_Signature]
+
+
+class _Typed(msgspec.Struct, frozen=True):
+    """Any DSSE envelope, of which only the type matters."""
+
+    payloadType: str  # noqa: N815 - the name that DSSE gives it
 
 
 class Package:
@@ -116,18 +124,24 @@ class Package:
         payload = msgspec.json.format(msgspec.json.encode(body), indent=1)
         signature = key.private_key.sign(_signed_bytes(payload))
         signer = key.private_key.public_key().public_bytes_raw()
-        envelope = _DsseEnvelope(
-            payload=base64.b64encode(payload).decode(),
-            payloadType=PAYLOAD_TYPE,
-            signatures=[
-                _Signature(publisher_text(signer), base64.b64encode(signature).decode())
-            ],
-        )
-        return cls.verify(msgspec.json.encode(envelope) + b"\n")
+        envelope = _sealed(payload, publisher_text(signer), signature)
+        return cls.verify(_encoded(envelope))
 
     @classmethod
     def verify(cls, raw: bytes) -> Package:
-        """Return the package of a package file; RefusedError says why it is none."""
+        """Return the package of a package file; RefusedError says why it is none.
+
+        Whatever the bytes are, no other error leaves this method.
+        """
+        try:
+            return cls._verified(raw)
+        except RefusedError:
+            raise
+        except Exception as error:  # strangers write these bytes
+            raise RefusedError(f"this package file is damaged: {error}") from error
+
+    @classmethod
+    def _verified(cls, raw: bytes) -> Package:
         if len(raw) > PACKAGE_FILE_BYTES_MAX:
             raise RefusedError("this package file is larger than 1 MiB")
         envelope, payload, signature = _open(raw)
@@ -148,8 +162,8 @@ def is_package_file(content: bytes) -> bool:
     if len(content) > PACKAGE_FILE_BYTES_MAX or not content.startswith(b"{"):
         return False
     try:
-        envelope = msgspec.json.decode(content, type=_DsseEnvelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        envelope = msgspec.json.decode(content, type=_Typed)
+    except (ValueError, RecursionError):
         return False
     return envelope.payloadType == PAYLOAD_TYPE
 
@@ -166,7 +180,24 @@ def _open(raw: bytes) -> tuple[_DsseEnvelope, bytes, bytes]:
         signature = base64.b64decode(envelope.signatures[0].sig, validate=True)
     except (binascii.Error, ValueError) as error:
         raise RefusedError("this package file is damaged") from error
+    if raw != _encoded(_sealed(payload, envelope.signatures[0].keyid, signature)):
+        raise RefusedError(
+            "this package file was re-encoded: only its publisher's own bytes count"
+        )
     return envelope, payload, signature
+
+
+def _sealed(payload: bytes, keyid: str, signature: bytes) -> _DsseEnvelope:
+    return _DsseEnvelope(
+        payload=base64.b64encode(payload).decode(),
+        payloadType=PAYLOAD_TYPE,
+        signatures=[_Signature(keyid, base64.b64encode(signature).decode())],
+    )
+
+
+def _encoded(envelope: _DsseEnvelope) -> bytes:
+    """Return the only encoding of an envelope: compact JSON and a line feed."""
+    return msgspec.json.encode(envelope) + b"\n"
 
 
 def _signed_bytes(payload: bytes) -> bytes:

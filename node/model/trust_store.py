@@ -1,13 +1,31 @@
 """Whom this user believes, and the newest that each publisher has said.
 
-The tables of follows, nicknames and release records. A newest record never goes back:
-what is older, or of the same order with other bytes, changes nothing here.
+The rules, in the manner of The Update Framework (TUF 1.0.33, section 5):
+
+1. Nothing unverified enters: records and delegations come as verified objects.
+2. A publisher is its root key. It speaks for itself, or through a release key that it
+   delegated for an *epoch*.
+3. The highest epoch seen of a publisher counts for all of its names. A delegation of a
+   higher epoch *revokes* everything that a lower one signed, also what is kept here.
+4. Releases of one name are ordered by (epoch, sequence). The newest seen is kept, and
+   never goes back: an older record changes nothing (no rollback, no replay).
+5. Two records are the same *statement* where their signed bodies are. The encoding
+   around a body, which no signature covers, is no evidence against anybody.
+6. Two different statements of one order are *equivocation*. The first one stays the
+   newest, both are kept as proof, and the publisher is not obeyed until its next epoch.
+7. A release outlives its time here: that it has expired, or that nobody has confirmed
+   it for long, is a doubt to show, not a reason to forget how far a name has come.
+
+So what counts of a name is its newest release, if it is neither revoked (3) nor in
+conflict (6): `counting`. All that a release causes is derived from that, and nothing of
+it is stored.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dht import Delegation, RecordError, ReleaseRecord
 
@@ -21,6 +39,7 @@ CREATE TABLE IF NOT EXISTS release (
   publisher BLOB NOT NULL, name TEXT NOT NULL, raw BLOB NOT NULL,
   epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
   confirmed INTEGER NOT NULL, confirmed_at REAL NOT NULL,
+  package TEXT NOT NULL, urgency TEXT NOT NULL, issued_at INTEGER NOT NULL,
   PRIMARY KEY (publisher, name)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS delegation (
   publisher BLOB PRIMARY KEY, epoch INTEGER NOT NULL, raw BLOB NOT NULL) STRICT;
@@ -29,6 +48,10 @@ CREATE TABLE IF NOT EXISTS conflict (
   sequence INTEGER NOT NULL, one BLOB NOT NULL, other BLOB NOT NULL,
   PRIMARY KEY (publisher, name, epoch, sequence)) STRICT, WITHOUT ROWID;
 """
+_RELEASE = (
+    "publisher, name, raw, epoch, sequence, confirmed, confirmed_at, package, urgency,"
+    " issued_at"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,23 @@ class ReleaseRow:
     order: tuple[int, int]
     confirmed: int
     confirmed_at: float
+    package: str
+    """The digest of the package file that it points to."""
+    urgency: str
+    issued_at: int
+
+    def record(self) -> ReleaseRecord:
+        """Return the record; RecordError if this version refuses it.
+
+        It is verified at the time of its last confirmation, when it had not ended. A
+        publisher whose clock was ahead signed it later than that.
+        """
+        return ReleaseRecord.verify(self.raw, max(self.confirmed_at, self.issued_at))
+
+
+def same_statement(one: ReleaseRecord, other: ReleaseRecord) -> bool:
+    """Tell whether two records say, and sign, the same."""
+    return replace(one, raw=b"") == replace(other, raw=b"")
 
 
 class TrustStore:
@@ -109,10 +149,11 @@ class TrustStore:
         An older record, or other bytes of the same order, change nothing.
         """
         cursor = self._db.execute(
-            "INSERT INTO release VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO release VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
             " raw = excluded.raw, epoch = excluded.epoch,"
             " sequence = excluded.sequence, confirmed = excluded.confirmed,"
-            " confirmed_at = excluded.confirmed_at"
+            " confirmed_at = excluded.confirmed_at, package = excluded.package,"
+            " urgency = excluded.urgency, issued_at = excluded.issued_at"
             " WHERE (excluded.epoch, excluded.sequence) > (epoch, sequence)",
             [
                 record.publisher,
@@ -122,6 +163,9 @@ class TrustStore:
                 record.sequence,
                 confirmed,
                 now,
+                f"sha256:{record.package.hex()}",
+                record.urgency,
+                record.issued_at,
             ],
         )
         if cursor.rowcount > 0:
@@ -138,14 +182,18 @@ class TrustStore:
     def release(self, publisher: bytes, name: str) -> ReleaseRow | None:
         """Return the newest release record seen of a name, or None."""
         row = self._db.execute(
-            "SELECT * FROM release WHERE publisher = ? AND name = ?", (publisher, name)
+            f"SELECT {_RELEASE} FROM release"  # noqa: S608 - a constant of this file
+            " WHERE publisher = ? AND name = ?",
+            (publisher, name),
         ).fetchone()
-        if row is None:
+        return _release_row(row) if row else None
+
+    def counting(self, publisher: bytes, name: str) -> ReleaseRow | None:
+        """Return the newest release of a name, unless it is revoked or in conflict."""
+        row = self.release(publisher, name)
+        if row is None or row.order[0] < self.epoch_of(publisher):
             return None
-        owner, known_name, raw, epoch, sequence, confirmed, confirmed_at = row
-        return ReleaseRow(
-            owner, known_name, raw, (epoch, sequence), confirmed, confirmed_at
-        )
+        return None if self.conflicts_of(publisher) else row
 
     # --- epochs and equivocation -----------------------------------------------
 
@@ -192,3 +240,8 @@ class TrustStore:
             "SELECT one, other FROM conflict WHERE publisher = ? AND epoch >= ?",
             (publisher, self.epoch_of(publisher)),
         ).fetchall()
+
+
+def _release_row(row: tuple[Any, ...]) -> ReleaseRow:
+    publisher, name, raw, epoch, sequence, *rest = row
+    return ReleaseRow(publisher, name, raw, (epoch, sequence), *rest)

@@ -12,7 +12,7 @@ import logging
 import random
 from dataclasses import dataclass
 
-from dht import Delegation, Dht, Network, RecordSearch, ReleaseRecord
+from dht import Delegation, Dht, Network, RecordError, RecordSearch, ReleaseRecord
 from dht import delegation_key as delegation_key_of
 from dht import release_key as release_key_of
 from dht.limits import CLOCK_SKEW_SECONDS, K
@@ -22,7 +22,7 @@ from node.errors import NobodyOffersError, RefusedError
 from node.model.catalogue import Catalogue, PackageRow
 from node.model.keys import publisher_text
 from node.model.packages import Package
-from node.model.trust_store import ReleaseRow, TrustStore
+from node.model.trust_store import ReleaseRow, TrustStore, same_statement
 from node.wallclock import Now
 from transfer import Digest
 
@@ -111,15 +111,15 @@ class Releases:
         """Remember a verified record if it is newer than what was known.
 
         Refused, and nothing changed: an older record, one of a revoked epoch, a jump
-        that would leave the publisher no room. Other bytes of the same order are kept
-        as proof that the publisher's key signed two things.
+        that would leave the publisher no room. Another statement of the same order is
+        kept as proof that the publisher's key signed two things.
         """
         row = self._trust_store.release(record.publisher, record.name)
         if why := self._why_not(record, row):
             log.warning("a release record of %s was refused: %s", record.name, why)
             return Learned.NOTHING
         if row is not None and row.order == record.order and row.raw != record.raw:
-            return self._learn_conflict(row.raw, record)
+            return self._learn_conflict(row.record(), record)
         if record.delegation is not None:
             self._trust_store.remember_delegation(record.delegation)
         if self._trust_store.remember_release(record, confirmed, self._now()):
@@ -137,11 +137,16 @@ class Releases:
         )
         return True
 
-    def _learn_conflict(self, one: bytes, other: ReleaseRecord) -> Learned:
-        """Keep two records of one order: their publisher is no longer obeyed."""
+    def _learn_conflict(self, one: ReleaseRecord, other: ReleaseRecord) -> Learned:
+        """Keep two statements of one order: their publisher is no longer obeyed.
+
+        One statement in two encodings is no evidence: anybody can re-encode a record.
+        """
+        if one.order != other.order or same_statement(one, other):
+            return Learned.NOTHING
         if other.epoch < self._trust_store.epoch_of(other.publisher):
             return Learned.NOTHING
-        if not self._trust_store.remember_conflict(one, other):
+        if not self._trust_store.remember_conflict(one.raw, other):
             return Learned.NOTHING
         log.warning(
             "%s was released twice as number %d of epoch %d: its publisher's key may "
@@ -161,8 +166,11 @@ class Releases:
         row = self._trust_store.release(publisher, name)
         if row is None or row.order[0] < self._trust_store.epoch_of(publisher):
             return None
-        # It was valid when it was last confirmed; whether it still is, `expired` says.
-        record = ReleaseRecord.verify(row.raw, row.confirmed_at)
+        try:
+            record = row.record()
+        except RecordError as error:
+            log.warning("the release of %s kept here is refused: %s", name, error)
+            return None
         return Release(record, row.confirmed, row.confirmed_at)
 
     async def refresh(self, publisher: bytes, name: str) -> Reading:
@@ -180,7 +188,7 @@ class Releases:
             is_news = self.learn(found, search.confirmed) is Learned.NEWS
             for other in search.conflicts:
                 if isinstance(other, ReleaseRecord):
-                    self._learn_conflict(found.raw, other)
+                    self._learn_conflict(found, other)
         known = self.known(publisher, name)
         if known is not None and not known.expired(self._now()):
             await self._repair(known.record, search)

@@ -21,7 +21,8 @@ from node.gateway.origin import (
 from node.gateway.page_cache import NamedFile
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
-from node.model.catalogue import Catalogue, open_database
+from node.model.catalogue import Catalogue
+from node.model.database import open_database
 from node.model.trust_store import TrustStore
 from node.settings import Settings, UpstreamSettings
 from transfer import Digest, Downloaded, NoPeerError, Store

@@ -4,7 +4,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import ReleaseRecord
-from node.model.catalogue import Catalogue, open_database
+from node.model.catalogue import Catalogue
+from node.model.database import open_database
 from node.model.keys import PublisherKey
 from node.model.packages import (
     ArtifactEntry,

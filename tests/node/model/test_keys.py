@@ -17,7 +17,10 @@ def test_a_publisher_is_52_characters_and_reads_back():
     assert parse_publisher(text) == raw
 
 
-@pytest.mark.parametrize("text", ["", "x", "A" * 52, "1" * 52, "a" * 51, "a" * 53])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "A" * 52, "1" * 52, "a" * 51, "a" * 53, "\u00e9" * 52, "a" * 51 + "b"],
+)
 def test_what_is_no_publisher_is_refused(text):
     """A mistyped publisher is a usage error."""
     with pytest.raises(UsageError):

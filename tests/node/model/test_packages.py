@@ -1,17 +1,21 @@
 """A package file is believed only as its publisher signed it."""
 
 import base64
+import contextlib
 import json
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dht import Delegation
 from node.errors import RefusedError
 from node.model.keys import PublisherKey, publisher_text
 from node.model.packages import (
     PACKAGE_FILE_BYTES_MAX,
+    PAYLOAD_TYPE,
     ArtifactEntry,
     Dependency,
     Package,
@@ -57,17 +61,115 @@ def test_a_signed_package_reads_back():
     assert is_package_file(signed.raw)
 
 
-def test_every_flipped_byte_is_refused():
-    """No single changed byte of the envelope's payload or signature is believed."""
-    raw = Package.sign(body(key()), key()).raw
-    for position in range(0, len(raw), 7):
-        changed = bytearray(raw)
-        changed[position] ^= 1
-        try:
-            read = Package.verify(bytes(changed))
-        except RefusedError:
-            continue
-        assert read.body == Package.verify(raw).body
+RAW = Package.sign(body(key(), note="hello"), key()).raw
+
+
+@given(position=st.integers(0, len(RAW) - 1), mask=st.integers(1, 255))
+def test_every_changed_byte_is_refused(position, mask):
+    """There is one encoding of what was signed, and no bit of it is free."""
+    changed = bytearray(RAW)
+    changed[position] ^= mask
+    with pytest.raises(RefusedError):
+        Package.verify(bytes(changed))
+
+
+@given(
+    position=st.integers(0, len(RAW)),
+    removed=st.integers(0, 4),
+    added=st.binary(max_size=4) | st.sampled_from([b" ", b"\n", b"\t", b"=", b"0"]),
+)
+def test_what_was_cut_or_added_is_refused(position, removed, added):
+    changed = RAW[:position] + added + RAW[position + removed :]
+    if changed != RAW:
+        with pytest.raises(RefusedError):
+            Package.verify(changed)
+
+
+def reencoded():
+    """Yield envelopes around the same signed payload that are not its encoding."""
+    fields = json.loads(RAW)
+    yield "spaces", json.dumps(fields).encode()
+    yield "no line feed", RAW.rstrip(b"\n")
+    yield "two line feeds", RAW + b"\n"
+    yield "other order", msgspec.json.encode(dict(reversed(fields.items()))) + b"\n"
+    yield "a field", msgspec.json.encode({**fields, "x": 1}) + b"\n"
+    (signature,) = fields["signatures"]
+    more = {**fields, "signatures": [{**signature, "x": 1}]}
+    yield "a field of the signature", msgspec.json.encode(more) + b"\n"
+    yield "escapes", RAW.replace(b"payloadType", b"payload\\u0054ype")
+    padded = {**fields, "signatures": [{**signature, "sig": signature["sig"] + "===="}]}
+    yield "padding", msgspec.json.encode(padded) + b"\n"
+    spare = signature["sig"][:-3] + chr(ord(signature["sig"][-3]) + 1) + "=="
+    bits = {**fields, "signatures": [{**signature, "sig": spare}]}
+    yield "spare bits", msgspec.json.encode(bits) + b"\n"
+
+
+@pytest.mark.parametrize("raw", [pytest.param(raw, id=why) for why, raw in reencoded()])
+def test_a_reencoded_envelope_is_refused(raw):
+    """Nobody without the key can make a second package file of the same release."""
+    with pytest.raises(RefusedError):
+        Package.verify(raw)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=60),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+NEAR = st.sampled_from(
+    [
+        "0001-01-01T00:00:00", "9999-12-31T23:59:59Z", "2026-01-01T00:00:00+23:59",
+        "\u00e9" * 52, "a" * 51 + "b", "\x00", "\ud800", 2**63, -(2**63), 1e308
+    ]
+)  # fmt: skip
+FIELDS = [one.encode_name for one in msgspec.structs.fields(PackageBody)]
+
+
+def signed(content: object, keyid: str | None = None) -> bytes:
+    """Return an envelope around any payload, rightly signed by a publisher."""
+    try:
+        payload = json.dumps(content).encode()
+    except UnicodeEncodeError:
+        payload = b"null"
+    message = b"DSSEv1 %d %s %d %s" % (
+        len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload
+    )  # fmt: skip
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [
+            {
+                "keyid": keyid or key().text,
+                "sig": base64.b64encode(key().private_key.sign(message)).decode(),
+            }
+        ],
+    }
+    return msgspec.json.encode(envelope) + b"\n"
+
+
+@given(changes=st.dictionaries(st.sampled_from(FIELDS), JSON | NEAR, max_size=3))
+def test_a_publisher_may_sign_anything_and_is_refused_in_one_way(changes):
+    """The verifier is total: a package, or RefusedError, whatever was signed."""
+    content = {**json.loads(msgspec.json.encode(body(key()))), **changes}
+    with contextlib.suppress(RefusedError):
+        Package.verify(signed(content))
+
+
+@given(keyid=st.text(min_size=1, max_size=60) | st.text(min_size=52, max_size=52))
+def test_any_key_id_is_refused_in_one_way(keyid):
+    content = json.loads(msgspec.json.encode(body(key())))
+    with pytest.raises(RefusedError):
+        Package.verify(signed(content, keyid.encode("utf-8", "ignore").decode() or "x"))
+
+
+@given(raw=st.binary(max_size=300) | JSON.map(msgspec.json.encode))
+def test_any_bytes_are_refused_in_one_way(raw):
+    assert isinstance(is_package_file(raw), bool)
+    with pytest.raises(RefusedError):
+        Package.verify(raw)
 
 
 def test_another_key_cannot_sign_for_a_publisher():
@@ -112,7 +214,7 @@ def test_a_small_order_key_is_refused():
         ],
     }
     with pytest.raises(RefusedError, match="signature"):
-        Package.verify(json.dumps(envelope).encode())
+        Package.verify(msgspec.json.encode(envelope) + b"\n")
 
 
 @pytest.mark.parametrize(

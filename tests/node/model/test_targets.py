@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from node.errors import UsageError
-from node.model.catalogue import Catalogue, open_database
+from node.model.catalogue import Catalogue
+from node.model.database import open_database
 from node.model.keys import publisher_text
 from node.model.targets import (
     DigestTarget,

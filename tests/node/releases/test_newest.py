@@ -6,6 +6,7 @@ Every refused record leaves the database as it was, byte for byte.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,22 @@ def test_two_records_of_one_number_are_kept_as_proof(node):
     fresh = release_key(epoch=1).delegation
     assert fresh is not None
     node.releases.learn_delegation(fresh)
+    assert node.trust_store.conflicts_of(ROOT.publisher) == []
+
+
+def test_one_statement_in_other_bytes_is_no_proof(node):
+    """A re-encoded record, or a second signature on the same body, frames nobody."""
+    first = record(sequence=5, version="5.0")
+    twin = replace(first, raw=first.raw + b"\xc0")
+    assert refused(node, twin)
+    assert node.trust_store.conflicts_of(ROOT.publisher) == []
+    assert node.releases.learn(record(sequence=6, version="6.0"), 1) is Learned.NEWS
+
+
+async def test_a_proof_in_the_network_needs_two_statements(node):
+    first = record(sequence=5, version="5.0")
+    node.dht.keep(first, replace(first, raw=first.raw + b"\xc0"))
+    await node.releases.refresh(ROOT.publisher, "demo")
     assert node.trust_store.conflicts_of(ROOT.publisher) == []
 
 
