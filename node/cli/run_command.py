@@ -15,7 +15,7 @@ from node.cli import client
 from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import count, size
-from node.errors import NotRunningError
+from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
     from node.runner.run import CommandRun
@@ -82,6 +82,9 @@ def _running(session: Session) -> str | None:
     try:
         return str(client.read_card(session.home)["web"])
     except NotRunningError:
+        return None
+    except NodeError as error:
+        _say(str(error))
         return None
 
 
