@@ -77,9 +77,11 @@ class Upstreams:
         return None
 
     def needs_credential(self, name: str) -> bool:
-        """Tell whether an upstream is asked with a user name or a password."""
+        """Tell whether a private upstream is asked with a user name or a password."""
         upstream = self.get(name)
-        return upstream is not None and urlsplit(upstream.url).username is not None
+        if upstream is None or upstream.share:
+            return False
+        return urlsplit(upstream.url).username is not None
 
     def are_private(self, names: Iterable[str]) -> bool:
         """Tell whether there is one of these upstreams, and all are private."""
