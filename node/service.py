@@ -437,7 +437,7 @@ class Node:
             {**to_builtins(self.describe()), "token": self._token, "pid": os.getpid()}
         )
         start = self._background.start
-        self._reaching.start()
+        self._reaching.start(self._router.use_port)
         start(self._router.sync(), "announcing what is held")
         self._repair.resume()
         start(self._renewal.renew_forever(), "renewing own releases")

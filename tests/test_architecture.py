@@ -46,6 +46,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("node/web/",),
     "yarl": ("node/web/",),
     "ifaddr": ("node/reach/links.py",),
+    "miniupnpc": ("node/reach/port_mapping.py",),
     "zeroconf": ("node/reach/lan.py",),
 }
 ANYWHERE = {

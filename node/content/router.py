@@ -68,6 +68,15 @@ class ContentRouter:
             self._sweep = self._background.start(self._sweep_all(), "announcement")
         await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
 
+    def use_port(self, port: int) -> None:
+        """Announce everything under this port from now on."""
+        if port == self._port:
+            return
+        self._port = port
+        if self._announced:
+            offering = self._dht.offer(self._announced, port)
+            self._background.start(offering, "announcing under another port")
+
     def is_offered(self, artifact: Artifact) -> bool:
         """Tell whether this node announces an artifact now."""
         return self._key(artifact.digest) in self._announced
