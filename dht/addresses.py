@@ -82,7 +82,11 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `1.2.3.4:5` or `[::1]:5`; raises `AddressError` with one sentence."""
+        """Read `1.2.3.4:5` or `[::1]:5`; raise `AddressError` with one sentence.
+
+        >>> Address.parse("[2001:DB8::0:1]:4747")
+        Address(host='2001:db8::1', port=4747)
+        """
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not colon or not port.isascii() or not port.isdigit() or len(port) > 5:

@@ -59,5 +59,9 @@ def delegation_key(network: Network, publisher: bytes) -> bytes:
 
 
 def distance(one: bytes, other: bytes) -> int:
-    """Return the XOR distance of two ids or keys (Kademlia paper, section 2.1)."""
+    """Return the XOR distance of two ids or keys (Kademlia paper, section 2.1).
+
+    >>> distance(bytes(31) + bytes([5]), bytes(31) + bytes([3]))
+    6
+    """
     return int.from_bytes(one, "big") ^ int.from_bytes(other, "big")

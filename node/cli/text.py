@@ -32,7 +32,11 @@ def clean(text: object) -> str:
 
 
 def size(count: int) -> str:
-    """Write a number of bytes: 17 B, 1.5 MiB."""
+    """Return a number of bytes as people read it.
+
+    >>> size(17), size(1_572_864)
+    ('17 B', '1.5 MiB')
+    """
     if count < 1024:
         return f"{count} B"
     value = float(count)

@@ -97,7 +97,12 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Read a digest in any of the accepted forms; raise `DigestError`."""
+        """Read a digest in any of the accepted forms; raise `DigestError`.
+
+        >>> digest = Digest.parse("sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")
+        >>> digest == Digest.of(b"hello") == Digest.parse(digest.hex)
+        True
+        """
         found = _read(text)
         if found is None or len(found[1]) != ALGORITHM_BYTES[found[0]]:
             shown = text if len(text) <= 80 else text[:77] + "..."

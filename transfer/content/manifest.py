@@ -34,7 +34,11 @@ _HEAD = struct.Struct(">18sQI")
 
 
 def chunk_size_of(size: int) -> int:
-    """Return the chunk size, in bytes, of an artifact of `size` bytes."""
+    """Return the chunk size, in bytes, of an artifact of `size` bytes.
+
+    >>> chunk_size_of(1_000_000), chunk_size_of(512 * 2**20), chunk_size_of(64 * 2**30)
+    (262144, 1048576, 4194304)
+    """
     if size <= SMALL_ARTIFACT_BYTES_MAX:
         return CHUNK_BYTES_SMALL
     chunk_size = CHUNK_BYTES_LARGE_MIN
