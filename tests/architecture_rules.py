@@ -37,12 +37,12 @@ NODE_WINGS: dict[str, set[str]] = {
     "settings": {"model"},
     "reach": {"model", "settings"},
     "content": {"model", "settings", "reach"},
-    "releases": {"model", "settings", "content"},
+    "releases": {"model", "settings", "reach", "content"},
     "gateway": {"model", "settings", "content", "releases"},
     "web": {"model", "settings", "gateway"},
-    "runner": {"web"},
+    "runner": {"model", "settings", "gateway", "web"},
     "demo": {"model", "settings"},
-    "cli": {"model", "settings", "reach", "gateway", "runner", "demo"},
+    "cli": {"model", "settings", "gateway", "runner", "demo"},
 }
 # These two run the whole program; the others are parts of it.
 PROGRAM_WINGS = {"cli", "demo"}

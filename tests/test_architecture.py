@@ -18,7 +18,9 @@ import pytest
 
 from tests.architecture_rules import (
     LAYERS,
+    NODE_WINGS,
     ROOT,
+    TRANSFER_WINGS,
     Source,
     banned_words,
     import_cycles,
@@ -153,6 +155,15 @@ def test_the_wings_have_one_direction():
     """No wing of `transfer/` or `node/` imports one that stands above or beside it."""
     breaches = [b for source in sources(*LAYERS) for b in wing_breaches(source)]
     assert unexpected("wings", breaches) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "wings"), [("transfer", TRANSFER_WINGS), ("node", NODE_WINGS)]
+)
+def test_every_folder_is_a_wing(layer, wings):
+    """A folder has its place in the order, and so a direction."""
+    folders = {path.parent.name for path in (ROOT / layer).glob("*/__init__.py")}
+    assert folders == set(wings)
 
 
 def test_wings_do_not_import_the_program_that_joins_them():
