@@ -40,9 +40,9 @@ NODE_WINGS: dict[str, set[str]] = {
     "releases": {"model", "settings", "reach", "content"},
     "gateway": {"model", "settings", "content", "releases"},
     "web": {"model", "settings", "gateway"},
-    "runner": {"model", "settings", "gateway", "web"},
+    "runner": {"settings", "web"},
     "demo": {"model", "settings"},
-    "cli": {"model", "settings", "gateway", "runner", "demo"},
+    "cli": {"model", "settings", "reach", "gateway", "runner", "demo"},
 }
 # These two run the whole program; the others are parts of it.
 PROGRAM_WINGS = {"cli", "demo"}

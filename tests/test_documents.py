@@ -64,3 +64,20 @@ def test_a_missing_file_is_seen():
 def test_an_unknown_command_is_seen():
     text = "$ caravan frobnicate\n$ caravan status\ncaravan conquer\n"
     assert unknown_commands(text) == ["frobnicate", "conquer"]
+
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+
+
+def test_decisions_are_numbered_one_after_the_other():
+    numbers = [int(path.name[:4]) for path in DECISIONS]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_says_why(path):
+    text = path.read_text("utf-8")
+    assert text.startswith(f"# {int(path.name[:4])}. ")
+    assert "\nStatus: " in text
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["Context", "Options", "Choice"]
