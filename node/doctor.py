@@ -41,7 +41,7 @@ def check_folder(home: Path) -> Check:
         return Check(
             "folder",
             ok=False,
-            hint=f"cannot write in {folder}: {error.strerror}; mend its permissions, "
+            hint=f"cannot write in {folder}: {error.strerror}; fix its permissions, "
             "or choose another folder with --home",
         )
     return Check("folder", ok=True, hint=str(home))
@@ -53,11 +53,11 @@ def check_disk(home: Path) -> Check:
         free = shutil.disk_usage(_nearest_existing(home)).free
     except OSError as error:
         return Check("disk", ok=False, hint=f"cannot look at {home}: {error.strerror}")
-    gigabytes = f"{free / 1e9:.1f} GB free"
+    room = f"{free / 2**30:.1f} GiB free"
     if free < FREE_BYTES_MIN:
-        hint = f"only {gigabytes}; `caravan clean --keep-bytes SIZE` makes room"
+        hint = f"only {room}; `caravan clean --keep-bytes SIZE` frees space"
         return Check("disk", ok=False, hint=hint)
-    return Check("disk", ok=True, hint=gigabytes)
+    return Check("disk", ok=True, hint=room)
 
 
 def check_clock(now: float, newest: float, refused: int = 0) -> Check:
@@ -72,7 +72,7 @@ def check_clock(now: float, newest: float, refused: int = 0) -> Check:
     elif refused:
         seen = f"{refused} datagrams came from clocks more than two minutes away"
     else:
-        return Check("clock", ok=True, hint="nothing that is known contradicts it")
+        return Check("clock", ok=True, hint="no sign that it is wrong")
     return Check("clock", ok=False, hint=f"{seen}; let the system set its clock (NTP)")
 
 
@@ -81,11 +81,11 @@ def check_ports(listen: Sequence[tuple[str, int]]) -> Check:
     for host, port in listen:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         for kind, word in ((socket.SOCK_STREAM, "TCP"), (socket.SOCK_DGRAM, "UDP")):
-            problem = _problem_of_binding(family, kind, host, port)
+            problem = _binding_problem(family, kind, (host, port))
             if problem:
                 hint = (
-                    f"{word} {port} on {host}: {problem}; end what has it, or choose "
-                    "another with --listen HOST:PORT"
+                    f"{word} {port} on {host}: {problem}; stop the program that uses "
+                    "it, or choose another port with --listen HOST:PORT"
                 )
                 return Check("ports", ok=False, hint=hint)
     names = ", ".join(f"{host} {port}" for host, port in listen)
@@ -96,7 +96,7 @@ def check_contacts(known: int, *, is_private: bool) -> Check:
     """Whether the node knows anybody."""
     if known:
         return Check("contacts", ok=True, hint=f"{known} in the routing table")
-    hint = "nobody is known; give one that runs: caravan join HOST:PORT"
+    hint = "no other node is known; name one that is running: caravan join HOST:PORT"
     if is_private:
         hint += " (members of a private network need the same secret file)"
     return Check("contacts", ok=False, hint=hint)
@@ -108,7 +108,7 @@ def check_reachability(
     """Whether others can ask this node; `address` is what they see, None if unknown."""
     name = "reachability"
     if not contacts:
-        return Check(name, ok=False, hint="unknown until others are known")
+        return Check(name, ok=False, hint="unknown until the node has contacts")
     if is_shut:
         seen = f" (others see {address})" if address else ""
         hint = (
@@ -125,8 +125,8 @@ def _nearest_existing(folder: Path) -> Path:
     return folder
 
 
-def _problem_of_binding(
-    family: socket.AddressFamily, kind: socket.SocketKind, host: str, port: int
+def _binding_problem(
+    family: socket.AddressFamily, kind: socket.SocketKind, address: tuple[str, int]
 ) -> str:
     with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
         if kind == socket.SOCK_STREAM:
@@ -134,7 +134,7 @@ def _problem_of_binding(
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(address)
         except OSError as error:
             return os.strerror(error.errno) if error.errno else str(error)
     return ""  # where a family is missing, nothing of it is listened on

@@ -6,6 +6,9 @@ clear sentence, with the next step where there is one.
 
 from typing import Any
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
 
 class NodeError(Exception):
     """Something failed."""
@@ -33,18 +36,18 @@ class NotRunningError(NodeError):
 
 
 class NobodyOffersError(NodeError):
-    """Nobody on the network offers this right now."""
+    """No node offers this now."""
 
     exit_code = 4
 
 
 class VerificationError(NodeError):
-    """What arrived is not what was asked for; nothing of it was kept."""
+    """The data that arrived is not what was asked for; nothing of it was kept."""
 
     exit_code = 5
 
 
 class RefusedError(NodeError):
-    """Refused: it is not signed by whom it claims, or is older than what is known."""
+    """Refused: the signature is not its publisher's, or a newer release is known."""
 
     exit_code = 6

@@ -432,7 +432,7 @@ class Node:
         contacts = _addresses(dict.fromkeys(texts))
         answered = await self._dht.join(contacts)
         if contacts and not answered:
-            log.warning("none of the contacts has answered yet; trying on")
+            log.warning("no contact has answered yet; the node keeps trying")
         self._home.write_card(
             {**to_builtins(self.describe()), "token": self._token, "pid": os.getpid()}
         )

@@ -25,15 +25,15 @@ _POLL_SECONDS = 0.02
 @click.command(cls=CliCommand, examples=["caravan leave"])
 @click.pass_obj
 def leave(session: Session) -> None:
-    """Stop the node that runs here, and wait until it is gone."""
+    """Stop this user's node, and wait until it has ended."""
     card = client.read_card(session.home)
     result = session.ask("leave")
     deadline = time.monotonic() + LEAVE_SECONDS_MAX
     while not _is_gone(card["pid"]):
         if time.monotonic() > deadline:
             raise NodeError(
-                f"the node still runs after {LEAVE_SECONDS_MAX:.0f} s; its process is "
-                f"{card['pid']}"
+                f"the node is still running after {LEAVE_SECONDS_MAX:.0f} s, "
+                f"as process {card['pid']}"
             )
         time.sleep(_POLL_SECONDS)
     session.answer(result, lambda _: say("the node has left"))
@@ -62,15 +62,15 @@ def peers(session: Session) -> None:
     ],
 )
 @click.argument("digest", required=False)
-@click.option("--lockfile", metavar="FILE", help="All that it names.")
+@click.option("--lockfile", metavar="FILE", help="All files that it locks.")
 @click.option("--all", "everything", is_flag=True, help="For every platform.")
 @click.pass_obj
 def lookup(
-    session: Session, digest: str | None, lockfile: str | None, everything: bool
+    session: Session, /, *, digest: str | None, lockfile: str | None, everything: bool
 ) -> None:
-    """Find out who offers the file with this DIGEST.
+    """Find the nodes that offer the file with this DIGEST.
 
-    A digest is read as it stands in lockfiles: sha256:<hex>, bare hex, sha256=<hex>,
+    A digest may be written as in lockfiles: sha256:<hex>, bare hex, sha256=<hex>,
     sha256-<base64> or ni:///sha-256;<base64url>.
     """
     if lockfile is not None:
@@ -79,7 +79,7 @@ def lookup(
         survey(session, lockfile, everything, is_beside_digest=digest is not None)
         return
     if digest is None:
-        raise click.UsageError("say which digest to look up")
+        raise click.UsageError("expected a DIGEST or --lockfile FILE")
     session.answer(session.ask("lookup", digest=digest), _lookup_words)
 
 

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 @click.command(cls=CliCommand, examples=["caravan doctor", "caravan doctor --json"])
 @click.pass_obj
 def doctor(session: Session) -> int:
-    """Check clock, ports, reachability, disk and contacts, and say what to do.
+    """Check clock, ports, reachability, disk, contacts; say what to do.
 
-    It works without a running node as well. Ends with exit code 1 if something is
-    not right.
+    Also works while no node is running. Exits with code 1 if a check fails.
     """
     try:
         result = session.ask("doctor")

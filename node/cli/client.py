@@ -25,7 +25,7 @@ SILENCE_SECONDS_MAX = 60.0  # the node says at least every 10 s that it is alive
 
 
 class NodeSilentError(NodeError):
-    """The node runs but does not answer; its log, or `top`, may say why."""
+    """The node is running but does not answer; `caravan log` may say why."""
 
 
 def read_card(home: Path) -> dict[str, Any]:
@@ -49,13 +49,14 @@ def read_card(home: Path) -> dict[str, Any]:
         raise NodeError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NodeError(
-            f"{path} is not what a node writes; start the node again"
+            f"{path} is damaged (it is not what a node writes); start the node again"
         ) from error
 
 
 def ask(
     home: Path,
     command: str,
+    *,
     arguments: Mapping[str, object],
     show: Callable[[dict[str, Any]], None],
 ) -> Any:
@@ -163,7 +164,7 @@ def reported(document: dict[str, Any]) -> NodeError:
 
 
 def _gone() -> NodeError:
-    return NodeError("the node went away before this was done; its log may say why")
+    return NodeError("the node stopped before this was done; `caravan log` may say why")
 
 
 def _not_running(home: Path) -> NotRunningError:

@@ -28,19 +28,19 @@ DEFAULT_WEB = "127.0.0.1:4748"
     ],
 )
 @click.argument("tool", type=click.Choice(TOOLS))
-@click.option("--write", is_flag=True, help="Write the lines, keeping what was there.")
-@click.option("--undo", is_flag=True, help="Take the lines out again.")
+@click.option("--write", is_flag=True, help="Write the lines, and keep what is there.")
+@click.option("--undo", is_flag=True, help="Remove the lines again.")
 @click.pass_obj
-def connect(session: Session, tool: str, write: bool, undo: bool) -> None:
+def connect(session: Session, /, *, tool: str, write: bool, undo: bool) -> None:
     """Point a package manager at this node.
 
-    Prints the lines that belong into its configuration, or writes them. The tool then
-    gets its files from peers where peers have them, and from the origin where not.
+    Prints the lines for its configuration, or writes them. The tool then gets its
+    files from peers that have them, and otherwise from its usual index.
     """
     from node.cli.results import ConnectResult
 
     if write and undo:
-        raise click.UsageError("--write and --undo do not go together")
+        raise click.UsageError("expected --write or --undo, not both")
     made = connection(tool, session.home, _web(session))
     if write:
         made.write()
@@ -72,7 +72,7 @@ def _undo_words(result: ConnectResult) -> None:
 
 def _words(result: ConnectResult) -> None:
     if result.written:
-        say(f"written to {result.file}; --undo takes it out again")
+        say(f"written to {result.file}; --undo removes the lines again")
     else:
         say(f"# {result.file}")
         print(result.lines)

@@ -43,19 +43,24 @@ def target_text(target: str) -> str:
 @click.option(
     "--lockfile",
     metavar="FILE",
-    help="What it names, as far as package managers have it on disk.",
+    help="Files that FILE locks and that a package manager has on disk.",
 )
 @click.option(
-    "--pip-cache", is_flag=True, help="What pip has on disk from its public index."
+    "--pip-cache", is_flag=True, help="Files from the public index in pip's cache."
 )
 @click.pass_obj
 def share(
-    session: Session, files: tuple[str, ...], lockfile: str | None, pip_cache: bool
+    session: Session,
+    /,
+    *,
+    files: tuple[str, ...],
+    lockfile: str | None,
+    pip_cache: bool,
 ) -> None:
-    """Offer files by digest alone.
+    """Offer files by their digests.
 
-    They are copied, so what happens to the FILEs later does not matter. Prints each
-    digest: whoever knows it can fetch the file.
+    The node keeps a copy, so you may change or delete the FILEs afterwards. Prints the
+    digest of each: anyone who knows it can fetch the file.
     """
     if lockfile is not None or pip_cache:
         from node.cli.lockfiles import adopt
@@ -63,7 +68,7 @@ def share(
         adopt(session, lockfile, is_beside_files=bool(files))
         return
     if not files:
-        raise click.UsageError("say which files to share")
+        raise click.UsageError("expected a FILE to share")
     result = session.ask("share", files=[absolute(file) for file in files])
     session.answer(result, _share_words)
 
@@ -84,34 +89,42 @@ def share(
     metavar="PATH",
     help="A file for one artifact, a folder for several.",
 )
-@click.option("--no-dependencies", is_flag=True, help="Only what was asked for.")
+@click.option("--no-dependencies", is_flag=True, help="Only the TARGETs themselves.")
 @click.option(
-    "--lockfile", metavar="FILE", help="What it names and this machine can use."
+    "--lockfile", metavar="FILE", help="Files that it locks for this machine."
 )
 @click.option("--all", "everything", is_flag=True, help="For every platform.")
 @click.pass_obj
 def fetch(
     session: Session,
+    /,
+    *,
     targets: tuple[str, ...],
     output: str | None,
     no_dependencies: bool,
     lockfile: str | None,
     everything: bool,
 ) -> None:
-    """Download, verify, keep and offer.
+    """Download, verify, keep and offer files and packages.
 
-    TARGET is a digest, a .caravan package file, a name that is followed, or
-    PUBLISHER/NAME[@VERSION]; a package brings its dependencies. It is pulled from
-    everybody who offers it at once, and every byte is checked.
+    TARGET is a digest, a .caravan package file, a name that you follow, or
+    PUBLISHER/NAME[@VERSION]; a package brings its dependencies. The node downloads
+    from all peers that offer the file at once, and verifies every byte.
     """
     if lockfile is not None:
         from node.cli.lockfiles import prefetch
 
         folder = None if output is None else _output(output)
-        prefetch(session, lockfile, folder, everything, is_beside_targets=bool(targets))
+        prefetch(
+            session,
+            lockfile,
+            output=folder,
+            everything=everything,
+            is_beside_targets=bool(targets),
+        )
         return
     if not targets:
-        raise click.UsageError("say what to fetch: a TARGET, or --lockfile FILE")
+        raise click.UsageError("expected a TARGET or --lockfile FILE")
     result = session.ask(
         "fetch",
         targets=[target_text(target) for target in targets],
@@ -124,10 +137,10 @@ def fetch(
 
 
 @click.command("list", cls=CliCommand, examples=["caravan list", "caravan list --tree"])
-@click.option("--tree", is_flag=True, help="Show packages with all that they need.")
+@click.option("--tree", is_flag=True, help="Show packages with their dependencies.")
 @click.pass_obj
 def list_artifacts(session: Session, tree: bool) -> None:
-    """List what is kept and offered here."""
+    """List the files that this node keeps and offers."""
     session.answer(session.ask("list"), tree_words if tree else _list_words)
 
 
@@ -135,7 +148,7 @@ def list_artifacts(session: Session, tree: bool) -> None:
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.pass_obj
 def pin(session: Session, targets: tuple[str, ...]) -> None:
-    """Keep artifacts or packages, whatever the cache needs room for."""
+    """Keep artifacts or packages even when the store needs room."""
     result = session.ask("pin", targets=[target_text(target) for target in targets])
     session.answer(result, lambda _: say(f"pinned: {' '.join(targets)}"))
 

@@ -11,9 +11,9 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from node.cli.join import print_ready
-from node.cli.main import INTERRUPTED
+from node.cli.ready import print_ready
 from node.commands import StatusCommand
+from node.errors import INTERRUPTED
 from node.results import ReadyResult
 from node.service import Node
 

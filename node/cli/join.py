@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from node.cli.group import CliCommand
+from node.cli.ready import print_ready
 from node.cli.session import Session
-from node.cli.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from node.results import ReadyResult
 
 
 @click.command(
@@ -60,9 +57,9 @@ if TYPE_CHECKING:
 def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     """Run this user's node until `caravan leave`, SIGTERM or Ctrl-C.
 
-    It joins the network through any node that is in it: the HOST:PORTs, or those that
-    it remembers. Settings are also read from config.toml in the node's folder and from
-    CARAVAN_* variables.
+    Joins the network through any of its nodes: the HOST:PORTs, or those that it
+    remembers. Settings also come from config.toml in the node's folder and from
+    CARAVAN_* variables; `caravan config` lists them.
     """
     if detach and not _is_background(session, asked=flags["contacts"]):
         return 0
@@ -76,26 +73,6 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     from node.cli.foreground import serve
 
     return serve(session, settings, verbose=verbose)
-
-
-def print_ready(ready: ReadyResult) -> None:
-    """Print that the node is ready, for people, and how others join it if need be."""
-    address = ready.address
-    say(f"node {ready.node_id[:16]} is ready at {address}")
-    say(f"web page: http://{ready.web}/")
-    if ready.site:
-        say(f"package managers of this site ask {ready.site}")
-    if ready.contacts:
-        return
-    words = f"it has no contacts yet; others join it with `caravan join {address}`"
-    if _is_loopback(address) and not all(map(_is_loopback, ready.listen)):
-        port = address.rpartition(":")[2]
-        words += f", from other machines with this one's IP and port {port}"
-    say(words)
-
-
-def _is_loopback(address: str) -> bool:
-    return ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
 
 
 def _is_background(session: Session, asked: Sequence[str]) -> bool:
@@ -112,6 +89,6 @@ def _is_background(session: Session, asked: Sequence[str]) -> bool:
         return True
     session.answer(ready, print_ready)
     if asked and not ready.contacts:
-        words = f"none of {' '.join(asked)} has answered yet; the node keeps trying"
+        words = f"no answer from {' '.join(asked)} yet; the node keeps trying"
         click.echo(words, err=True)
     return False

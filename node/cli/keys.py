@@ -39,10 +39,10 @@ _HERE = "node.cli.keys"
 def key() -> None:
     """Make, show, delegate, export and import publisher keys.
 
-    A publisher is a root key: whoever holds it says what the newest version of its
-    names is. It cannot be replaced, so keep it somewhere safe, and publish with a
-    release key that it delegates for some time. If that one is stolen, delegate
-    another: it revokes all that were delegated before.
+    A publisher is a root key: its owner decides what the newest version of each of
+    its names is. A root key cannot be replaced, so keep it safe, and publish with a
+    release key that it delegates for some time. If a release key is stolen, delegate
+    another one: that revokes all earlier ones.
     """
 
 
@@ -59,7 +59,7 @@ def key() -> None:
 def key_new(session: Session, name: str, passphrase: bool) -> None:
     """Make a publisher key.
 
-    Machines give the passphrase in CARAVAN_PASSPHRASE.
+    Scripts set CARAVAN_PASSPHRASE.
     """
     from node.cli.results import KeyNewResult
     from node.model.keys import PublisherKeys
@@ -103,7 +103,7 @@ def key_show(session: Session, name: str | None) -> None:
 )
 @click.argument("name")
 @click.option("--from", "root", required=True, metavar="ROOT", help="The root key.")
-@click.option("--days", type=float, required=True, help="For how long it may publish.")
+@click.option("--days", type=float, required=True, help="How long it may publish.")
 @click.option(
     "--epoch",
     type=int,
@@ -115,6 +115,8 @@ def key_show(session: Session, name: str | None) -> None:
 @click.pass_obj
 def key_delegate(
     session: Session,
+    /,
+    *,
     name: str,
     root: str,
     days: float,
@@ -123,8 +125,8 @@ def key_delegate(
 ) -> None:
     """Make a release key NAME that may publish for ROOT, for some days.
 
-    It revokes every release key of a lower epoch, for all names of the publisher, as
-    soon as the network knows it. ROOT can go offline afterwards.
+    Revokes every release key of a lower epoch, for all names of the publisher, once
+    the network knows it. ROOT can go offline afterwards.
     """
     from node.model.keys import PublisherKeys
 
@@ -138,7 +140,9 @@ def key_delegate(
     )
     if made.delegation is None:
         raise NodeError(f"{name!r} was not delegated")
-    _answer_delegated(session, name, made.text, made.delegation)
+    _answer_delegated(
+        session, name=name, publisher=made.text, delegation=made.delegation
+    )
 
 
 @click.command(
@@ -147,9 +151,9 @@ def key_delegate(
 @click.argument("name", default="default")
 @click.pass_obj
 def key_export(session: Session, name: str) -> None:
-    """Print the private key NAME (PEM), to keep a copy elsewhere.
+    """Print the private key NAME (PEM), for a copy elsewhere.
 
-    Whoever has it can publish as you, unless it is encrypted.
+    Anyone who has the copy can publish as you, unless the key is encrypted.
     """
     from msgspec import convert
 
@@ -182,7 +186,9 @@ def key_import(session: Session, name: str, file: str) -> None:
     publisher = keys.import_(name, content, passphrase_of(content, name))
     delegation = keys.delegation(name)
     if delegation is not None:
-        _answer_delegated(session, name, publisher, delegation)
+        _answer_delegated(
+            session, name=name, publisher=publisher, delegation=delegation
+        )
         return
     result = KeyImportResult(name=name, publisher=publisher)
     session.answer(result, lambda _: say(publisher))
@@ -199,7 +205,7 @@ def _read(file: str) -> bytes:
 
 
 def _answer_delegated(
-    session: Session, name: str, publisher: str, delegation: Delegation
+    session: Session, *, name: str, publisher: str, delegation: Delegation
 ) -> None:
     """Tell the node that runs here, if one does, and say what is known now."""
     from node.cli.results import KeyDelegateResult

@@ -28,8 +28,8 @@ _HERE = "node.cli.local"
 def network() -> None:
     """Make and list private networks.
 
-    The members of a private network share a secret file; nobody else can find or talk
-    to them.
+    The members of a private network share a secret file. Nobody else can find them or
+    talk to them.
     """
 
 
@@ -73,9 +73,9 @@ def network_list(session: Session) -> None:
 )
 @click.pass_obj
 def demo(session: Session, nodes: int) -> int:
-    """See a whole network at work on this machine, in one minute.
+    """Watch a whole network at work on this machine, in one minute.
 
-    It moves real packages, needs no running node and leaves nothing behind.
+    Moves real packages, needs no running node and leaves nothing behind.
     """
     from node.demo.main import run
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def prefetch(
     session: Session,
     lockfile: str,
+    *,
     output: str | None,
     everything: bool,
-    *,
     is_beside_targets: bool,
 ) -> None:
     """Fetch what a lockfile names."""
@@ -55,7 +55,7 @@ def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> N
     if lockfile is None:
         folders = {name: path for name, path in folders.items() if name == "pip"}
     if not folders and lockfile is None:
-        raise NodeError("pip has no cache here")
+        raise NodeError("pip has no cache on this machine")
     result = session.ask(
         "adopt",
         folders=[str(path) for path in folders.values()],
@@ -70,7 +70,7 @@ def _absolute(path: str) -> Path:
 
 def _only(is_beside: bool, what: str) -> None:
     if is_beside:
-        raise click.UsageError(f"a lockfile and {what} do not go together")
+        raise click.UsageError(f"expected --lockfile or a {what}, not both")
 
 
 def _prefetch_words(result: PrefetchResult) -> None:

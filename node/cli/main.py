@@ -6,8 +6,6 @@ import sys
 
 from node.cli.version import VERSION
 
-INTERRUPTED = 130
-
 
 def main() -> int:
     """Run `caravan` with the arguments of this process; returns the exit code."""
@@ -20,6 +18,8 @@ def main() -> int:
 
         return run(arguments)
     except KeyboardInterrupt:
+        from node.errors import INTERRUPTED
+
         return INTERRUPTED
 
 

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     )
 
 
+_AUTO_WORDS = {
+    "never": "",
+    "security": " (fetched automatically: security releases)",
+    "all": " (fetched automatically: all releases)",
+}
+
+
 @click.command(
     cls=CliCommand,
     examples=[
@@ -38,24 +45,26 @@ if TYPE_CHECKING:
     "--depends",
     multiple=True,
     metavar="TARGET",
-    help="What it needs: a .caravan file or a digest. May be repeated.",
+    help="A dependency: a .caravan file, a digest, or a name. May be repeated.",
 )
 @click.option(
     "--urgency",
     type=click.Choice(["routine", "security"]),
     default="routine",
     show_default=True,
-    help="What those who hold an older version are told.",
+    help="How urgent the update is for holders of an older version.",
 )
-@click.option("--note", default="", metavar="TEXT", help="Words about this release.")
-@click.option("--license", default="", metavar="SPDX", help="Its licence, as in MIT.")
-@click.option("--home-page", default="", metavar="URL", help="Where to read about it.")
+@click.option("--note", default="", metavar="TEXT", help="A note about this release.")
+@click.option(
+    "--license", default="", metavar="SPDX", help="The licence, for example MIT."
+)
+@click.option("--home-page", default="", metavar="URL", help="The home page.")
 @click.option(
     "--key",
     default="default",
     show_default=True,
     metavar="NAME",
-    help="The publisher key that signs; the default one is made when first needed.",
+    help="The publisher key that signs. The default key is made on first use.",
 )
 @click.pass_obj
 def publish(
@@ -65,11 +74,11 @@ def publish(
     depends: tuple[str, ...],
     **options: str,
 ) -> None:
-    """Sign a package, offer it, and alert who holds what it replaces.
+    """Sign a package, offer it, and alert holders of older versions.
 
-    The package file that is printed names everything in it; with it, or with
-    PUBLISHER/NAME, anybody can fetch the package. The passphrase of an encrypted key
-    is asked for; machines give it in CARAVAN_PASSPHRASE.
+    Prints the package file, which names everything in the package. Anyone can fetch
+    the package with that file, or with PUBLISHER/NAME. Asks for the passphrase of an
+    encrypted key; scripts set CARAVAN_PASSPHRASE.
     """
     result = session.ask(
         "publish",
@@ -103,26 +112,28 @@ def broadcast(session: Session, name: str) -> None:
     type=click.Choice(["never", "security", "all"]),
     default="never",
     show_default=True,
-    help="Which new versions are fetched without asking.",
+    help="Which new versions to fetch automatically.",
 )
 @click.option(
     "--as", "nickname", metavar="NICKNAME", help="A short name for the publisher."
 )
 @click.pass_obj
-def follow(session: Session, target: str, auto: str, nickname: str | None) -> None:
-    """Believe a publisher about a name, and hear of its new versions.
+def follow(
+    session: Session, /, *, target: str, auto: str, nickname: str | None
+) -> None:
+    """Trust a publisher for a name, and hear of its new versions.
 
     PUBLISHER is the 52 characters that `caravan publish` prints, or a nickname.
     """
     result = session.ask("follow", target=target, auto=auto, nickname=nickname)
-    session.answer(result, lambda _: say(f"following {target} (fetching: {auto})"))
+    session.answer(result, lambda _: say(f"following {target}{_AUTO_WORDS[auto]}"))
 
 
 @click.command(cls=CliCommand, examples=["caravan unfollow alice/hello"])
 @click.argument("target", metavar="PUBLISHER/NAME")
 @click.pass_obj
 def unfollow(session: Session, target: str) -> None:
-    """No longer believe a publisher about a name."""
+    """Stop following PUBLISHER/NAME."""
     result = session.ask("unfollow", target=target)
     session.answer(result, lambda _: say(f"no longer following {target}"))
 
@@ -137,21 +148,22 @@ def unfollow(session: Session, target: str) -> None:
 )
 @click.option("--apply", is_flag=True, help="Fetch what is new.")
 @click.option(
-    "--watch", is_flag=True, help="Go on, and print each new one as it comes."
+    "--watch", is_flag=True, help="Keep running, and print each update as it comes."
 )
 @click.pass_obj
 def updates(session: Session, apply: bool, watch: bool) -> None:
-    """Show what is new among the packages that are held or followed.
+    """Show new versions of the packages that you hold or follow.
 
-    A doubt is shown beside: a publisher that signed two different releases as one, a
-    release that has expired, or that its publisher did not confirm for long.
+    Warnings are shown next to a release: its publisher signed two different releases
+    with the same number, it has expired, or its publisher has not confirmed it for a
+    long time.
     """
     if not watch:
         session.answer(session.ask("updates", apply=apply), _updates_words)
         return
     if apply:
         raise click.UsageError(
-            "--watch only tells; what is fetched by itself says `caravan follow --auto`"
+            "--watch fetches nothing; use `caravan follow --auto` for that"
         )
     _watch(session)
 

@@ -10,10 +10,9 @@ import click
 
 from node.cli.answer import Fields
 from node.cli.group import CommandGroup
-from node.cli.main import INTERRUPTED
 from node.cli.session import Session
 from node.cli.version import VERSION
-from node.errors import NodeError
+from node.errors import INTERRUPTED, NodeError
 
 _SECTIONS = {
     "The node": {
@@ -80,7 +79,7 @@ def caravan() -> None:
     """Share and fetch software packages, peer to peer, each checked by its digest.
 
     Caravan has no server in the middle: every node keeps what it downloads and offers
-    it on. `caravan join` starts the node of this user; the other commands ask it.
+    it to others. `caravan join` starts this user's node; other commands ask it.
     """
 
 
@@ -96,9 +95,10 @@ def run(arguments: list[str]) -> int:
         )
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
-        return _failed(session, arguments, "interrupted", INTERRUPTED)
+        return _failed(session, arguments, "interrupted", code=INTERRUPTED)
     except click.ClickException as error:
-        return _failed(session, arguments, _usage_sentence(error), error.exit_code)
+        sentence = _usage_sentence(error)
+        return _failed(session, arguments, sentence, code=error.exit_code)
     except NodeError as error:
         return session.fail(str(error), error.exit_code, error.details)
     except BrokenPipeError:
@@ -106,13 +106,15 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 (people get a sentence, not a traceback)
-        return _failed(session, arguments, _unexpected(error), 1)
+        return _failed(session, arguments, _unexpected(error), code=1)
     return result if isinstance(result, int) else 0
 
 
-def _failed(session: Session, arguments: list[str], sentence: str, code: int) -> int:
-    # Where reading the arguments failed, `--json` may not have been reached.
-    session.json = session.json or "--json" in arguments
+def _failed(session: Session, arguments: list[str], sentence: str, *, code: int) -> int:
+    # Where reading the arguments failed, `--json` may not have been reached. What
+    # stands behind "--" belongs to another program.
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    session.json = session.json or "--json" in own
     return session.fail(sentence, code)
 
 
@@ -133,6 +135,6 @@ def _unexpected(error: Exception) -> str:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{where}"
     return (
-        f"this should not have happened: {type(error).__name__}: {error} "
-        "(CARAVAN_TRACE=1 shows where)"
+        f"internal error: {type(error).__name__}: {error} "
+        "(set CARAVAN_TRACE=1 for a traceback)"
     )

@@ -40,7 +40,9 @@ def new_passphrase() -> str:
     """Return a passphrase for a new key, typed twice; NodeError if it is empty."""
     if chosen := _ask("Passphrase of the new key", is_new=True):
         return chosen
-    raise NodeError("an empty passphrase protects nothing; leave --passphrase out")
+    raise NodeError(
+        "an empty passphrase protects nothing; expected one, or no --passphrase"
+    )
 
 
 def _ask(prompt: str, *, is_new: bool) -> str:
@@ -48,7 +50,7 @@ def _ask(prompt: str, *, is_new: bool) -> str:
         return os.environ[VARIABLE]
     if not sys.stdin.isatty():
         raise NodeError(
-            f"a passphrase is needed; run this on a terminal, or set {VARIABLE}"
+            f"the key needs a passphrase; run this on a terminal, or set {VARIABLE}"
         )
     answer = click.prompt(prompt, hide_input=True, confirmation_prompt=is_new, err=True)
     return str(answer)

@@ -16,7 +16,7 @@ from node.cli import client
 from node.cli.answer import json_text
 from node.cli.progress import ProgressView
 from node.cli.text import clean
-from node.settings.load import home_folder
+from node.settings.home import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class Session:
         Returns the fields of the result that `node.results` has for the command.
         """
         with ProgressView(sys.stderr) as view:
-            return client.ask(self.home, command, arguments, view.show)
+            return client.ask(self.home, command, arguments=arguments, show=view.show)
 
     def answer(self, result: T, words: Callable[[T], object]) -> None:
         """Print a result: as a JSON document, or `words` about it."""

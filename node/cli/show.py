@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def show(session: Session, file: str) -> None:
-    """Verify a package file and print what is in it; no node is needed.
+    """Verify a package file and print its contents; needs no running node.
 
-    Ends with exit code 5 for a file that is none, 6 for one that is not signed by
-    its publisher or breaks a rule. Whether it is the newest, only the network knows.
+    Exits with code 5 if FILE is not a package file, 6 if its publisher did not sign
+    it or it breaks a rule. Whether it is the newest release, only the network knows.
     """
     from node.model.packages import PACKAGE_FILE_BYTES_MAX, Package, is_package_file
 

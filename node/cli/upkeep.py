@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     examples=["caravan clean", "caravan clean --keep-bytes '20 GiB' --days 90"],
 )
 @click.option(
-    "--keep-bytes", metavar="SIZE", help="Remove the oldest until so much is left."
+    "--keep-bytes", metavar="SIZE", help="Remove the oldest files until the store fits."
 )
-@click.option("--days", type=float, help="Remove what came more than so long ago.")
+@click.option("--days", type=float, help="Remove files that came more than DAYS ago.")
 @click.pass_obj
 def clean(session: Session, keep_bytes: str | None, days: float | None) -> None:
-    """Remove what nothing needs, then what is too old, then what is too much.
+    """Free space: files that nothing needs, then old ones, then the oldest.
 
-    What is pinned stays, with all that it needs; nothing is left without a
-    dependency.
+    Files that nothing needs go first, then those older than --days, then the oldest
+    until the store fits --keep-bytes. Pinned packages stay, with everything that they
+    need; no package is left without a dependency.
     """
-    from node.settings.load import parse_size
+    from node.settings.values import parse_size
 
     limit = None if keep_bytes is None else parse_size(keep_bytes, "--keep-bytes")
     session.answer(session.ask("clean", keep_bytes=limit, days=days), _clean_words)
@@ -39,9 +40,10 @@ def clean(session: Session, keep_bytes: str | None, days: float | None) -> None:
 @click.command(cls=CliCommand, examples=["caravan verify"])
 @click.pass_obj
 def verify(session: Session) -> int:
-    """Hash everything that is kept again; what is damaged is set aside.
+    """Hash all kept files again, and set damaged ones aside.
 
-    Ends with exit code 5 if anything was damaged.
+    Damaged files are fetched again from other nodes. Exits with code 5 if any file is
+    damaged.
     """
     result = session.ask("verify")
     session.answer(result, _verify_words)

@@ -58,7 +58,7 @@ def run(nodes: int, json_output: bool, wheels: Path | None = None) -> int:
         _introduce(narrator, found)
         packages = _packages(found)
         started = time.monotonic()
-        stage = Stage(narrator, found, folder, nodes)
+        stage = Stage(narrator=narrator, wheels=found, folder=folder, count=nodes)
         try:
             with _bounded(stage, SECONDS_MAX + SECONDS_PER_NODE * (nodes - NODES_MIN)):
                 failure = _play(stage)

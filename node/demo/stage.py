@@ -31,7 +31,7 @@ class Stage:
     """Everybody who takes part, and what one step leaves to the next."""
 
     def __init__(
-        self, narrator: Narrator, wheels: Wheels, folder: Path, count: int
+        self, *, narrator: Narrator, wheels: Wheels, folder: Path, count: int
     ) -> None:
         self.narrator = narrator
         self.wheels = wheels

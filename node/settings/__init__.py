@@ -1,4 +1,4 @@
-"""What a node is started with: the one place that names every setting."""
+"""What a node is started with, as typed values; `table` describes each setting."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that a node's owner may choose; see `node.config` for the sources.
+    """Everything that a node's owner may choose; `node.settings.load` reads it.
 
     Addresses are HOST:PORT texts with a numeric host; port 0 means any free one.
     `sharing_of` names single packages as PUBLISHER/NAME, `sharing` counts for the rest.

@@ -13,7 +13,7 @@ from node.settings import (
 )
 
 if TYPE_CHECKING:
-    from node.settings.load import Origin
+    from node.settings.source import SettingSource
 
 VARIABLE = "UPSTREAM_"
 NONE = "none"
@@ -28,39 +28,39 @@ def upstreams_in(environ: Mapping[str, str], prefix: str) -> dict[str, object]:
     }
 
 
-def read_upstreams(value: object, origin: Origin) -> dict[str, UpstreamSettings]:
+def read_upstreams(value: object, source: SettingSource) -> dict[str, UpstreamSettings]:
     """Read {name: URL} or {name: {url, share}}; "none" switches one off."""
     if not isinstance(value, dict):
-        raise origin.mistake('it is a table of names and URLs, like pypi = "URL"')
+        raise source.mistake('it is a table of names and URLs, like pypi = "URL"')
     found = {}
     for name, said in value.items():
         if name not in UPSTREAM_NAMES:
             known = ", ".join(UPSTREAM_NAMES)
-            raise origin.mistake(f"there is no upstream {name!r}; there are {known}")
+            raise source.mistake(f"there is no upstream {name!r}; there are {known}")
         table = {"url": said} if isinstance(said, str) else said
         if not isinstance(table, dict) or not table.keys() <= {"url", "share"}:
-            raise origin.mistake(f"{name} is a URL, or a table with url and share")
+            raise source.mistake(f"{name} is a URL, or a table with url and share")
         share = table.get("share", True)
         if not isinstance(share, bool):
-            raise origin.mistake(f"{name}: share is true or false")
-        found[name] = UpstreamSettings(_url(name, table.get("url"), origin), share)
+            raise source.mistake(f"{name}: share is true or false")
+        found[name] = UpstreamSettings(_url(name, table.get("url"), source), share)
     return found
 
 
-def read_gateway(value: object, origin: Origin) -> GatewaySettings:
+def read_gateway(value: object, source: SettingSource) -> GatewaySettings:
     """Read `stream`, and who wins where a name would be refused."""
     if not isinstance(value, dict) or not value.keys() <= {"stream", "names"}:
-        raise origin.mistake("it is a table with stream and names")
+        raise source.mistake("it is a table with stream and names")
     stream, names = value.get("stream", True), value.get("names", {})
     if not isinstance(stream, bool):
-        raise origin.mistake("stream is true or false")
+        raise source.mistake("stream is true or false")
     winners = get_args(Winner)
     if not isinstance(names, dict) or not all(one in winners for one in names.values()):
-        raise origin.mistake('names is a table like NAME = "network" or "upstream"')
+        raise source.mistake('names is a table like NAME = "network" or "upstream"')
     return GatewaySettings(stream, names)
 
 
-def _url(name: str, url: object, origin: Origin) -> str:
+def _url(name: str, url: object, source: SettingSource) -> str:
     """Return a URL that can be asked, or "" for none."""
     from urllib.parse import urlsplit  # here: commands that only ask a node are quick
 
@@ -74,7 +74,7 @@ def _url(name: str, url: object, origin: Origin) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise origin.mistake(
+        raise source.mistake(
             f'{name}: a URL with http or https belongs here, or "none"'
         )
     return text

@@ -5,12 +5,27 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from node.errors import NodeError
+
+
+def home_folder(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the node's folder, absolute: flag, `CARAVAN_HOME`, or the platform's."""
+    if flag is not None:
+        return _absolute(flag)
+    if from_environment := environ.get("CARAVAN_HOME"):
+        return _absolute(Path(from_environment))
+    import platformdirs  # here: only this branch needs it, and it takes its time
+
+    return Path(platformdirs.user_data_dir("caravan", appauthor=False))
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 (links stay)
 
 
 class Home:
@@ -62,7 +77,7 @@ class Home:
 
     def write_card(self, card: dict[str, Any]) -> None:
         """Write node.json, which only the owner can read: it holds the API's token."""
-        fresh = self.folder / f".node.json.{secrets.token_hex(8)}"
+        fresh = self.folder / f".node.json.{os.urandom(8).hex()}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(card, file, indent=1)

@@ -11,10 +11,10 @@ from node.gateway.python.pip_config import is_gateway
 from node.gateway.upstreams import Upstreams
 from node.settings import UpstreamSettings
 from node.settings.gateway import read_gateway, read_upstreams, upstreams_in
-from node.settings.load import Origin
+from node.settings.source import SettingSource
 from node.web.gateway.ranges import UnsatisfiableError, matches, parse_range
 
-ORIGIN = Origin("a test", UsageError)
+ORIGIN = SettingSource("a test", UsageError)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from node.errors import NodeError, UsageError
-from node.settings import DEFAULT_LISTEN, DEFAULT_WEB
-from node.settings.load import home_folder, load_settings
+from node.settings import DEFAULT_LISTEN, DEFAULT_WEB, Settings
+from node.settings.home import home_folder
+from node.settings.load import load_settings, load_with_sources
+from node.settings.table import SETTINGS
 
 
 def write(home: Path, text: str) -> Path:
@@ -30,12 +32,12 @@ def test_without_anything_the_defaults_hold(tmp_path):
 def test_flags_win_over_environment_over_file(tmp_path):
     write(
         tmp_path,
-        'web = "127.0.0.1:1"\nlisten = ["127.0.0.1:1"]\ncontacts = "10.0.0.1:5"\n',
+        'web = "127.0.0.1:1"\nlisten = ["127.0.0.1:4001"]\ncontacts = "10.0.0.1:5"\n',
     )
-    environment = {"CARAVAN_WEB": "127.0.0.1:2", "CARAVAN_LISTEN": "127.0.0.1:2"}
+    environment = {"CARAVAN_WEB": "127.0.0.1:2", "CARAVAN_LISTEN": "127.0.0.1:4002"}
     settings = load_settings(tmp_path, {"web": "127.0.0.1:3"}, environment)
     assert settings.web == "127.0.0.1:3"
-    assert settings.listen == ("127.0.0.1:2",)
+    assert settings.listen == ("127.0.0.1:4002",)
     assert settings.contacts == ("10.0.0.1:5",)
 
 
@@ -57,12 +59,12 @@ def test_sizes_are_read_with_and_without_a_unit(tmp_path, text, count):
 
 def test_lists_and_switches_in_the_environment_are_text(tmp_path):
     environment = {
-        "CARAVAN_LISTEN": "127.0.0.1:1, [::1]:1",
+        "CARAVAN_LISTEN": "127.0.0.1:4001, [::1]:4001",
         "CARAVAN_ENCRYPTION": "no",
         "CARAVAN_WEAK_DIGESTS": "1",
     }
     settings = load_settings(tmp_path, {}, environment)
-    assert settings.listen == ("127.0.0.1:1", "[::1]:1")
+    assert settings.listen == ("127.0.0.1:4001", "[::1]:4001")
     assert not settings.encryption
     assert settings.weak_digests
 
@@ -82,17 +84,18 @@ def test_an_unknown_host_is_one_sentence(tmp_path):
     ("text", "words"),
     [
         ("webb = 1", "no setting 'webb'"),
-        ("web = 1", "web: a text in quotes"),
+        ("web = 1", "web: expected a quoted string"),
         ('web = "0.0.0.0:1"', "web: 0.0.0.0 can be reached from other machines"),
         ('web = "127.0.0.1"', "web: .*127.0.0.1"),
         ('listen = ["some.host:1"]', "listen: .*some.host"),
-        ("listen = []", "listen: name at least one"),
-        ("listen = [1]", "listen: a list of texts"),
+        ("listen = []", "listen: expected at least one"),
+        ("listen = [1]", "listen: expected a list"),
         ('listen = ["127.0.0.1:99999"]', "listen: .*99999"),
-        ('encryption = "yes"', "encryption: true or false"),
-        ("store_bytes = 0", "store_bytes: a number of bytes"),
-        ("store_bytes = true", "store_bytes: a number of bytes"),
-        ('store_bytes = "3 parsecs"', "store_bytes: a number of bytes"),
+        ('listen = ["[::1]:1023"]', "listen: .*below 1024"),
+        ('encryption = "yes"', "encryption: expected true or false"),
+        ("store_bytes = 0", "store_bytes: expected a size"),
+        ("store_bytes = true", "store_bytes: expected a size"),
+        ('store_bytes = "3 parsecs"', "store_bytes: expected a size"),
         ('network = "../x"', "network: .*cannot name a network"),
         ('contacts = ["1.2.3.4"]', "contacts: .*1.2.3.4"),
         ("this is no toml", "not valid TOML"),
@@ -124,6 +127,7 @@ def test_a_file_that_is_not_text_is_one_sentence(tmp_path):
     [
         ({"web": "192.0.2.1:80"}, "--web: 192.0.2.1 can be reached"),
         ({"listen": ("nonsense",)}, "--listen: .*nonsense"),
+        ({"listen": ("0.0.0.0:443",)}, "--listen: nodes do not connect to ports"),
         ({"contacts": ("nonsense",)}, "HOST:PORT: .*nonsense"),
         ({"contacts": ("a:b:c",)}, "HOST:PORT: .*a:b:c"),
         ({"contacts": ("localhost:99999",)}, "localhost:99999"),
@@ -190,3 +194,38 @@ def test_a_mistake_in_what_is_offered_is_one_sentence(tmp_path, line):
     (tmp_path / "config.toml").write_text(line)
     with pytest.raises(NodeError):
         load_settings(tmp_path, {}, {})
+
+
+def test_a_misspelt_variable_is_refused_with_what_was_meant(tmp_path):
+    """A limit that is not read is worse than a node that does not start."""
+    environ = {"CARAVAN_UPLOAD_BYTES_PER_SECND": "1"}
+    with pytest.raises(UsageError, match="mean CARAVAN_UPLOAD_BYTES_PER_SECOND"):
+        load_settings(tmp_path, {}, environ)
+
+
+def test_variables_that_are_no_settings_are_let_through(tmp_path):
+    environ = {"CARAVAN_TRACE": "1", "CARAVAN_UPSTREAM_PYPI": "none", "OTHER": "x"}
+    load_settings(tmp_path, {}, environ)
+
+
+def test_where_each_setting_comes_from_is_known(tmp_path):
+    path = write(tmp_path, 'web = "127.0.0.1:1"\nlan = false\n')
+    loaded = load_with_sources(
+        tmp_path, {"web": "127.0.0.1:2"}, {"CARAVAN_STORE_BYTES": "1 GiB"}
+    )
+    assert loaded.sources == {
+        "web": "--web",
+        "lan": f"{path}: lan",
+        "store_bytes": "CARAVAN_STORE_BYTES",
+    }
+
+
+def test_the_table_names_every_setting_and_its_examples_are_read(tmp_path):
+    """What `caravan config init` writes, uncommented, is a valid file."""
+    fields = set(Settings.__dataclass_fields__) - {"home"}
+    assert set(SETTINGS) == fields
+    for setting in SETTINGS.values():
+        text = setting.example.replace("PUBLISHER", "a" * 52)
+        write(tmp_path, text.replace("node.example.org", "127.0.0.1"))
+        if setting.name not in ("network", "secret_file"):
+            load_settings(tmp_path, {}, {})

@@ -1,0 +1,31 @@
+"""What `join` prints once the node is ready, for people."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from node.cli.text import say
+
+if TYPE_CHECKING:
+    from node.results import ReadyResult
+
+
+def print_ready(ready: ReadyResult) -> None:
+    """Print where the node is, and how others join it while it has no contacts."""
+    address = ready.address
+    say(f"node {ready.node_id[:16]} is ready at {address}")
+    say(f"web page: http://{ready.web}/")
+    if ready.site:
+        say(f"package managers of this site ask {ready.site}")
+    if ready.contacts:
+        return
+    words = f"no contacts yet; others join with `caravan join {address}`"
+    if _is_loopback(address) and not all(map(_is_loopback, ready.listen)):
+        port = address.rpartition(":")[2]
+        words += f" (from other machines: this machine's IP address and port {port})"
+    say(words)
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
