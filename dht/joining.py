@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from dht.contacts import Contact
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
     JOIN_RETRY_SECONDS,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dht.addresses import Address
-    from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import ProvenReply
     from dht.lookups import Lookups
@@ -40,16 +40,17 @@ class Joining:
         self._lookups = lookups
         self._loop = asyncio.get_running_loop()
         self._tasks = tasks
-        self._addresses: list[Address] = []  # that a user named, the latest ones
+        # What a user named, the latest ones; where a key is named it must be found.
+        self._addresses: list[Address | Contact] = []
         self._retrying: asyncio.Task[None] | None = None
         self._looking_up_self: asyncio.Task[None] | None = None
 
-    async def join(self, contacts: Iterable[Address]) -> int:
+    async def join(self, contacts: Iterable[Address | Contact]) -> int:
         """Ping the addresses, then look up the own id; return how many answered.
 
         Ends within 5 s.
         """
-        addresses = [each for each in dict.fromkeys(contacts) if each.dialable]
+        addresses = [each for each in dict.fromkeys(contacts) if _dialable(each)]
         started_at = self._loop.time()
         answered = len(await self._meet(addresses))
         self._addresses = addresses or self._addresses
@@ -80,22 +81,25 @@ class Joining:
                 self.look_up_self(), "caravan-dht-look-up-self"
             )
 
-    async def _meet(self, addresses: Iterable[Address]) -> list[Contact]:
+    async def _meet(self, addresses: Iterable[Address | Contact]) -> list[Contact]:
         """Ping all addresses at once; return those that proved to be nodes."""
-        waiting = [self._ping(each) for each in addresses if each.dialable]
+        waiting = [self._ping(each) for each in addresses if _dialable(each)]
         if not waiting:
             return []
         answers = await asyncio.gather(*waiting)
         return [answer.contact for answer in answers if answer is not None]
 
-    def _ping(self, address: Address) -> asyncio.Future[ProvenReply | None]:
+    def _ping(self, address: Address | Contact) -> asyncio.Future[ProvenReply | None]:
         future: asyncio.Future[ProvenReply | None] = self._loop.create_future()
 
         def done(answer: ProvenReply | None) -> None:
             if not future.done():
                 future.set_result(answer)
 
-        self._rpc_client.ask_address(address, Ping(), done)
+        if isinstance(address, Contact):
+            self._rpc_client.ask(address, Ping(), done, lost=True)
+        else:
+            self._rpc_client.ask_address(address, Ping(), done)
         return future
 
     def retry(self) -> None:
@@ -146,3 +150,8 @@ class Joining:
         """
         query = Query.near(self._core.node_id)
         await asyncio.gather(*(each.run() for each in self._lookups.start_all(query)))
+
+
+def _dialable(named: Address | Contact) -> bool:
+    address = named.address if isinstance(named, Contact) else named
+    return address.dialable

@@ -148,10 +148,11 @@ class Dht:
         self._core.families = running.transport.families
         running.maintenance.start()
 
-    async def join(self, contacts: Iterable[Address]) -> int:
+    async def join(self, contacts: Iterable[Address | Contact]) -> int:
         """Meet the network through these addresses; how many answered.
 
-        Ends within 5 s. If none answers, they are tried again in the background.
+        At a contact's address only the node with its key counts. Ends within 5 s. If
+        none answers, they are tried again in the background.
         """
         return await self._run.joining.join(contacts)
 

@@ -159,6 +159,17 @@ class VerifyCommand(Command[results.VerifyResult]):
     """Hash everything that is kept again."""
 
 
+class InviteCommand(Command[results.InviteResult]):
+    """One line with which another machine joins this network.
+
+    `network` is refused where it is not this node's; `seconds` is for how long the
+    invitation is taken.
+    """
+
+    network: str | None = None
+    seconds: int = 7 * 86_400
+
+
 class LeaveCommand(Command[results.LeaveResult]):
     """Stop the node cleanly."""
 
@@ -170,6 +181,6 @@ COMMANDS: dict[str, type[Command[Any]]] = {
         FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand, PublishCommand,
         DelegateCommand, BroadcastCommand, FollowCommand, UnfollowCommand,
         UpdatesCommand, ListCommand, PinCommand, UnpinCommand, CleanCommand,
-        VerifyCommand, LeaveCommand,
+        VerifyCommand, InviteCommand, LeaveCommand,
     )
 }  # fmt: skip

@@ -68,6 +68,13 @@ class PeersResult(Result, frozen=True, kw_only=True):
     contacts: list[PeerEntry]
 
 
+class InviteResult(Result, frozen=True, kw_only=True):
+    """A line that joins, and until when it is taken."""
+
+    invitation: str
+    expires: int
+
+
 class DoctorResult(Result, frozen=True, kw_only=True):
     """What may be wrong around the node."""
 

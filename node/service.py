@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from dht import Address, Dht, ReleaseRecord
+from dht import Address, Contact, Dht, ReleaseRecord
 from node import commands, results, sockets
 from node.background import Background
 from node.commands import Command, Progress, ResultT
@@ -310,6 +310,7 @@ class Node:
             background=self._background,
         )
         self._runs |= {
+            commands.InviteCommand: self._reaching.invite,
             commands.FollowCommand: follows.follow,
             commands.UnfollowCommand: follows.unfollow,
             commands.UpdatesCommand: follows.updates,
@@ -429,7 +430,8 @@ class Node:
         """Join the network, then offer what is held and ask what is new."""
         # Those that were given may be gone; those of last time help then.
         texts = [*self.settings.contacts, *self._catalogue.contacts()]
-        contacts = _addresses(dict.fromkeys(texts))
+        contacts = _contacts(dict.fromkeys(texts))
+        self._reaching.start(self._router.use_port)
         answered = await self._dht.join(contacts)
         if contacts and not answered:
             log.warning("no contact has answered yet; the node keeps trying")
@@ -437,7 +439,6 @@ class Node:
             {**to_builtins(self.describe()), "token": self._token, "pid": os.getpid()}
         )
         start = self._background.start
-        self._reaching.start(self._router.use_port)
         start(self._router.sync(), "announcing what is held")
         self._repair.resume()
         start(self._renewal.renew_forever(), "renewing own releases")
@@ -480,6 +481,16 @@ def _addresses(texts: Iterable[str]) -> list[Address]:
         except ValueError as error:
             raise UsageError(str(error)) from error
     return addresses
+
+
+def _contacts(texts: Iterable[str]) -> list[Address | Contact]:
+    """Read contacts, each an address or KEY@ADDRESS, where that key must be found."""
+    found: list[Address | Contact] = []
+    for text in texts:
+        key, at, address = text.rpartition("@")
+        (read,) = _addresses([address])
+        found.append(Contact(bytes.fromhex(key), read) if at else read)
+    return found
 
 
 def _sharing_of(settings: Settings) -> SharingOf:

@@ -48,6 +48,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("node/web/",),
     "yarl": ("node/web/",),
     "ifaddr": ("node/reach/links.py",),
+    "segno": ("node/cli/invite.py",),
     "miniupnpc": ("node/reach/port_mapping.py",),
     "zeroconf": ("node/reach/lan.py",),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,12 @@ import click
 from node.cli.group import CliCommand
 from node.cli.ready import print_ready
 from node.cli.session import Session
+from node.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from node.settings import Settings
 
 
 @click.command(
@@ -21,11 +26,12 @@ if TYPE_CHECKING:
     examples=[
         "caravan join                        # the contacts of last time, or alone",
         "caravan join 192.0.2.7:4747 --detach",
+        "caravan join caravan-invitation-1-...  # what `caravan invite` printed",
         "caravan join --listen 127.0.0.1:0 --web 127.0.0.1:0",
         "caravan join 192.0.2.7:4747 --network lab --secret-file lab.secret",
     ],
 )
-@click.argument("contacts", nargs=-1, metavar="[HOST:PORT]...")
+@click.argument("contacts", nargs=-1, metavar="[HOST:PORT... | INVITATION]")
 @click.option(
     "--listen",
     multiple=True,
@@ -57,15 +63,13 @@ if TYPE_CHECKING:
 def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     """Run this user's node until `caravan leave`, SIGTERM or Ctrl-C.
 
-    Joins the network through any of its nodes: the HOST:PORTs, or those that it
-    remembers. Settings also come from config.toml in the node's folder and from
-    CARAVAN_* variables; `caravan config` lists them.
+    Joins the network through any of its nodes: the HOST:PORTs, those of an INVITATION,
+    or those that it remembers. Settings also come from config.toml in the node's folder
+    and from CARAVAN_* variables; `caravan config` lists them.
     """
     if detach and not _is_background(session, asked=flags["contacts"]):
         return 0
-    from node.settings.load import load_settings
-
-    settings = load_settings(session.home, flags)
+    settings = _settings(session.home, flags)
     if detach:
         os.chdir(session.home)  # nobody need wait to unmount where it was started
     # Only now, because it takes its time: wrong settings are told at once, and the
@@ -73,6 +77,28 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     from node.cli.foreground import serve
 
     return serve(session, settings, verbose=verbose)
+
+
+def _settings(home: Path, flags: dict[str, Any]) -> Settings:
+    """Load the settings; an invitation stands for contacts, network and secret."""
+    from node.settings.load import load_settings
+
+    if not any(map(_is_invitation, flags["contacts"])):
+        return load_settings(home, flags)
+    from node.reach.invitation import accept, read_invitation
+
+    if len(flags["contacts"]) > 1 or flags["network"] or flags["secret_file"]:
+        raise UsageError("an invitation names contacts, network and secret by itself")
+    invitation = read_invitation(flags["contacts"][0], time.time())
+    accept(home, invitation)
+    flags = {**flags, "contacts": (), "network": invitation.network}
+    settings = load_settings(home, flags)
+    invited = [f"{one.public_key.hex()}@{one.address}" for one in invitation.contacts]
+    return replace(settings, contacts=(*invited, *settings.contacts))
+
+
+def _is_invitation(text: str) -> bool:
+    return text.strip().startswith("caravan-invitation-")
 
 
 def _is_background(session: Session, asked: Sequence[str]) -> bool:
@@ -89,6 +115,10 @@ def _is_background(session: Session, asked: Sequence[str]) -> bool:
         return True
     session.answer(ready, print_ready)
     if asked and not ready.contacts:
-        words = f"no answer from {' '.join(asked)} yet; the node keeps trying"
+        # An invitation may hold a secret, and is not repeated.
+        named = [
+            "the invited contacts" if _is_invitation(one) else one for one in asked
+        ]
+        words = f"no answer from {' '.join(named)} yet; the node keeps trying"
         click.echo(words, err=True)
     return False

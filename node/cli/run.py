@@ -18,6 +18,7 @@ _SECTIONS = {
     "The node": {
         "join": "node.cli.join:join",
         "leave": "node.cli.ask:leave",
+        "invite": "node.cli.invite:invite",
         "status": "node.cli.ask:status",
         "peers": "node.cli.ask:peers",
         "doctor": "node.cli.checkup:doctor",

@@ -6,8 +6,13 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import time
 from typing import TYPE_CHECKING
 
+from dht import Address, Contact
+from node import commands, results
+from node.errors import UsageError
+from node.reach.invitation import CONTACTS_MAX, Invitation
 from node.reach.lan_peers import LanPeers
 from node.reach.port_mapping import PortMapper
 
@@ -74,6 +79,21 @@ class Reaching:
             self._background.start(self._mapper.run(), "port mapping")
         self._background.start(self._follow(port, use_port), "own address")
 
+    async def invite(
+        self, command: commands.InviteCommand, _progress: commands.Progress
+    ) -> results.InviteResult:
+        """Return a line with which another machine joins this network."""
+        network = self._network
+        if command.network not in (None, network.name):
+            raise UsageError(
+                f"this node is in the network {network.name!r}, not in "
+                f"{command.network!r}; ask the node of that network (--home)"
+            )
+        expires = int(time.time()) + command.seconds
+        contacts = invited_contacts(self._dht, port_mapping=self.port_mapping)
+        made = Invitation(network.name, network.secret, expires, contacts)
+        return results.InviteResult(invitation=made.line, expires=expires)
+
     def _mapping_changed(self, mapping: PortMapping | None) -> None:
         del mapping
         self._changed.set()
@@ -92,3 +112,41 @@ class Reaching:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._changed.wait()
+
+
+def invited_contacts(
+    dht: Dht, *, port_mapping: PortMapping | None
+) -> tuple[Contact, ...]:
+    """Return whom an invited machine is to ask: this node first, then old contacts.
+
+    This node stands there with its outer address, if others see one, and with those
+    of its links. Others are taken from different networks.
+    """
+    own = [Contact(dht.public_key, one) for one in _own(dht, port_mapping)]
+    found = own[: CONTACTS_MAX - 1]
+    groups = {one.address.group for one in found}
+    for status in sorted(dht.contacts(), key=lambda one: -one.age_seconds):
+        contact = status.contact
+        new = contact.address.group is None or contact.address.group not in groups
+        if len(found) < CONTACTS_MAX and new:
+            groups.add(contact.address.group)
+            found.append(contact)
+    return tuple(found)
+
+
+def _own(dht: Dht, port_mapping: PortMapping | None) -> list[Address]:
+    """Return the addresses of this node, the outer one first."""
+    found = []
+    if dht.observed is not None:
+        mapped = port_mapping is not None and port_mapping.is_public
+        port = port_mapping.udp_port if mapped and port_mapping else None
+        found.append(Address(dht.observed.host, port or dht.observed.port))
+    for bound in dht.addresses:
+        if not ipaddress.ip_address(bound.host).is_unspecified:
+            found.append(bound)
+            continue
+        from node.reach.links import links
+
+        hosts = [host for link in links([bound.host]) for host in link.hosts]
+        found += [Address(host, bound.port) for host in hosts[:2]]
+    return list(dict.fromkeys(found))
