@@ -55,6 +55,7 @@ class Core:
         self.stats: Counter[str] = Counter()
         self.families: frozenset[int] = frozenset()
         self.on_new_contact: Callable[[Contact], None] = _nothing
+        self.on_foreign: Callable[[bytes, Address], None] = _ignore_foreign
         self.on_lost_contact: Callable[[Contact], None] = _nothing
         self.on_questionable: Callable[[Contact], None] = _nothing
         self._proofs = TokenBuckets(PROOFS_PER_SECOND, 2 * PROOFS_PER_SECOND)
@@ -108,3 +109,7 @@ class Core:
 
 def _nothing(contact: Contact) -> None:
     """Ignore what nobody wants to hear of."""
+
+
+def _ignore_foreign(datagram: bytes, source: Address) -> None:
+    """Want no datagrams of other protocols."""

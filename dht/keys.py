@@ -29,6 +29,9 @@ class Network:
         if self.secret is not None and len(self.secret) != SECRET_BYTES:
             raise ValueError(f"The secret of a network has {SECRET_BYTES} bytes.")
         tag = self.key(b"caravan network" + self.name.encode())[:TAG_BYTES]
+        if tag.startswith(b"d"):
+            # Messages of BitTorrent's DHT begin so; the same socket may see both.
+            tag = b"D" + tag[1:]
         object.__setattr__(self, "tag", tag)
 
     def key(self, text: bytes) -> bytes:

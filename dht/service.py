@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from dht.providers import ProviderRecord
     from dht.records import Record, ReleaseRecord
 
+FOREIGN_START: Final = b"d"
+"""How every message of BitTorrent's DHT begins (BEP 5), and none of ours."""
+
 _PUBLIC_NETWORK: Final = Network()
 
 
@@ -162,6 +165,19 @@ class Dht:
         Unlike `join` it replaces no contacts that a user named.
         """
         return await self._run.joining.meet(addresses)
+
+    def on_foreign(self, take: Callable[[bytes, Address], None]) -> None:
+        """Hand on datagrams of another protocol that begin as BitTorrent's do."""
+        self._core.on_foreign = take
+
+    def send_foreign(self, datagram: bytes, address: Address) -> bool:
+        """Send a datagram of another protocol from this node's socket.
+
+        It must begin as BitTorrent's do, so that nobody takes it for a message.
+        """
+        if not datagram.startswith(FOREIGN_START):
+            raise ValueError("A datagram of another protocol begins with 'd'.")
+        return self._run.transport.send(datagram, address)
 
     async def close(self) -> None:
         """Stop at once; no task and no socket is left."""
@@ -317,6 +333,8 @@ class _Running:
             reply = self.rpc_server.answer(message, packed, source, len(datagram))
         except DatagramError as error:
             core.stats[f"dropped.{error.reason}"] += 1
+            if datagram.startswith(FOREIGN_START):
+                core.on_foreign(datagram, source)
             return
         core.stats["answered"] += 1
         self.transport.send(reply, source)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from node.errors import UsageError
 from node.reach.invitation import CONTACTS_MAX, Invitation
 from node.reach.lan_peers import LanPeers
 from node.reach.port_mapping import PortMapper
+from node.reach.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +79,14 @@ class Reaching:
         if self._settings.port_mapping and any(":" not in host for host in hosts):
             self._mapper = PortMapper(port, changed=self._mapping_changed)
             self._background.start(self._mapper.run(), "port mapping")
+        if self._settings.rendezvous == "mainline":
+            rendezvous = Rendezvous(
+                self._dht,
+                self._network,
+                home=self._settings.home,
+                rng=random.SystemRandom(),
+            )
+            self._background.start(rendezvous.run(), "rendezvous")
         self._background.start(self._follow(port, use_port), "own address")
 
     async def invite(
