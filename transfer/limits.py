@@ -41,6 +41,10 @@ GROUP_ARTIFACTS_MAX = 64
 # What is remembered for people.
 BAD_PEERS_MAX = 64
 
+# Peers that fail are asked after others for a while.
+BACKOFF_SECONDS = 30.0
+BACKOFF_PEERS_MAX = 1024
+
 # Whom others may have a leecher dial.
 PEX_PEERS_PER_SEEDER_MAX = 64
 DIALS_PER_HOUR_MAX = 10
@@ -98,16 +102,17 @@ class LeecherLimits:
     small_threads_max: int = 16
     download_threads_max: int = 32
     hash_threads_max: int = 2
-    lanes_per_lone_peer: int = 2
+    connections_per_lone_peer: int = 2
     """Connections to one peer while it is the only one, for large artifacts."""
-    second_lane_bytes_min: int = 8 * MIB
+    second_connection_bytes_min: int = 8 * MIB
     wait_seconds: float = 0.25
     """How long a thread waits for a peer before the event loop waits instead."""
     stall_seconds: float = 30.0
-    """A download with no new chunk for this long gives up."""
+    """A download to which no bytes come for this long gives up."""
+    patience_seconds: float = 10.0
+    """The same before its first bytes: so soon a caller learns that nothing comes."""
     vouching_seconds: float = 5.0
     """How long a download waits, among peers that have parts, for a whole one."""
-    busy_answers_max: int = 5
     absent_tries_max: int = 6
     absent_seconds: float = 0.2
     """How soon a peer that has nothing is asked again; then twice as late each time."""
@@ -117,8 +122,8 @@ class LeecherLimits:
     requests_per_peer_max: int = 64
     request_bytes_max: int = 16 * MIB
     """Chunks asked of one peer at once, by number and by bytes."""
-    turn_seconds_min: float = 2.0
-    """No peer loses its turn sooner than this after a request."""
+    snub_seconds_min: float = 2.0
+    """No peer is snubbed sooner than this after a request or its last bytes."""
     attempts_max: int = 3
     """Tries of one peer that fails without having sent anything useful."""
     warm_connections_max: int = 64

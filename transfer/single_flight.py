@@ -55,6 +55,12 @@ class Flight(Generic[T]):
         else:
             self.task.cancel()
 
+    async def leave_and_wait(self) -> None:
+        """Leave, and return only when a run that this cancels has ended."""
+        self.leave()
+        if self.task.cancelling() and not self.task.done():
+            await asyncio.wait([self.task])
+
     async def result(self) -> T:
         """Return what the run returns, or raise what it raises.
 
@@ -84,8 +90,10 @@ class SingleFlight(Generic[K, T]):
     def get(self, key: K) -> Flight[T] | None:
         """Return the run that a new caller would join, or None."""
         flight = self._flights.get(key)
+        if flight is None or flight.done:
+            return None
         # A task that was asked to end takes a while, and gives no result any more.
-        return None if flight is None or flight.task.cancelling() else flight
+        return None if flight.task.cancelling() else flight
 
     async def run(self, key: K, work: Work[T]) -> T:
         """Return the result of the run for `key`, started with `work` if there is none.
@@ -97,9 +105,7 @@ class SingleFlight(Generic[K, T]):
         try:
             return await flight.result()
         finally:
-            flight.leave()
-            if flight.task.cancelling() and not flight.done:
-                await asyncio.wait([flight.task])
+            await flight.leave_and_wait()
 
     def join(self, key: K, work: Work[T]) -> Flight[T]:
         """Return the run for `key` with the caller counted in; it must `leave`.

@@ -66,11 +66,16 @@ class Hostile:
             match await channel.read_frame():
                 case wire.Want() as want:
                     await self.on_want(channel, want)
+                case wire.Ask() as ask:
+                    await self.on_ask(channel, ask)
                 case wire.Get() as get:
                     self.chunks_asked.append(get.index)
                     await self.on_get(channel, get)
                 case wire.Complaint() as complaint:
                     self.complaints.append(complaint.index)
+
+    async def on_ask(self, channel: Channel, ask: wire.Ask) -> None:
+        await channel.write(wire.encode(wire.Larger(ask.number)))
 
     async def on_want(self, channel: Channel, want: wire.Want) -> None:
         listing = wire.Listing(want.number, self.manifest.encode())
@@ -79,8 +84,6 @@ class Hostile:
         if want.manifest != self.manifest.digest:
             frames = wire.encode(listing) + frames
         await channel.write(frames)
-        if self.manifest.count == 1 and self.manifest.size <= want.eager:
-            await self.on_get(channel, wire.Get(want.number, 0))
 
     async def on_get(self, channel: Channel, get: wire.Get) -> None:
         await self.send_chunk(channel, get, self.chunk(get.index))

@@ -22,6 +22,8 @@ from transfer.connection.buffers import own_buffer
 from transfer.errors import PeerGoneError, PeerSlowError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transfer.connection.rate_limit import RateLimiter
 
 _LOOP_READ_BYTES = 64 * 1024
@@ -40,6 +42,7 @@ class Channel:
         self._sock = sock
         self._buffer = bytearray()
         self._blocking = False
+        self._patience = 0.0
         self._aborted = False
 
     # For the event loop.
@@ -156,8 +159,13 @@ class Channel:
 
     # For a worker thread.
 
-    def enter_thread(self, timeout: float) -> None:
-        """Make the socket blocking; one send or receive waits `timeout` seconds."""
+    def enter_thread(self, timeout: float, patience: float | None = None) -> None:
+        """Make the socket blocking; one send or receive waits `timeout` seconds.
+
+        A frame may take `patience` seconds from its first byte on, or as long as one
+        wait where that is None.
+        """
+        self._patience = timeout if patience is None else patience
         if isinstance(self._sock, ssl.SSLSocket):
             self._sock.settimeout(timeout)
         else:
@@ -180,11 +188,12 @@ class Channel:
         Raises PeerGoneError, PeerSlowError (a frame cut in the middle for too
         long), WireError or OSError.
         """
+        began: float | None = None
         while (message := self._buffered_frame()) is None:
             if not self._buffer and not self._poll(wait):
                 return None
-            count = self._receive_some()
-            if not count:
+            began = time.monotonic() if began is None else began
+            if self._receive_some(began) == 0:
                 raise PeerGoneError
         return message
 
@@ -209,21 +218,28 @@ class Channel:
             raise PeerGoneError
         return count
 
-    def receive_into(self, view: memoryview, pace: Pace) -> None:
-        """Fill `view` with raw bytes; raises as `receive_frame` does."""
+    def receive_parts(self, view: memoryview, pace: Pace) -> Iterator[int]:
+        """Fill `view` with raw bytes; yield how many came, each time some did.
+
+        Raises PeerGoneError, PeerSlowError or OSError.
+        """
         done = min(len(self._buffer), len(view))
         view[:done] = self._buffer[:done]
         del self._buffer[:done]
+        if done:
+            yield done
         flags = 0 if isinstance(self._sock, ssl.SSLSocket) else socket.MSG_WAITALL
         while done < len(view):
             try:
                 count = self._sock.recv_into(view[done:], 0, flags)
             except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
-                raise PeerSlowError from None
+                pace.note(0)
+                continue
             if not count:
                 raise PeerGoneError
             done += count
             pace.note(count)
+            yield count
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
         """Send all of `data`; `more` says that the rest follows at once."""
@@ -267,10 +283,13 @@ class Channel:
         except (BlockingIOError, TimeoutError):
             raise PeerSlowError from None
 
-    def _receive_some(self) -> int:
+    def _receive_some(self, began: float) -> int | None:
+        """Receive into the buffer; None where a wait was in vain, 0 at the end."""
         try:
             data = self._sock.recv(_HEADER_READ_BYTES)
         except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+            if time.monotonic() - began < self._patience:
+                return None
             raise PeerSlowError from None
         self._buffer += data
         return len(data)

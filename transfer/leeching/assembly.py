@@ -1,36 +1,94 @@
-"""Putting one artifact together: schedule, file and digest of the whole.
+"""Putting one artifact together: which chunks are held, where, and when it is whole.
 
-What is done on disk here blocks and belongs in a thread.
+Every manifest that somebody vouches for is a `Candidate` with a plan (`picker`) and a
+file of its own; one of them leads (`manifests` says which). Its file is the one that
+is passed on, hashed as it grows, and resumed. A chunk that the leading manifest names
+as well goes into the leading file only: the others count it as done, and it is copied
+when another one takes the lead. So leading can change, and a false manifest can be
+refuted, without anything being fetched again.
+
+The lock guards all plans and which one leads; it is held for decisions, never for
+I/O. `admit`, `promote` and `settle` change the candidates: their caller runs one of
+them at a time. What blocks says so and belongs in a thread.
 """
 
 from __future__ import annotations
 
+import enum
+import os
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.errors import FalseManifestError, StoreError
-from transfer.leeching.chunk_receiver import ChunkReceiver, PeerRequest
-from transfer.leeching.picker import ChunkPicker
+from transfer.growing_file import SizeEvidence
+from transfer.leeching.manifests import Claims
+from transfer.leeching.picker import ChunkPicker, PeerState
 from transfer.leeching.prefix import PrefixHasher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Iterable
 
     from transfer.connection.peer import Peer
-    from transfer.connection.rate_limit import RateLimiter
     from transfer.content.artifact import Artifact
     from transfer.content.manifest import Manifest
-    from transfer.leeching.asking import Offered
-    from transfer.leeching.peer_state import PeerState
-    from transfer.limits import LeecherLimits
+    from transfer.leeching.context import LeecherContext
+    from transfer.leeching.wanted import Wanted
     from transfer.store.partial import Partial
-    from transfer.store.store import Store
 
 Whole = dict[str, Digest] | OSError
+
+
+class Verdict(enum.Enum):
+    """What a whole file turned out to be."""
+
+    COMMITTED = enum.auto()
+    DAMAGED_HERE = enum.auto()
+    """The disk did not give back what was written: no peer is to blame."""
+    FALSE_MANIFEST = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A verdict, with what follows from it."""
+
+    verdict: Verdict
+    artifact: Artifact | None = None
+    liars: list[PeerState] = field(default_factory=list)
+    """Connections of peers that named the false manifest."""
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """One claimed manifest: its plan, its file and what lies in that file."""
+
+    manifest: Manifest
+    picker: ChunkPicker
+    partial: Partial
+    held: bytearray
+    """1 for each chunk that lies in this file; the plan counts others' as well."""
+
+    def names_alike(self, manifest: Manifest, index: int) -> bool:
+        """Whether both manifests name the same chunk at the same place."""
+        own = self.manifest
+        return own is manifest or (
+            own.chunk_size == manifest.chunk_size
+            and index < min(own.count, manifest.count)
+            and own.chunk(index) == manifest.chunk(index)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write one chunk into one file."""
+
+    home: Candidate
+    index: int
+    hasher: PrefixHasher | None
+    """What follows the file, if it leads."""
 
 
 class Assembly:
@@ -38,154 +96,479 @@ class Assembly:
 
     def __init__(
         self,
-        store: Store,
-        digest: Digest,
-        limits: LeecherLimits,
-        rate: RateLimiter,
-        hash_pool: Executor,
-        ended: Callable[[PrefixHasher, Whole], None],
-        hear_pex: Callable[[Peer, bytes], None],
+        context: LeecherContext,
+        wanted: Wanted,
+        *,
+        on_hashed: Callable[[PrefixHasher, Whole], None],
+        on_rival_whole: Callable[[], None],
     ) -> None:
-        self.schedule = ChunkPicker(limits)
-        self.lock = threading.Lock()
+        """Start empty; both callbacks are called in any thread."""
         self.over = threading.Event()
-        self.chunk_at = time.monotonic()
-        """When the last chunk was written."""
-        self.partial: Partial | None = None
-        self.hasher: PrefixHasher | None = None
-        self._store = store
-        self._digest = digest
-        self._limits = limits
-        self._rate = rate
-        self._hash_pool = hash_pool
-        self._ended = ended
-        self._hear_pex = hear_pex
+        """Set once nothing more is to be received."""
+        self.bytes_at = time.monotonic()
+        """When bytes of chunks came last."""
+        self.bytes_received = 0
+        self._context = context
+        self._wanted = wanted
+        self._on_hashed = on_hashed
+        self._on_rival_whole = on_rival_whole
+        self._lock = threading.Lock()
+        self._claims = Claims(wanted)
+        self._candidates: dict[bytes, Candidate] = {}
+        self._lead: Candidate | None = None
+        self._refuted: Candidate | None = None
+        """The last refuted one: most of its chunks may be right all the same."""
+        self._hasher: PrefixHasher | None = None
         self._prefix = 0
+        self._in_order = self._others_download = False
 
-    def resume(self) -> Manifest | None:
-        """Take up what an earlier run left; its manifest, or None. Blocks."""
-        if not self._store.partials.exists(self._digest):
-            return None
-        partial = self._open()
-        if not partial.resume(self.over) or partial.manifest is None:
-            return None
-        self._favour(partial.manifest, partial.verified())
-        return partial.manifest
+    # Manifests.
 
-    def favour(self, manifest: Manifest) -> None:
-        """Put the file together after this manifest from now on. Blocks.
+    @property
+    def manifest(self) -> Manifest | None:
+        """The leading manifest, or None while nobody has named one."""
+        lead = self._lead
+        return None if lead is None else lead.manifest
 
-        Raises StoreError, also where the store has no room for that much.
+    @property
+    def lead_file(self) -> Partial | None:
+        """The leading file."""
+        lead = self._lead
+        return None if lead is None else lead.partial
+
+    def size_evidence(self) -> SizeEvidence:
+        """Return what vouches for the size of the leading manifest."""
+        with self._lock:
+            if self._lead is None:
+                return SizeEvidence.UNCONFIRMED
+            return self._claims.size_evidence(self._lead.manifest)
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise FalseManifestError for a refuted manifest, FullError for a giant.
+
+        Nothing is evicted for a size that is only claimed: room is made when the
+        verified whole is committed.
         """
-        self._store.room.check(manifest.size)
-        self._favour(manifest, self._open().adopt(manifest))
+        with self._lock:
+            self._claims.check(manifest)
+        self._context.store.room.check(manifest.size)
 
-    def reception(self) -> ChunkReceiver:
-        """Return what threads need to receive chunks."""
-        return ChunkReceiver(
-            self.schedule,
-            self._open(),
-            self.lock,
-            self.over,
-            self._rate,
-            self._limits,
-            self.advanced,
-            lambda: self.hasher,
-            self._hear_pex,
-        )
+    def knows(self, manifest: Manifest) -> bool:
+        """Whether a manifest was admitted and is not refuted."""
+        return manifest.digest in self._candidates
 
-    def join(self, offered: Offered) -> PeerRequest:
-        """Take in a peer; FalseManifestError where its manifest proved false."""
-        with self.lock:
-            if offered.manifest.digest in self.schedule.false:
-                raise FalseManifestError
-            connection = offered.connection
-            lane = self.schedule.join(
-                connection.peer.source, offered.manifest, offered.have
-            )
-            lane.round_trip = connection.round_trip
-        if offered.have is not None:
-            self.meet_company()
-        return PeerRequest(connection, lane, offered.number)
+    def resume(self) -> bool:
+        """Take up what an earlier run left; False if there is nothing. Blocks."""
+        partials = self._context.store.partials
+        if not partials.exists(self._wanted.digest):
+            return False
+        partial = partials.begin(self._wanted.digest)
+        found = partial.resume(self.over)
+        if not found or partial.manifest is None:
+            partials.end(partial, discard=True)
+            return False
+        self._claims.add(partial.manifest, None)
+        self._take_lead(self._candidate(partial.manifest, partial, partial.verified()))
+        return True
 
-    def meet_company(self) -> None:
-        """Learn that others download the same at this time."""
-        with self.lock:
-            self.schedule.meet_company()
+    def admit(self, manifest: Manifest) -> None:
+        """Make room in the plans for a manifest that is new here. Blocks.
 
-    def advanced(self) -> None:
-        """Let the whole file's digest follow the chunks from the first on."""
-        self.chunk_at = time.monotonic()
-        with self.lock:
-            favoured, hasher = self.schedule.favoured, self.hasher
-            before = self._prefix
-            self._prefix = prefix = self.schedule.prefix(before)
-        if favoured is None or hasher is None:
+        Raises FalseManifestError, FullError or another StoreError.
+        """
+        self.check(manifest)
+        if manifest.digest in self._candidates:
             return
-        if prefix > before or prefix == favoured.count:
-            hasher.advance(min(prefix * favoured.chunk_size, favoured.size))
+        partials, refuted = self._context.store.partials, self._refuted
+        is_first = self._lead is None and refuted is None
+        partial = partials.begin(self._wanted.digest, rival=not is_first)
+        partial.adopt(manifest)
+        candidate = self._candidate(manifest, partial, partial.verified())
+        if self._lead is None:
+            if refuted is not None:
+                partials.swap(refuted.partial, partial)
+                self._copy_missing(candidate)
+                self._drop_refuted()
+            partial.keep_manifest()
+            self._take_lead(candidate)
 
-    def commit(self, digests: dict[str, Digest]) -> Artifact:
-        """Make the verified file an artifact of the store. Blocks."""
-        partial = self._open()
-        if partial.manifest is None:
+    def _candidate(
+        self, manifest: Manifest, partial: Partial, held: bytearray
+    ) -> Candidate:
+        picker = ChunkPicker(manifest, self._context.limits, held)
+        candidate = Candidate(manifest, picker, partial, held)
+        if self._in_order:
+            picker.prefer_order()
+        if self._others_download:
+            picker.meet_leechers()
+        with self._lock:
+            if (lead := self._lead) is not None:
+                for index in self._alike(lead, candidate):
+                    if lead.held[index]:
+                        picker.brought_by_rival(index)
+            self._candidates[manifest.digest] = candidate
+            if len(self._candidates) > 1:
+                for one in self._candidates.values():
+                    one.picker.owed_to_rival = self._owed_to_rival(one)
+        return candidate
+
+    def _alike(self, one: Candidate, other: Candidate) -> Iterable[int]:
+        count = min(one.manifest.count, other.manifest.count)
+        if one.manifest.chunk_size != other.manifest.chunk_size:
+            count = 0
+        return (i for i in range(count) if one.names_alike(other.manifest, i))
+
+    def _owed_to_rival(self, own: Candidate) -> Callable[[int, float], bool]:
+        def owed(index: int, now: float) -> bool:
+            return any(
+                rival is not own
+                and rival.names_alike(own.manifest, index)
+                and rival.picker.is_owed(index, now)
+                for rival in self._candidates.values()
+            )
+
+        return owed
+
+    # Peers.
+
+    def join(
+        self, peer: Peer, manifest: Manifest, have: bytearray | None, round_trip: float
+    ) -> PeerState:
+        """Add a peer of an admitted manifest; `have` is None if it has the whole.
+
+        Raises FalseManifestError if the manifest was refuted meanwhile.
+        """
+        with self._lock:
+            candidate = self._candidates.get(manifest.digest)
+            if candidate is None:
+                raise FalseManifestError
+            if have is None:
+                self._claims.add(manifest, peer)
+            whole = bytearray(b"\x01" * manifest.count) if have is None else have
+            return candidate.picker.join(
+                PeerState(
+                    source=peer.source,
+                    manifest=candidate.manifest,
+                    whole=have is None,
+                    have=whole,
+                    round_trip=round_trip,
+                )
+            )
+
+    def leave(self, peer: PeerState) -> None:
+        """Remove a peer; what it owes is asked of others."""
+        with self._lock:
+            if (picker := self._picker(peer)) is not None:
+                picker.leave(peer)
+
+    def pick(self, peer: PeerState) -> list[int]:
+        """Return the chunks to ask of a peer now."""
+        with self._lock:
+            picker = self._picker(peer)
+            return [] if picker is None else picker.pick(peer, time.monotonic())
+
+    def with_work(self, peers: Iterable[PeerState]) -> list[PeerState]:
+        """Return those of the peers that `pick` would give something."""
+        now = time.monotonic()
+        with self._lock:
+            return [
+                peer
+                for peer in peers
+                if (picker := self._picker(peer)) and picker.has_work(peer, now)
+            ]
+
+    def snub_slow(self, now: float) -> None:
+        """Snub the peers that keep their chunks waiting."""
+        with self._lock:
+            for candidate in self._candidates.values():
+                candidate.picker.snub_slow(now)
+
+    def update(self, peer: PeerState, have: bytearray | None) -> None:
+        """Learn which chunks a peer has by now; None for all."""
+        with self._lock:
+            if (picker := self._picker(peer)) is not None:
+                picker.update(peer, have)
+
+    def lacking(self, peer: PeerState, index: int) -> None:
+        """Learn that a peer cannot send a chunk that it seemed to have."""
+        with self._lock:
+            if (picker := self._picker(peer)) is not None:
+                picker.lacking(peer, index)
+
+    def redirect(self, peer: PeerState, index: int, given: bytearray) -> None:
+        """Learn that a seeder sent us to others for a chunk."""
+        with self._lock:
+            if (picker := self._picker(peer)) is not None:
+                picker.redirect(peer, index, given)
+
+    def drop_asked(self, peer: PeerState, until: float) -> None:
+        """Learn that a peer is busy until then and has dropped what it owed."""
+        with self._lock:
+            if (picker := self._picker(peer)) is not None:
+                picker.drop_asked(peer, until)
+
+    def meet_leechers(self) -> None:
+        """Learn that others download the same at this time."""
+        with self._lock:
+            self._others_download = True
+            for candidate in self._candidates.values():
+                candidate.picker.meet_leechers()
+
+    def prefer_order(self) -> None:
+        """Bring lower chunks first from now on."""
+        with self._lock:
+            self._in_order = True
+            for candidate in self._candidates.values():
+                candidate.picker.prefer_order()
+
+    def _picker(self, peer: PeerState) -> ChunkPicker | None:
+        candidate = self._candidates.get(peer.manifest.digest)
+        return None if candidate is None else candidate.picker
+
+    # Chunks. All of these block, as far as they write.
+
+    def note_bytes(self, peer: PeerState, count: int) -> None:
+        """Count bytes of a chunk that came."""
+        now = time.monotonic()
+        peer.note_bytes(count, now)
+        self.bytes_received += count
+        self.bytes_at = max(self.bytes_at, peer.last_bytes)
+
+    def claim(self, peer: PeerState, index: int) -> Claim | None:
+        """Take the right to write a chunk of this peer; None if nobody needs it."""
+        with self._lock:
+            home = self._candidates.get(peer.manifest.digest)
+            if home is None:
+                return None
+            lead = self._lead
+            if lead is not None and lead.names_alike(home.manifest, index):
+                home = lead
+            if not home.picker.claim(index):
+                return None
+            return Claim(home, index, self._hasher if home is lead else None)
+
+    def write(self, claim: Claim, offset: int, data: memoryview) -> None:
+        """Write bytes of a claimed chunk."""
+        claim.home.partial.write(offset, data)
+
+    def unclaim(self, claim: Claim) -> None:
+        """Give a claim back: what was written is not the chunk."""
+        with self._lock:
+            claim.home.picker.unclaim(claim.index)
+
+    def written(self, claim: Claim, peer: PeerState) -> None:
+        """Count a claimed chunk as held, for every manifest that names it."""
+        home, index = claim.home, claim.index
+        with self._lock:
+            if not home.picker.written(index):
+                return
+            home.held[index] = 1
+            peer.bytes_given += home.manifest.length(index)
+            home.partial.mark(index)
+            others = self._candidates.values() if len(self._candidates) > 1 else ()
+            for other in others:
+                if other is not home and other.names_alike(home.manifest, index):
+                    other.picker.brought_by_rival(index)
+            lead = self._lead
+            rival_whole = any(one is not lead and one.picker.complete for one in others)
+        if lead is not home and lead is not None:
+            # It took the lead while this chunk was on its way to the other file.
+            self._copy_missing(lead, index, index + 1)
+        if rival_whole:
+            self._on_rival_whole()
+
+    def answered(self, peer: PeerState, index: int) -> None:
+        """Note that a peer has sent a chunk, needed or not."""
+        now = time.monotonic()
+        self.bytes_at = now
+        with self._lock:
+            if (picker := self._picker(peer)) is not None:
+                picker.answered(peer, index, now)
+
+    def advance(self) -> None:
+        """Let the digest of the whole follow the leading file from its start."""
+        with self._lock:
+            lead, hasher = self._lead, self._hasher
+            if lead is None or hasher is None:
+                return
+            before, manifest = self._prefix, lead.manifest
+            end = lead.held.find(0, before)
+            self._prefix = prefix = manifest.count if end < 0 else end
+        if prefix > before or prefix == manifest.count:
+            hasher.advance(min(prefix * manifest.chunk_size, manifest.size))
+
+    # Progress.
+
+    def progress(self) -> tuple[int, int, int] | None:
+        """Return the bytes held, held from the start on, and in all, of the lead."""
+        with self._lock:
+            if (lead := self._lead) is None:
+                return None
+            manifest = lead.manifest
+            prefix = min(self._prefix * manifest.chunk_size, manifest.size)
+            return lead.picker.bytes_done, prefix, manifest.size
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk of the leading manifest is written."""
+        lead = self._lead
+        return lead is not None and lead.picker.complete
+
+    # Candidates change. One of these at a time; all of them block.
+
+    def better_lead(self) -> Manifest | None:
+        """Return the manifest that should lead instead, or None.
+
+        One that is complete, so that it can be verified; else one with more
+        evidence of which no less is held.
+        """
+        with self._lock:
+            lead = self._lead
+            if lead is None or lead.picker.complete:
+                return None
+            rivals = [one for one in self._candidates.values() if one is not lead]
+            for one in rivals:
+                if one.picker.complete:
+                    return one.manifest
+            done = lead.picker.bytes_done
+            for one in rivals:
+                if one.picker.bytes_done >= done and self._claims.is_better(
+                    one.manifest, lead.manifest
+                ):
+                    return one.manifest
+            return None
+
+    def promote(self, manifest: Manifest) -> None:
+        """Let another manifest lead: its file takes the place of the leading one."""
+        with self._lock:
+            rival, lead = self._candidates.get(manifest.digest), self._lead
+        if rival is None or rival is lead:
+            return
+        if lead is not None:
+            self._context.store.partials.swap(lead.partial, rival.partial)
+            rival.partial.keep_manifest()
+        self._take_lead(rival)
+        # New chunks go to its file now; those that it lacks are in the others'.
+        self._copy_missing(rival)
+        with self._lock:
+            if rival.held.count(1) + rival.picker.missing < manifest.count:
+                rival.picker.reset(rival.held)
+        self.advance()
+
+    def settle(self, whole: Whole) -> Settlement:
+        """Decide what the hashed whole is, and act on it; raise StoreError."""
+        if isinstance(whole, OSError):
+            raise StoreError(f"The download cannot be read back: {whole}.") from whole
+        lead = self._lead
+        if lead is None:
             raise StoreError("There is nothing to commit.")
-        contents = Contents(digests, partial.manifest)
-        artifact = self._store.commit(partial.path, partial.descriptor, contents)
+        if whole[self._wanted.digest.algorithm] == self._wanted.digest:
+            return Settlement(Verdict.COMMITTED, self._commit(lead, whole))
+        sound = lead.partial.recheck(self.over)
+        if not all(sound):
+            with self._lock:
+                lead.held = sound
+                lead.picker.reset(sound)
+            self._take_lead(lead)
+            return Settlement(Verdict.DAMAGED_HERE)
+        return Settlement(Verdict.FALSE_MANIFEST, liars=self._refute(lead))
+
+    def close(self, *, discard: bool) -> None:
+        """Close all files; keep what was verified for a later run, or discard it."""
+        if self._hasher is not None:
+            self._hasher.stop()
+        lead, self._lead = self._lead, None
+        self._drop_refuted()
+        for one in self._candidates.values():
+            self._end(one, discard=discard or one is not lead or not any(one.held))
+        self._candidates.clear()
+
+    def _end(self, candidate: Candidate, *, discard: bool) -> None:
+        self._context.store.partials.end(candidate.partial, discard=discard)
+
+    def _commit(self, lead: Candidate, digests: dict[str, Digest]) -> Artifact:
+        contents = Contents(digests, lead.manifest)
+        partial = lead.partial
+        partial.cut(lead.manifest.size)
+        artifact = self._context.store.commit(
+            partial.path, partial.descriptor, contents
+        )
         partial.forget_manifest()
         return artifact
 
-    def recheck(self) -> bool:
-        """Look whether the disk gave back what was written. Blocks.
+    def _refute(self, lead: Candidate) -> list[PeerState]:
+        """Drop a false manifest; let the best of the others lead."""
+        with self._lock:
+            self._claims.refute(lead.manifest)
+            del self._candidates[lead.manifest.digest]
+            liars = list(lead.picker.peers)
+            best: Candidate | None = None
+            for one in self._candidates.values():
+                if best is None or self._claims.is_better(one.manifest, best.manifest):
+                    best = one
+        self._drop_refuted()
+        self._refuted = lead
+        if best is not None:
+            self.promote(best.manifest)
+            self._drop_refuted()
+        else:
+            self._stop_hasher()
+            with self._lock:
+                self._lead = None
+        return liars
 
-        False where chunks were damaged here: they are missing again, and no
-        peer is to blame.
-        """
-        partial = self._open()
-        sound = partial.recheck(self.over)
-        if all(sound) or partial.manifest is None:
-            return True
-        self._favour(partial.manifest, sound)
-        return False
+    def _drop_refuted(self) -> None:
+        refuted, self._refuted = self._refuted, None
+        if refuted is not None:
+            self._end(refuted, discard=True)
 
-    def reject(self) -> list[PeerState]:
-        """Learn that the favoured manifest is false; lanes to be closed."""
-        with self.lock:
-            return self.schedule.reject_favoured()
+    def _stop_hasher(self) -> None:
+        if self._hasher is not None:
+            self._hasher.stop()
 
-    def next_manifest(self) -> Manifest | None:
-        """Return the manifest to go on with, or None until one is named."""
-        with self.lock:
-            manifest = self.schedule.candidate(time.monotonic())
-            if manifest is None:
-                self.schedule.unfavour()
-            return manifest
-
-    def close(self, *, discard: bool) -> None:
-        """Close the file, and remove it where it is of no more use. Blocks."""
-        if self.hasher is not None:
-            self.hasher.stop()
-        if self.partial is not None:
-            self._store.partials.end(self.partial, discard=discard)
-            self.partial = None
-
-    def _open(self) -> Partial:
-        if self.partial is None:
-            self.partial = self._store.partials.begin(self._digest)
-        return self.partial
-
-    def _favour(self, manifest: Manifest, done: bytearray) -> None:
-        if self.hasher is not None:
-            self.hasher.stop()
+    def _take_lead(self, candidate: Candidate) -> None:
+        """Hash this candidate's file from its start from now on."""
+        self._stop_hasher()
         hasher = PrefixHasher(
-            self._open().descriptor,
-            manifest.size,
-            (NAME_ALGORITHM, self._digest.algorithm),
-            self._hash_pool,
-            self._ended,
+            candidate.partial.descriptor,
+            candidate.manifest.size,
+            (NAME_ALGORITHM, self._wanted.digest.algorithm),
+            self._context.hash_pool,
+            self._on_hashed,
         )
-        with self.lock:
-            self.schedule.favour(manifest, done)
-            self.hasher = hasher
-            self._prefix = 0
-        self.advanced()
+        with self._lock:
+            self._lead, self._hasher, self._prefix = candidate, hasher, 0
+        self.advance()
+
+    def is_followed_by(self, hasher: PrefixHasher) -> bool:
+        """Whether this hasher follows the leading file."""
+        return hasher is self._hasher
+
+    def _copy_missing(
+        self, target: Candidate, start: int = 0, end: int | None = None
+    ) -> None:
+        """Copy chunks that others hold into the file of one that names them too."""
+        with self._lock:
+            others = [one for one in self._candidates.values() if one is not target]
+            if self._refuted is not None:
+                others.append(self._refuted)
+        for index in range(start, target.manifest.count if end is None else end):
+            for one in others:
+                if (
+                    index < one.manifest.count
+                    and one.held[index]
+                    and one.names_alike(target.manifest, index)
+                    and not target.held[index]
+                ):
+                    self._copy(one, target, index)
+
+    def _copy(self, source: Candidate, target: Candidate, index: int) -> None:
+        offset, length = target.manifest.offset(index), target.manifest.length(index)
+        data = os.pread(source.partial.descriptor, length, offset)
+        if len(data) != length:
+            return
+        target.partial.write(offset, data)
+        with self._lock:
+            target.held[index] = 1
+            target.partial.mark(index)
+            target.picker.brought_by_rival(index)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from transfer.connection.rate_limit import RateLimiter
-    from transfer.leeching.bans import Bans
+    from transfer.leeching.bans import BackOff, Bans
     from transfer.leeching.connection_pool import ConnectionPool
     from transfer.limits import LeecherLimits
     from transfer.store.store import Store
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeecherContext:
     """Store, connections, threads and limits of a leecher."""
 
@@ -30,7 +30,8 @@ class LeecherContext:
     hash_pool: Executor
     rate: RateLimiter
     limits: LeecherLimits
-    bad_peers: Bans
+    bans: Bans
+    backoff: BackOff
     port: int
     """Where this node serves what it downloads, 0 where it does not."""
 

@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from transfer.connection.handshake import Terms
-from transfer.connection.peer import Peer
 from transfer.connection.rate_limit import RateLimiter
+from transfer.content.digest import Digest
 from transfer.content.hashing import lower_priority
-from transfer.errors import ClosedError
-from transfer.leeching.bans import Bans
+from transfer.errors import ClosedError, FalseManifestError, WrongBytesError
+from transfer.growing_file import GrowingFile
+from transfer.leeching.bans import BackOff, Bans
 from transfer.leeching.connection_pool import ConnectionPool
 from transfer.leeching.context import LeecherContext
 from transfer.leeching.download import Download
 from transfer.leeching.result import Downloaded, Source
-from transfer.leeching.small import SmallFetcher, Wanted
-from transfer.leeching.stream import Follower
+from transfer.leeching.small import SmallFetcher
+from transfer.leeching.wanted import Wanted
 from transfer.limits import LeecherLimits
+from transfer.single_flight import SingleFlight
 from transfer.store import aliases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
+    from transfer.connection.peer import Peer
     from transfer.connection.tls import Identity
     from transfer.content.artifact import Artifact
-    from transfer.content.digest import Digest
+    from transfer.leeching.download import OnFile, Progress
+    from transfer.leeching.small import Given
     from transfer.store.store import Store
-
-    Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
 
 _ALIAS_DELAY_SECONDS = 0.25
 _ALIAS_DELAYS_MAX = 20
-
-
-@dataclass(slots=True, eq=False)
-class _Shared:
-    """A download with everybody who waits for it."""
-
-    download: Download
-    task: asyncio.Task[Downloaded]
-    callers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,78 +78,91 @@ class Leecher:
         limits = limits or LeecherLimits()
         self._stop = threading.Event()
         self._closed = False
-        self._shared: dict[Digest, _Shared] = {}
+        self._flights: SingleFlight[Digest, Downloaded] = SingleFlight()
+        self._downloads: dict[Digest, Download] = {}
         self._bytes_received = 0
         self._pool = ThreadPoolExecutor(limits.download_threads_max, "caravan-download")
         self._hash_pool = ThreadPoolExecutor(limits.hash_threads_max, "caravan-verify")
         self._alias_pool = ThreadPoolExecutor(1, "caravan-aliases")
         terms = Terms(identity, network_secret, encryption)
-        self._workshop = LeecherContext(
-            store,
-            ConnectionPool(terms, limits),
-            self._pool,
-            self._hash_pool,
-            RateLimiter(limits.bytes_per_second, self._stop),
-            limits,
-            Bans(),
-            port,
+        self._context = LeecherContext(
+            store=store,
+            connections=ConnectionPool(terms, limits),
+            pool=self._pool,
+            hash_pool=self._hash_pool,
+            rate=RateLimiter(limits.bytes_per_second, self._stop),
+            limits=limits,
+            bans=Bans(),
+            backoff=BackOff(),
+            port=port,
         )
-        self._smalls = SmallFetcher(self._workshop)
+        self._smalls = SmallFetcher(self._context)
         self._aliases_queued = False
         self._queue_aliases()
 
     async def download(
         self,
-        digest: Digest,
+        wanted: Wanted | Digest,
         peers: Iterable[Peer] | AsyncIterator[Peer],
         *,
         size: int | None = None,
         size_max: int | None = None,
         manifest_digest: bytes | None = None,
-        on_progress: Callable[[int, int | None], None] | None = None,
+        on_progress: Progress | None = None,
+        on_file: OnFile | None = None,
         in_order: bool = False,
     ) -> Downloaded:
         """Bring an artifact into the store, and return it with its sources.
 
-        Peers may come late through an async iterator. A caller that knows the
-        artifact's size or manifest names them, and is not misled by a false
-        manifest then; one that knows what is too large names `size_max`. Several
-        callers for one digest share one download; it is cancelled with the last
-        of them. `on_progress(done, total)` counts bytes and is called on the
-        event loop. `in_order` brings the start of the file first.
+        `wanted` is a digest with what is known of the artifact; for a bare digest
+        the same may be given by `size`, `size_max` and `manifest_digest`. What is
+        known keeps false manifests out.
 
-        Raises NoPeerError where nobody could give it, WrongBytesError where
-        peers answered and nothing of it was right, StoreError, ClosedError.
+        Peers may come late through an async iterator. Several callers for one digest
+        share one download; it is cancelled with the last of them. `on_progress(done,
+        total)` counts bytes; `on_file(file)` gives a large file while it grows, again
+        where another manifest takes the lead. Both are called on the event loop.
+        `in_order` brings the start of the file first.
+
+        Raises NoPeerError if no peer could give it or nothing came within
+        `patience_seconds`, WrongBytesError if peers answered and nothing of it was
+        right, StoreError, ClosedError.
         """
         if self._closed:
             raise ClosedError
-        if (held := self._workshop.store.find(digest)) is not None:
+        if isinstance(wanted, Digest):
+            wanted = Wanted(wanted, size, size_max, manifest_digest)
+        if (held := self._context.store.find(wanted.digest)) is not None:
             return Downloaded(held, 0.0, [])
-        wish = Wanted(digest, size, size_max)
-        if digest not in self._shared and wish.may_be_small:
+        banned = self._context.bans.of(wanted.digest)
+        if wanted.may_be_small and wanted.digest not in self._flights:
             began = time.monotonic()
             if isinstance(peers, AsyncIterator):
-                artifact, peers = await self._smalls.fetch_as_found(wish, peers)
+                given, peers = await self._smalls.fetch_as_found(wanted, peers, banned)
             else:
                 peers = tuple(peers)
-                artifact = await self._smalls.fetch(wish, peers)
-            if artifact is not None:
-                return self._came(wish, artifact, began, on_progress)
-        if self._closed:
-            raise ClosedError
-        shared = self._shared.get(digest)
-        if shared is None:
-            shared = self._start(digest, size, size_max, manifest_digest)
-        for liar in wish.liars:
-            shared.download.distrust(liar)
+                given = await self._smalls.fetch(wanted, peers, banned)
+            if given is not None:
+                return self._given(given, began, on_progress)
+        download = self._downloads.get(wanted.digest)
+        if download is None or wanted.digest not in self._flights:
+            download = Download(self._context, wanted, banned)
+            self._downloads[wanted.digest] = download
+        work = partial(self._run, wanted.digest, download)
+        flight = self._flights.join(wanted.digest, work)
+        download.add_caller(banned, on_progress, on_file)
         if in_order:
-            shared.download.read_in_order()
-        shared.download.add_peers(peers)
-        return await self._share(shared, on_progress)
+            download.read_in_order()
+        download.add_peers(peers)
+        try:
+            return await flight.result()
+        finally:
+            download.remove_caller(on_progress, on_file)
+            await flight.leave_and_wait()
 
     async def stream(
         self,
-        digest: Digest,
+        wanted: Wanted | Digest,
         peers: Iterable[Peer] | AsyncIterator[Peer],
         *,
         size: int | None = None,
@@ -166,37 +173,58 @@ class Leecher:
         The end comes once the whole file is verified; where an error is raised
         instead, as by `download`, what was yielded before counts for nothing.
         """
-        news: list[asyncio.Event] = []
+        files: asyncio.Queue[GrowingFile | None] = asyncio.Queue()
         call = asyncio.create_task(
             self.download(
-                digest,
+                wanted,
                 peers,
                 size=size,
                 manifest_digest=manifest_digest,
-                on_progress=lambda *_: news[0].set(),
+                on_file=files.put_nowait,
                 in_order=True,
             )
         )
-        follower = Follower(self._workshop.store, digest, call)
-        news.append(follower.news)
+        call.add_done_callback(lambda _: files.put_nowait(None))
+        offset = 0
         try:
-            async with contextlib.aclosing(follower.blocks()) as blocks:
-                async for block in blocks:
-                    yield block
+            while (file := await files.get()) is not None:
+                try:
+                    async for block in file.blocks():
+                        offset += len(block)
+                        yield block
+                except FalseManifestError as error:
+                    if offset:
+                        raise WrongBytesError from error
+                else:
+                    break
+            artifact = (await call).artifact
+            async for block in self._rest(artifact, offset):
+                yield block
         finally:
             call.cancel()
             await asyncio.wait([call])
+
+    async def _rest(self, artifact: Artifact, offset: int) -> AsyncIterator[bytes]:
+        """Yield what of a held artifact was not yielded while it came."""
+        if offset >= artifact.size:
+            return
+        store = self._context.store
+        descriptor = await asyncio.to_thread(store.open_checked, artifact)
+        try:
+            file = GrowingFile(descriptor, artifact.size)
+        finally:
+            os.close(descriptor)
+        file.finish()
+        async for block in file.blocks(offset):
+            yield block
 
     async def close(self) -> None:
         """Cancel all downloads, keeping what they have; leaves no thread."""
         self._closed = True
         self._stop.set()
-        tasks = [shared.task for shared in self._shared.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.close()
         await self._smalls.close()
-        await self._workshop.connections.close()
+        await self._context.connections.close()
         self._pool.shutdown()
         self._hash_pool.shutdown()
         self._alias_pool.shutdown(cancel_futures=True)
@@ -204,52 +232,31 @@ class Leecher:
     @property
     def stats(self) -> LeecherStats:
         """What is going on."""
-        bad_peers = self._workshop.bad_peers.reasons()
-        under_way = len(self._shared) + len(self._smalls)
+        bad_peers = self._context.bans.reasons()
+        under_way = len(self._flights) + len(self._smalls)
         received = self._bytes_received + self._smalls.bytes_received
         return LeecherStats(under_way, received, bad_peers)
 
-    def _came(
-        self,
-        wish: Wanted,
-        artifact: Artifact,
-        began: float,
-        on_progress: Callable[[int, int | None], None] | None,
+    def _given(
+        self, given: Given, began: float, on_progress: Progress | None
     ) -> Downloaded:
-        """Tell of a small artifact that came without a download of its own."""
+        """Report a small artifact that came without a download of its own."""
+        artifact = given.artifact
         if on_progress is not None:
             on_progress(artifact.size, artifact.size)
         self._queue_aliases()
-        sources = [] if wish.peer is None else [Source(wish.peer, artifact.size)]
+        sources = [Source(given.peer, artifact.size)]
         return Downloaded(artifact, time.monotonic() - began, sources)
 
-    def _start(
-        self,
-        digest: Digest,
-        size: int | None,
-        size_max: int | None,
-        manifest_digest: bytes | None,
-    ) -> _Shared:
-        download = Download(
-            self._workshop,
-            digest,
-            size=size,
-            size_max=size_max,
-            manifest_digest=manifest_digest,
-        )
-        task = asyncio.get_running_loop().create_task(download.run())
-        shared = _Shared(download, task)
-        self._shared[digest] = shared
-        task.add_done_callback(lambda _: self._ended(shared))
-        return shared
-
-    def _ended(self, shared: _Shared) -> None:
-        if self._shared.get(shared.download.digest) is shared:
-            del self._shared[shared.download.digest]
-        if not shared.task.cancelled() and shared.task.exception() is None:
-            sources = shared.task.result().sources
-            self._bytes_received += sum(source.bytes for source in sources)
-            self._queue_aliases()
+    async def _run(self, digest: Digest, download: Download) -> Downloaded:
+        try:
+            downloaded = await download.run()
+        finally:
+            if self._downloads.get(digest) is download:
+                del self._downloads[digest]
+        self._bytes_received += sum(source.bytes for source in downloaded.sources)
+        self._queue_aliases()
+        return downloaded
 
     def _queue_aliases(self) -> None:
         """Have aliases computed soon; one job does it for many downloads."""
@@ -265,45 +272,18 @@ class Leecher:
         """Start the job, a little later while downloads need the processor."""
         if self._closed:
             return
-        if (self._shared or self._smalls) and delays:
+        if (self._flights or self._smalls) and delays:
             self._delay_aliases(delays)
             return
         self._alias_pool.submit(self._fill_aliases)
 
     def _fill_aliases(self) -> None:
-        """Compute what else the artifacts are called, when nobody waits for it."""
+        """Compute the other digests of new artifacts, at the lowest priority."""
         lower_priority()
         self._aliases_queued = False
         try:
-            aliases.fill(self._workshop.store, self._stop)
+            aliases.fill(self._context.store, self._stop)
         except ClosedError:
             return
         except Exception:
             log.exception("computing aliases failed")
-
-    async def _share(
-        self,
-        shared: _Shared,
-        on_progress: Callable[[int, int | None], None] | None,
-    ) -> Downloaded:
-        shared.callers += 1
-        if on_progress is not None:
-            shared.download.progress.append(on_progress)
-        try:
-            return await asyncio.shield(shared.task)
-        except asyncio.CancelledError:
-            if shared.task.cancelled():
-                raise ClosedError from None
-            raise
-        finally:
-            shared.callers -= 1
-            if on_progress is not None:
-                shared.download.progress.remove(on_progress)
-            if not shared.callers and not shared.task.done():
-                await self._cancel(shared)
-
-    async def _cancel(self, shared: _Shared) -> None:
-        """Cancel a download that nobody waits for, and wait for its end."""
-        self._shared.pop(shared.download.digest, None)
-        shared.task.cancel()
-        await asyncio.wait([shared.task])

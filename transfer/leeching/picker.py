@@ -1,30 +1,46 @@
 """Which chunk to ask of which peer: pure decisions, no clock and no I/O.
 
-A lane is one connection; several lanes may lead to one source. Lanes name a
-manifest each. One manifest is favoured: the file is put together after it, and
-lanes of other manifests give the chunks in which theirs agrees with it. A
-manifest is known to be false only when the whole file was verified against
-the digest that was asked for; then another one is favoured.
+One picker plans one manifest; each connection to a peer is one `PeerState`. How the
+rules meet, in the order in which `pick` applies them:
 
-Where those who have all of it are swift, those who download it are left alone.
-Rarest chunks first. Among equals the lower index comes first, unless others
-download the same: then chance decides, so that each of them gets other chunks
-to pass on. When nothing is left to assign, chunks that are late elsewhere are
-asked a second time. A lane that lets a chunk wait too long gives it back and rests.
+1. Snubbing (as in BitTorrent's choking algorithm, BEP 3). A peer that owes a chunk and
+   sends nothing for too long is snubbed: what it owes may be asked of others, and it
+   is asked for nothing until a pause has passed that doubles each time. Its late
+   answer still counts and ends the pause. Bytes count, not whole chunks: a slow peer
+   that keeps sending is never snubbed.
+2. Pipeline depth. A connection has enough requests under way to fill its path: two,
+   and as many more as arrive within two round trips. A slow peer that is near gets
+   one, because asking ahead would only bind chunks. Of few chunks that are left, each
+   peer gets a fair share, so that the end is not queued at one of them.
+3. Seeders first. While peers that have the whole send what is asked of them, faster
+   than links are (`_FAST_BYTES_PER_SECOND`), other leechers are not asked: that would
+   cost both sides more than it brings.
+4. Order. Rarest first among the chunks of other leechers, ties by chance, so that
+   leechers of one artifact hold different chunks to pass on. With seeders alone,
+   with fast links, or for a reader that follows the file, lower indexes come first,
+   so that hashing keeps up and nothing has to be read back. A chunk that a seeder
+   redirected (super-seeding, BEP 16) is asked of that seeder last.
+5. Endgame. A peer for which nothing is left is given the chunk that another source has
+   owed longest, if that is more than twice a usual chunk's time; never more than
+   two owners for a chunk, and never the same source twice.
+
+A chunk is in exactly one state: to do (in `_todo`), owed (in `_owners`), being written
+(in `_writing`), or done. A snubbed peer's chunk is to do and may arrive all the same:
+`claim` decides who writes it.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import statistics
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer.content import bitmap
-from transfer.leeching import pipeline as turns
-from transfer.leeching.peer_state import PeerState
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from transfer.content.manifest import Manifest
     from transfer.limits import LeecherLimits
@@ -33,318 +49,362 @@ _OWNERS_MAX = 2
 _LATE_FACTOR = 8.0
 _DUPLICATE_FACTOR = 2.0
 _DUPLICATE_SECONDS_MIN = 0.1
-_REST_SECONDS_MAX = 60.0
+_SNUB_SECONDS_MAX = 60.0
 _SORT_SECONDS = 0.25
+_SMOOTHING = 0.3
+_MARK_BYTES = 4096
+_FAST_BYTES_PER_SECOND = 40e6
+_NEAR_SECONDS = 0.1
+_NEAR_TRIPS = 20
+_ON_TIME_SECONDS = 0.25
+
+
+@dataclass(slots=True, eq=False)
+class PeerState:
+    """What is known of one connection, and what was asked over it."""
+
+    source: Hashable
+    """What is banned when it lies."""
+    manifest: Manifest
+    """The manifest that this peer names."""
+    whole: bool
+    """Whether it claims the whole artifact and vouches for the manifest."""
+    have: bytearray
+    """1 for each chunk that it can send."""
+    round_trip: float = 0.0
+    asked: dict[int, float] = field(default_factory=dict)
+    """Chunks that it owes, and when they were asked for."""
+    chunk_seconds: float | None = None
+    """How long one chunk takes, smoothed."""
+    last_arrival: float = 0.0
+    last_bytes: float = 0.0
+    snubbed_until: float = 0.0
+    snub_seconds: float = 0.0
+    bytes_given: int = 0
+    redirected: set[int] = field(default_factory=set)
+    """Chunks that it sent us to others for."""
+    _given_to_others: bytearray = field(default_factory=bytearray)
+    _unmarked: int = 0
+
+    def note_bytes(self, count: int, now: float) -> None:
+        """Count bytes that came; few at a time do not pass for sending."""
+        self._unmarked += count
+        if self._unmarked >= _MARK_BYTES:
+            self._unmarked = 0
+            self.last_bytes = now
+
+    def note_arrival(self, index: int, now: float) -> None:
+        """Measure how long a chunk took on its own, behind the one before it."""
+        took = now - max(self.asked.get(index, now), self.last_arrival)
+        if self.chunk_seconds is None:
+            self.chunk_seconds = took
+        else:
+            self.chunk_seconds += _SMOOTHING * (took - self.chunk_seconds)
+        self.last_arrival = now
+        self.snubbed_until = self.snub_seconds = 0.0
+
+    def note_redirect(self, index: int, given: bytearray) -> None:
+        """Learn that a seeder rather sends what others do not have yet."""
+        self.redirected.add(index)
+        self._given_to_others = given
+
+    def gave_to_others(self, index: int) -> bool:
+        """Whether this seeder said that others were given a chunk."""
+        given = self._given_to_others
+        return index < len(given) and given[index] == 1
+
+    def silent_since(self, now: float) -> float:
+        """Return since when it owes bytes; `now` if it owes none."""
+        if not self.asked:
+            return now
+        return max(self.last_arrival, self.last_bytes, min(self.asked.values()))
+
+    def is_on_time(self, now: float) -> bool:
+        """Whether it sends what is asked of it about as fast as it did."""
+        if self.chunk_seconds is None or self.snubbed_until > now:
+            return False
+        owes_since = max(self.last_arrival, min(self.asked.values(), default=now))
+        return now - owes_since < max(_ON_TIME_SECONDS, 4 * self.chunk_seconds)
+
+    def pipeline_depth(self, limits: LeecherLimits, share: int) -> int:
+        """Return how many chunks may be under way at once on this connection."""
+        wanted = 2
+        if self.chunk_seconds is not None:
+            near = max(_NEAR_SECONDS, _NEAR_TRIPS * self.round_trip)
+            if self.chunk_seconds > near:
+                return 1
+            wanted += int(2 * self.round_trip / max(self.chunk_seconds, 1e-4))
+        by_bytes = max(limits.request_bytes_max // self.manifest.chunk_size, 2)
+        most = min(limits.requests_per_peer_max, by_bytes)
+        return max(min(wanted, most, max(share, 1) + 1), 1)
 
 
 class ChunkPicker:
-    """What is still missing of one artifact, and who is to send it."""
+    """What is still missing of one manifest, and which peers are to send it."""
 
-    def __init__(self, limits: LeecherLimits) -> None:
-        self.favoured: Manifest | None = None
-        self.lanes: set[PeerState] = set()
-        self.banned: set[Hashable] = set()
-        self.false: set[bytes] = set()
-        """Digests of manifests that proved to be false."""
-        self.missing = 0
+    def __init__(
+        self,
+        manifest: Manifest,
+        limits: LeecherLimits,
+        done: bytearray | None = None,
+        owed_to_rival: Callable[[int, float], bool] | None = None,
+    ) -> None:
+        """`done` chunks are held already.
+
+        `owed_to_rival(index, now)` says whether this very chunk is on its way
+        for another manifest that names it too, and not late; None without rivals.
+        """
+        self.manifest = manifest
+        self.peers: set[PeerState] = set()
+        self.owed_to_rival = owed_to_rival
         self._limits = limits
-        self._done = bytearray()
         self._writing: set[int] = set()
         self._owners: dict[int, set[PeerState]] = {}
-        self._todo: list[int] = []
-        """Missing chunks that nobody was asked for, the next one last."""
         self._sorted, self._sorted_at = True, -math.inf
         self._in_order = False
-        self._in_company = False
+        self._others_download = False
+        self._todo: list[int] = []
+        """Missing chunks that nobody owes, the next one last."""
+        self.reset(bytearray(manifest.count) if done is None else done)
 
-    # What is to be put together.
-
-    def favour(self, manifest: Manifest, done: bytearray) -> None:
-        """Put the file together after this manifest; `done` chunks are held."""
-        self.favoured = manifest
+    def reset(self, done: bytearray) -> None:
+        """Plan anew from the chunks that are held; requests under way stay."""
         self._done = bytearray(done)
+        self.missing = self.manifest.count - done.count(1)
         self._writing.clear()
-        self.missing = manifest.count - done.count(1)
-        for lane in self.lanes:
-            lane.mask = self._mask(lane)
-        self._owners = {}
-        for lane in self.lanes:
-            for index in lane.asked:
-                if self._agrees(lane, index):
-                    self._owners.setdefault(index, set()).add(lane)
-        self._refill()
-
-    def reject_favoured(self) -> list[PeerState]:
-        """Learn that the favoured manifest is false; return the lanes to close.
-
-        Sources that claimed to have the whole of it are banned.
-        """
-        favoured = self.favoured
-        if favoured is None:
-            return []
-        self.false.add(favoured.digest)
-        liars = [lane for lane in self.lanes if lane.manifest.digest in self.false]
-        self.banned.update(lane.source for lane in liars if lane.whole)
-        return [
-            lane for lane in self.lanes if lane in liars or lane.source in self.banned
+        self._todo = [
+            index
+            for index, held in enumerate(self._done)
+            if not held and index not in self._owners
         ]
-
-    def unfavour(self) -> None:
-        """Go on without a manifest until somebody names another one."""
-        self.favoured = None
-        for gone in (self._todo, self._owners, self._writing):
-            gone.clear()
-
-    def candidate(self, now: float) -> Manifest | None:
-        """Return the other manifest that most whole sources name, or None.
-
-        Lanes that rest count only where there is no other.
-        """
-        favoured = None if self.favoured is None else self.favoured.digest
-        sources: dict[bytes, set[Hashable]] = {}
-        manifests: dict[bytes, Manifest] = {}
-        for lane in self.lanes:
-            digest = lane.manifest.digest
-            if not lane.whole or digest in self.false or digest == favoured:
-                continue
-            manifests[digest] = lane.manifest
-            awake = sources.setdefault(digest, set())
-            if lane.rest_until <= now:
-                awake.add(lane.source)
-        if not sources:
-            return None
-        best = max(sources, key=lambda digest: (len(sources[digest]), digest))
-        return manifests[best]
-
-    def is_stuck(self, now: float) -> bool:
-        """Whether a chunk is missing that no lane which is awake can give."""
-        if self.favoured is None or self._writing:
-            return False
-        awake = [lane for lane in self.lanes if lane.rest_until <= now]
-        if any(lane.manifest.digest == self.favoured.digest for lane in awake):
-            return False
-        return any(
-            not done and not any(lane.mask[index] for lane in awake)
-            for index, done in enumerate(self._done)
-        )
+        self._sort_at_once()
 
     @property
     def complete(self) -> bool:
         """Whether every chunk is written."""
-        return self.favoured is not None and self.missing == 0
+        return self.missing == 0
 
     @property
     def bytes_done(self) -> int:
-        """How many bytes of the favoured manifest's chunks are written."""
-        favoured = self.favoured
-        if favoured is None or not favoured.count:
+        """How many bytes are written."""
+        manifest = self.manifest
+        if not manifest.count:
             return 0
-        last = favoured.count - 1
-        short = favoured.chunk_size - favoured.length(last) if self._done[last] else 0
-        return (favoured.count - self.missing) * favoured.chunk_size - short
+        last = manifest.count - 1
+        short = manifest.chunk_size - manifest.length(last) if self._done[last] else 0
+        return (manifest.count - self.missing) * manifest.chunk_size - short
 
     def prefix(self, start: int) -> int:
         """Return how many chunks from the first on are written; at least `start`."""
         end = self._done.find(0, start)
         return len(self._done) if end < 0 else end
 
-    # Lanes.
+    # Peers.
 
-    def join(
-        self, source: Hashable, manifest: Manifest, have: bytearray | None
-    ) -> PeerState:
-        """Take in a connection; `have` is None where the peer has it all."""
-        held = bytearray(b"\x01" * manifest.count) if have is None else have
-        lane = PeerState(source, manifest, have is None, held)
-        self.lanes.add(lane)
-        lane.mask = self._mask(lane)
-        self._sorted = self._sorted and lane.whole
-        return lane
+    def join(self, peer: PeerState) -> PeerState:
+        """Add a connection; its manifest is this one."""
+        self.peers.add(peer)
+        self._sorted = self._sorted and peer.whole
+        return peer
 
-    def meet_company(self) -> None:
+    def leave(self, peer: PeerState) -> None:
+        """Remove a connection; what it owes is asked of others."""
+        self.peers.discard(peer)
+        for index in list(peer.asked):
+            self._release(peer, index)
+        self._sorted = self._sorted and peer.whole
+
+    def update(self, peer: PeerState, have: bytearray | None) -> None:
+        """Learn which chunks a peer has by now; None for all."""
+        peer.whole = peer.whole or have is None
+        peer.have = bytearray(b"\x01" * self.manifest.count) if have is None else have
+        self._sorted = False
+
+    def meet_leechers(self) -> None:
         """Learn that others download the same at this time."""
-        if not self._in_company:
-            self._in_company = True
+        if not self._others_download:
+            self._others_download = True
             self._sort_at_once()
 
     def prefer_order(self) -> None:
-        """Learn that somebody reads the file while it comes: lower indexes first."""
+        """Ask for lower indexes first: the file is read while it comes."""
         self._in_order = True
         self._sort_at_once()
 
-    def update(self, lane: PeerState, have: bytearray | None) -> None:
-        """Learn what a lane's peer has by now."""
-        lane.whole = lane.whole or have is None
-        lane.have = bytearray(b"\x01" * lane.manifest.count) if have is None else have
-        lane.mask = self._mask(lane)
-        self._sorted = False
-
-    def leave(self, lane: PeerState) -> None:
-        """Forget a lane; what was asked of it is to be asked of others."""
-        self.lanes.discard(lane)
-        for index in list(lane.asked):
-            self._release(lane, index)
-        self._sorted = self._sorted and lane.whole
-
-    def ban(self, source: Hashable) -> list[PeerState]:
-        """Ban a source; return its lanes, which are to be closed."""
-        self.banned.add(source)
-        return [lane for lane in self.lanes if lane.source == source]
-
     # Chunks.
 
-    def pick(self, lane: PeerState, now: float) -> list[int]:
-        """Return the chunks to ask of this lane now; they count as asked."""
+    def pick(self, peer: PeerState, now: float) -> list[int]:
+        """Return the chunks to ask of this peer now; it owes them from now on."""
         picked: list[int] = []
-        if self.favoured is None or lane.rest_until > now:
+        if peer.snubbed_until > now:
             return picked
-        room = self._depth(lane) - len(lane.asked)
+        room = self._depth(peer) - len(peer.asked)
         while room > len(picked):
-            index = self._next(lane, now)
-            if index is None and not lane.asked:
-                index = self._late_elsewhere(lane, now)
+            index = self._next(peer, now)
+            if index is None and not peer.asked:
+                index = self._endgame_chunk(peer, now)
             if index is None:
                 break
-            self._owners.setdefault(index, set()).add(lane)
-            lane.asked[index] = now
+            self._owners.setdefault(index, set()).add(peer)
+            peer.asked[index] = now
             picked.append(index)
         return picked
 
-    def claim(self, lane: PeerState, index: int) -> bool:
-        """Whether this lane's chunk, just verified, is to be written."""
-        if self._agrees(lane, index) and not (
-            self._done[index] or index in self._writing
+    def has_work(self, peer: PeerState, now: float) -> bool:
+        """Whether `pick` would return anything for this peer."""
+        if peer.snubbed_until > now or len(peer.asked) >= self._depth(peer):
+            return False
+        if not self._seeders_suffice(peer, now) and any(
+            self._can_ask(peer, index, now) for index in reversed(self._todo)
         ):
-            self._writing.add(index)
             return True
-        return False
+        return not peer.asked and self._endgame_chunk(peer, now) is not None
+
+    def claim(self, index: int) -> bool:
+        """Take the right to write a chunk; False if it is written or being written."""
+        if self._done[index] or index in self._writing:
+            return False
+        self._writing.add(index)
+        return True
 
     def unclaim(self, index: int) -> None:
-        """Learn that a claimed chunk will not be written."""
-        self._writing.discard(index)
+        """Give the right back: the chunk was not written after all."""
+        if index in self._writing:
+            self._writing.discard(index)
+            if index not in self._owners and index not in self._todo:
+                self._todo.append(index)
+                self._sorted = False
 
-    def written(self, lane: PeerState, index: int) -> bool:
-        """Learn that a claimed chunk is on disk; False where it is of no use.
-
-        That is so where another manifest was favoured in the meantime.
-        """
-        if self.favoured is None or index not in self._writing:
+    def written(self, index: int) -> bool:
+        """Note that a claimed chunk is on disk; False after a `reset`."""
+        if index not in self._writing:
             return False
         self._writing.discard(index)
         self._done[index] = 1
         self.missing -= 1
-        lane.bytes_given += self.favoured.length(index)
         return True
 
-    def answered(self, lane: PeerState, index: int, now: float) -> None:
-        """Learn that a lane sent a chunk, needed or not."""
-        lane.note_arrival(index, now)
-        self._release(lane, index)
+    def brought_by_rival(self, index: int) -> None:
+        """Note that a chunk came for another manifest that names it too."""
+        if not self._done[index]:
+            self._writing.add(index)
+            self.written(index)
+            self._sorted = False
 
-    def lacking(self, lane: PeerState, index: int) -> None:
-        """Learn that a lane's peer cannot send a chunk that it seemed to have."""
-        if index < len(lane.have):
-            lane.have[index] = 0
-        if index < len(lane.mask):
-            lane.mask[index] = 0
-        self._release(lane, index)
+    def answered(self, peer: PeerState, index: int, now: float) -> None:
+        """Note that a peer sent a chunk, needed or not."""
+        peer.note_arrival(index, now)
+        self._release(peer, index)
 
-    def elsewhere(self, lane: PeerState, index: int, given: bytearray) -> None:
-        """Learn that a lane's peer rather sends what others do not have yet.
+    def lacking(self, peer: PeerState, index: int) -> None:
+        """Note that a peer cannot send a chunk that it seemed to have."""
+        if index < len(peer.have):
+            peer.have[index] = 0
+        self._release(peer, index)
 
-        It has it, and will send it when it is asked for it once more.
+    def redirect(self, peer: PeerState, index: int, given: bytearray) -> None:
+        """Note that a seeder sent us to others for a chunk; asked again, it sends it.
+
+        `given` has 1 for each chunk that others were given.
         """
-        lane.declined.add(index)
-        lane.elsewhere = given
-        self._release(lane, index)
+        peer.note_redirect(index, given)
+        self._release(peer, index)
 
-    def drop_asked(self, lane: PeerState, rest_until: float) -> None:
-        """Learn that a lane's peer is busy and dropped what was asked of it."""
-        for index in list(lane.asked):
-            self._release(lane, index)
-        lane.rest_until = rest_until
+    def drop_asked(self, peer: PeerState, snubbed_until: float) -> None:
+        """Note that a peer is busy and has dropped all that was asked of it."""
+        for index in list(peer.asked):
+            self._release(peer, index)
+        peer.snubbed_until = snubbed_until
 
-    def reclaim(self, now: float) -> bool:
-        """Take late chunks from lanes that are too slow; True where any was.
-
-        The lane rests, longer each time; an answer still counts when it comes.
-        """
-        typical = turns.typical_seconds(self.lanes)
-        reclaimed = False
-        least = max(self._limits.turn_seconds_min, _LATE_FACTOR * typical)
-        for lane in self.lanes:
-            patience = max(least, 2 * lane.round_trip)
-            if lane.rest_until > now or now - lane.waits_since(now) < patience:
+    def snub_slow(self, now: float) -> bool:
+        """Snub the peers that owe bytes for too long; True if there were any."""
+        typical = _typical_seconds(self.peers)
+        least = max(self._limits.snub_seconds_min, _LATE_FACTOR * typical)
+        snubbed = False
+        for peer in self.peers:
+            patience = max(least, 2 * peer.round_trip)
+            if peer.snubbed_until > now or now - peer.silent_since(now) < patience:
                 continue
-            lane.rest_seconds = min(max(2 * lane.rest_seconds, 1.0), _REST_SECONDS_MAX)
-            lane.rest_until = now + lane.rest_seconds
-            for index in lane.asked:
-                self._give_back(lane, index)
-            reclaimed = True
-        return reclaimed
+            peer.snub_seconds = min(max(2 * peer.snub_seconds, 1.0), _SNUB_SECONDS_MAX)
+            peer.snubbed_until = now + peer.snub_seconds
+            for index in peer.asked:
+                self._give_back(peer, index)
+            snubbed = True
+        return snubbed
 
-    def has_work(self, lane: PeerState, now: float) -> bool:
-        """Whether `pick` would return anything for this lane."""
-        if self.favoured is None or lane.rest_until > now:
-            return False
-        if len(lane.asked) >= self._depth(lane):
-            return False
-        if not self._spares(lane, now) and any(
-            lane.mask[index] and index not in lane.asked for index in self._todo
-        ):
+    def is_owed(self, index: int, now: float) -> bool:
+        """Whether a chunk is written, or on its way and not late."""
+        if self._done[index] or index in self._writing:
             return True
-        return not lane.asked and self._late_elsewhere(lane, now) is not None
+        owners = self._owners.get(index)
+        if not owners:
+            return False
+        return now - _owed_since(owners, index) <= self._late_after()
 
-    def _depth(self, lane: PeerState) -> int:
-        chunk_size = self.favoured.chunk_size if self.favoured else 1
-        share = len(self._todo) // max(len(self.lanes), 1)
-        return turns.depth(lane, self._limits, chunk_size, share)
+    def _depth(self, peer: PeerState) -> int:
+        share = len(self._todo) // max(len(self.peers), 1)
+        return peer.pipeline_depth(self._limits, share)
 
-    def _next(self, lane: PeerState, now: float) -> int | None:
+    def _next(self, peer: PeerState, now: float) -> int | None:
         if not self._sorted and now - self._sorted_at >= _SORT_SECONDS:
             self._sort()
             self._sorted_at = now
-        todo, mask, other = self._todo, lane.mask, None
-        if self._spares(lane, now):
+        if self._seeders_suffice(peer, now):
             return None
+        todo, second_best = self._todo, None
         for place in range(len(todo) - 1, -1, -1):
             index = todo[place]
-            if mask[index] and index not in lane.asked:
-                if not lane.sent_elsewhere(index):
-                    return todo.pop(place)
-                other = place if other is None else other
-        return None if other is None else todo.pop(other)
+            if not self._can_ask(peer, index, now):
+                continue
+            if not peer.gave_to_others(index):
+                return todo.pop(place)
+            second_best = place if second_best is None else second_best
+        return None if second_best is None else todo.pop(second_best)
 
-    def _spares(self, lane: PeerState, now: float) -> bool:
-        """Whether a peer that downloads itself is left alone, others being swift."""
-        giving = (one for one in self.lanes if one.whole and turns.is_on_time(one, now))
-        return not (lane.whole or self._is_slow(giving))
+    def _can_ask(self, peer: PeerState, index: int, now: float) -> bool:
+        if not peer.have[index] or index in peer.asked:
+            return False
+        # What a snubbed peer sent late, or a rival, is in the list a while longer.
+        if self._done[index] or index in self._writing:
+            return False
+        rival = self.owed_to_rival
+        return rival is None or not rival(index, now)
 
-    def _late_elsewhere(self, lane: PeerState, now: float) -> int | None:
-        """Return the chunk that another source has owed longest, or None."""
-        typical = lane.chunk_seconds or turns.typical_seconds(self.lanes)
-        patience = max(_DUPLICATE_SECONDS_MIN, _DUPLICATE_FACTOR * typical)
+    def _seeders_suffice(self, peer: PeerState, now: float) -> bool:
+        """Fast seeders suffice: other leechers are not asked then."""
+        if peer.whole:
+            return False
+        seeders = (one for one in self.peers if one.whole and one.is_on_time(now))
+        return not self._is_slow(seeders)
+
+    def _endgame_chunk(self, peer: PeerState, now: float) -> int | None:
+        """Return the late chunk that another source has owed longest, or None."""
+        patience = self._late_after(peer.chunk_seconds)
         latest: tuple[float, int] | None = None
         for index, owners in self._owners.items():
-            if not lane.mask[index] or self._done[index] or len(owners) >= _OWNERS_MAX:
+            if not peer.have[index] or self._done[index] or len(owners) >= _OWNERS_MAX:
                 continue
-            if any(owner.source == lane.source for owner in owners):
+            if any(owner.source == peer.source for owner in owners):
                 continue
-            since = min(max(owner.asked[index], owner.last_arrival) for owner in owners)
+            since = _owed_since(owners, index)
             if now - since > patience and (latest is None or since < latest[0]):
                 latest = (since, index)
         return None if latest is None else latest[1]
 
-    def _release(self, lane: PeerState, index: int) -> None:
-        lane.asked.pop(index, None)
-        self._give_back(lane, index)
+    def _late_after(self, typical: float | None = None) -> float:
+        typical = typical or _typical_seconds(self.peers)
+        return max(_DUPLICATE_SECONDS_MIN, _DUPLICATE_FACTOR * typical)
 
-    def _give_back(self, lane: PeerState, index: int) -> None:
-        """Free a chunk of its owner; it is to be asked again unless done."""
+    def _release(self, peer: PeerState, index: int) -> None:
+        peer.asked.pop(index, None)
+        self._give_back(peer, index)
+
+    def _give_back(self, peer: PeerState, index: int) -> None:
+        """Take a chunk off its owner; unless it is done, it is to do again."""
         owners = self._owners.get(index)
-        if owners is None or lane not in owners:
+        if owners is None or peer not in owners:
             return
-        owners.discard(lane)
+        owners.discard(peer)
         if owners:
             return
         del self._owners[index]
@@ -352,50 +412,37 @@ class ChunkPicker:
             self._todo.append(index)
             self._sorted = False
 
-    def _agrees(self, lane: PeerState, index: int) -> bool:
-        favoured = self.favoured
-        if favoured is None or index >= favoured.count:
-            return False
-        if lane.manifest is favoured:
-            return True
-        return lane.manifest.chunk_size == favoured.chunk_size and lane.manifest.chunk(
-            index
-        ) == favoured.chunk(index)
-
-    def _mask(self, lane: PeerState) -> bytearray:
-        favoured = self.favoured
-        if favoured is None:
-            return bytearray()
-        if lane.manifest.digest == favoured.digest:
-            return bytearray(lane.have)
-        mask = bytearray(favoured.count)
-        for index in range(min(favoured.count, lane.manifest.count)):
-            mask[index] = lane.have[index] and self._agrees(lane, index)
-        return mask
-
-    def _refill(self) -> None:
-        self._todo = [
-            index
-            for index, done in enumerate(self._done)
-            if not done and index not in self._owners
-        ]
-        self._sort_at_once()
+    def _is_slow(self, peers: Iterable[PeerState]) -> bool:
+        """Whether links bound this, so that variety is worth more than order."""
+        times = [peer.chunk_seconds for peer in peers]
+        chunk_size = self.manifest.chunk_size
+        rate = sum(chunk_size / max(one, 1e-6) for one in times if one is not None)
+        return rate < _FAST_BYTES_PER_SECOND
 
     def _sort_at_once(self) -> None:
         self._sorted, self._sorted_at = False, -math.inf
 
-    def _is_slow(self, lanes: Iterable[PeerState]) -> bool:
-        return turns.is_slow(lanes, self.favoured.chunk_size if self.favoured else 0)
-
     def _sort(self) -> None:
+        self._todo = [index for index in self._todo if not self._done[index]]
         self._todo.sort(reverse=True)
-        partial = [lane.mask for lane in self.lanes if not lane.whole]
+        leechers = [peer.have for peer in self.peers if not peer.whole]
         if (
-            (partial or self._in_company)
+            (leechers or self._others_download)
             and not self._in_order
-            and self._is_slow(self.lanes)
+            and self._is_slow(self.peers)
         ):
             random.shuffle(self._todo)
-            counts = bitmap.sums(partial, len(self._done))
+            counts = bitmap.sums(leechers, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)
         self._sorted = True
+
+
+def _owed_since(owners: Iterable[PeerState], index: int) -> float:
+    return min(max(owner.asked[index], owner.last_arrival) for owner in owners)
+
+
+def _typical_seconds(peers: Iterable[PeerState]) -> float:
+    """Return how long a chunk usually takes, 0 if no peer has sent one."""
+    times = [peer.chunk_seconds for peer in peers]
+    known = [seconds for seconds in times if seconds is not None]
+    return statistics.median(known) if known else 0.0

@@ -1,10 +1,10 @@
-"""Small artifacts: many callers' wishes, gathered for few connections.
+"""Small artifacts: what many callers want, gathered for few connections.
 
 An artifact of one chunk needs no manifest, no schedule and no task of its own: it
 is asked for whole. What is wanted of a peer in one turn of the event loop goes to
-it in one batch, over one connection, whoever wants it (batch.py). Whatever is not
-plain here, an unknown peer, a larger artifact, a connection that fails, is left to
-`Download`, which can do everything.
+it in one batch over one connection (`small_batch`). Attempts, bans and back-off are
+those of all downloads; what needs more than that, an unknown peer, a larger artifact,
+a connection that fails, is left to the swarm.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import asyncio
 import contextlib
 import logging
 import queue
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transfer.content.artifact import Artifact
 from transfer.errors import (
     BadChunkError,
     ClosedError,
     LargerError,
+    NoPeerError,
     PeerError,
     PeerGoneError,
     StoreError,
@@ -30,27 +30,27 @@ from transfer.errors import (
     WireError,
 )
 from transfer.leeching.small_batch import SmallBatch, SmallRequest
-from transfer.limits import EAGER_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from transfer.connection.peer import Peer
     from transfer.content.digest import Digest
+    from transfer.leeching.bans import Banned
     from transfer.leeching.connection_pool import Connection
     from transfer.leeching.context import LeecherContext
     from transfer.leeching.small_batch import Outcome
+    from transfer.leeching.wanted import Wanted
 
 log = logging.getLogger(__name__)
 
-_PEERS_MAX = 3  # asked in turn before the long way, which asks all at once
+_PEERS_MAX = 3  # asked in turn before the swarm, which asks all at once
 _TRIES_MAX = 2
-_REST_SECONDS = 30.0
 _HAND_BACK_SECONDS = 0.1
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
+class _Exchange:
     """What is wanted of one peer, and the task that gets it."""
 
     peer: Peer
@@ -58,43 +58,31 @@ class _Line:
         default_factory=queue.SimpleQueue
     )
     gathered: list[SmallRequest] = field(default_factory=list)
-    errands: set[SmallRequest] = field(default_factory=set)
+    requests: set[SmallRequest] = field(default_factory=set)
     connection: Connection | None = None
     task: asyncio.Task[None] | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Wanted:
-    """What one caller wants, and what was found out on the way."""
+class Given(NamedTuple):
+    """A small artifact, and the peer that gave it."""
 
-    digest: Digest
-    size: int | None
-    size_max: int | None
-    liars: set[Peer] = field(default_factory=set)
-    """Who sent wrong bytes for it."""
-    peer: Peer | None = None
-    """Who gave it."""
-
-    @property
-    def may_be_small(self) -> bool:
-        """Whether it is not known to be too large."""
-        return self.size is None or self.size <= EAGER_BYTES_MAX
+    artifact: Artifact
+    peer: Peer
 
 
 class SmallFetcher:
     """Fetches what can be had with one question and one answer."""
 
-    def __init__(self, workshop: LeecherContext) -> None:
-        self._workshop = workshop
+    def __init__(self, context: LeecherContext) -> None:
+        self._context = context
         self._pool = ThreadPoolExecutor(
-            workshop.limits.small_threads_max, "caravan-small"
+            context.limits.small_threads_max, "caravan-small"
         )
         self._loop = asyncio.get_running_loop()
-        self._lines: dict[Peer, _Line] = {}
+        self._exchanges: dict[Peer, _Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._searching: set[asyncio.Task[Any]] = set()
         self._under_way: dict[Digest, SmallRequest] = {}
-        self._rested: dict[Peer, float] = {}
         self._closed = False
         self.bytes_received = 0
 
@@ -102,21 +90,21 @@ class SmallFetcher:
         """Return how many artifacts are under way."""
         return len(self._under_way)
 
-    async def fetch(self, wish: Wanted, peers: Iterable[Peer]) -> Artifact | None:
-        """Ask the peers in turn; None where it needs the long way.
+    async def fetch(
+        self, wanted: Wanted, peers: Iterable[Peer], banned: Banned
+    ) -> Given | None:
+        """Ask the peers in turn; None if the swarm has to.
 
-        Raises StoreError or ClosedError.
+        Peers that lie are added to `banned`. Raises StoreError or ClosedError.
         """
-        for peer in self._in_turn(wish, peers)[:_PEERS_MAX]:
-            outcome = await self._ask(wish, peer)
+        for peer in self._in_turn(wanted, peers, banned)[:_PEERS_MAX]:
+            outcome = await self._ask(wanted, peer)
             if isinstance(outcome, Artifact):
-                wish.peer = peer
-                return outcome
+                return Given(outcome, peer)
             if isinstance(outcome, StoreError):
                 raise outcome
             if isinstance(outcome, BadChunkError | WireError):
-                self._workshop.bad_peers.note(peer, wish.digest, str(outcome))
-                wish.liars.add(peer)
+                banned.add(peer, outcome)
             if isinstance(outcome, LargerError):
                 await self._hand_back(peer)
                 break
@@ -125,9 +113,9 @@ class SmallFetcher:
         return None
 
     async def fetch_as_found(
-        self, wish: Wanted, peers: AsyncIterator[Peer]
-    ) -> tuple[Artifact | None, AsyncIterator[Peer]]:
-        """Ask the peers as they are found; return as well those for the long way.
+        self, wanted: Wanted, peers: AsyncIterator[Peer], banned: Banned
+    ) -> tuple[Given | None, AsyncIterator[Peer]]:
+        """Ask the peers as they are found; return as well those left for the swarm.
 
         Raises StoreError, or ClosedError also while nobody is found.
         """
@@ -136,7 +124,7 @@ class SmallFetcher:
             raise ClosedError
         self._searching.add(task)
         try:
-            return await self._fetch_as_found(wish, peers)
+            return await self._fetch_as_found(wanted, peers, banned)
         except asyncio.CancelledError:
             if self._closed and not task.uncancel():
                 raise ClosedError from None
@@ -145,145 +133,152 @@ class SmallFetcher:
             self._searching.discard(task)
 
     async def _fetch_as_found(
-        self, wish: Wanted, peers: AsyncIterator[Peer]
-    ) -> tuple[Artifact | None, AsyncIterator[Peer]]:
+        self, wanted: Wanted, peers: AsyncIterator[Peer], banned: Banned
+    ) -> tuple[Given | None, AsyncIterator[Peer]]:
         seen: list[Peer] = []
-        async for peer in peers:
-            seen.append(peer)
-            artifact = await self.fetch(wish, [peer])
-            if artifact is not None or len(seen) == _PEERS_MAX:
-                return artifact, _again(seen, peers)
-            if not self._is_usable(wish, peer):
-                break
+        try:
+            async with asyncio.timeout(self._context.limits.patience_seconds):
+                async for peer in peers:
+                    seen.append(peer)
+                    given = await self.fetch(wanted, [peer], banned)
+                    if given is not None or len(seen) == _PEERS_MAX:
+                        return given, _again(seen, peers)
+                    if not self._is_usable(wanted, peer, banned):
+                        break
+        except TimeoutError:
+            raise NoPeerError(
+                "No peer was found or sent anything within"
+                f" {self._context.limits.patience_seconds:g} s."
+            ) from None
         return None, _again(seen, peers)
 
     async def close(self) -> None:
-        """End all lines; whoever waits gets ClosedError."""
+        """End all exchanges; callers get ClosedError."""
         self._closed = True
         for task in self._searching:
             task.cancel()
-        for line in self._lines.values():
-            if line.connection is not None:
-                line.connection.channel.abort()
+        for exchange in self._exchanges.values():
+            if exchange.connection is not None:
+                exchange.connection.channel.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown()
 
-    def _in_turn(self, wish: Wanted, peers: Iterable[Peer]) -> list[Peer]:
+    def _in_turn(
+        self, wanted: Wanted, peers: Iterable[Peer], banned: Banned
+    ) -> list[Peer]:
         """Return the peers that may be asked, those with least to do first."""
-        usable = [peer for peer in peers if self._is_usable(wish, peer)]
+        usable = [peer for peer in peers if self._is_usable(wanted, peer, banned)]
         if len(usable) > 1:
             usable.sort(key=self._load)
         return usable
 
-    def _is_usable(self, wish: Wanted, peer: Peer) -> bool:
+    def _is_usable(self, wanted: Wanted, peer: Peer, banned: Banned) -> bool:
         """Whether asking it costs no more than a question, or is worth more."""
-        if peer in wish.liars or not wish.may_be_small:
+        if peer in banned or not wanted.may_be_small:
             return False
-        if peer in self._lines:
+        if peer in self._exchanges:
             return True
-        if self._rested and self._rested.get(peer, 0.0) > time.monotonic():
+        if self._context.backoff.includes(peer):
             return False
-        return wish.size is not None or self._workshop.connections.is_warm(peer)
+        return wanted.size is not None or self._context.connections.is_warm(peer)
 
     def _load(self, peer: Peer) -> int:
-        line = self._lines.get(peer)
-        return 0 if line is None else len(line.errands)
+        exchange = self._exchanges.get(peer)
+        return 0 if exchange is None else len(exchange.requests)
 
-    async def _ask(self, wish: Wanted, peer: Peer) -> Outcome:
+    async def _ask(self, wanted: Wanted, peer: Peer) -> Outcome:
         """Ask one peer, or wait with others who have asked for the same."""
         if self._closed:
             raise ClosedError
-        errand = self._under_way.get(wish.digest)
-        if errand is None:
-            largest = EAGER_BYTES_MAX
-            if wish.size_max is not None:
-                largest = min(largest, max(wish.size_max, 0))
-            errand = self._under_way[wish.digest] = SmallRequest(wish.digest, largest)
-            self._order(errand, peer)
+        request = self._under_way.get(wanted.digest)
+        if request is None:
+            request = SmallRequest(wanted.digest, wanted.small_bytes_max)
+            self._under_way[wanted.digest] = request
+            self._order(request, peer)
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        errand.waiting.append(future)
+        request.waiting.append(future)
         return await future
 
     async def _hand_back(self, peer: Peer) -> None:
-        """Let an idle line end first, so that its connection serves the long way."""
-        line = self._lines.get(peer)
-        if line is not None and not line.errands and line.task is not None:
-            await asyncio.wait([line.task], timeout=_HAND_BACK_SECONDS)
+        """Let an idle exchange end first, so that its connection serves the swarm."""
+        exchange = self._exchanges.get(peer)
+        if exchange is not None and not exchange.requests and exchange.task is not None:
+            await asyncio.wait([exchange.task], timeout=_HAND_BACK_SECONDS)
 
-    def _order(self, errand: SmallRequest, peer: Peer) -> None:
-        line = self._lines.get(peer)
-        if line is None:
-            line = self._lines[peer] = _Line(peer)
-            line.task = task = self._loop.create_task(self._run(line))
+    def _order(self, request: SmallRequest, peer: Peer) -> None:
+        exchange = self._exchanges.get(peer)
+        if exchange is None:
+            exchange = self._exchanges[peer] = _Exchange(peer)
+            exchange.task = task = self._loop.create_task(self._run(exchange))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        line.errands.add(errand)
-        if not line.gathered:
-            self._loop.call_soon(self._hand_over, line)
-        line.gathered.append(errand)
+        exchange.requests.add(request)
+        if not exchange.gathered:
+            self._loop.call_soon(self._hand_over, exchange)
+        exchange.gathered.append(request)
 
-    def _hand_over(self, line: _Line) -> None:
+    def _hand_over(self, exchange: _Exchange) -> None:
         """Give a thread what was gathered in this turn of the event loop."""
-        if line.gathered:
-            line.orders.put(line.gathered)
-            line.gathered = []
+        if exchange.gathered:
+            exchange.orders.put(exchange.gathered)
+            exchange.gathered = []
 
-    async def _run(self, line: _Line) -> None:
+    async def _run(self, exchange: _Exchange) -> None:
         """Converse with one peer until nothing is wanted of it."""
         try:
-            while line.errands:
-                await self._run_once(line)
+            while exchange.requests:
+                await self._run_once(exchange)
         finally:
-            del self._lines[line.peer]
+            del self._exchanges[exchange.peer]
             left = ClosedError() if self._closed else None
-            for errand in list(line.errands):
-                self._settle(line, errand, left)
+            for request in list(exchange.requests):
+                self._deliver(exchange, request, left)
 
-    async def _run_once(self, line: _Line) -> None:
+    async def _run_once(self, exchange: _Exchange) -> None:
         """Converse over one connection; settle what it owes if it fails."""
-        connections = self._workshop.connections
+        connections = self._context.connections
         try:
-            async with asyncio.timeout(self._workshop.limits.opening_soft_seconds):
-                connection = await connections.open(line.peer)
+            async with asyncio.timeout(self._context.limits.opening_soft_seconds):
+                connection = await connections.open(exchange.peer)
         except (PeerError, OSError) as error:
-            log.info("%s could not be asked for small ones: %s", line.peer, error)
-            self._rest(line, line.errands)
+            log.info("%s could not be asked for small ones: %s", exchange.peer, error)
+            self._back_off(exchange, exchange.requests)
             return
         batch = SmallBatch(
             connection,
-            line.orders,
-            self._workshop,
-            lambda results: self._from_thread(line, results),
+            exchange.orders,
+            self._context,
+            lambda results: self._from_thread(exchange, results),
         )
-        line.connection = connection
+        exchange.connection = connection
         try:
             await self._in_thread(batch)
         except BadChunkError as bad:
             connections.complain(connection, bad.number, bad.index)
-            self._try_again(line, batch.left())
+            self._try_again(exchange, batch.left())
         except (TransferError, OSError) as error:
             connection.channel.close()
-            log.info("%s failed for small artifacts: %s", line.peer, error)
+            log.info("%s failed for small artifacts: %s", exchange.peer, error)
             if isinstance(error, PeerGoneError | ConnectionError):
-                self._try_again(line, batch.left())
+                self._try_again(exchange, batch.left())
             else:
                 if isinstance(error, WireError):
-                    for errand in batch.left()[:1]:
-                        self._settle(line, errand, error)
-                self._rest(line, line.errands)
+                    for request in batch.left():
+                        self._deliver(exchange, request, error)
+                self._back_off(exchange, exchange.requests)
         except Exception:
             connection.channel.close()
-            log.exception("small artifacts of %s failed", line.peer)
-            self._rest(line, line.errands)
+            log.exception("small artifacts of %s failed", exchange.peer)
+            self._back_off(exchange, exchange.requests)
         except BaseException:
             connection.channel.close()
             raise
         else:
             connections.keep(connection)
         finally:
-            line.connection = None
+            exchange.connection = None
 
     async def _in_thread(self, batch: SmallBatch) -> None:
         future = self._loop.run_in_executor(self._pool, batch.run)
@@ -295,50 +290,48 @@ class SmallFetcher:
                 future.exception()
             raise
 
-    def _try_again(self, line: _Line, errands: list[SmallRequest]) -> None:
+    def _try_again(self, exchange: _Exchange, requests: list[SmallRequest]) -> None:
         """Order once more, over another connection, what has not failed before."""
         again = []
-        for errand in errands:
-            errand.tries += 1
-            if errand.tries < _TRIES_MAX:
-                again.append(errand)
+        for request in requests:
+            request.tries += 1
+            if request.tries < _TRIES_MAX:
+                again.append(request)
             else:
-                self._settle(line, errand, None)
+                self._deliver(exchange, request, None)
         if again:
-            line.orders.put(again)
+            exchange.orders.put(again)
 
-    def _rest(self, line: _Line, errands: Iterable[SmallRequest]) -> None:
+    def _back_off(self, exchange: _Exchange, requests: Iterable[SmallRequest]) -> None:
         """Ask this peer no more for a while, and let others be asked."""
-        now = time.monotonic()
-        self._rested = {peer: end for peer, end in self._rested.items() if end > now}
-        self._rested[line.peer] = now + _REST_SECONDS
-        line.gathered = []
-        line.orders = queue.SimpleQueue()
-        for errand in list(errands):
-            self._settle(line, errand, PeerError())
+        self._context.backoff.start(exchange.peer)
+        exchange.gathered = []
+        exchange.orders = queue.SimpleQueue()
+        for request in list(requests):
+            self._deliver(exchange, request, PeerError())
 
     def _from_thread(
-        self, line: _Line, results: list[tuple[SmallRequest, Outcome]]
+        self, exchange: _Exchange, results: list[tuple[SmallRequest, Outcome]]
     ) -> None:
         with contextlib.suppress(RuntimeError):  # the loop may be closed
-            self._loop.call_soon_threadsafe(self._take_results, line, results)
+            self._loop.call_soon_threadsafe(self._take_results, exchange, results)
 
     def _take_results(
-        self, line: _Line, results: list[tuple[SmallRequest, Outcome]]
+        self, exchange: _Exchange, results: list[tuple[SmallRequest, Outcome]]
     ) -> None:
-        for errand, outcome in results:
-            self._settle(line, errand, outcome)
+        for request, outcome in results:
+            self._deliver(exchange, request, outcome)
 
-    def _settle(
-        self, line: _Line, errand: SmallRequest, outcome: Outcome | ClosedError
+    def _deliver(
+        self, exchange: _Exchange, request: SmallRequest, outcome: Outcome | ClosedError
     ) -> None:
-        """Tell everybody who waits for it."""
-        line.errands.discard(errand)
+        """Give the outcome to all callers that wait for it."""
+        exchange.requests.discard(request)
         if isinstance(outcome, Artifact):
             self.bytes_received += outcome.size
-        if self._under_way.get(errand.digest) is errand:
-            del self._under_way[errand.digest]
-        for future in errand.waiting:
+        if self._under_way.get(request.digest) is request:
+            del self._under_way[request.digest]
+        for future in request.waiting:
             if future.done():
                 continue
             if isinstance(outcome, ClosedError):

@@ -53,7 +53,7 @@ _LINGER_SECONDS = 0.02
 
 @dataclass(slots=True, eq=False)
 class SmallRequest:
-    """A small artifact to be asked for, and who waits for it."""
+    """A small artifact to be asked for, and the callers that wait for it."""
 
     digest: Digest
     bytes_max: int
@@ -69,15 +69,15 @@ class SmallBatch:
         self,
         connection: Connection,
         orders: queue.SimpleQueue[list[SmallRequest]],
-        workshop: LeecherContext,
+        context: LeecherContext,
         deliver: Callable[[list[tuple[SmallRequest, Outcome]]], None],
     ) -> None:
         self._connection = connection
         self._channel = connection.channel
         self._orders = orders
-        self._rate = workshop.rate
-        self._silence_seconds = workshop.limits.small_silence_seconds
-        self._answer_seconds = workshop.limits.small_answer_seconds
+        self._rate = context.rate
+        self._silence_seconds = context.limits.small_silence_seconds
+        self._answer_seconds = context.limits.small_answer_seconds
         self._deliver = deliver
         self._unasked: deque[SmallRequest] = deque()
         self._owed: deque[SmallRequest] = deque()
@@ -87,7 +87,7 @@ class SmallBatch:
         self._is_larger = False
         self._first = 2**32
         """The number of the first ask; what is lower is of an earlier download."""
-        self._group = CommitGroup(workshop.store.committer)
+        self._group = CommitGroup(context.store.committer)
         self._grouped: list[SmallRequest] = []
         self._grouped_at = 0.0
 
@@ -95,7 +95,7 @@ class SmallBatch:
         """Ask and receive until nothing more is ordered for a moment.
 
         Raises PeerError, TransferError or OSError; what was verified until then
-        has been committed and delivered, and `left` tells what was not.
+        has been committed and delivered, and `left` returns what was not.
         """
         self._channel.enter_thread(self._silence_seconds)
         try:
@@ -144,21 +144,21 @@ class SmallBatch:
         frames = []
         given_up: list[tuple[SmallRequest, Outcome]] = []
         while self._unasked and len(self._owed) < ASKS_AT_ONCE_MAX:
-            errand = self._unasked.popleft()
-            if all(one.cancelled() for one in errand.waiting):
-                given_up.append((errand, None))
+            request = self._unasked.popleft()
+            if all(one.cancelled() for one in request.waiting):
+                given_up.append((request, None))
                 continue
-            errand.number = next(self._connection.numbers)
-            self._first = min(self._first, errand.number)
-            digest = errand.digest
+            request.number = next(self._connection.numbers)
+            self._first = min(self._first, request.number)
+            digest = request.digest
             frames.append(
                 wire.encode(
                     wire.Ask(
-                        errand.number, digest.algorithm, digest.raw, errand.bytes_max
+                        request.number, digest.algorithm, digest.raw, request.bytes_max
                     )
                 )
             )
-            self._owed.append(errand)
+            self._owed.append(request)
         if given_up:
             self._deliver(given_up)
         if frames:
@@ -190,13 +190,13 @@ class SmallBatch:
                 break
             message = wire.decode(view[body:data])
             if isinstance(message, wire.Whole):
-                errand = self._head(message.number)
-                if message.length > errand.bytes_max:
+                request = self._head(message.number)
+                if message.length > request.bytes_max:
                     raise WireError("The seeder sends more than was asked for.")
                 if data + message.length > end:
                     break
                 self._start = data + message.length
-                self._take(errand, view[data : self._start])
+                self._take(request, view[data : self._start])
             else:
                 self._start = data
                 self._hear(message)
@@ -207,7 +207,7 @@ class SmallBatch:
         return self._start != began
 
     def _head(self, number: int) -> SmallRequest:
-        """Return the errand whose turn it is to be answered."""
+        """Return the request that is to be answered next."""
         if not self._owed or self._owed[0].number != number:
             raise WireError("The seeder answers what was not asked now.")
         return self._owed[0]
@@ -216,12 +216,12 @@ class SmallBatch:
         """Take in an answer that brings no bytes."""
         match message:
             case wire.Absent():
-                errand = self._head(message.number)
-                self._end_errand(errand, AbsentError())
+                request = self._head(message.number)
+                self._end_request(request, AbsentError())
             case wire.Larger():
-                errand = self._head(message.number)
+                request = self._head(message.number)
                 self._is_larger = True
-                self._end_errand(errand, LargerError())
+                self._end_request(request, LargerError())
             case wire.Busy():
                 raise PeerBusyError(message.seconds)
             case wire.Bye():
@@ -231,16 +231,16 @@ class SmallBatch:
             case _:
                 raise WireError("The seeder did not answer what was asked.")
 
-    def _end_errand(self, errand: SmallRequest, outcome: Outcome) -> None:
+    def _end_request(self, request: SmallRequest, outcome: Outcome) -> None:
         self._owed.popleft()
-        self._deliver([(errand, outcome)])
+        self._deliver([(request, outcome)])
 
-    def _take(self, errand: SmallRequest, data: memoryview) -> None:
+    def _take(self, request: SmallRequest, data: memoryview) -> None:
         """Verify an artifact and write it to a file of the group."""
-        asked = errand.digest
+        asked = request.digest
         if Digest.of(data, asked.algorithm) != asked:
-            wrong = BadChunkError(errand.number, 0)
-            self._end_errand(errand, wrong)
+            wrong = BadChunkError(request.number, 0)
+            self._end_request(request, wrong)
             raise wrong
         digests = {asked.algorithm: asked}
         if asked.algorithm != NAME_ALGORITHM:
@@ -248,12 +248,12 @@ class SmallBatch:
         try:
             self._group.add(data, Contents(digests, Manifest.of(data)))
         except StoreError as error:
-            self._end_errand(errand, error)
+            self._end_request(request, error)
             return
         self._owed.popleft()
         if not self._grouped:
             self._grouped_at = time.monotonic()
-        self._grouped.append(errand)
+        self._grouped.append(request)
 
     def _is_due(self) -> bool:
         """Whether the group should be committed now.
@@ -273,10 +273,10 @@ class SmallBatch:
         """Commit the group; where that fails for many, each is tried on its own."""
         if not self._grouped:
             return
-        errands, self._grouped = self._grouped, []
+        requests, self._grouped = self._grouped, []
         outcomes: list[Outcome]
         try:
             outcomes = list(self._group.commit())
         except StoreError as error:
-            outcomes = [error] if len(errands) == 1 else [None] * len(errands)
-        self._deliver(list(zip(errands, outcomes, strict=True)))
+            outcomes = [error] if len(requests) == 1 else [None] * len(requests)
+        self._deliver(list(zip(requests, outcomes, strict=True)))

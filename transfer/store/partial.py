@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 class Partial:
     """The file of one download, shared with the seeder that offers it on."""
 
-    def __init__(self, folder: Path, digest: Digest, fs: Fs) -> None:
+    def __init__(self, path: Path, digest: Digest, fs: Fs) -> None:
         self.digest = digest
-        self.path = self.path_in(folder, digest)
+        self.path = path
         self.manifest: Manifest | None = None
         self.version = 0
         """Grows with every change of what is verified."""
-        self._manifest_path = self.path.with_suffix(".manifest")
         self._fs = fs
         self._lock = threading.Lock()
         self._verified = bytearray()
@@ -47,6 +46,10 @@ class Partial:
     def path_in(folder: Path, digest: Digest) -> Path:
         """Return where the bytes of a download of `digest` lie."""
         return folder / f"{digest.algorithm}-{digest.hex}.data"
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.path.with_suffix(".manifest")
 
     def resume(self, stop: threading.Event) -> int:
         """Resume what an earlier run left; return how many chunks are sound."""
@@ -77,11 +80,13 @@ class Partial:
             self.manifest = manifest
             self._verified = kept
             self.version += 1
-        with store_errors(self.path):
-            self._fs.set_length(self.descriptor, manifest.size)
-            if manifest.count > 1:
-                self._keep_manifest(manifest)
         return bytearray(kept)
+
+    def cut(self, size: int) -> None:
+        """Give the file exactly this size; it has grown with its chunks alone."""
+        with store_errors(self.path):
+            if os.fstat(self.descriptor).st_size != size:
+                self._fs.set_length(self.descriptor, size)
 
     def recheck(self, stop: threading.Event) -> bytearray:
         """Hash the file against its manifest again; return what is sound."""
@@ -135,6 +140,12 @@ class Partial:
                 and bool(self._verified[index])
             )
 
+    def rename(self, path: Path) -> None:
+        """Give the file another name in its folder."""
+        with store_errors(self.path):
+            self._fs.rename(self.path, path)
+        self.path = path
+
     def close(self) -> None:
         """Close the file and leave it for a later run."""
         if self.descriptor >= 0:
@@ -153,19 +164,24 @@ class Partial:
         with contextlib.suppress(OSError):
             self._fs.remove(self._manifest_path)
 
-    def _keep_manifest(self, manifest: Manifest) -> None:
+    def keep_manifest(self) -> None:
+        """Write the manifest beside the file, for a later run."""
+        manifest = self.manifest
+        if manifest is None or manifest.count <= 1:
+            return
         fresh = self._manifest_path.with_suffix(f".{secrets.token_hex(4)}.new")
-        descriptor = self._fs.create(fresh)
-        try:
+        with store_errors(self.path):
+            descriptor = self._fs.create(fresh)
             try:
-                self._fs.write(descriptor, manifest.encode(), 0)
-            finally:
-                os.close(descriptor)
-            self._fs.rename(fresh, self._manifest_path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._fs.remove(fresh)
-            raise
+                try:
+                    self._fs.write(descriptor, manifest.encode(), 0)
+                finally:
+                    os.close(descriptor)
+                self._fs.rename(fresh, self._manifest_path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._fs.remove(fresh)
+                raise
 
 
 class Partials:
@@ -177,12 +193,29 @@ class Partials:
         self._lock = threading.Lock()
         self._open: dict[Digest, Partial] = {}
 
-    def begin(self, digest: Digest) -> Partial:
-        """Open the file of a download; `end` closes it."""
-        partial = Partial(self.folder, digest, self._fs)
+    def begin(self, digest: Digest, *, rival: bool = False) -> Partial:
+        """Open the file of a download; `end` closes it.
+
+        A rival is a further file of the same download, which is shown to nobody and
+        not left for a later run.
+        """
+        if rival:
+            return Partial(self._fresh(), digest, self._fs)
+        partial = Partial(Partial.path_in(self.folder, digest), digest, self._fs)
         with self._lock:
             self._open[digest] = partial
         return partial
+
+    def swap(self, leading: Partial, rival: Partial) -> None:
+        """Let a rival take the name of the leading file, and be shown instead."""
+        with self._lock:
+            place = leading.path
+            leading.rename(self._fresh())
+            rival.rename(place)
+            self._open[rival.digest] = rival
+
+    def _fresh(self) -> Path:
+        return self.folder / f"rival-{secrets.token_hex(8)}.new"
 
     def exists(self, digest: Digest) -> bool:
         """Whether an earlier download left a file for this digest."""
@@ -191,7 +224,8 @@ class Partials:
     def end(self, partial: Partial, *, discard: bool = False) -> None:
         """Close a download's file: leave it for a later run, or remove it."""
         with self._lock:
-            self._open.pop(partial.digest, None)
+            if self._open.get(partial.digest) is partial:
+                del self._open[partial.digest]
             if discard:
                 partial.discard()
             else:

@@ -13,11 +13,11 @@ from transfer import Digest, LeecherLimits, NoPeerError, WrongBytesError
 DATA = os.urandom(1_500_000)
 SMALL = os.urandom(20_000)
 LIMITS = LeecherLimits(
-    turn_seconds_min=0.3,
+    snub_seconds_min=0.3,
     answer_seconds=2.0,
     stall_seconds=2.0,
     pace_window_seconds=1.0,
-    busy_answers_max=2,
+    patience_seconds=3.0,
     opening_seconds=1.5,
 )
 

@@ -130,7 +130,7 @@ async def test_a_late_have_of_an_ended_download_is_harmless(new_node):
     """It may lie behind the last answer, in one buffer with it."""
     leecher = await new_node(encryption=False, leecher_limits=LIMITS)
     async with givers.SaysHaveBehind(FILES[:1]) as giver:
-        connections = leecher.leecher._workshop.connections
+        connections = leecher.leecher._context.connections
         connection = await connections.open(giver.peer)
         next(connection.numbers)
         connections.keep(connection)

@@ -54,7 +54,7 @@ async def test_every_byte_of_all_downloads_passes_one_limiter_once(
         *(leecher.download(one.digest, [seeder.peer]) for one in artifacts)
     )
     up = seeder.seeder._service._rate
-    down = leecher.leecher._workshop.rate
+    down = leecher.leecher._context.rate
     assert seeder.seeder.stats.bytes_sent == sum(sizes)
     assert leecher.leecher.stats.bytes_received == sum(sizes)
     for limiter in (up, down):

@@ -19,8 +19,8 @@ from transfer import (
     SeederLimits,
     WrongBytesError,
 )
-from transfer.leeching.chunk_receiver import ChunkReceiver, Outcome
-from transfer.leeching.peer_queue import PeerQueue
+from transfer.leeching.peer_connection import Outcome, PeerConnection
+from transfer.leeching.swarm import Swarm
 
 MIB = 1024 * 1024
 DATA = os.urandom(3 * MIB + 12_345)
@@ -189,25 +189,25 @@ async def test_a_seeder_killed_in_the_middle_costs_little(new_node, tmp_path):
 async def test_a_thread_that_comes_back_after_the_end_is_not_waited_for(
     new_node, monkeypatch
 ):
-    """The last chunk was another lane's; this one hears of the end too late."""
-    work = ChunkReceiver.work
+    """The last chunk came over another one; this one hears of the end too late."""
+    receive = PeerConnection.receive
     waited = []
 
-    def late(reception, line):
-        outcome = work(reception, line)
+    def late(peer):
+        outcome = receive(peer)
         if outcome is Outcome.NO_WORK:
-            waited.append(reception.over.wait(TIMEOUT_SECONDS))
+            waited.append(peer._assembly.over.wait(TIMEOUT_SECONDS))
         return outcome
 
     graceful = []
-    end = PeerQueue.end
+    end = Swarm.end
 
-    async def watched(crowd, spared):
-        graceful.extend(spared)
-        await end(crowd, graceful)
+    async def watched(swarm, *, gently):
+        graceful.extend(swarm._task_of.values())
+        await end(swarm, gently=gently)
 
-    monkeypatch.setattr(ChunkReceiver, "work", late)
-    monkeypatch.setattr(PeerQueue, "end", watched)
+    monkeypatch.setattr(PeerConnection, "receive", late)
+    monkeypatch.setattr(Swarm, "end", watched)
     seeder, leecher = await new_node(), await new_node()
     artifact = seeder.store.add_bytes(DATA)
     downloaded = await leecher.download(artifact.digest, [seeder.peer])
