@@ -1,6 +1,6 @@
 """Putting one artifact together: which chunks are held, where, and when it is whole.
 
-Every manifest that somebody vouches for is a `Candidate` with a plan (`picker`) and a
+Every manifest that somebody vouches for is a `Contender` with a plan (`picker`) and a
 file of its own; one of them leads (`manifests` says which). Its file is the one that
 is passed on, hashed as it grows, and resumed. A chunk that the leading manifest names
 as well goes into the leading file only: the others count it as done, and it is copied
@@ -8,7 +8,7 @@ when another one takes the lead. So leading can change, and a false manifest can
 refuted, without anything being fetched again.
 
 The lock guards all plans and which one leads; it is held for decisions, never for
-I/O. `admit`, `promote` and `settle` change the candidates: their caller runs one of
+I/O. `admit`, `promote` and `settle` change the contenders: their caller runs one of
 them at a time. What blocks says so and belongs in a thread.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Whole = dict[str, Digest] | OSError
 
 
-class Verdict(enum.Enum):
+class WholeVerdict(enum.Enum):
     """What a whole file turned out to be."""
 
     COMMITTED = enum.auto()
@@ -55,14 +55,14 @@ class Verdict(enum.Enum):
 class Settlement:
     """A verdict, with what follows from it."""
 
-    verdict: Verdict
+    verdict: WholeVerdict
     artifact: Artifact | None = None
     liars: list[PeerState] = field(default_factory=list)
     """Connections of peers that named the false manifest."""
 
 
 @dataclass(slots=True, eq=False)
-class Candidate:
+class Contender:
     """One claimed manifest: its plan, its file and what lies in that file."""
 
     manifest: Manifest
@@ -82,10 +82,10 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ChunkClaim:
     """The right to write one chunk into one file."""
 
-    home: Candidate
+    home: Contender
     index: int
     hasher: PrefixHasher | None
     """What follows the file, if it leads."""
@@ -114,9 +114,9 @@ class Assembly:
         self._on_rival_whole = on_rival_whole
         self._lock = threading.Lock()
         self._claims = Claims(wanted)
-        self._candidates: dict[bytes, Candidate] = {}
-        self._lead: Candidate | None = None
-        self._refuted: Candidate | None = None
+        self._contenders: dict[bytes, Contender] = {}
+        self._lead: Contender | None = None
+        self._refuted: Contender | None = None
         """The last refuted one: most of its chunks may be right all the same."""
         self._hasher: PrefixHasher | None = None
         self._prefix = 0
@@ -155,7 +155,7 @@ class Assembly:
 
     def knows(self, manifest: Manifest) -> bool:
         """Whether a manifest was admitted and is not refuted."""
-        return manifest.digest in self._candidates
+        return manifest.digest in self._contenders
 
     def resume(self) -> bool:
         """Take up what an earlier run left; False if there is nothing. Blocks."""
@@ -168,7 +168,7 @@ class Assembly:
             partials.end(partial, discard=True)
             return False
         self._claims.add(partial.manifest, None)
-        self._take_lead(self._candidate(partial.manifest, partial, partial.verified()))
+        self._take_lead(self._contender(partial.manifest, partial, partial.verified()))
         return True
 
     def admit(self, manifest: Manifest) -> None:
@@ -177,54 +177,54 @@ class Assembly:
         Raises FalseManifestError, FullError or another StoreError.
         """
         self.check(manifest)
-        if manifest.digest in self._candidates:
+        if manifest.digest in self._contenders:
             return
         partials, refuted = self._context.store.partials, self._refuted
         is_first = self._lead is None and refuted is None
         partial = partials.begin(self._wanted.digest, rival=not is_first)
         partial.adopt(manifest)
-        candidate = self._candidate(manifest, partial, partial.verified())
+        contender = self._contender(manifest, partial, partial.verified())
         if self._lead is None:
             if refuted is not None:
                 partials.swap(refuted.partial, partial)
-                self._copy_missing(candidate)
+                self._copy_missing(contender)
                 self._drop_refuted()
             partial.keep_manifest()
-            self._take_lead(candidate)
+            self._take_lead(contender)
 
-    def _candidate(
+    def _contender(
         self, manifest: Manifest, partial: Partial, held: bytearray
-    ) -> Candidate:
-        picker = ChunkPicker(manifest, self._context.limits, held)
-        candidate = Candidate(manifest, picker, partial, held)
+    ) -> Contender:
+        picker = ChunkPicker(manifest, self._context.limits, done=held)
+        contender = Contender(manifest, picker, partial, held)
         if self._in_order:
             picker.prefer_order()
         if self._others_download:
             picker.meet_leechers()
         with self._lock:
             if (lead := self._lead) is not None:
-                for index in self._alike(lead, candidate):
+                for index in self._alike(lead, contender):
                     if lead.held[index]:
                         picker.brought_by_rival(index)
-            self._candidates[manifest.digest] = candidate
-            if len(self._candidates) > 1:
-                for one in self._candidates.values():
+            self._contenders[manifest.digest] = contender
+            if len(self._contenders) > 1:
+                for one in self._contenders.values():
                     one.picker.owed_to_rival = self._owed_to_rival(one)
-        return candidate
+        return contender
 
-    def _alike(self, one: Candidate, other: Candidate) -> Iterable[int]:
+    def _alike(self, one: Contender, other: Contender) -> Iterable[int]:
         count = min(one.manifest.count, other.manifest.count)
         if one.manifest.chunk_size != other.manifest.chunk_size:
             count = 0
         return (i for i in range(count) if one.names_alike(other.manifest, i))
 
-    def _owed_to_rival(self, own: Candidate) -> Callable[[int, float], bool]:
+    def _owed_to_rival(self, own: Contender) -> Callable[[int, float], bool]:
         def owed(index: int, now: float) -> bool:
             return any(
                 rival is not own
                 and rival.names_alike(own.manifest, index)
                 and rival.picker.is_owed(index, now)
-                for rival in self._candidates.values()
+                for rival in self._contenders.values()
             )
 
         return owed
@@ -232,23 +232,28 @@ class Assembly:
     # Peers.
 
     def join(
-        self, peer: Peer, manifest: Manifest, have: bytearray | None, round_trip: float
+        self,
+        peer: Peer,
+        *,
+        manifest: Manifest,
+        have: bytearray | None,
+        round_trip: float,
     ) -> PeerState:
         """Add a peer of an admitted manifest; `have` is None if it has the whole.
 
         Raises FalseManifestError if the manifest was refuted meanwhile.
         """
         with self._lock:
-            candidate = self._candidates.get(manifest.digest)
-            if candidate is None:
+            contender = self._contenders.get(manifest.digest)
+            if contender is None:
                 raise FalseManifestError
             if have is None:
                 self._claims.add(manifest, peer)
             whole = bytearray(b"\x01" * manifest.count) if have is None else have
-            return candidate.picker.join(
+            return contender.picker.join(
                 PeerState(
                     source=peer.source,
-                    manifest=candidate.manifest,
+                    manifest=contender.manifest,
                     whole=have is None,
                     have=whole,
                     round_trip=round_trip,
@@ -280,8 +285,8 @@ class Assembly:
     def snub_slow(self, now: float) -> None:
         """Snub the peers that keep their chunks waiting."""
         with self._lock:
-            for candidate in self._candidates.values():
-                candidate.picker.snub_slow(now)
+            for contender in self._contenders.values():
+                contender.picker.snub_slow(now)
 
     def update(self, peer: PeerState, have: bytearray | None) -> None:
         """Learn which chunks a peer has by now; None for all."""
@@ -311,19 +316,19 @@ class Assembly:
         """Learn that others download the same at this time."""
         with self._lock:
             self._others_download = True
-            for candidate in self._candidates.values():
-                candidate.picker.meet_leechers()
+            for contender in self._contenders.values():
+                contender.picker.meet_leechers()
 
     def prefer_order(self) -> None:
         """Bring lower chunks first from now on."""
         with self._lock:
             self._in_order = True
-            for candidate in self._candidates.values():
-                candidate.picker.prefer_order()
+            for contender in self._contenders.values():
+                contender.picker.prefer_order()
 
     def _picker(self, peer: PeerState) -> ChunkPicker | None:
-        candidate = self._candidates.get(peer.manifest.digest)
-        return None if candidate is None else candidate.picker
+        contender = self._contenders.get(peer.manifest.digest)
+        return None if contender is None else contender.picker
 
     # Chunks. All of these block, as far as they write.
 
@@ -334,10 +339,10 @@ class Assembly:
         self.bytes_received += count
         self.bytes_at = max(self.bytes_at, peer.last_bytes)
 
-    def claim(self, peer: PeerState, index: int) -> Claim | None:
+    def claim(self, peer: PeerState, index: int) -> ChunkClaim | None:
         """Take the right to write a chunk of this peer; None if nobody needs it."""
         with self._lock:
-            home = self._candidates.get(peer.manifest.digest)
+            home = self._contenders.get(peer.manifest.digest)
             if home is None:
                 return None
             lead = self._lead
@@ -345,18 +350,18 @@ class Assembly:
                 home = lead
             if not home.picker.claim(index):
                 return None
-            return Claim(home, index, self._hasher if home is lead else None)
+            return ChunkClaim(home, index, self._hasher if home is lead else None)
 
-    def write(self, claim: Claim, offset: int, data: memoryview) -> None:
+    def write(self, claim: ChunkClaim, offset: int, data: memoryview) -> None:
         """Write bytes of a claimed chunk."""
         claim.home.partial.write(offset, data)
 
-    def unclaim(self, claim: Claim) -> None:
+    def unclaim(self, claim: ChunkClaim) -> None:
         """Give a claim back: what was written is not the chunk."""
         with self._lock:
             claim.home.picker.unclaim(claim.index)
 
-    def written(self, claim: Claim, peer: PeerState) -> None:
+    def written(self, claim: ChunkClaim, peer: PeerState) -> None:
         """Count a claimed chunk as held, for every manifest that names it."""
         home, index = claim.home, claim.index
         with self._lock:
@@ -365,7 +370,7 @@ class Assembly:
             home.held[index] = 1
             peer.bytes_given += home.manifest.length(index)
             home.partial.mark(index)
-            others = self._candidates.values() if len(self._candidates) > 1 else ()
+            others = self._contenders.values() if len(self._contenders) > 1 else ()
             for other in others:
                 if other is not home and other.names_alike(home.manifest, index):
                     other.picker.brought_by_rival(index)
@@ -414,7 +419,7 @@ class Assembly:
         lead = self._lead
         return lead is not None and lead.picker.complete
 
-    # Candidates change. One of these at a time; all of them block.
+    # Contenders change. One of these at a time; all of them block.
 
     def better_lead(self) -> Manifest | None:
         """Return the manifest that should lead instead, or None.
@@ -426,7 +431,7 @@ class Assembly:
             lead = self._lead
             if lead is None or lead.picker.complete:
                 return None
-            rivals = [one for one in self._candidates.values() if one is not lead]
+            rivals = [one for one in self._contenders.values() if one is not lead]
             for one in rivals:
                 if one.picker.complete:
                     return one.manifest
@@ -441,7 +446,7 @@ class Assembly:
     def promote(self, manifest: Manifest) -> None:
         """Let another manifest lead: its file takes the place of the leading one."""
         with self._lock:
-            rival, lead = self._candidates.get(manifest.digest), self._lead
+            rival, lead = self._contenders.get(manifest.digest), self._lead
         if rival is None or rival is lead:
             return
         if lead is not None:
@@ -463,15 +468,15 @@ class Assembly:
         if lead is None:
             raise StoreError("There is nothing to commit.")
         if whole[self._wanted.digest.algorithm] == self._wanted.digest:
-            return Settlement(Verdict.COMMITTED, self._commit(lead, whole))
+            return Settlement(WholeVerdict.COMMITTED, self._commit(lead, whole))
         sound = lead.partial.recheck(self.over)
         if not all(sound):
             with self._lock:
                 lead.held = sound
                 lead.picker.reset(sound)
             self._take_lead(lead)
-            return Settlement(Verdict.DAMAGED_HERE)
-        return Settlement(Verdict.FALSE_MANIFEST, liars=self._refute(lead))
+            return Settlement(WholeVerdict.DAMAGED_HERE)
+        return Settlement(WholeVerdict.FALSE_MANIFEST, liars=self._refute(lead))
 
     def close(self, *, discard: bool) -> None:
         """Close all files; keep what was verified for a later run, or discard it."""
@@ -479,14 +484,14 @@ class Assembly:
             self._hasher.stop()
         lead, self._lead = self._lead, None
         self._drop_refuted()
-        for one in self._candidates.values():
+        for one in self._contenders.values():
             self._end(one, discard=discard or one is not lead or not any(one.held))
-        self._candidates.clear()
+        self._contenders.clear()
 
-    def _end(self, candidate: Candidate, *, discard: bool) -> None:
-        self._context.store.partials.end(candidate.partial, discard=discard)
+    def _end(self, contender: Contender, *, discard: bool) -> None:
+        self._context.store.partials.end(contender.partial, discard=discard)
 
-    def _commit(self, lead: Candidate, digests: dict[str, Digest]) -> Artifact:
+    def _commit(self, lead: Contender, digests: dict[str, Digest]) -> Artifact:
         contents = Contents(digests, lead.manifest)
         partial = lead.partial
         partial.cut(lead.manifest.size)
@@ -496,14 +501,14 @@ class Assembly:
         partial.forget_manifest()
         return artifact
 
-    def _refute(self, lead: Candidate) -> list[PeerState]:
+    def _refute(self, lead: Contender) -> list[PeerState]:
         """Drop a false manifest; let the best of the others lead."""
         with self._lock:
             self._claims.refute(lead.manifest)
-            del self._candidates[lead.manifest.digest]
+            del self._contenders[lead.manifest.digest]
             liars = list(lead.picker.peers)
-            best: Candidate | None = None
-            for one in self._candidates.values():
+            best: Contender | None = None
+            for one in self._contenders.values():
                 if best is None or self._claims.is_better(one.manifest, best.manifest):
                     best = one
         self._drop_refuted()
@@ -526,18 +531,18 @@ class Assembly:
         if self._hasher is not None:
             self._hasher.stop()
 
-    def _take_lead(self, candidate: Candidate) -> None:
-        """Hash this candidate's file from its start from now on."""
+    def _take_lead(self, contender: Contender) -> None:
+        """Hash this contender's file from its start from now on."""
         self._stop_hasher()
         hasher = PrefixHasher(
-            candidate.partial.descriptor,
-            candidate.manifest.size,
-            (NAME_ALGORITHM, self._wanted.digest.algorithm),
-            self._context.hash_pool,
-            self._on_hashed,
+            contender.partial.descriptor,
+            contender.manifest.size,
+            algorithms=(NAME_ALGORITHM, self._wanted.digest.algorithm),
+            pool=self._context.hash_pool,
+            ended=self._on_hashed,
         )
         with self._lock:
-            self._lead, self._hasher, self._prefix = candidate, hasher, 0
+            self._lead, self._hasher, self._prefix = contender, hasher, 0
         self.advance()
 
     def is_followed_by(self, hasher: PrefixHasher) -> bool:
@@ -545,11 +550,11 @@ class Assembly:
         return hasher is self._hasher
 
     def _copy_missing(
-        self, target: Candidate, start: int = 0, end: int | None = None
+        self, target: Contender, start: int = 0, end: int | None = None
     ) -> None:
         """Copy chunks that others hold into the file of one that names them too."""
         with self._lock:
-            others = [one for one in self._candidates.values() if one is not target]
+            others = [one for one in self._contenders.values() if one is not target]
             if self._refuted is not None:
                 others.append(self._refuted)
         for index in range(start, target.manifest.count if end is None else end):
@@ -562,7 +567,7 @@ class Assembly:
                 ):
                     self._copy(one, target, index)
 
-    def _copy(self, source: Candidate, target: Candidate, index: int) -> None:
+    def _copy(self, source: Contender, target: Contender, index: int) -> None:
         offset, length = target.manifest.offset(index), target.manifest.length(index)
         data = os.pread(source.partial.descriptor, length, offset)
         if len(data) != length:

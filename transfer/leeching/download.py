@@ -16,7 +16,7 @@ from transfer.content.hashing import Contents
 from transfer.content.manifest import Manifest
 from transfer.errors import FalseManifestError, NoPeerError, WrongBytesError
 from transfer.growing_file import GrowingFile
-from transfer.leeching.assembly import Assembly, Verdict
+from transfer.leeching.assembly import Assembly, WholeVerdict
 from transfer.leeching.result import Downloaded, Source
 from transfer.leeching.swarm import Swarm
 from transfer.limits import BUFFER_BYTES
@@ -68,7 +68,7 @@ class Download:
         self._outcome: asyncio.Future[Artifact] = self._loop.create_future()
         self._file: GrowingFile | None = None
         self._file_lock = asyncio.Lock()
-        """Held while candidates change, and while the whole is settled."""
+        """Held while contenders change, and while the whole is settled."""
         self._began = self._asking_since = time.monotonic()
 
     def add_peers(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
@@ -249,7 +249,7 @@ class Download:
             self._file.evidence = self._assembly.size_evidence()
             self._file.advance(min(prefix, size - BUFFER_BYTES))
 
-    # Candidates and the whole.
+    # Contenders and the whole.
 
     def _rival_whole_in_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._rival_whole)
@@ -284,7 +284,7 @@ class Download:
             if settled.artifact is not None:
                 self._win(settled.artifact)
                 return
-            if settled.verdict is Verdict.FALSE_MANIFEST:
+            if settled.verdict is WholeVerdict.FALSE_MANIFEST:
                 log.warning("a manifest of %s was false", self._wanted.digest)
                 for peer in self._swarm.abort(settled.liars):
                     self.banned.add(peer, FalseManifestError())

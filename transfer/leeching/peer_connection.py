@@ -66,17 +66,13 @@ class PeerConnection:
         context: LeecherContext,
         assembly: Assembly,
         on_peer_exchange: Callable[[Peer, bytes], None],
-        on_first_chunk: Callable[[PeerConnection], None],
+        on_first_chunk: Callable[[PeerState], None],
     ) -> None:
         """Take over a connection; both callbacks are called in any thread."""
         self.peer = connection.peer
         self.channel = connection.channel
-        self.manifest: Manifest | None = None
-        """The manifest that the peer offers chunks of."""
-        self.have: bytearray | None = None
-        """1 for each chunk that it has; None for the whole."""
-        self.is_surplus = False
-        """Whether it was ended because the line cannot feed so many."""
+        self._manifest: Manifest | None = None
+        self._have: bytearray | None = None
         self._connection = connection
         self._wanted = wanted
         self._limits = context.limits
@@ -84,7 +80,7 @@ class PeerConnection:
         self._port = context.port
         self._assembly = assembly
         self._on_peer_exchange = on_peer_exchange
-        self._on_first_chunk: Callable[[PeerConnection], None] | None = on_first_chunk
+        self._on_first_chunk: Callable[[PeerState], None] | None = on_first_chunk
         self._number = -1
         self._state: PeerState | None = None
 
@@ -120,17 +116,17 @@ class PeerConnection:
                 case message:
                     raise _refusal(message)
 
-    async def negotiate(self, known: Manifest | None) -> bool:
-        """Ask for chunks; set `manifest` and `have` from the answer.
+    async def negotiate(self, known: Manifest | None) -> Manifest | None:
+        """Ask for chunks; return the manifest of those that the peer has.
 
-        `known` is the leading manifest. False if the peer serves only those that name
+        `known` is the leading manifest. None if the peer serves only those that name
         its manifest, and none is known here yet. Raises PeerRefusedError,
         FalseManifestError, another PeerError or OSError.
         """
         async with asyncio.timeout(self._limits.answer_seconds):
             return await self._negotiate(known)
 
-    async def _negotiate(self, known: Manifest | None) -> bool:
+    async def _negotiate(self, known: Manifest | None) -> Manifest | None:
         number = self._number = next(self._connection.numbers)
         digest = self._wanted.digest
         want = wire.Want(
@@ -147,7 +143,7 @@ class PeerConnection:
             manifest = self._wanted.believable(message.encoded)
             message = await self.channel.read_frame()
         if isinstance(message, wire.Absent) and message.partial and known is None:
-            return False
+            return None
         if not isinstance(message, wire.Have) or message.number != number:
             raise _refusal(message)
         if manifest is None or message.manifest != manifest.digest:
@@ -155,9 +151,9 @@ class PeerConnection:
         if not message.whole:
             if manifest is not known:
                 raise WireError("The seeder vouches for what it does not have.")
-            self.have = bitmap.unpack(message.bitmap, manifest.count)
-        self.manifest = manifest
-        return True
+            self._have = bitmap.unpack(message.bitmap, manifest.count)
+        self._manifest = manifest
+        return manifest
 
     async def _answer(self, number: int) -> wire.AnyMessage:
         """Read on to what is no late word of an earlier download."""
@@ -175,10 +171,13 @@ class PeerConnection:
 
     def join(self) -> PeerState:
         """Take part in the assembly; FalseManifestError if it was refuted."""
-        if self.manifest is None:
+        if self._manifest is None:
             raise RuntimeError("a peer joins after its negotiation")
         self._state = self._assembly.join(
-            self.peer, self.manifest, self.have, self._connection.round_trip
+            self.peer,
+            manifest=self._manifest,
+            have=self._have,
+            round_trip=self._connection.round_trip,
         )
         return self._state
 
@@ -188,11 +187,6 @@ class PeerConnection:
         if self._state is None:
             raise RuntimeError("a peer that has not joined has no part")
         return self._state
-
-    @property
-    def owes(self) -> bool:
-        """Whether chunks are on their way."""
-        return bool(self.state.asked)
 
     async def pause(self, woken: asyncio.Event) -> None:
         """Wait until the peer says something, or until there is something to ask."""
@@ -204,7 +198,7 @@ class PeerConnection:
             readable.cancel()
             wake.cancel()
             await asyncio.gather(readable, wake, return_exceptions=True)
-        if readable.done() and not self.owes and not woken.is_set():
+        if readable.done() and not self.state.asked and not woken.is_set():
             async with asyncio.timeout(self._limits.answer_seconds):
                 message = await self.channel.read_frame()
             self._hear(message)
@@ -219,7 +213,7 @@ class PeerConnection:
         try:
             while not self._assembly.over.is_set():
                 self._ask()
-                if not self.owes:
+                if not self.state.asked:
                     return Outcome.NO_WORK
                 message = self.channel.receive_frame(self._limits.wait_seconds)
                 if message is None:
@@ -303,7 +297,7 @@ class PeerConnection:
             self._take_streamed(index, length)
         self._assembly.answered(state, index)
         if self._on_first_chunk is not None:
-            self._on_first_chunk(self)
+            self._on_first_chunk(state)
             self._on_first_chunk = None
 
     def _take_buffered(self, index: int, length: int) -> None:

@@ -146,6 +146,7 @@ class ChunkPicker:
         self,
         manifest: Manifest,
         limits: LeecherLimits,
+        *,
         done: bytearray | None = None,
         owed_to_rival: Callable[[int, float], bool] | None = None,
     ) -> None:

@@ -44,6 +44,7 @@ class PrefixHasher:
         self,
         descriptor: int,
         size: int,
+        *,
         algorithms: Iterable[str],
         pool: Executor,
         ended: Callable[[PrefixHasher, dict[str, Digest] | OSError], None],

@@ -248,9 +248,9 @@ class SmallFetcher:
             return
         batch = SmallBatch(
             connection,
-            exchange.orders,
-            self._context,
-            lambda results: self._from_thread(exchange, results),
+            orders=exchange.orders,
+            context=self._context,
+            deliver=lambda results: self._from_thread(exchange, results),
         )
         exchange.connection = connection
         try:

@@ -68,6 +68,7 @@ class SmallBatch:
     def __init__(
         self,
         connection: Connection,
+        *,
         orders: queue.SimpleQueue[list[SmallRequest]],
         context: LeecherContext,
         deliver: Callable[[list[tuple[SmallRequest, Outcome]]], None],

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transfer.connection.peer_exchange import PexHints
@@ -72,6 +73,23 @@ class Owner(Protocol):
         """Learn of an error that ends the download."""
 
 
+@dataclass(slots=True, eq=False)
+class ActivePeer:
+    """A peer that takes part in the assembly."""
+
+    connection: Connection
+    state: PeerState
+    task: asyncio.Task[Any] | None
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    is_surplus: bool = False
+    """Whether it was ended because the line cannot feed so many."""
+
+    @property
+    def peer(self) -> Peer:
+        """Where it is."""
+        return self.connection.peer
+
+
 class ConnectionCap:
     """How many connections the line can feed: pure, judged once in a window."""
 
@@ -123,8 +141,7 @@ class Swarm:
         self._tasks: set[asyncio.Task[None]] = set()
         self._half_open: set[asyncio.Task[None]] = set()
         """Conversations that have no connection yet and are not late."""
-        self._active: dict[PeerConnection, asyncio.Event] = {}
-        self._task_of: dict[PeerConnection, asyncio.Task[Any]] = {}
+        self._active: set[ActivePeer] = set()
         self._tries: Counter[Peer] = Counter()
         self._timers: set[asyncio.TimerHandle] = set()
         self._busy: set[Peer] = set()
@@ -194,7 +211,7 @@ class Swarm:
         """End the connections to all that are banned."""
         for one in self._active:
             if one.peer in self._banned:
-                one.channel.abort()
+                one.connection.channel.abort()
 
     async def _gather(self, peers: Iterable[Peer] | AsyncIterator[Peer]) -> None:
         try:
@@ -242,10 +259,6 @@ class Swarm:
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
         return task
-
-    def again(self, peer: Peer) -> None:
-        """Open one more connection to a peer."""
-        self._start(peer)
 
     def _start_more(self) -> None:
         while (
@@ -331,17 +344,15 @@ class Swarm:
             on_first_chunk=self._first_chunk_in_thread,
         )
         try:
-            in_order = await self._talk(conversation)
+            in_order = await self._talk(connection, conversation)
         except BadChunkError as bad:
             connections.complain(connection, bad.number, bad.index)
             raise
         except (AbsentError, PeerBusyError):
             connections.keep(connection)
             raise
-        except BaseException as error:
+        except BaseException:
             connection.channel.close()
-            if conversation.is_surplus and isinstance(error, PeerError | OSError):
-                raise PeerSlowError from error
             raise
         if in_order:
             connections.keep(connection)
@@ -364,17 +375,47 @@ class Swarm:
             self._is_open()
             self._start_more()
 
-    async def _talk(self, peer: PeerConnection) -> bool:
+    async def _talk(self, connection: Connection, peer: PeerConnection) -> bool:
         """Say all that is to be said; whether the connection is left in order."""
         if (data := await self._ask_whole(peer)) is not None:
-            await self._owner.take_whole(peer.peer, data)
+            await self._owner.take_whole(connection.peer, data)
             return True
-        while not await peer.negotiate(self._assembly.manifest):
+        while (manifest := await peer.negotiate(self._assembly.manifest)) is None:
             self._assembly.meet_leechers()
             await self._wait_for_manifest()
-        if peer.manifest is not None:
-            await self._owner.admit(peer.manifest)
-        return await self._exchange(peer)
+        await self._owner.admit(manifest)
+        if connection.peer in self._banned:
+            raise PeerRefusedError("It lied about this.")
+        one = ActivePeer(connection, peer.join(), asyncio.current_task())
+        if not one.state.whole:
+            self._assembly.meet_leechers()
+        self._active.add(one)
+        try:
+            await self._exchange(one, peer)
+            in_order = not one.state.asked
+        except (PeerError, OSError) as error:
+            if one.is_surplus:
+                raise PeerSlowError from error
+            raise
+        finally:
+            self._active.discard(one)
+            self._assembly.leave(one.state)
+            self.bytes_given[one.peer] += one.state.bytes_given
+            self.wake_idle()
+        if in_order:
+            await peer.done()
+        return in_order
+
+    async def _exchange(self, one: ActivePeer, peer: PeerConnection) -> None:
+        """Receive chunks until nothing more is wanted."""
+        over = self._assembly.over
+        while not over.is_set():
+            outcome = await self._context.in_thread(peer.receive, over)
+            if outcome is Outcome.OVER:
+                return
+            one.woken.clear()
+            if not over.is_set() and not self._assembly.with_work([one.state]):
+                await peer.pause(one.woken)
 
     async def _ask_whole(self, peer: PeerConnection) -> bytes | None:
         """Ask one peer at a time for the whole, while it may be small."""
@@ -405,50 +446,20 @@ class Swarm:
             self._has_manifest.set()
             self.wake_idle()
 
-    async def _exchange(self, peer: PeerConnection) -> bool:
-        """Receive chunks until nothing more is wanted."""
-        if peer.peer in self._banned:
-            raise PeerRefusedError("It lied about this.")
-        state = peer.join()
-        if not state.whole:
-            self._assembly.meet_leechers()
-        woken = self._active[peer] = asyncio.Event()
-        if (task := asyncio.current_task()) is not None:
-            self._task_of[peer] = task
-        over = self._assembly.over
-        try:
-            while not over.is_set():
-                outcome = await self._context.in_thread(peer.receive, over)
-                if outcome is Outcome.OVER:
-                    break
-                woken.clear()
-                if not over.is_set() and not self._assembly.with_work([state]):
-                    await peer.pause(woken)
-            in_order = not peer.owes
-        finally:
-            del self._active[peer]
-            self._task_of.pop(peer, None)
-            self._assembly.leave(state)
-            self.bytes_given[peer.peer] += state.bytes_given
-            self.wake_idle()
-        if in_order:
-            await peer.done()
-        return in_order
-
     # Who is connected.
 
     def wake_idle(self) -> None:
         """Wake the conversations that have something to ask again."""
-        events = {one.state: event for one, event in self._active.items()}
-        for state in self._assembly.with_work(events):
-            events[state].set()
+        woken = {one.state: one.woken for one in self._active}
+        for state in self._assembly.with_work(woken):
+            woken[state].set()
 
     def abort(self, states: Iterable[PeerState]) -> set[Peer]:
-        """End the connections that these belong to; return their peers."""
+        """End the connections that these belong to; return the peers that vouched."""
         closing = set(states)
         ended = [one for one in self._active if one.state in closing]
         for one in ended:
-            one.channel.abort()
+            one.connection.channel.abort()
         return {one.peer for one in ended if one.state.whole}
 
     def tend(self, now: float, done: int) -> None:
@@ -460,38 +471,39 @@ class Swarm:
             if now - one.state.last_arrival < _LATELY_SECONDS
         ]
         if len(lately) == 1 and done >= self._limits.second_connection_bytes_min:
-            self._help(lately[0])
-        sending = [one for one in self._active if one.owes]
+            self._help(lately[0].state)
+        sending = [one for one in self._active if one.state.asked]
         self._cap.judge(now, self._assembly.bytes_received, len(sending))
         surplus = len(sending) - self._cap.value
         if surplus > 0:
             sending.sort(key=lambda one: one.state.last_bytes)
             for one in sending[:surplus]:
                 one.is_surplus = True
-                one.channel.abort()
+                one.connection.channel.abort()
 
-    def _first_chunk_in_thread(self, peer: PeerConnection) -> None:
-        self._loop.call_soon_threadsafe(self._first_chunk, peer)
+    def _first_chunk_in_thread(self, state: PeerState) -> None:
+        self._loop.call_soon_threadsafe(self._first_chunk, state)
 
-    def _first_chunk(self, peer: PeerConnection) -> None:
+    def _first_chunk(self, state: PeerState) -> None:
         """Use a lone peer over two connections, so that two threads hash."""
-        manifest = peer.state.manifest
         if (
             len(self._active) < self._limits.connections_per_lone_peer
-            and manifest.size >= self._limits.second_connection_bytes_min
+            and state.manifest.size >= self._limits.second_connection_bytes_min
             and not self._has_queue
             and self._conversing == len(self._active)
         ):
-            self._help(peer)
+            self._help(state)
 
-    def _help(self, peer: PeerConnection) -> None:
+    def _help(self, state: PeerState) -> None:
         """Open a second connection to the only peer that sends, if it is fast."""
-        state = peer.state
         if self._helped or self._ended or not state.whole or not state.chunk_seconds:
             return
         if state.manifest.chunk_size / state.chunk_seconds >= _FAST_BYTES_PER_SECOND:
             self._helped = True
-            self.again(peer.peer)
+            for one in self._active:
+                if one.state is state:
+                    self._start(one.peer)
+                    break
 
     # The end.
 
@@ -502,13 +514,13 @@ class Swarm:
             timer.cancel()
         for queue in (self._queue, self._backing_off, self._hints):
             queue.clear()
-        graceful = set()
-        for one, event in self._active.items():
-            if gently and not one.owes:
-                graceful.add(self._task_of[one])
-                event.set()
+        graceful: set[asyncio.Task[Any]] = set()
+        for one in self._active:
+            if gently and one.task is not None and not one.state.asked:
+                graceful.add(one.task)
+                one.woken.set()
             else:
-                one.channel.abort()
+                one.connection.channel.abort()
         tasks = list(self._tasks)
         for task in tasks:
             if task not in graceful:

@@ -38,7 +38,11 @@ class Writers:
         self._lock = threading.Lock()
         self._written = bytearray(COUNT)
         self.hasher = PrefixHasher(
-            self.descriptor, len(data), ["sha256"], self.pool, self._ended
+            self.descriptor,
+            len(data),
+            algorithms=["sha256"],
+            pool=self.pool,
+            ended=self._ended,
         )
 
     def _ended(self, _: PrefixHasher, found: dict[str, Digest] | OSError) -> None:

@@ -203,7 +203,7 @@ async def test_a_thread_that_comes_back_after_the_end_is_not_waited_for(
     end = Swarm.end
 
     async def watched(swarm, *, gently):
-        graceful.extend(swarm._task_of.values())
+        graceful.extend(one.task for one in swarm._active)
         await end(swarm, gently=gently)
 
     monkeypatch.setattr(PeerConnection, "receive", late)
