@@ -34,7 +34,7 @@ def forged_release(stage: Stage) -> None:
     """Sign a release in the publisher's name with another key, and tell everybody."""
     title = f"A stranger forges a security release of {UPDATED}"
     with stage.narrator.step("forged record", title) as figures:
-        watchers = [*stage.holders, stage.traveller]
+        watchers = [*stage.cast.holders, stage.cast.traveller]
         before = together(lambda node: node.ask("updates")["updates"], watchers)
         outcome = asyncio.run(_forge(stage))
         after = together(lambda node: node.ask("updates")["updates"], watchers)
@@ -46,7 +46,7 @@ def forged_release(stage: Stage) -> None:
         must(not outcome.believed, "the network hands out the forged record")
         must(before == after, "`caravan updates` changed")
         stage.narrator.say(
-            f"`caravan updates` of {len(watchers)} holders is what it was: "
+            f"`caravan updates` of {len(watchers)} holders is unchanged: "
             "a release counts only with its publisher's signature"
         )
         figures.update(sent_to=outcome.sent_to, stored=outcome.stored)
@@ -62,7 +62,7 @@ def wrong_bytes(stage: Stage) -> None:
         contextlib.ExitStack() as stack,
     ):
         say = stage.narrator.say
-        contact = stage.holders[0].address
+        contact = stage.cast.holders[0].address
         alone = LiarProcess(stage.folder, "liar-alone")
         stack.callback(alone.kill)
         alone.offer(stage.wheels.update.path, contact)
@@ -76,7 +76,7 @@ def wrong_bytes(stage: Stage) -> None:
         chunks = liar.offer(wheel.path, contact)["chunks"]
         target = stage.folder / "out" / f"contested-{wheel.path.name}"
         started = time.monotonic()
-        document = stage.traveller.ask("fetch", digest, "-o", str(target))
+        document = stage.cast.traveller.ask("fetch", digest, "-o", str(target))
         seconds = time.monotonic() - started
         must(sha256_of(target) == digest, "the file has wrong bytes")
         counted = sources_of(document["artifacts"])
@@ -85,7 +85,7 @@ def wrong_bytes(stage: Stage) -> None:
             f"{wheel.path.name} is offered by {len(counted)} honest peers and a liar "
             f"with a flipped bit in each of {chunks} chunks"
         )
-        banned = f"{liar.address} is banned" in stage.traveller.log
+        banned = f"{liar.address} is banned" in stage.cast.traveller.log
         # Among many honest peers it may be over before the liar's turn has come.
         must(banned or len(counted) > HONEST_FEW, "nobody named the liar")
         fate = "banned at its first chunk" if banned else "never asked"
@@ -102,13 +102,13 @@ def _refused(stage: Stage, liar: LiarProcess) -> None:
     """See that what only the liar offers is refused, and that nothing is written."""
     target = stage.folder / "out" / "refused"
     digest = str(liar.ready["digest"])
-    answer = stage.traveller.run("fetch", digest, "-o", str(target))
+    answer = stage.cast.traveller.run("fetch", digest, "-o", str(target))
     must(
         answer.exit_code == VerificationError.exit_code,
         f"wrong bytes ended with exit code {answer.exit_code}: {answer.said}",
     )
     must(not target.exists(), "wrong bytes were written")
-    held = {one["digest"] for one in stage.traveller.ask("list")["artifacts"]}
+    held = {one["digest"] for one in stage.cast.traveller.ask("list")["artifacts"]}
     must(digest not in held, "wrong bytes are in the store")
 
 
@@ -117,12 +117,12 @@ async def _forge(stage: Stage) -> ForgeryOutcome:
     # Read-only: nobody needs to find the stranger again.
     network = Network()
     stranger = Dht(Ed25519PrivateKey.generate(), network=network, read_only=True)
-    publisher = parse_publisher(stage.publisher_text)
+    publisher = parse_publisher(stage.published.publisher)
     key = release_key(network, publisher, UPDATED)
     async with contextlib.AsyncExitStack() as stack:
         await stranger.start([Address("127.0.0.1", 0)])
         stack.push_async_callback(stranger.close)
-        await stranger.join([Address.parse(stage.holders[0].address)])
+        await stranger.join([Address.parse(stage.cast.holders[0].address)])
         genuine = (await stranger.find_record(key)).newest
         if not isinstance(genuine, ReleaseRecord):
             raise ProcessError("the genuine release was not found")

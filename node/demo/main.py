@@ -1,4 +1,4 @@
-"""`caravan demo`: sets the stage, tells the story, clears everything away."""
+"""`caravan demo`: set up, play all steps, clean up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from node.demo import attacks, news, story
 from node.demo.narrator import Narrator, megabytes
 from node.demo.processes import ProcessError, signals_held
-from node.demo.stage import NODES_MIN, Stage
+from node.demo.stage import NODES_MIN, Stage, cast_of
 from node.demo.wheels import Wheels, get_wheels
 from node.errors import NodeError, UsageError
 
@@ -58,13 +58,18 @@ def run(nodes: int, json_output: bool, wheels: Path | None = None) -> int:
         _introduce(narrator, found)
         packages = _packages(found)
         started = time.monotonic()
-        stage = Stage(narrator=narrator, wheels=found, folder=folder, count=nodes)
+        stage = Stage(
+            narrator=narrator,
+            wheels=found,
+            folder=folder,
+            cast=cast_of(folder, nodes),
+        )
         try:
             with _bounded(stage, SECONDS_MAX + SECONDS_PER_NODE * (nodes - NODES_MIN)):
                 failure = _play(stage)
         finally:
             with signals_held():
-                stage.end()
+                stage.cast.end()
         seconds = time.monotonic() - started
     summary = {
         "ok": failure is None,
@@ -117,10 +122,10 @@ def _cache() -> Path | None:
 
 @contextmanager
 def _bounded(stage: Stage, seconds: float) -> Iterator[None]:
-    """Fail whatever is being waited for after `seconds`: nobody answers any more."""
+    """Kill all nodes after `seconds`, so that whatever waits for one fails."""
 
     def give_up(_number: int, _frame: object) -> None:
-        stage.kill()
+        stage.cast.kill()
         raise ProcessError(f"the demo took longer than {seconds:.0f} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
@@ -134,7 +139,7 @@ def _bounded(stage: Stage, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that it clears away behind itself."""
+    """Let SIGTERM end the demo as Ctrl-C does, so that it cleans up."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The story, last part: a new version comes out, and everybody concerned hears."""
+"""The story, last part: a new version comes out, and its holders are alerted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ HEAR_SECONDS_MAX = 15.0
 
 
 def new_version(stage: Stage) -> None:
-    """Release a new version; all who hold the old one are told."""
+    """Release a new version; every node that holds the old one is alerted."""
     old, new = stage.wheels.named(UPDATED), stage.wheels.update
-    title = f"{UPDATED} {new.version} comes out, and whoever holds {old.version} hears"
+    title = (
+        f"{UPDATED} {new.version} comes out, and holders of {old.version} hear of it"
+    )
     with stage.narrator.step("new version", title) as figures:
         say = stage.narrator.say
-        stage.traveller.ask("leave")
-        stage.traveller.wait()
-        say(f"{stage.traveller.name} holds {old.version} too, and goes offline first")
-        stage.publisher.join()
-        say(f"{stage.publisher.name} is back, through the contacts it remembers")
-        told = [*stage.holders, stage.reader, stage.survivor]
+        traveller = stage.cast.traveller
+        traveller.ask("leave")
+        traveller.wait()
+        say(f"{traveller.name} holds {old.version} too, and goes offline first")
+        stage.cast.publisher.join()
+        say(f"{stage.cast.publisher.name} is back, through the contacts it remembers")
+        told = [*stage.cast.holders, stage.cast.reader, stage.cast.survivor]
         told = [node for node in told if _holds(stage, node)]
         started = time.monotonic()
-        document = stage.publisher.ask(
+        document = stage.cast.publisher.ask(
             *("publish", str(new.path), "--name", new.name),
             *("--version", new.version, "--note", "shown by the demo"),
         )
@@ -53,9 +56,9 @@ def new_version(stage: Stage) -> None:
 
 
 def return_home(stage: Stage) -> None:
-    """Bring back who was away: it learns of the new version and takes it."""
-    node, new = stage.traveller, stage.wheels.update
-    title = f"{node.name} was away; back again, it learns of it by itself"
+    """Bring the traveller back: it learns of the new version and fetches it."""
+    node, new = stage.cast.traveller, stage.wheels.update
+    title = f"{node.name} was offline; it learns of the release when it comes back"
     with stage.narrator.step("return", title) as figures:
         started = time.monotonic()
         node.join()
@@ -69,7 +72,7 @@ def return_home(stage: Stage) -> None:
         node.ask("updates", "--apply")
         held = {one["digest"] for one in node.ask("list")["artifacts"]}
         must(f"sha256:{sha256_of(new.path)}" in held, "the update was not fetched")
-        must(node.ask("updates")["updates"] == [], "it still speaks of an update")
+        must(node.ask("updates")["updates"] == [], "it still shows an update")
         stage.narrator.say("`caravan updates --apply` fetched it, verified as always")
         figures.update(seconds_until_known=round(seconds, 2))
 
@@ -80,7 +83,11 @@ def wait_for_update(stage: Stage, node: NodeProcess) -> dict[str, Any]:
     def entry() -> dict[str, Any] | None:
         for one in node.ask("updates")["updates"]:
             known = (one["publisher"], one["name"], one["newest"])
-            if known == (stage.publisher_text, UPDATED, stage.wheels.update.version):
+            if known == (
+                stage.published.publisher,
+                UPDATED,
+                stage.wheels.update.version,
+            ):
                 return dict(one)
         return None
 
@@ -90,4 +97,4 @@ def wait_for_update(stage: Stage, node: NodeProcess) -> dict[str, Any]:
 def _holds(stage: Stage, node: NodeProcess) -> bool:
     """Tell whether a node holds the old version through its publisher's package."""
     packages = node.ask("list")["packages"]
-    return stage.packages[UPDATED] in {one["digest"] for one in packages}
+    return stage.published.packages[UPDATED] in {one["digest"] for one in packages}

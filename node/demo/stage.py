@@ -1,4 +1,4 @@
-"""The stage: who takes part, in which folder, and how they are asked all at once."""
+"""The stage: which nodes take part, in which folder, and how all are asked at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,74 +28,92 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Stage:
-    """Everybody who takes part, and what one step leaves to the next."""
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The nodes that take part, and the role of each."""
 
-    def __init__(
-        self, *, narrator: Narrator, wheels: Wheels, folder: Path, count: int
-    ) -> None:
-        self.narrator = narrator
-        self.wheels = wheels
-        self.folder = folder
-        line = {"CARAVAN_UPLOAD_BYTES_PER_SECOND": str(UPLOAD_BYTES_PER_SECOND)}
-        self.nodes = [NodeProcess(folder, name, line) for name in names(count)]
-        self.publisher_text = ""
-        self.packages: dict[str, str] = {}  # name -> digest of its package file
+    nodes: list[NodeProcess]
 
     @property
     def bootstrap(self) -> NodeProcess:
-        """The one whom the others join through."""
+        """The node that the others join through."""
         return self.nodes[0]
 
     @property
     def publisher(self) -> NodeProcess:
-        """The one who signs packages."""
+        """The node that signs packages."""
         return self.nodes[1]
 
     @property
     def holders(self) -> list[NodeProcess]:
-        """Those who fetch the first version from the publisher, and keep it."""
+        """The nodes that fetch the first version from the publisher, and keep it."""
         return self.nodes[2:-4][:HOLDERS_MAX]
 
     @property
     def reader(self) -> NodeProcess:
-        """The one who looks a digest up, and fetches from all holders at once."""
+        """The node that looks a digest up, and fetches from all holders at once."""
         return self.nodes[-4]
 
     @property
     def traveller(self) -> NodeProcess:
-        """The one who is away while a new version comes out."""
+        """The node that is offline while a new version comes out."""
         return self.nodes[-3]
 
     @property
     def survivor(self) -> NodeProcess:
-        """The one who fetches everything when the publisher is gone."""
+        """The node that fetches everything when the publisher is gone."""
         return self.nodes[-2]
 
     @property
     def newcomer(self) -> NodeProcess:
-        """The one who joins when the bootstrap node is gone."""
+        """The node that joins when the bootstrap node is gone."""
         return self.nodes[-1]
 
-    def target(self, name: str) -> str:
-        """Return PUBLISHER/NAME."""
-        return f"{self.publisher_text}/{name}"
-
     def name_at(self, address: str) -> str:
-        """Return who answers at an address, in people's words."""
+        """Return which node answers at an address, by its name."""
         for node in self.nodes:
             if node.ready.get("address") == address:
                 return node.name
         return address
 
     def kill(self) -> None:
-        """End every process at once, so that whoever waits for one is answered."""
+        """End every process at once, so that nothing waits for one any more."""
         for node in self.nodes:
             node.signal(signal.SIGKILL)
 
     def end(self) -> None:
         """End every process that is still alive."""
         end_all(self.nodes)
+
+
+@dataclass(slots=True)
+class Published:
+    """What one step publishes and later steps use."""
+
+    publisher: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
+    """The digest of each package file, by the package's name."""
+
+    def target(self, name: str) -> str:
+        """Return PUBLISHER/NAME."""
+        return f"{self.publisher}/{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What every step is given."""
+
+    narrator: Narrator
+    wheels: Wheels
+    folder: Path
+    cast: Cast
+    published: Published = field(default_factory=Published)
+
+
+def cast_of(folder: Path, count: int) -> Cast:
+    """Return `count` nodes below `folder`, none of them started."""
+    line = {"CARAVAN_UPLOAD_BYTES_PER_SECOND": str(UPLOAD_BYTES_PER_SECOND)}
+    return Cast([NodeProcess(folder, name, line) for name in names(count)])
 
 
 def names(count: int) -> list[str]:

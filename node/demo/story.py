@@ -23,17 +23,18 @@ SETTLE_SECONDS_MAX = 15.0
 
 def join(stage: Stage) -> None:
     """Let all but the newcomer join, each through the same single contact."""
-    others = stage.nodes[1:-1]
+    others = stage.cast.nodes[1:-1]
     title = f"{len(others)} nodes join through one contact"
     with stage.narrator.step("join", title) as figures:
-        stage.bootstrap.join()
+        first = stage.cast.bootstrap
+        first.join()
         say = stage.narrator.say
-        say(f"{stage.bootstrap.name} starts alone at {stage.bootstrap.address}")
+        say(f"{first.name} starts alone at {first.address}")
         for node in others:
-            node.start(stage.bootstrap.address)
+            node.start(first.address)
         for node in others:
             node.wait_ready()
-        running = stage.nodes[:-1]
+        running = stage.cast.nodes[:-1]
         counts = wait_until(
             lambda: _contact_counts(running, at_least=len(running) // 2),
             SETTLE_SECONDS_MAX,
@@ -43,52 +44,59 @@ def join(stage: Stage) -> None:
         say(f"each knows {known} others after it; nobody leads")
         say(
             f"each sends at most {megabytes(UPLOAD_BYTES_PER_SECOND)} a second, as "
-            "on a line at home"
+            "on a home connection"
         )
         figures.update(nodes=len(running), contacts_min=min(counts))
 
 
 def publish(stage: Stage) -> None:
-    """Sign three packages, each with what it needs."""
-    title = f"{stage.publisher.name} publishes real packages and what they need"
+    """Sign three packages, each with its dependencies."""
+    title = (
+        f"{stage.cast.publisher.name} publishes real packages and their dependencies"
+    )
     with stage.narrator.step("publish", title) as figures:
         for wheel in stage.wheels.first:
-            needs = [stage.packages[name] for name in wheel.needs]
-            document = stage.publisher.ask(
+            needs = [stage.published.packages[name] for name in wheel.needs]
+            document = stage.cast.publisher.ask(
                 *("publish", str(wheel.path), "--name", wheel.name),
                 *("--version", wheel.version),
                 *(part for digest in needs for part in ("--depends", digest)),
             )
-            stage.publisher_text = document["publisher"]
-            stage.packages[wheel.name] = document["package"]
+            stage.published.publisher = document["publisher"]
+            stage.published.packages[wheel.name] = document["package"]
             words = f", needs {' and '.join(wheel.needs)}" if wheel.needs else ""
             stage.narrator.say(
                 f"{wheel.name} {wheel.version}: {megabytes(wheel.size)}{words}"
             )
-        stage.narrator.say(f"signed by {stage.publisher_text[:16]}..., release 1 each")
-        figures.update(publisher=stage.publisher_text, packages=stage.packages)
+        stage.narrator.say(
+            f"signed by {stage.published.publisher[:16]}..., release 1 each"
+        )
+        figures.update(
+            publisher=stage.published.publisher, packages=stage.published.packages
+        )
 
 
 def hold(stage: Stage) -> None:
     """Fetch a package by its name on some nodes, and so its dependencies."""
-    holders = stage.holders
-    title = f"{len(holders)} nodes fetch {TOP} by name, and get what it needs"
+    holders = stage.cast.holders
+    title = f"{len(holders)} nodes fetch {TOP} by name, with its dependencies"
     with stage.narrator.step("hold", title) as figures:
-        target = stage.target(TOP)
+        target = stage.published.target(TOP)
         answers = [holders[0].ask("fetch", target)]
         answers += together(lambda node: node.ask("fetch", target), holders[1:])
-        stage.traveller.ask("fetch", stage.target(UPDATED))
+        stage.cast.traveller.ask("fetch", stage.published.target(UPDATED))
         counted = sources_of(one for answer in answers for one in answer["artifacts"])
-        from_publisher = counted.get(stage.publisher.address, 0)
+        from_publisher = counted.get(stage.cast.publisher.address, 0)
         total = sum(counted.values())
         stage.narrator.say(
             f"{megabytes(total)} arrived and were verified: "
-            f"{megabytes(from_publisher)} from {stage.publisher.name}, "
+            f"{megabytes(from_publisher)} from {stage.cast.publisher.name}, "
             f"{megabytes(total - from_publisher)} from {holders[0].name}, "
-            "who was first and offered it on"
+            "which had it first and offered it on"
         )
         stage.narrator.say(
-            f"{stage.traveller.name} fetches {UPDATED} alone; all offer what they have"
+            f"{stage.cast.traveller.name} fetches only {UPDATED}; "
+            "every node offers what it has"
         )
         for answer in answers:
             _check_complete(stage, answer)
@@ -96,19 +104,19 @@ def hold(stage: Stage) -> None:
 
 
 def look_up(stage: Stage) -> None:
-    """Find who has a file by the digest that a lockfile holds."""
+    """Find the nodes that have a file, by the digest in a lockfile."""
     wheel = stage.wheels.named(TOP)
     digest = sha256_of(wheel.path)
     with stage.narrator.step("lookup", "Who has this SHA-256?") as figures:
-        stage.narrator.say(f"{stage.reader.name} knows only sha256:{digest}")
-        expected = len(stage.holders) + 1
+        stage.narrator.say(f"{stage.cast.reader.name} knows only sha256:{digest}")
+        expected = len(stage.cast.holders) + 1
 
         def found() -> dict[str, Any] | None:
-            document = stage.reader.ask("lookup", digest)
+            document = stage.cast.reader.ask("lookup", digest)
             return document if len(document["providers"]) >= expected else None
 
-        document = wait_until(found, SETTLE_SECONDS_MAX, "finding all who offer it")
-        who = [stage.name_at(one["address"]) for one in document["providers"]]
+        document = wait_until(found, SETTLE_SECONDS_MAX, "finding all providers")
+        who = [stage.cast.name_at(one["address"]) for one in document["providers"]]
         stage.narrator.say(
             f"{', '.join(sorted(who))}: found with {document['requests']} requests in "
             f"{document['seconds'] * 1000:.0f} ms"
@@ -121,13 +129,13 @@ def look_up(stage: Stage) -> None:
 
 
 def fetch(stage: Stage) -> None:
-    """Fetch one file from everybody who has it, at the same time."""
+    """Fetch one file from every node that has it, at the same time."""
     wheel = stage.wheels.named(TOP)
     digest = sha256_of(wheel.path)
-    title = f"{stage.reader.name} fetches it from all of them at once"
+    title = f"{stage.cast.reader.name} fetches it from all of them at once"
     with stage.narrator.step("fetch", title) as figures:
         target = stage.folder / "out" / wheel.path.name
-        document = stage.reader.ask(
+        document = stage.cast.reader.ask(
             *("fetch", digest, "-o", str(target)),
             show_progress=stage.narrator.on_terminal,
         )
@@ -137,7 +145,7 @@ def fetch(stage: Stage) -> None:
         for address, count in sorted(sources.items()):
             share = 100 * count / wheel.size
             stage.narrator.say(
-                f"{stage.name_at(address):10} {megabytes(count):>8} {share:3.0f} %"
+                f"{stage.cast.name_at(address):10} {megabytes(count):>8} {share:3.0f} %"
             )
         must(len(sources) > 1, "it came from one peer only")
         seconds = artifact["seconds"]
@@ -150,8 +158,8 @@ def fetch(stage: Stage) -> None:
 
 
 def survive(stage: Stage) -> None:
-    """Kill the two nodes that everything began with; nobody needs them."""
-    first, second = stage.bootstrap, stage.publisher
+    """Kill the two nodes that everything began with; the others do without."""
+    first, second = stage.cast.bootstrap, stage.cast.publisher
     title = f"{first.name} and {second.name} are killed; the network goes on"
     with stage.narrator.step("survive", title) as figures:
         first.kill()
@@ -159,21 +167,23 @@ def survive(stage: Stage) -> None:
         stage.narrator.say("SIGKILL to the bootstrap node and to the only publisher")
         started = time.monotonic()
         folder = stage.folder / "out" / "survivor"
-        document = stage.survivor.ask("fetch", stage.target(TOP), "-o", f"{folder}/")
+        document = stage.cast.survivor.ask(
+            "fetch", stage.published.target(TOP), "-o", f"{folder}/"
+        )
         fetch_seconds = time.monotonic() - started
         _check_complete(stage, document)
         for wheel in stage.wheels.first:
             _check_file(folder / wheel.path.name, sha256_of(wheel.path))
         stage.narrator.say(
-            f"{stage.survivor.name} fetches {TOP} and all it needs from "
+            f"{stage.cast.survivor.name} fetches {TOP} and all it needs from "
             f"{len(sources_of(document['artifacts']))} others in {fetch_seconds:.1f} s"
         )
         started = time.monotonic()
-        stage.newcomer.join(stage.holders[0].address)
-        contacts = _contact_counts([stage.newcomer], at_least=1)
+        stage.cast.newcomer.join(stage.cast.holders[0].address)
+        contacts = _contact_counts([stage.cast.newcomer], at_least=1)
         must(contacts is not None, "the newcomer knows nobody")
         stage.narrator.say(
-            f"{stage.newcomer.name} joins through {stage.holders[0].name} in "
+            f"{stage.cast.newcomer.name} joins through {stage.cast.holders[0].name} in "
             f"{time.monotonic() - started:.1f} s and knows {max(contacts or [0])} nodes"
         )
         figures.update(fetch_seconds=round(fetch_seconds, 2))
