@@ -87,7 +87,7 @@ class Cast:
 
 
 @dataclass(slots=True)
-class Published:
+class Publications:
     """What one step publishes and later steps use."""
 
     publisher: str = ""
@@ -107,7 +107,7 @@ class Stage:
     wheels: Wheels
     folder: Path
     cast: Cast
-    published: Published = field(default_factory=Published)
+    published: Publications = field(default_factory=Published)
 
 
 def cast_of(folder: Path, count: int) -> Cast:
