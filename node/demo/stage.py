@@ -107,7 +107,7 @@ class Stage:
     wheels: Wheels
     folder: Path
     cast: Cast
-    published: Publications = field(default_factory=Published)
+    published: Publications = field(default_factory=Publications)
 
 
 def cast_of(folder: Path, count: int) -> Cast:
