@@ -116,7 +116,7 @@ class ConnectionPool:
         while (turn := self._dials.turn(peer)) is Permission.LATER:
             await self._end_of_a_dial()
         if turn is Permission.NEVER:
-            raise PeerRefusedError(f"{peer} was dialled in vain too often.")
+            raise PeerRefusedError(f"{peer} did not answer lately; not dialled now.")
         self._dials.begin(peer)
         loop = asyncio.get_running_loop()
         late_at = loop.time() + self._limits.opening_soft_seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -126,13 +127,13 @@ def test_a_failing_address_is_dialled_ten_times_an_hour():
 
 
 def test_false_keys_do_not_shut_out_a_peer_that_was_met():
-    """It answers for itself, until it fails ten times itself."""
+    """It answers for itself, until it fails itself."""
     dials = DialLimiter(lambda: 5.0)
     dial(dials, named(99), found=True)
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
     assert dials.turn(named(1)) is Permission.NEVER
-    for _ in range(DIALS_PER_HOUR_MAX):
+    for _ in range(3):
         dial(dials, named(99), found=False)
     assert dials.turn(named(99)) is Permission.NEVER
 
@@ -161,3 +162,48 @@ async def test_forty_downloads_at_once_from_one_seeder_all_succeed(new_node):
         *(leecher.download(one.digest, [seeder.peer]) for one in held)
     )
     assert {one.artifact.digest for one in done} == {one.digest for one in held}
+
+
+def test_a_peer_that_was_met_is_used_again_within_a_minute_of_its_return():
+    """Ten failures do not shut it out for the rest of the hour."""
+    now = [0.0]
+    dials = DialLimiter(lambda: now[0])
+    peer = Peer("192.0.2.1", 4747, bytes(32))
+    dial(dials, peer, found=True)
+    dialled = []
+    while now[0] < 1800.0:
+        if dials.turn(peer) is Permission.NOW:
+            dial(dials, peer, found=False)
+            dialled.append(now[0])
+        now[0] += 0.5
+    pauses = [later - earlier for earlier, later in itertools.pairwise(dialled)]
+    assert [pause for pause in pauses if pause > 0.5][:3] == [1.0, 2.0, 4.0]
+    assert max(pauses) == 60.0
+    assert len(dialled) < 40
+    now[0] += 60.0
+    assert dials.turn(peer) is Permission.NOW
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_a_sign_of_life_forgets_failed_dials(met):
+    now, heard_at = [0.0], [-1.0]
+    peer = Peer("192.0.2.1", 4747, bytes(32))
+    dials = DialLimiter(lambda: now[0], lambda _: heard_at[0])
+    if met:
+        dial(dials, peer, found=True)
+    while dials.turn(peer) is Permission.NOW:
+        dial(dials, peer, found=False)
+    now[0] = heard_at[0] = 0.5
+    assert dials.turn(peer) is Permission.NOW
+    dial(dials, peer, found=False)
+    now[0] += 3600.0 * met
+    assert dials.turn(peer) is Permission.NOW
+
+
+def test_a_sign_of_life_from_before_the_failure_is_none():
+    now = [5.0]
+    peer = Peer("192.0.2.1", 4747, bytes(32))
+    dials = DialLimiter(lambda: now[0], lambda _: 5.0)
+    for _ in range(DIALS_PER_HOUR_MAX):
+        dial(dials, peer, found=False)
+    assert dials.turn(peer) is Permission.NEVER
