@@ -53,10 +53,14 @@ class ShareCommand(Command[results.ShareResult]):
 
 
 class FetchCommand(Command[results.FetchResult]):
-    """Download, verify, keep and offer `targets`; `output` is an absolute path."""
+    """Download, verify, keep and offer `targets`; `output` is an absolute path.
+
+    In a folder, `force` overwrites files that an earlier fetch did not write.
+    """
 
     targets: list[str] = []
     output: str | None = None
+    force: bool = False
     dependencies: bool = True
 
 
@@ -66,6 +70,7 @@ class PrefetchCommand(Command[results.PrefetchResult]):
     lockfile: str
     everything: bool = False
     output: str | None = None
+    force: bool = False
 
 
 class SurveyCommand(Command[results.SurveyResult]):

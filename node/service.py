@@ -25,6 +25,7 @@ from node.content.cleaning import Cleaning
 from node.content.fetch_command import FetchCommands
 from node.content.fetcher import ContentFetcher
 from node.content.list_pin import Cache
+from node.content.output import OutputWriter
 from node.content.repair import Repair
 from node.content.router import ContentRouter
 from node.content.share import Sharer
@@ -39,7 +40,9 @@ from node.model import keyfiles
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
 from node.model.keys import PublisherKeys, parse_publisher
+from node.model.names import is_file_name
 from node.model.trust_store import TrustStore
+from node.model.written_files import WrittenFiles
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
@@ -251,25 +254,33 @@ class Node:
             database=self._database,
         )
         self._withdrawal = Withdrawal(catalogue)
-        sharer = Sharer(store, catalogue, router)
+        sharer = self._compose_content()
+        self._compose_news()
+        self._compose_publishing(sharer)
+        self._compose_care()
+
+    def _compose_content(self) -> Sharer:
+        """Make the parts that bring files in and write them out."""
+        self._output = OutputWriter(self._store, WrittenFiles(self._database))
+        sharer = Sharer(self._store, self._catalogue, self._router)
         fetch_command = FetchCommands(
-            store=store,
-            catalogue=catalogue,
-            trust_store=trust_store,
-            fetcher=fetcher,
-            versions=releases,
+            store=self._store,
+            catalogue=self._catalogue,
+            trust_store=self._trust_store,
+            fetcher=self._fetcher,
+            versions=self._releases,
             sharer=sharer,
-            router=router,
+            router=self._router,
             withdrawal=self._withdrawal,
+            output=self._output,
+            index_name=self._index_name,
         )
         self._runs |= {
             commands.ShareCommand: sharer.share,
             commands.FetchCommand: fetch_command.fetch,
             commands.LeaveCommand: self._leave,
         }
-        self._compose_news()
-        self._compose_publishing(sharer)
-        self._compose_care()
+        return sharer
 
     def _compose_news(self) -> None:
         """Make the parts that hear of releases and act on them."""
@@ -399,13 +410,27 @@ class Node:
         self.stopped.set()
         return results.LeaveResult()
 
+    def _index_name(self, digest: Digest) -> str:
+        """Return the file name that a package index gave a file, "" if none did."""
+        for one in self._gateway.named(digest):
+            if is_file_name(one.file):
+                return one.file
+        return ""
+
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
         client = HttpOrigin(self._upstreams)
         self._stack.push_async_callback(client.close)
         gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
         self._stack.push_async_callback(gateway.close)
-        lockfiles = Lockfiles(gateway, self._store, self._catalogue, self._router)
+        lockfiles = Lockfiles(
+            gateway=gateway,
+            store=self._store,
+            catalogue=self._catalogue,
+            provide=self._router,
+            output=self._output,
+        )
+        self._gateway = gateway
         self._runs |= {
             commands.PrefetchCommand: lockfiles.prefetch,
             commands.SurveyCommand: lockfiles.survey,

@@ -87,7 +87,11 @@ def share(
     "-o",
     "--output",
     metavar="PATH",
-    help="A file for one artifact, a folder for several.",
+    help="Write a copy there: a file for one artifact, a folder for several, - for "
+    "stdout.",
+)
+@click.option(
+    "--force", is_flag=True, help="In a folder, overwrite files of the same names."
 )
 @click.option("--no-dependencies", is_flag=True, help="Only the TARGETs themselves.")
 @click.option(
@@ -101,6 +105,7 @@ def fetch(
     *,
     targets: tuple[str, ...],
     output: str | None,
+    force: bool,
     no_dependencies: bool,
     lockfile: str | None,
     everything: bool,
@@ -114,26 +119,35 @@ def fetch(
     if lockfile is not None:
         from node.cli.lockfiles import prefetch
 
-        folder = None if output is None else _output(output)
         prefetch(
             session,
             lockfile,
-            output=folder,
+            output=None if output is None else _output(output),
+            force=force,
             everything=everything,
             is_beside_targets=bool(targets),
         )
         return
     if not targets:
         raise click.UsageError("expected a TARGET or --lockfile FILE")
+    from node.cli.streams import STDOUT, is_stream, write_stream
+
+    stream = output if output is not None and is_stream(output) else None
+    if stream == STDOUT and session.json:
+        raise click.UsageError("expected -o - or --json: both write to stdout")
     result = session.ask(
         "fetch",
         targets=[target_text(target) for target in targets],
-        output=None if output is None else _output(output),
+        output=None if output is None or stream else _output(output),
         dependencies=not no_dependencies,
+        force=force,
     )
-    session.answer(
-        result, lambda _: _fetch_words(result, is_written=output is not None)
-    )
+    if stream is None:
+        session.answer(result, lambda _: _fetch_words(result, is_written=bool(output)))
+        return
+    write_stream(result, stream)
+    if stream != STDOUT:
+        session.answer(result, lambda _: _stream_words(result, stream))
 
 
 @click.command("list", cls=CliCommand, examples=["caravan list", "caravan list --tree"])
@@ -192,6 +206,12 @@ def _fetch_words(result: FetchResult, *, is_written: bool) -> None:
             for artifact in result.artifacts
         ],
     )
+
+
+def _stream_words(result: FetchResult, path: str) -> None:
+    # On stderr: the path may lead to this process's stdout.
+    total = sum(artifact.size for artifact in result.artifacts)
+    click.echo(clean(f"{size(total)} written to {path}"), err=True)
 
 
 def _origin(artifact: FetchedArtifact) -> str:

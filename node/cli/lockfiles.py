@@ -21,6 +21,7 @@ def prefetch(
     lockfile: str,
     *,
     output: str | None,
+    force: bool,
     everything: bool,
     is_beside_targets: bool,
 ) -> None:
@@ -31,6 +32,7 @@ def prefetch(
         lockfile=str(_absolute(lockfile)),
         everything=everything,
         output=output,
+        force=force,
     )
     session.answer(result, _prefetch_words)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from node import commands, results
 from node.commands import Progress
 from node.content.closure import Closure
 from node.content.fetcher import ContentFetcher, Fetched
+from node.content.output import NamedArtifact, OutputWriter
 from node.content.routing import Routing
 from node.content.share import Sharer
 from node.content.withdrawal import Withdrawal
@@ -18,7 +19,7 @@ from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
 from node.model.targets import DigestTarget, NameTarget, Target, parse_target
 from node.model.trust_store import TrustStore
-from transfer import Digest, Store, TransferError
+from transfer import Digest, Store
 
 
 class VersionFinder(Protocol):
@@ -49,7 +50,10 @@ class FetchCommands:
         sharer: Sharer,
         router: Routing,
         withdrawal: Withdrawal,
+        output: OutputWriter,
+        index_name: Callable[[Digest], str],
     ) -> None:
+        """`index_name` returns the name that a package index gave a file, or ""."""
         self._store = store
         self._catalogue = catalogue
         self._trust_store = trust_store
@@ -58,13 +62,15 @@ class FetchCommands:
         self._sharer = sharer
         self._router = router
         self._withdrawal = withdrawal
+        self._output = output
+        self._index_name = index_name
 
     async def fetch(
         self, command: commands.FetchCommand, progress: Progress
     ) -> results.FetchResult:
         """Download, verify, keep and offer targets; write them where asked."""
         if not command.targets:
-            raise UsageError("say what to fetch: a digest, a .caravan file or a name")
+            raise UsageError("expected a digest, a .caravan file or a name to fetch")
         targets = [
             parse_target(text, self._catalogue, self._trust_store)
             for text in command.targets
@@ -90,10 +96,12 @@ class FetchCommands:
             if isinstance(target, NameTarget):
                 self._follow(target)
         await self._router.sync()
-        paths = await self._paths(fetched, command.output)
+        named = [NamedArtifact(one.artifact, self._name(one)) for one in fetched]
+        paths = await self._paths(named, targets, command)
         return results.FetchResult(
             artifacts=[
-                one.entry(str(path)) for one, path in zip(fetched, paths, strict=True)
+                replace(one, file=name.name).entry(str(path))
+                for one, name, path in zip(fetched, named, paths, strict=True)
             ]
         )
 
@@ -118,28 +126,36 @@ class FetchCommands:
             raise NodeError(f"{target.path} is not a package file")
         return artifact.digest
 
-    async def _paths(self, fetched: list[Fetched], output: str | None) -> list[Path]:
-        """Return where each artifact is, after writing it to `output` if asked."""
-        if output is None:
-            return [self._store.path(one.artifact) for one in fetched]
-        target = Path(output)
-        is_folder = output.endswith(os.sep)
-        try:
-            return await asyncio.to_thread(self._write, fetched, target, is_folder)
-        except (OSError, TransferError) as error:
-            raise NodeError(f"cannot write to {target}: {error}") from error
-
-    def _write(
-        self, fetched: list[Fetched], target: Path, is_folder: bool
+    async def _paths(
+        self,
+        files: list[NamedArtifact],
+        targets: list[Target],
+        command: commands.FetchCommand,
     ) -> list[Path]:
-        if len(fetched) == 1 and not is_folder and not target.is_dir():
-            paths = [target]
-        else:
-            paths = [target / name for name in _file_names(fetched)]
-        for one, path in zip(fetched, paths, strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._store.export(one.artifact, path)
-        return paths
+        """Return where each artifact is, after writing it where the user said.
+
+        What can bring several files goes into a folder: a package, or two targets.
+        """
+        if command.output is None:
+            return [self._store.path(one.artifact) for one in files]
+        is_one = len(files) == len(targets) == 1 and isinstance(
+            targets[0], DigestTarget
+        )
+        output = Path(command.output)
+        if is_one and await self._output.is_file_name(command.output):
+            return [await self._output.write_file(files[0].artifact, output)]
+        return await self._output.write_folder(files, output, force=command.force)
+
+    def _name(self, fetched: Fetched) -> str:
+        """Return what people call an artifact, "" where nothing here knows."""
+        if fetched.file:
+            return fetched.file
+        digest = fetched.artifact.digest
+        packages = self._catalogue.packages_with(str(digest))
+        name = packages[0][1] if packages else ""
+        return (
+            name or self._catalogue.direct_file(str(digest)) or self._index_name(digest)
+        )
 
 
 def _in_order(
@@ -157,16 +173,3 @@ def _in_order(
     return list(
         {**asked, **{k: v for k, v in needed.items() if k not in asked}}.values()
     )
-
-
-def _file_names(fetched: list[Fetched]) -> list[str]:
-    """Return a distinct plain file name for each, the digest where none is known."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for one in fetched:
-        name = one.file or one.artifact.digest.hex
-        if name.casefold() in taken:
-            name = f"{one.artifact.digest.short()}-{name}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
+from msgspec.structs import replace as replace_field
 
 from node import commands, results
 from node.commands import Progress
+from node.content.output import NamedArtifact, OutputWriter
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
@@ -40,15 +42,18 @@ class Lockfiles:
 
     def __init__(
         self,
+        *,
         gateway: Gateway,
         store: Store,
         catalogue: Catalogue,
         provide: ContentRouter,
+        output: OutputWriter,
     ) -> None:
         self._gateway = gateway
         self._store = store
         self._catalogue = catalogue
         self._provide = provide
+        self._output = output
 
     async def prefetch(
         self, command: commands.PrefetchCommand, progress: Progress
@@ -59,17 +64,20 @@ class Lockfiles:
 
         async def fetch(entry: Entry) -> results.PrefetchedFile | None:
             try:
-                return await self._fetch(entry, command.output)
+                return await self._fetch(entry)
             except MissError as error:
                 missing.append(results.MissingFile(**_said(entry), error=str(error)))
                 return None
 
         work = [fetch(entry) for entry in entries]
         done = await _all(work, "fetching what is locked", progress)
-        found = results.PrefetchResult(
-            artifacts=[one for one in done if one is not None], missing=missing
-        )
+        fetched = [one for one in done if one is not None]
         await self._provide.sync()
+        if command.output is not None:
+            fetched = await self._write_out(
+                fetched, Path(command.output), force=command.force
+            )
+        found = results.PrefetchResult(artifacts=fetched, missing=missing)
         if missing:
             first = missing[0]
             name = first.file or first.name
@@ -80,7 +88,7 @@ class Lockfiles:
             )
         return found
 
-    async def _fetch(self, entry: Entry, output: str | None) -> results.PrefetchedFile:
+    async def _fetch(self, entry: Entry) -> results.PrefetchedFile:
         """Bring one locked file; MissError."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -95,7 +103,7 @@ class Lockfiles:
             file=entry.file,
             digest=str(artifact.digest),
             size=artifact.size,
-            path=await self._place(output, entry, artifact),
+            path=str(self._store.path(artifact)),
             seconds=round(loop.time() - began, 3),
             sources=[] if held else self._gateway.sources.sources_of(artifact),
         )
@@ -203,17 +211,21 @@ class Lockfiles:
         named = self._gateway.named(entry.digest)
         return replace(entry, file=named[0].file) if named else entry
 
-    async def _place(self, output: str | None, entry: Entry, artifact: Artifact) -> str:
-        if output is None:
-            return str(self._store.path(artifact))
-        name = _plain(entry.file) or artifact.digest.hex
-        target = Path(output) / name
-        try:
-            await asyncio.to_thread(Path(output).mkdir, parents=True, exist_ok=True)
-            await asyncio.to_thread(self._store.export, artifact, target)
-        except (OSError, TransferError) as error:
-            raise NodeError(f"cannot write to {target}: {error}") from error
-        return str(target)
+    async def _write_out(
+        self, files: list[results.PrefetchedFile], folder: Path, *, force: bool
+    ) -> list[results.PrefetchedFile]:
+        """Write what was fetched below `folder`, under the names that are locked."""
+        named = []
+        for one in files:
+            artifact = self._store.find(Digest.parse(one.digest))
+            if artifact is None:
+                raise NodeError(f"{one.digest} was removed from the store meanwhile")
+            named.append(NamedArtifact(artifact, _plain(one.file)))
+        paths = await self._output.write_folder(named, folder, force=force)
+        return [
+            replace_field(one, path=str(path))
+            for one, path in zip(files, paths, strict=True)
+        ]
 
     # --- what is on disk ---------------------------------------------------------
 

@@ -130,6 +130,35 @@ def test_what_a_detached_node_fails_at_is_told_with_its_exit_code(tmp_path):
     assert not (tmp_path / "node.json").exists()
 
 
+def test_fetch_writes_to_stdout_pipes_and_links(tmp_path):
+    """`-o -` and a pipe get the bytes and nothing else; both stay what they are."""
+    content = os.urandom(300_000)
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_bytes(content)
+    (tmp_path / "real").write_bytes(b"old")
+    link.symlink_to("real")
+    os.mkfifo(pipe)
+    with joined(tmp_path):
+        shared = json.loads(caravan(tmp_path, "share", str(file), "--json").stdout)
+        digest = shared["artifacts"][0]["digest"]
+        fetch = command("--home", str(tmp_path), "fetch", digest, "-o")
+        for target in ("-", "/dev/stdout"):
+            done = subprocess.run([*fetch, target], capture_output=True, timeout=30)
+            assert (done.returncode, done.stdout) == (0, content)
+        with (
+            (tmp_path / "read").open("wb") as read,
+            subprocess.Popen(["cat", str(pipe)], stdout=read),
+        ):
+            assert subprocess.run([*fetch, str(pipe)], timeout=30).returncode == 0
+        assert subprocess.run([*fetch, str(link)], timeout=30).returncode == 0
+        both = caravan(tmp_path, "fetch", digest, "-o", "-", "--json")
+        assert both.returncode == 2
+    assert (tmp_path / "read").read_bytes() == content
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert (tmp_path / "real").read_bytes() == content
+
+
 def test_without_contacts_it_says_how_others_join(tmp_path):
     ended = caravan(tmp_path, "join", *ANY_PORT, "--detach")
     try:
