@@ -3,8 +3,9 @@
 `scope` orders addresses by how far they can be believed: a loopback address means
 something only on this machine, a private one only in this network. `group` is the
 IPv4 /24 or IPv6 /64 that the diversity limits count, `None` for loopback,
-link-local and private ranges, because a whole LAN is one /24. `source` is whom limits
-blame: the group, or IP and port in those ranges. `family` is 4 or 6.
+link-local and private ranges, because a whole LAN is one /24. `source` is what rate
+limits count: the group, or the IP without its port in those ranges. `path` holds the
+prefixes that bounded stores count, see `dht.prefix_tree`. `family` is 4 or 6.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Address:
         group = ip.packed[:kept] if public else None
         set_field(self, "group", group)
         set_field(self, "family", ip.version)
-        set_field(self, "source", self.packed if group is None else group)
+        set_field(self, "source", self.packed[:-2] if group is None else group)
         set_field(self, "scope", scope)
         refused = ip.is_multicast or ip.is_unspecified or _is_broadcast(ip)
         set_field(self, "dialable", not refused and self.port >= PORT_MIN)
@@ -71,6 +72,20 @@ class Address:
         if self.packed[0] == 6:
             return f"[{self.host}]:{self.port}"
         return f"{self.host}:{self.port}"
+
+    @property
+    def path(self) -> tuple[bytes, ...]:
+        """Class and prefixes, widest first.
+
+        IPv4: /16, /24, the address. IPv6: /32, /48, /56, /64. In loopback and private
+        ranges: the IP alone, ports being free there.
+        """
+        packed = self.packed
+        if self.group is None:
+            return (b"local", packed[:-2])
+        if self.family == 4:
+            return (b"ipv4", packed[:3], packed[:4], packed[:5])
+        return (b"ipv6", packed[:5], packed[:7], packed[:8], packed[:9])
 
     def believes(self, other: Address) -> bool:
         """Whether a datagram from here may tell of the address `other`.

@@ -18,8 +18,10 @@
    verifies a signature for each key.
 6. Keys may be offered and withdrawn while a sweep runs. So a sweep reads each offer
    again right before it is sent, and drops what is gone.
-7. Each record names the IP address from which its keeper sees this node. Keepers to
-   which this node is read-only get no announce: contacts named there could not ask it.
+7. Each record names the IP address from which its keeper sees this node, and is signed
+   only where that is this machine's own address or one that several groups of
+   observers agree on (`dht.reach`). Keepers to which this node is read-only get no
+   announce: a node that learns of this one there could not ask it.
 8. A withdrawal is a record that ends now, sent to the known keepers. A keeper that
    misses it drops the record when it ends.
 """
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
 _SLICES: Final = 8  # parts of a sweep that run side by side
 _GROUP_KEYS_MAX: Final = 256  # keys that share a lookup
+_LIMITED_SECONDS: Final = 1.0  # pause where a keeper asks for patience
+_LIMITED_PAUSES_MAX: Final = 30
 
 
 @dataclass(slots=True)
@@ -140,14 +144,14 @@ class Announcer:
         core = self._core
         async with self._in_flight:
             found = await self._rpc_client.call(keeper, FindNode(keys[0]))
-            if found is None:
+            if found is None or not core.reach.may_sign(found.observed, keeper.address):
                 return
             address = Address(found.observed.host, port)
             now = core.clock.time()
             for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
                 # Checked here, after the wait: a key may be on offer again (rule 6).
                 entries = [
-                    self._sign(key, address, now).entry
+                    core.sign_offer(key, address, now).entry
                     for key in keys[start : start + ANNOUNCE_ENTRIES_MAX]
                     if key not in self._offers
                 ]
@@ -246,7 +250,7 @@ class Announcer:
             found = await traversal.run()
             report.requests += traversal.lookup.requests
             further = await self._lookups.widen(family, first, found, on_reply=on_reply)
-            group = [first] if further else _group(keys, position, found, count)
+            group = [first] if further else _group(keys, position, found, count=count)
             placement = _Placement([*found, *further], K + len(further), replies)
             await self._announce(group, placement, report)
             position += len(group)
@@ -284,7 +288,9 @@ class Announcer:
                     by_keeper.setdefault((contact, offer.port), []).append(key)
         await asyncio.gather(
             *(
-                self._announce_all(port, mine, placement.replies[contact], report)
+                self._announce_all(
+                    port, mine, placement.replies[contact], report=report
+                )
                 for (contact, port), mine in by_keeper.items()
             )
         )
@@ -294,55 +300,70 @@ class Announcer:
         return not self._core.reach.is_read_only(keeper.address)
 
     async def _announce_all(
-        self, port: int, keys: Sequence[bytes], reply: ProvenReply, report: OfferReport
+        self,
+        port: int,
+        keys: Sequence[bytes],
+        reply: ProvenReply,
+        *,
+        report: OfferReport,
     ) -> None:
         """Announce keys to one contact, one datagram after the other."""
-        for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
-            part = keys[start : start + ANNOUNCE_ENTRIES_MAX]
+        left = list(keys)
+        pauses = _LIMITED_PAUSES_MAX
+        while left:
+            part = left[:ANNOUNCE_ENTRIES_MAX]
             async with self._in_flight:
                 report.requests += 1
-                await self._announce_to(port, part, reply)
+                limited = await self._announce_to(port, part, reply)
+            left = limited + left[ANNOUNCE_ENTRIES_MAX:]
+            if limited:
+                # The keeper verifies only so many signatures a second for one sender.
+                if not pauses:
+                    return
+                pauses -= 1
+                await asyncio.sleep(_LIMITED_SECONDS)
 
     async def _announce_to(
         self, port: int, keys: Sequence[bytes], reply: ProvenReply
-    ) -> None:
-        """Announce some keys to one contact and record which of them it stores."""
+    ) -> list[bytes]:
+        """Announce some keys to one contact and record which of them it stores.
+
+        Return the keys that the contact asks to be sent later.
+        """
         contact = reply.contact
         offers = [(key, self._offers.get(key)) for key in keys]
         present = [(key, offer) for key, offer in offers if offer is not None]
+        if not self._core.reach.may_sign(reply.observed, contact.address):
+            self._core.stats["refused.observed"] += 1
+            return []
         host = reply.observed.host
         entries = [self._record(key, offer, host).entry for key, offer in present]
         if not entries:
-            return
+            return []
         body = Announce(reply.body.write_token, port, entries)
         announced = await self._rpc_client.call(contact, body)
         if announced is None:
-            return
-        for (_, offer), status in zip(present, announced.body.statuses, strict=False):
+            return []
+        limited = []
+        for (key, offer), status in zip(present, announced.body.statuses, strict=False):
             if status == Stored.STORED:
                 offer.keepers.add(contact)
+            elif status == Stored.LIMITED:
+                limited.append(key)
+        return limited
 
     def _record(self, key: bytes, offer: OfferedKey, host: str) -> ProviderRecord:
         """Return the signed record of an offer under an IP address."""
         address = Address(host, offer.port)
         record = offer.records.get(address)
         if record is None:
-            record = self._sign(key, address, offer.expires_at)
+            record = self._core.sign_offer(key, address, offer.expires_at)
             offer.records[address] = record
         return record
 
-    def _sign(self, key: bytes, address: Address, expires_at: float) -> ProviderRecord:
-        return ProviderRecord.sign(
-            self._core.signer,
-            tag=self._core.network.tag,
-            key=key,
-            address=address,
-            expires_at=expires_at,
-        )
-
 
 def _group(
-    keys: Sequence[bytes], position: int, found: Sequence[Contact], count: int
+    keys: Sequence[bytes], position: int, found: Sequence[Contact], *, count: int
 ) -> list[bytes]:
     """Return the keys from `position` on that the found contacts serve.
 

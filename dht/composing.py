@@ -39,7 +39,8 @@ def compose(core: Core, pending: InFlight, now: float) -> bytes:
         proof = core.proof_for(contact.public_key, part)
     else:
         part, proof = _padded(request, size), b""
-    return core.envelope.wrap(add_proof(part, proof))
+    receiver = None if contact is None else contact.public_key
+    return core.envelope.wrap(add_proof(part, proof), receiver)
 
 
 def _flags(core: Core, pending: InFlight, now: float) -> int:

@@ -1,4 +1,4 @@
-"""What one node is made of, shared by those who ask and those who answer."""
+"""What one node is made of, shared by the RPC client and the RPC server."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from dht.budgets import Sender, SenderBudget, Standing
 from dht.envelope import envelope_for
-from dht.fairness import TokenBuckets
 from dht.identity import is_proof, prove
 from dht.limits import PROOFS_MADE_PER_SOURCE_PER_SECOND, PROOFS_PER_SECOND
 from dht.peer_memory import PeerMemory
+from dht.providers import ProviderRecord
 from dht.routing import Table
 from dht.tokens import Tokens
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dht.clock import Clock
     from dht.contacts import Contact
     from dht.identity import Signer, Verify
+    from dht.in_flight import Asked
     from dht.keys import Network
     from dht.reach import UdpReach
 
@@ -48,7 +50,7 @@ class Core:
         self.clock = clock
         self.rng = rng
         self.reach = reach
-        self.envelope = envelope_for(network, clock, rng)
+        self.envelope = envelope_for(network, self.public_key, clock=clock, rng=rng)
         self.tables = {4: Table(self.node_id, now), 6: Table(self.node_id, now)}
         self.peer_memory = PeerMemory()
         self.tokens = Tokens(rng, now)
@@ -58,9 +60,11 @@ class Core:
         self.on_foreign: Callable[[bytes, Address], None] = _ignore_foreign
         self.on_lost_contact: Callable[[Contact], None] = _nothing
         self.on_questionable: Callable[[Contact], None] = _nothing
-        self._proofs = TokenBuckets(PROOFS_PER_SECOND, 2 * PROOFS_PER_SECOND)
-        rate = PROOFS_MADE_PER_SOURCE_PER_SECOND
-        self._proofs_for = TokenBuckets(rate, 4 * rate)
+        self._proofs_made = SenderBudget(
+            per_second=PROOFS_MADE_PER_SOURCE_PER_SECOND,
+            burst=4 * PROOFS_MADE_PER_SOURCE_PER_SECOND,
+            total_per_second=PROOFS_PER_SECOND,
+        )
 
     @property
     def known(self) -> int:
@@ -71,21 +75,50 @@ class Core:
         """Return the table of an address's family."""
         return self.tables[address.family]
 
-    def may_prove_to(self, source: bytes, now: float) -> bool:
-        """Whether a proof may be made for a source: a new key costs a secret."""
-        return self._proofs_for.take(source, now) and self._proofs.take(b"", now)
+    def sender_of(self, asked: Asked) -> Sender:
+        """Return who is charged for the work that a request causes.
+
+        A key costs nothing, a place in the table does: it is bounded by bucket and
+        by group. So only tabled keys are told apart.
+        """
+        address = asked.source
+        if not asked.echoed:
+            standing = Standing.CLAIMED
+        elif asked.sender in self.table_of(address):
+            standing = Standing.TABLED
+        else:
+            standing = Standing.ECHOED
+        return Sender(address, standing, asked.sender.public_key)
+
+    def may_prove_to(self, asked: Asked) -> bool:
+        """Whether a proof may be made for an asker: a new key costs a secret."""
+        return self._proofs_made.consume(self.sender_of(asked), asked.now)
 
     def proof_for(self, public_key: bytes, part: bytes) -> bytes:
         """Return the proof of this node's id for a key; empty for a weak one."""
         secret = self.signer.secret_with(public_key)
         if secret is None:
             return b""
-        return prove(secret, self.network.tag, self.public_key, part)
+        return prove(secret, tag=self.network.tag, prover=self.public_key, part=part)
 
     def is_proof_of(self, public_key: bytes, proof: bytes, part: bytes) -> bool:
         """Whether a proof shows this node that its sender holds a key."""
         secret = self.signer.secret_with(public_key)
-        return is_proof(proof, secret, self.network.tag, public_key, part)
+        return is_proof(
+            proof, secret, tag=self.network.tag, prover=public_key, part=part
+        )
+
+    def sign_offer(
+        self, key: bytes, address: Address, expires_at: float
+    ) -> ProviderRecord:
+        """Return this node's signed record of a key at an address."""
+        return ProviderRecord.sign(
+            self.signer,
+            tag=self.network.tag,
+            key=key,
+            address=address,
+            expires_at=expires_at,
+        )
 
     def table(self, contact: Contact, now: float, rtt: float | None = None) -> None:
         """Put a proven contact into its table, as far as there is room."""
@@ -98,8 +131,25 @@ class Core:
         elif table.heard(contact, now, rtt):
             self.on_new_contact(contact)
 
+    def is_unresponsive(self, contact: Contact, now: float) -> bool:
+        """Whether a contact should not be asked now, because it did not answer lately.
+
+        A contact of the table, or one that has proved its id, is not silenced by what
+        others say of its host: only its own address counts.
+        """
+        unresponsive = self.peer_memory.unresponsive
+        if not unresponsive:
+            return False
+        if unresponsive.has_address(contact.address, now):
+            return True
+        if contact in self.table_of(contact.address):
+            return False
+        if self.peer_memory.is_proven(contact, now):
+            return False
+        return unresponsive.has(contact, now)
+
     def lose(self, contact: Contact, now: float) -> None:
-        """Take note of a contact that did not answer."""
+        """Count an answer that did not come; the second one costs the place."""
         table = self.table_of(contact.address)
         known = contact in table
         table.failed(contact, now)
@@ -108,7 +158,7 @@ class Core:
 
 
 def _nothing(contact: Contact) -> None:
-    """Ignore what nobody wants to hear of."""
+    """Do nothing: the default of each callback."""
 
 
 def _ignore_foreign(datagram: bytes, source: Address) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import (
     X25519PublicKey,
 )
 
+from dht.bounded import BoundedDict
 from dht.limits import SECRETS_MAX
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class KeySigner:
         # The scalar of an Ed25519 key (RFC 8032, section 5.1.5) is an X25519 key.
         scalar = hashlib.sha512(key.private_bytes_raw()).digest()[:32]
         self._agreeing = X25519PrivateKey.from_private_bytes(scalar)
-        self._secrets: OrderedDict[bytes, bytes] = OrderedDict()
+        self._secrets: BoundedDict[bytes, bytes] = BoundedDict(SECRETS_MAX)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature of a message."""
@@ -110,8 +110,6 @@ class KeySigner:
             keys = sorted((self.public_key, public_key))
             secret = hashlib.sha256(b"".join((SECRET_PREFIX, shared, *keys))).digest()
             self._secrets[public_key] = secret
-            if len(self._secrets) > SECRETS_MAX:
-                self._secrets.popitem(last=False)
         return secret
 
     def _agree(self, public_key: bytes) -> bytes | None:
@@ -144,8 +142,8 @@ def verify_ed25519(public_key: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def prove(secret: bytes, tag: bytes, prover: bytes, part: bytes) -> bytes:
-    """Return the proof of id that the key `prover` gives to whom it shares a secret.
+def prove(secret: bytes, *, tag: bytes, prover: bytes, part: bytes) -> bytes:
+    """Return the proof of id that `prover` gives to the key it shares a secret with.
 
     `part` is the message up to its proof. It holds the transaction; a reply's holds
     the address the asker was seen from and a request's the token that the asker
@@ -157,9 +155,9 @@ def prove(secret: bytes, tag: bytes, prover: bytes, part: bytes) -> bytes:
 
 
 def is_proof(
-    proof: bytes, secret: bytes | None, tag: bytes, prover: bytes, part: bytes
+    proof: bytes, secret: bytes | None, *, tag: bytes, prover: bytes, part: bytes
 ) -> bool:
     """Whether `prove` gave that; False without a secret."""
     return secret is not None and hmac.compare_digest(
-        proof, prove(secret, tag, prover, part)
+        proof, prove(secret, tag=tag, prover=prover, part=part)
     )

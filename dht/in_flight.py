@@ -37,6 +37,7 @@ class InFlight:
         "excused",
         "first_bytes",
         "flags",
+        "hearsay",
         "introduces",
         "last_sent_at",
         "late",
@@ -54,6 +55,7 @@ class InFlight:
         address: Address,
         contact: Contact | None,
         body: MessageBody,
+        *,
         done: Callable[[ProvenReply | None], None],
     ) -> None:
         self.address = address
@@ -73,6 +75,7 @@ class InFlight:
         self.reminders = 0  # how often its timer has run out
         self.again = True  # may be sent once more
         self.continued = False  # was asked again for what did not fit
+        self.hearsay = False  # sent for another's sake
         self.introduces = False  # carries a proof of this node's id
         self.transaction = b""
         self.timer: asyncio.TimerHandle | None = None

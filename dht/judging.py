@@ -1,8 +1,8 @@
-"""Judging: who gave an answer, and whether its id is proven, now or lately."""
+"""Judging a reply: which node gave it, and whether its id is proven."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dht.contacts import Contact, contact_of
 from dht.wire import HINT_BYTES, proved_part
@@ -14,41 +14,34 @@ if TYPE_CHECKING:
     from dht.wire import Reply
 
 
-def answerer(
-    core: Core,
-    pending: InFlight,
-    reply: Reply,
-    packed: bytes,
-    observed: Address,
-    now: float,
-) -> Contact | None:
-    """Return who gave a reply to a request; None, and counted, where it is in doubt.
+class Received(NamedTuple):
+    """A reply as it came: its bytes, and the address in it."""
 
-    `packed` are the reply's bytes as they came, `observed` the address in it.
-    """
+    reply: Reply
+    packed: bytes
+    observed: Address
+    now: float
+
+
+def answerer(core: Core, pending: InFlight, received: Received) -> Contact | None:
+    """Return the contact that gave a reply; None, and counted, if it is in doubt."""
+    reply = received.reply
     if reply.proof:
-        return _proven(core, pending, reply, packed, observed, now)
+        return _proven(core, pending, received)
     contact = pending.contact
-    if contact is None or not core.peer_memory.is_proven(contact, now):
+    if contact is None or not core.peer_memory.is_proven(contact, received.now):
         core.stats["refused.unproven"] += 1
         return None
     if contact.node_id[:HINT_BYTES] != reply.hint:
         core.peer_memory.forget_proof(contact)
         core.stats["refused.other_node"] += 1
         return None
-    core.reach.report(observed, pending.address)
     return contact
 
 
-def _proven(
-    core: Core,
-    pending: InFlight,
-    reply: Reply,
-    packed: bytes,
-    observed: Address,
-    now: float,
-) -> Contact | None:
-    """Check a reply's proof of id and return whose it is."""
+def _proven(core: Core, pending: InFlight, received: Received) -> Contact | None:
+    """Check a reply's proof of id and return the contact that it proves."""
+    reply, packed, observed, now = received
     key, proof = reply.proof[:32], reply.proof[32:]
     contact = pending.contact or contact_of(key, pending.address)
     if contact.public_key != key or contact.node_id[:HINT_BYTES] != reply.hint:
@@ -58,7 +51,7 @@ def _proven(
     if key == core.public_key or not core.is_proof_of(key, proof, part):
         core.stats["refused.proof"] += 1
         return None
-    if not core.reach.report(observed, pending.address):
+    if core.reach.contradicts(observed, pending.address):
         core.stats["refused.relayed"] += 1
         return None
     core.peer_memory.remember_proof(contact, now)

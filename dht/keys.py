@@ -41,6 +41,9 @@ class Network:
         return hmac.digest(self.secret, text, "sha256")
 
 
+PUBLIC_NETWORK: Final = Network()
+
+
 def provider_key(network: Network, algorithm: str, digest: bytes) -> bytes:
     """Return the key under which those who offer an artifact are found."""
     return network.key(b"caravan provider" + algorithm.encode() + digest)

@@ -71,7 +71,7 @@ TOKEN_BYTES: Final = 8
 TOKEN_SECRET_SECONDS: Final = 300.0
 TOKEN_USE_SECONDS: Final = 290.0  # shorter than any keeper forgets a secret
 SECRETS_MAX: Final = 4096  # shared with other keys, remembered
-PROOFS_PER_SECOND: Final = 2000.0  # made
+PROOFS_PER_SECOND: Final = 2000.0  # made, by all of one standing
 PROOFS_MADE_PER_SOURCE_PER_SECOND: Final = 50.0
 OBSERVED_REPORTS_MAX: Final = 16
 OBSERVED_REPORTS_MIN: Final = 3
@@ -103,9 +103,17 @@ RECORD_KEPT_SECONDS: Final = 24 * 3600
 RECORDS_BYTES_MAX: Final = 64 << 20
 RECORD_OVERHEAD_BYTES: Final = 600  # what one kept record costs beside its bytes
 PROOFS_READ_PER_SOURCE_PER_SECOND: Final = 20.0  # in requests
+PROOFS_READ_PER_SECOND: Final = 500.0
 VERIFICATIONS_PER_SOURCE_PER_SECOND: Final = 500.0  # of what is to be stored
+VERIFICATIONS_PER_SECOND: Final = 1000.0
 NOTIFIES_PER_SOURCE_PER_SECOND: Final = 20.0
+NOTIFIES_PER_SECOND: Final = 100.0  # whose signatures are verified
 NOTIFIES_PER_PUBLISHER_PER_SECOND: Final = 20.0
+
+# Budgets; see `dht.budgets`.
+BUDGET_SOURCES_MAX: Final = 4096
+BUDGET_TOTAL_BURST_SECONDS: Final = 2.0
+SHED_AGE_SECONDS: Final = 3600.0
 
 # Notify.
 HINTS_MAX: Final = 4

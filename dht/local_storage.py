@@ -1,7 +1,8 @@
-"""Keeping: what this node stores for others, and what it answers from.
+"""Local storage: what this node stores for others, and what it answers from.
 
-It judges announces and records before the stores take them, and adds what this
-node offers and keeps itself, so that a network of two works.
+It judges announces and records before they enter the stores, and adds what this node
+itself offers and stores, so that a network of two works. Each signature that it
+verifies is charged to the sender first (`dht.budgets`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dht.addresses import Address
+from dht.budgets import SenderBudget
 from dht.errors import RecordError
-from dht.fairness import TokenBuckets
-from dht.limits import CLOCK_SKEW_SECONDS, PORT_MIN, VERIFICATIONS_PER_SOURCE_PER_SECOND
+from dht.limits import (
+    CLOCK_SKEW_SECONDS,
+    PORT_MIN,
+    VERIFICATIONS_PER_SECOND,
+    VERIFICATIONS_PER_SOURCE_PER_SECOND,
+)
 from dht.provider_store import Page, ProviderStore
 from dht.providers import ProviderRecord
 from dht.record_store import RecordStore, StoreResult
@@ -42,34 +48,27 @@ class LocalStorage:
         self.provider_store = ProviderStore(core.rng)
         self.record_store = RecordStore()
         self.own_records: dict[bytes, Record] = {}
-        rate = VERIFICATIONS_PER_SOURCE_PER_SECOND
-        self._verifications = TokenBuckets(rate, 10 * rate)
-
-    def source_of(self, asked: Asked) -> bytes:
-        """Whom limits blame: a contact of the table by its key, others by address.
-
-        A key costs nothing, a place in the table does: it is bounded by bucket and
-        by group. So only tabled keys are told apart.
-        """
-        if asked.echoed and asked.sender in self._core.table_of(asked.source):
-            return asked.sender.public_key
-        return asked.source.source
+        self._verifications = SenderBudget(
+            per_second=VERIFICATIONS_PER_SOURCE_PER_SECOND,
+            burst=2 * VERIFICATIONS_PER_SOURCE_PER_SECOND,
+            total_per_second=VERIFICATIONS_PER_SECOND,
+        )
 
     def announced(self, body: Announce, asked: Asked) -> list[int]:
-        """Judge each entry of an announce and keep the good ones."""
+        """Judge each entry of an announce and store the good ones."""
         return [int(self._announced(entry, body, asked)) for entry in body.entries]
 
     def _announced(self, entry: bytes, body: Announce, asked: Asked) -> Stored:
         core, now = self._core, asked.now
         scope = write_scope(entry[:32])
-        if not core.tokens.is_valid(body.write_token, asked.source, now, scope):
+        if not core.tokens.is_valid(body.write_token, asked.source, now, scope=scope):
             return Stored.BAD_TOKEN
         if body.port < PORT_MIN:
             return Stored.INVALID
         address = Address(asked.source.host, body.port)
         record = ProviderRecord.from_entry(entry, asked.sender.public_key, address)
-        source = self.source_of(asked)
-        if not self._verifications.take(source, now):
+        sender = core.sender_of(asked)
+        if not self._verifications.consume(sender, now):
             return Stored.LIMITED
         wall = core.clock.time()
         # A record that has just ended withdraws the offer: it is verified as of then.
@@ -84,7 +83,7 @@ class LocalStorage:
             self.provider_store.withdraw(record)
             return Stored.STORED
         lifetime = record.expires_at - wall
-        kept = self.provider_store.put(record, source, now, lifetime)
+        kept = self.provider_store.put(record, sender.path, now=now, lifetime=lifetime)
         return Stored.STORED if kept else Stored.FULL
 
     def providers(self, key: bytes, cursor: int, asked: Asked) -> Page:
@@ -100,20 +99,20 @@ class LocalStorage:
         return Page([own, *others][:8], page.total + 1 - missing, page.cursor)
 
     def record_stored(self, body: StoreRecord, asked: Asked) -> StoreResult:
-        """Judge a record and keep it if it is the newest."""
+        """Judge a record and store it if it is the newest."""
         core, now = self._core, asked.now
         scope = write_scope(body.target)
-        if not core.tokens.is_valid(body.write_token, asked.source, now, scope):
+        if not core.tokens.is_valid(body.write_token, asked.source, now, scope=scope):
             return StoreResult(Stored.BAD_TOKEN)
-        source = self.source_of(asked)
+        sender = core.sender_of(asked)
         known = self.record_store.is_kept(body.target, body.record, now)
-        if not known and not self._verifications.take(source, now):
+        if not known and not self._verifications.consume(sender, now):
             return StoreResult(Stored.LIMITED)
         wall = core.clock.time()
         record = self.record_store.newest(body.target, now)
         if not known or record is None or record.ends_at <= wall:
             try:
-                record = verify_record(body.record, wall)
+                record = verify_record(body.record, wall, network=core.network)
             except RecordError:
                 core.stats["refused.record"] += 1
                 return StoreResult(Stored.INVALID)
@@ -123,7 +122,9 @@ class LocalStorage:
         if own is not None and own.order > record.order:
             return StoreResult(Stored.OLDER, own.raw)
         lifetime = record.ends_at - wall
-        return self.record_store.put(body.target, record, source, now, lifetime)
+        return self.record_store.put(
+            body.target, record, path=sender.path, now=now, lifetime=lifetime
+        )
 
     def record(self, body: FindRecord, now: float) -> tuple[bytes, bool]:
         """Return the bytes asked for, and whether a proof of conflict is held."""

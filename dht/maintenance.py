@@ -1,15 +1,20 @@
-"""What a node does unasked: expiry, refresh, renewal, and knowing its own reach."""
+"""Maintenance: expiry, bucket refresh, renewal, and probes of the own reach.
+
+Each loop survives each of its rounds: a failure is logged, counted under `failed.`
+in the statistics, and the next round comes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dht.addresses import Address, Scope, unpack_address
+from dht.bounded import TtlSet
 from dht.errors import DatagramError
-from dht.fairness import TtlSet
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
     FORMER_CONTACTS_MAX,
@@ -25,6 +30,8 @@ from dht.limits import (
 from dht.wire import Ping, RequestFlag
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from dht.announcer import Announcer
     from dht.contacts import Contact
     from dht.core import Core
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
     from dht.tasks import Tasks
 
 _PROBED_MAX = 1024
+
+logger = logging.getLogger(__name__)
 
 
 class Maintenance:
@@ -60,7 +69,7 @@ class Maintenance:
         self._record_client = record_client
         self._joining = joining
         self._grown = asyncio.Event()
-        self._probed = TtlSet(HINT_PING_SECONDS, _PROBED_MAX)
+        self._probed: TtlSet[bytes] = TtlSet(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
         self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)
 
@@ -86,7 +95,8 @@ class Maintenance:
                 look_back_at = now + LOOK_BACK_SECONDS
                 self._look_back()
             for family in sorted(core.families):
-                await self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
+                refreshing = self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
+                await self._survive(refreshing, "refresh")
                 if now >= probe_at and core.reach.needs_probe(family):
                     probe_at = now + PROBE_SECONDS
                     self._ask_for_probes(family)
@@ -95,8 +105,16 @@ class Maintenance:
         """Announce all offers and store all kept records again, every two hours."""
         while True:
             await asyncio.sleep(RENEW_SECONDS * self._core.rng.uniform(0.9, 1.0))
-            await self._announcer.sweep(self._announcer.keys(), renew=True)
-            await self._record_client.renew()
+            await self._survive(self._announcer.renew(), "renew")
+            await self._survive(self._record_client.renew(), "renew")
+
+    async def _survive(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do one round of a loop; a failure is logged and counted, and ends no loop."""
+        try:
+            await work
+        except Exception:
+            self._core.stats[f"failed.{name}"] += 1
+            logger.exception("%s failed and is tried again in its next round", name)
 
     async def _republish_scarce(self) -> None:
         """Store what too few nodes hold again, soon after the table has grown.
@@ -113,8 +131,8 @@ class Maintenance:
                     await self._grown.wait()
             await asyncio.sleep(pause * self._core.rng.uniform(0.8, 1.2))
             self._grown.clear()
-            await self._announcer.republish_scarce()
-            await self._record_client.republish_scarce()
+            await self._survive(self._announcer.republish_scarce(), "republish")
+            await self._survive(self._record_client.republish_scarce(), "republish")
             pause = min(2 * pause, REPUBLISH_SCARCE_SECONDS_MAX)
             try:
                 async with asyncio.timeout(REPUBLISH_SCARCE_SECONDS_MAX):

@@ -1,4 +1,4 @@
-"""What this node remembers of others: tokens, proofs, silence, round-trip times.
+"""What this node remembers of peers: tokens, proofs, silence, round-trip times.
 
 All of it is bounded and all of it may be forgotten: then a token is asked for, or a
 proof, once more.
@@ -6,10 +6,9 @@ proof, once more.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from dht.fairness import TtlSet
+from dht.bounded import TtlMap, TtlSet
 from dht.limits import (
     DEAD_ADDRESSES_PER_HOST_MAX,
     DEAD_SECONDS,
@@ -28,10 +27,6 @@ from dht.limits import (
 if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.contacts import Contact
-
-
-_NEVER: Final = (0, 0.0)
-_NO_TOKEN: Final = (b"", 0.0)
 
 
 class RoundTrips:
@@ -70,70 +65,57 @@ class RoundTrips:
         return max(RETRANSMIT_SECONDS_MIN, self.soft_timeout)
 
 
-class Counts:
-    """How often something was done with a name, until some time; bounded."""
-
-    __slots__ = ("_entries",)
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def of(self, name: bytes, now: float) -> int:
-        """Return how often it was done."""
-        count, until = self._entries.get(name, _NEVER)
-        return count if until > now else 0
-
-    def add(self, name: bytes, now: float, seconds: float, *, renew: bool) -> None:
-        """Count once more; it ends `seconds` from the first time, or from the last."""
-        count, until = self._entries.pop(name, _NEVER)
-        if until <= now:
-            count, until = 0, now + seconds
-        elif renew:
-            until = now + seconds
-        self._entries[name] = (count + 1, until)
-        if len(self._entries) > PEERS_REMEMBERED_MAX:
-            self._entries.popitem(last=False)
-
-    def discard(self, name: bytes) -> None:
-        """Forget a name."""
-        self._entries.pop(name, None)
-
-
 class UnresponsivePeers:
-    """Addresses that lately did not answer, and what strangers were asked in vain.
+    """Addresses that lately did not answer, and requests to strangers in vain.
 
     Where several addresses of one public host are silent, the host is left alone.
-    A host, and an address, gets so many requests before its first answer: false
-    contacts can make this node knock neither at every port of a victim, nor at one
-    again and again.
+    A host, and an address, gets so many requests before its first answer: with false
+    contacts an attacker can aim this node neither at every port of a victim, nor at
+    one port again and again.
     """
 
-    __slots__ = ("_addresses", "_hosts", "_knocks", "_knocks_at_host")
+    __slots__ = ("_addresses", "_contacts", "_hosts", "_requests", "_requests_at_host")
 
     def __init__(self) -> None:
-        self._addresses = TtlSet(DEAD_SECONDS, PEERS_REMEMBERED_MAX)
-        self._hosts = Counts()
-        self._knocks = Counts()
-        self._knocks_at_host = Counts()
+        size = PEERS_REMEMBERED_MAX
+        self._addresses: TtlSet[bytes] = TtlSet(DEAD_SECONDS, size)
+        self._contacts: TtlSet[bytes] = TtlSet(DEAD_SECONDS, size)
+        self._hosts: TtlMap[bytes, int] = TtlMap(DEAD_SECONDS, size)
+        # Requests to strangers: the time counts from the first one.
+        self._requests: TtlMap[bytes, int] = TtlMap(STRANGER_REQUESTS_SECONDS, size)
+        self._requests_at_host: TtlMap[bytes, int] = TtlMap(DEAD_SECONDS, size)
 
     def __bool__(self) -> bool:
-        """Whether anybody is silent or was asked in vain."""
-        return bool(self._addresses or self._hosts or self._knocks)
+        """Whether any address is silent or was asked in vain."""
+        return bool(self._addresses or self._contacts or self._hosts or self._requests)
 
     def add(self, address: Address, now: float) -> None:
-        """Note that an address did not answer."""
+        """Record that an address did not answer."""
         self._addresses.add(address.packed, now)
         if address.group is not None:
-            self._hosts.add(address.packed[:-2], now, DEAD_SECONDS, renew=True)
+            host = address.packed[:-2]
+            self._hosts.put(host, (self._hosts.get(host, now) or 0) + 1, now)
 
-    def has(self, address: Address, now: float) -> bool:
-        """Whether an address should not be asked now."""
+    def add_contact(self, contact: Contact, now: float) -> None:
+        """Record that a contact did not answer, which says nothing of its address.
+
+        In a private network a request reaches only the node whose key it names.
+        """
+        self._contacts.add(contact.packed, now)
+
+    def has(self, contact: Contact, now: float) -> bool:
+        """Whether a contact should not be asked now: it, its address or its host."""
+        address = contact.address
         if self._addresses.has(address.packed, now):
             return True
-        return self._hosts.of(address.packed[:-2], now) >= DEAD_ADDRESSES_PER_HOST_MAX
+        if self._contacts.has(contact.packed, now):
+            return True
+        silent = self._hosts.get(address.packed[:-2], now) or 0
+        return silent >= DEAD_ADDRESSES_PER_HOST_MAX
+
+    def has_address(self, address: Address, now: float) -> bool:
+        """Whether this very address, not only its host, did not answer lately."""
+        return self._addresses.has(address.packed, now)
 
     def may_ask_stranger(self, address: Address, now: float) -> bool:
         """Whether a stranger may be asked; if so, the request is counted.
@@ -143,66 +125,64 @@ class UnresponsivePeers:
         if address.group is None:
             return True
         name, host = address.packed, address.packed[:-2]
+        at_address = self._requests.get(name, now) or 0
+        at_host = self._requests_at_host.get(host, now) or 0
         if (
-            self._knocks.of(name, now) >= STRANGER_REQUESTS_PER_ADDRESS_MAX
-            or self._knocks_at_host.of(host, now) >= STRANGER_REQUESTS_PER_HOST_MAX
+            at_address >= STRANGER_REQUESTS_PER_ADDRESS_MAX
+            or at_host >= STRANGER_REQUESTS_PER_HOST_MAX
         ):
             return False
-        self._knocks.add(name, now, STRANGER_REQUESTS_SECONDS, renew=False)
-        self._knocks_at_host.add(host, now, DEAD_SECONDS, renew=False)
+        until = self._requests.end_of(name) if at_address else None
+        self._requests.put(name, at_address + 1, now, until=until)
+        until = self._requests_at_host.end_of(host) if at_host else None
+        self._requests_at_host.put(host, at_host + 1, now, until=until)
         return True
 
     def discard(self, address: Address) -> None:
-        """Note that an address has answered after all."""
+        """Record that an address has answered after all."""
         host = address.packed[:-2]
         self._addresses.discard(address.packed)
         self._hosts.discard(host)
-        self._knocks.discard(address.packed)
-        self._knocks_at_host.discard(host)
+        self._requests.discard(address.packed)
+        self._requests_at_host.discard(host)
 
 
 class PeerMemory:
-    """Tokens that others gave, and contacts that have proved their id."""
+    """Tokens that others gave, and contacts that have proved their id.
+
+    Both are kept by packed bytes, whose hash is at hand.
+    """
 
     __slots__ = ("_proven", "_tokens", "round_trips", "unresponsive")
 
     def __init__(self) -> None:
-        # By packed address and by packed contact, whose hash is at hand.
-        self._tokens: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
-        self._proven: OrderedDict[bytes, float] = OrderedDict()
+        size = PEERS_REMEMBERED_MAX
+        self._tokens: TtlMap[bytes, bytes] = TtlMap(TOKEN_USE_SECONDS, size)
+        self._proven: TtlSet[bytes] = TtlSet(PROOF_SECONDS, size)
         self.round_trips = RoundTrips()
         self.unresponsive = UnresponsivePeers()
 
     def token(self, address: Address, now: float) -> bytes:
         """Return the token an address gave, or nothing where it may be too old."""
-        token, until = self._tokens.get(address.packed, _NO_TOKEN)
-        return token if until > now else b""
+        return self._tokens.get(address.packed, now) or b""
 
     def remember_token(self, address: Address, token: bytes, now: float) -> None:
         """Remember the token of an address."""
-        self._tokens[address.packed] = (token, now + TOKEN_USE_SECONDS)
-        self._tokens.move_to_end(address.packed)
-        if len(self._tokens) > PEERS_REMEMBERED_MAX:
-            self._tokens.popitem(last=False)
+        self._tokens.put(address.packed, token, now)
 
     def is_proven(self, contact: Contact, now: float) -> bool:
         """Whether a contact has proved its id at this address lately."""
-        return self._proven.get(contact.packed, 0.0) > now
+        return self._proven.has(contact.packed, now)
 
     def remember_proof(self, contact: Contact, now: float) -> None:
         """Remember that a contact has proved its id."""
-        self._proven[contact.packed] = now + PROOF_SECONDS
-        self._proven.move_to_end(contact.packed)
-        if len(self._proven) > PEERS_REMEMBERED_MAX:
-            self._proven.popitem(last=False)
+        self._proven.add(contact.packed, now)
 
     def forget_proof(self, contact: Contact) -> None:
         """Ask a contact for its proof again, next time."""
-        self._proven.pop(contact.packed, None)
+        self._proven.discard(contact.packed)
 
     def expire(self, now: float) -> None:
-        """Forget what is too old to be used; both are in the order of their end."""
-        while self._proven and next(iter(self._proven.values())) <= now:
-            self._proven.popitem(last=False)
-        while self._tokens and next(iter(self._tokens.values()))[1] <= now:
-            self._tokens.popitem(last=False)
+        """Forget what is too old to be used."""
+        self._proven.expire(now)
+        self._tokens.expire(now)

@@ -61,7 +61,7 @@ class ProviderRecord:
     ) -> ProviderRecord:
         """Return this node's record of a key in the network with `tag`."""
         until = int(expires_at)
-        message = _message(tag, key, address, until)
+        message = _message(tag, key, address, expires_at=until)
         signature = signer.sign(message)
         return cls(key, signer.public_key, address, until, signature)
 
@@ -71,7 +71,7 @@ class ProviderRecord:
             raise RecordError("The provider record has expired.")
         if self.expires_at > now + PROVIDER_SECONDS + CLOCK_SKEW_SECONDS:
             raise RecordError("The provider record claims too long a life.")
-        message = _message(tag, self.key, self.address, self.expires_at)
+        message = _message(tag, self.key, self.address, expires_at=self.expires_at)
         if not verify(self.public_key, self.signature, message):
             raise RecordError("The signature of the provider record is wrong.")
 
@@ -94,6 +94,6 @@ class ProviderRecord:
         return cls(entry[:32], public_key, address, expires_at, entry[40:])
 
 
-def _message(tag: bytes, key: bytes, address: Address, expires_at: int) -> bytes:
+def _message(tag: bytes, key: bytes, address: Address, *, expires_at: int) -> bytes:
     expiry = expires_at.to_bytes(_EXPIRY_BYTES, "big")
     return b"".join((PROVIDER_PREFIX, tag, key, address.packed, expiry))

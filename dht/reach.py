@@ -1,19 +1,27 @@
 """Reach: the address others see, and whether they can reach this node unasked.
 
-Proven nodes report the address they saw. Reports are kept one per group (an IPv4
-/24 or IPv6 /64), so that a single neighbour cannot outvote the rest. A node counts
-as reachable towards loopback and private ranges at once, and towards public
-addresses when the address they report is its own, or once a datagram arrives from a
-host to which it has sent nothing for ten minutes. Until then it is read-only there.
+1. Proven contacts of the routing table report the address from which they see this
+   node. Nobody else is heard: a place in the table costs an address of another group,
+   an answer to a lookup or to a ping that somebody else asked for costs nothing.
+2. Each network of observers has one voice: an IPv4 /24, an IPv6 /48, in private ranges
+   an IP. The last 16 voices count.
+3. An address is agreed on when at least three voices, or more than half of them where
+   there are fewer, and at least a quarter of all report it. A node signs its address
+   only where it is agreed on or one of the machine's own, so a lying keeper collects
+   no signed record that points at a victim.
+4. A node counts as reachable towards loopback and private ranges at once, and towards
+   public addresses when the address they report is its own, or once a datagram arrives
+   from a host to which it has sent nothing for ten minutes. Until then it says that it
+   is read-only there.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dht.addresses import Address, Scope
-from dht.fairness import TtlSet
+from dht.bounded import BoundedDict, TtlSet
 from dht.limits import (
     OBSERVED_REPORTS_MAX,
     OBSERVED_REPORTS_MIN,
@@ -26,37 +34,52 @@ if TYPE_CHECKING:
 
 
 class Observed:
-    """What proven nodes say of this node's own address, for one family."""
+    """What proven contacts say of this node's own address, for one family."""
 
     __slots__ = ("_public_hosts", "_reports")
 
     def __init__(self) -> None:
-        self._reports: OrderedDict[bytes, tuple[Address, Address]] = OrderedDict()
-        self._public_hosts: Counter[str] = Counter()  # as public nodes report them
+        # By voice: the address seen, and the observer's.
+        self._reports: BoundedDict[bytes, tuple[Address, Address]] = BoundedDict(
+            OBSERVED_REPORTS_MAX
+        )
+        self._public_hosts: Counter[str] = Counter()  # as public observers report them
 
     def report(self, seen: Address, by: Address) -> None:
-        """Note that a proven node at `by` saw this node at `seen`."""
-        self._count(self._reports.pop(by.source, None), -1)
-        self._reports[by.source] = (seen, by)
-        self._count((seen, by), 1)
-        if len(self._reports) > OBSERVED_REPORTS_MAX:
-            self._count(self._reports.popitem(last=False)[1], -1)
+        """Count that a proven contact at `by` sees this node at `seen`."""
+        self._reports[_voice(by)] = (seen, by)
+        self._public_hosts = Counter(
+            each.host
+            for each, observer in self._reports.values()
+            if observer.scope is Scope.PUBLIC
+        )
 
     def address(self, scope: Scope | None = None) -> Address | None:
-        """Return what most report, of one scope if it is given."""
-        seen = Counter(
-            address
-            for address, _ in self._reports.values()
-            if scope is None or address.scope is scope
-        )
-        if scope is None and any(a.scope is Scope.PUBLIC for a in seen):
-            return self.address(Scope.PUBLIC)
-        return seen.most_common(1)[0][0] if seen else None
+        """Return the address that most report if they agree on it.
+
+        It is of one scope if that is given, else a public one before others.
+        """
+        reports = list(self._reports.values())
+        if scope is None and any(a.scope is Scope.PUBLIC for a, _ in reports):
+            scope = Scope.PUBLIC
+        if scope is not None:
+            reports = [each for each in reports if each[0].scope is scope]
+        seen = Counter(address for address, _ in reports)
+        if not seen:
+            return None
+        hosts = Counter(address.host for address, _ in reports)
+        most = seen.most_common(1)[0][0]
+        return most if _agree(hosts[most.host], len(reports)) else None
+
+    def agrees_on(self, host: str, scope: Scope) -> bool:
+        """Whether enough observers of a scope see this node at an IP address."""
+        hosts = [seen.host for seen, by in self._reports.values() if by.scope is scope]
+        return _agree(hosts.count(host), len(hosts))
 
     def contradicts(self, seen: Address, by: Address) -> bool:
         """Whether most others, at least three, report another IP than this one does.
 
-        Only public reporters are compared. A node in the middle that passes on
+        Only public observers are compared. A node in the middle that passes on
         another's proof is found out by this: it is seen at the address that the
         liar has.
         """
@@ -65,7 +88,7 @@ class Observed:
         hosts = self._public_hosts
         if len(hosts) == 1 and seen.host in hosts:
             return False
-        own = self._reports.get(by.source)
+        own = self._reports.get(_voice(by))
         total = hosts.total() - (own is not None)
         if total < OBSERVED_REPORTS_MIN:
             return False
@@ -75,13 +98,18 @@ class Observed:
                 return host != seen.host
         return False
 
-    def _count(self, report: tuple[Address, Address] | None, change: int) -> None:
-        if report is None or report[1].scope is not Scope.PUBLIC:
-            return
-        host = report[0].host
-        self._public_hosts[host] += change
-        if not self._public_hosts[host]:
-            del self._public_hosts[host]
+
+def _voice(observer: Address) -> bytes:
+    """Return the network that has one voice: an IPv4 /24, an IPv6 /48, a private IP."""
+    if observer.group is not None and observer.family == 6:
+        return observer.packed[:7]
+    return observer.source
+
+
+def _agree(votes: int, total: int) -> bool:
+    """Whether so many voices of all are enough to believe them (rule 3)."""
+    enough = min(OBSERVED_REPORTS_MIN, total // 2 + 1)
+    return votes >= enough and 4 * votes >= total
 
 
 class UdpReach:
@@ -90,15 +118,15 @@ class UdpReach:
     __slots__ = ("_fixed", "_is_own", "_reachable", "_sent_to", "observed")
 
     def __init__(self, *, read_only: bool | None, is_own: Callable[[str], bool]):
-        """`is_own` tells whether an IP address belongs to this machine's sockets."""
+        """`is_own` says whether an IP address belongs to this machine's sockets."""
         self._fixed = read_only
         self._is_own = is_own
         self._reachable: set[int] = set()  # address families
-        self._sent_to = TtlSet(SENT_TO_MEMORY_SECONDS, SENT_TO_HOSTS_MAX)
+        self._sent_to: TtlSet[bytes] = TtlSet(SENT_TO_MEMORY_SECONDS, SENT_TO_HOSTS_MAX)
         self.observed = {4: Observed(), 6: Observed()}
 
     def is_read_only(self, towards: Address) -> bool:
-        """Whether to tell this address that nobody can ask this node."""
+        """Whether to say to this address that this node cannot be asked."""
         if self._fixed is not None:
             return self._fixed
         if towards.scope is not Scope.PUBLIC:
@@ -106,27 +134,34 @@ class UdpReach:
         return towards.family not in self._reachable
 
     def sent(self, to: Address, now: float) -> None:
-        """Note that something was sent, which opens a way back through a NAT."""
+        """Remember that something was sent, which opens a way back through a NAT."""
         if to.scope is Scope.PUBLIC and to.family not in self._reachable:
             self._sent_to.add(to.host.encode(), now)
 
     def received(self, source: Address, now: float) -> None:
-        """Note a well-formed request; unasked, it shows that others reach us."""
+        """Count a well-formed request; unasked, it shows that others reach us."""
         if source.scope is not Scope.PUBLIC or source.family in self._reachable:
             return
         if not self._sent_to.has(source.host.encode(), now):
             self._reachable.add(source.family)
 
-    def report(self, seen: Address, by: Address) -> bool:
-        """Note a proven node's report; False if it contradicts the others."""
-        observed = self.observed[by.family]
-        contradicts = observed.contradicts(seen, by)
-        observed.report(seen, by)
-        if contradicts or by.scope is not Scope.PUBLIC:
-            return not contradicts
-        if by.family not in self._reachable and self._is_own(seen.host):
+    def contradicts(self, seen: Address, by: Address) -> bool:
+        """Whether what a proven node sees contradicts most others."""
+        return self.observed[by.family].contradicts(seen, by)
+
+    def report(self, seen: Address, by: Address) -> None:
+        """Count the report of a proven contact of the table."""
+        self.observed[by.family].report(seen, by)
+        if by.scope is not Scope.PUBLIC or by.family in self._reachable:
+            return
+        if self._is_own(seen.host):
             self._reachable.add(by.family)
-        return True
+
+    def may_sign(self, seen: Address, by: Address) -> bool:
+        """Whether to sign a record that names the IP at which an observer sees us."""
+        if self._is_own(seen.host):
+            return True
+        return self.observed[by.family].agrees_on(seen.host, by.scope)
 
     @property
     def is_shut(self) -> bool:
@@ -136,7 +171,7 @@ class UdpReach:
         return self.needs_probe(4) or self.needs_probe(6)
 
     def needs_probe(self, family: int) -> bool:
-        """Whether somebody should be asked to have this node pinged."""
+        """Whether a contact should be asked to have this node pinged."""
         return (
             self._fixed is None
             and family not in self._reachable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dht.rpc_client import RpcClient
     from dht.wire import MessageBody
 
+logger = logging.getLogger(__name__)
+
 _RECORDS_VERIFIED_MAX: Final = 64  # different ones, in one search
 
 
@@ -30,7 +33,7 @@ class RecordSearch:
     """What a search for a record has found.
 
     `confirmed` nodes hold the newest one, of `asked` that answered. `conflicts` are
-    records of the same order with other bytes: the publisher signed both.
+    records of the same order with another body: the publisher signed both.
     """
 
     newest: Record | None
@@ -53,59 +56,62 @@ class StoreReport:
 
 
 class Tally:
-    """The verified records that one search has met."""
+    """The verified records that one search has met, and which nodes hold each."""
 
     def __init__(self, core: Core, key: bytes) -> None:
         self._core = core
         self._key = key
-        self._records: dict[bytes, Record | None] = {}
-        self._holders: dict[bytes, set[Contact]] = {}
+        self._verified: dict[bytes, Record | None] = {}  # by their bytes
+        self._holders: dict[bytes, set[Contact]] = {}  # by the bytes of the first
         self.asked = 0
 
     def add(self, raw: bytes, holder: Contact | None = None) -> None:
-        """Verify bytes that were met, once, and count who holds them."""
-        if raw not in self._records:
-            if len(self._records) >= _RECORDS_VERIFIED_MAX:
+        """Verify bytes that were met, once, and count which nodes hold them."""
+        if raw not in self._verified:
+            if len(self._verified) >= _RECORDS_VERIFIED_MAX:
                 return
-            self._records[raw] = self._verified(raw)
-        if holder is not None:
-            self._holders.setdefault(raw, set()).add(holder)
+            self._verified[raw] = self._verify(raw)
+        record = self._verified[raw]
+        if record is not None and holder is not None:
+            self._holders.setdefault(record.raw, set()).add(holder)
 
-    def _verified(self, raw: bytes) -> Record | None:
+    def _verify(self, raw: bytes) -> Record | None:
+        """Return the record in bytes: the same object for the same signed body."""
         core = self._core
         try:
-            record = verify_record(raw, core.clock.time())
+            record = verify_record(raw, core.clock.time(), network=core.network)
         except RecordError:
             core.stats["refused.record"] += 1
             return None
         if record.key(core.network) != self._key:
             core.stats["refused.record"] += 1
             return None
-        return record
+        known = (each for each in self._verified.values() if each is not None)
+        return next((each for each in known if each.is_same(record)), record)
 
     @property
     def newest(self) -> Record | None:
         """The record of the highest order; of several, the one that most hold."""
-        records = [each for each in self._records.values() if each is not None]
+        records = [each for each in self._verified.values() if each is not None]
         return max(
             records, key=lambda each: (each.order, self.confirmed(each)), default=None
         )
 
     def confirmed(self, record: Record) -> int:
-        """How many nodes hold exactly this record."""
+        """Return how many nodes hold exactly this record."""
         return len(self._holders.get(record.raw, ()))
 
     def conflicts(self, record: Record | None) -> tuple[Record, ...]:
-        """Return other records of the same order."""
+        """Return other records of the same order: their publisher signed both."""
         if record is None:
             return ()
-        return tuple(
-            each
-            for each in self._records.values()
-            if each is not None
-            and each.order == record.order
-            and each.raw != record.raw
-        )
+        others: list[Record] = []
+        for each in self._verified.values():
+            if each is None or each.order != record.order or each.is_same(record):
+                continue
+            if each not in others:
+                others.append(each)
+        return tuple(others)
 
 
 class RecordClient:
@@ -219,13 +225,21 @@ class RecordClient:
     async def renew(self) -> None:
         """Store all kept records again (Kademlia paper, section 2.5)."""
         for _, record in self._unexpired():
-            await self.store(record, keep=True)
+            await self._store_again(record)
 
     async def republish_scarce(self) -> None:
         """Store the kept records again of which too few nodes hold a copy."""
         for key, record in self._unexpired():
             if self._is_scarce(key):
-                await self.store(record, keep=True)
+                await self._store_again(record)
+
+    async def _store_again(self, record: Record) -> None:
+        """Store one record; a failure ends nothing for the others."""
+        try:
+            await self.store(record, keep=True)
+        except Exception:
+            self._core.stats["failed.store"] += 1
+            logger.exception("a record could not be stored again")
 
     def _unexpired(self) -> list[tuple[bytes, Record]]:
         """Return the kept records by key, and forget those that have ended."""

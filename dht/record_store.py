@@ -1,9 +1,10 @@
 """The release records and delegations this node keeps for others.
 
-A lower order is refused. The same bytes are a renewal, whoever sends them. Other
-bytes of the same order do not replace what is held, but are kept beside it as the
-proof that the publisher signed both. A record goes at its end, or 24 h after its
-last store. When there is no room, the source that takes most of it loses first.
+A lower order is refused. The same signed body is a renewal, from any sender. Another
+signed body of the same order does not replace what is held, but is kept beside it as
+the proof that the publisher signed both. A record goes at its end, or 24 h after its
+last store. When there is no room, the largest prefix loses first
+(`dht.prefix_tree`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from dht.fairness import ShareLedger
 from dht.limits import RECORD_KEPT_SECONDS, RECORD_OVERHEAD_BYTES, RECORDS_BYTES_MAX
+from dht.prefix_tree import Path, PrefixTree
 from dht.wire import Stored
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ class StoreResult(NamedTuple):
     held: bytes = b""
 
 
-class _Kept:
-    __slots__ = ("conflict", "record", "source", "until")
+class _StoredRecord:
+    """One record, the source that stored it, and a proof of equivocation if any."""
 
-    def __init__(self, record: Record, source: bytes, until: float) -> None:
+    __slots__ = ("conflict", "path", "record", "until")
+
+    def __init__(self, record: Record, path: Path, until: float) -> None:
         self.record = record
-        self.source = source
+        self.path = path
         self.until = until
         self.conflict = b""
 
@@ -46,9 +49,9 @@ class RecordStore:
 
     def __init__(self, *, bytes_max: int = RECORDS_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._keys: dict[bytes, _Kept] = {}
-        self._of_source: dict[bytes, OrderedDict[bytes, None]] = {}
-        self._shares = ShareLedger()
+        self._keys: dict[bytes, _StoredRecord] = {}
+        self._by_path: dict[Path, OrderedDict[bytes, None]] = {}
+        self._tree = PrefixTree()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -56,14 +59,15 @@ class RecordStore:
     @property
     def bytes_held(self) -> int:
         """Bytes of memory that all records take."""
-        return self._shares.total
+        return self._tree.total
 
     def put(
-        self, key: bytes, record: Record, source: bytes, now: float, lifetime: float
+        self, key: bytes, record: Record, *, path: Path, now: float, lifetime: float
     ) -> StoreResult:
         """Judge a verified record and keep it if it is the newest of its key.
 
-        `lifetime` is how many seconds the record itself still claims.
+        `path` holds the prefixes of the source that stores it, `lifetime` is how many
+        seconds the record itself still claims.
         """
         until = now + min(lifetime, RECORD_KEPT_SECONDS)
         held = self._keys.get(key)
@@ -71,15 +75,15 @@ class RecordStore:
             self._drop(key)
             held = None
         if held is not None:
-            if record.raw == held.record.raw:
+            if record.is_same(held.record):
                 held.until = max(held.until, until)
                 return StoreResult(Stored.STORED)
             if record.order < held.record.order:
                 return StoreResult(Stored.OLDER, held.record.raw)
             if record.order == held.record.order:
-                self._note_conflict(held, record.raw)
+                self._add_conflict(held, record.raw)
                 return StoreResult(Stored.CONFLICT, held.record.raw)
-        return self._replace(key, record, source, until)
+        return self._replace(key, _StoredRecord(record, path, until))
 
     def newest(self, key: bytes, now: float) -> Record | None:
         """Return the record kept under a key."""
@@ -87,7 +91,7 @@ class RecordStore:
         return held.record if held is not None and held.until > now else None
 
     def conflict(self, key: bytes, now: float) -> bytes:
-        """Return other bytes of the same order as the record kept, if any came."""
+        """Return another signed record of the same order, if one came."""
         held = self._keys.get(key)
         return held.conflict if held is not None and held.until > now else b""
 
@@ -101,33 +105,31 @@ class RecordStore:
         for key in [key for key, held in self._keys.items() if held.until <= now]:
             self._drop(key)
 
-    def _note_conflict(self, held: _Kept, raw: bytes) -> None:
+    def _add_conflict(self, held: _StoredRecord, raw: bytes) -> None:
         """Keep the first proof that a publisher signed two records of one order."""
         if not held.conflict:
             held.conflict = raw
-            self._shares.add(held.source, len(raw))
+            self._tree.add(held.path, len(raw))
 
-    def _replace(
-        self, key: bytes, record: Record, source: bytes, until: float
-    ) -> StoreResult:
-        """Keep a record that is newer than what is held, if there is room."""
-        kept = _Kept(record, source, until)
+    def _replace(self, key: bytes, stored: _StoredRecord) -> StoreResult:
+        """Keep a record that is newer than what is held, if there is room.
+
+        What is held is dropped last: it stays where the newer one finds no room.
+        """
         held = self._keys.get(key)
         freed = held.room if held is not None else 0
-        while self._shares.total - freed + kept.room > self._bytes_max:
-            largest = self._shares.largest()
-            if largest is None:
+        self._tree.add(stored.path, stored.room)
+        while self._tree.total - freed > self._bytes_max:
+            loser = self._tree.largest(stored.path)
+            if loser == stored.path:
+                self._tree.add(stored.path, -stored.room)
                 return StoreResult(Stored.FULL)
-            mine = self._shares.of(source) + kept.room
-            if self._shares.of(largest) <= mine:
-                return StoreResult(Stored.FULL)
-            oldest = next(iter(self._of_source[largest]))
+            oldest = next(iter(self._by_path[loser]))
             freed = 0 if oldest == key else freed
             self._drop(oldest)
         self._drop(key)
-        self._keys[key] = kept
-        self._of_source.setdefault(source, OrderedDict())[key] = None
-        self._shares.add(source, kept.room)
+        self._keys[key] = stored
+        self._by_path.setdefault(stored.path, OrderedDict())[key] = None
         return StoreResult(Stored.STORED)
 
     def _drop(self, key: bytes) -> None:
@@ -135,8 +137,8 @@ class RecordStore:
         held = self._keys.pop(key, None)
         if held is None:
             return
-        keys = self._of_source[held.source]
+        keys = self._by_path[held.path]
         del keys[key]
         if not keys:
-            del self._of_source[held.source]
-        self._shares.add(held.source, -held.room)
+            del self._by_path[held.path]
+        self._tree.add(held.path, -held.room)

@@ -1,8 +1,8 @@
-"""Asking: requests on their way, sent once more if need be, and their answers.
+"""The RPC client: requests in flight, retransmissions, and their replies.
 
-A request is done when its answer came from the address that was asked, with the
-proof of id where one was due, or when its time is over. An answer after the soft
-timeout still counts; what a slow contact loses is its slot in a lookup.
+A request is done when its reply came from the address that was asked, with the proof
+of id where one was due, or when its time is over. A reply after the soft timeout still
+counts; what a slow contact loses is its slot in a lookup.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import unpack_address
+from dht.bounded import TtlSet
 from dht.composing import compose
 from dht.errors import DatagramError
-from dht.fairness import TtlSet
 from dht.in_flight import InFlight, ProvenReply
-from dht.judging import answerer
+from dht.judging import Received, answerer
 from dht.limits import (
     FIRST_FIND_BYTES,
     FIRST_PING_BYTES,
@@ -74,7 +74,9 @@ class RpcClient:
         self._send = send
         self._loop = loop
         self._pending: dict[bytes, InFlight] = {}
-        self._introduced = TtlSet(TOKEN_SECRET_SECONDS, PEERS_REMEMBERED_MAX)
+        self._introduced: TtlSet[bytes] = TtlSet(
+            TOKEN_SECRET_SECONDS, PEERS_REMEMBERED_MAX
+        )
         self._invitations: deque[Contact] = deque(maxlen=INVITATIONS_MAX)
         self._introducing: asyncio.TimerHandle | None = None
         self._closed = False
@@ -95,6 +97,7 @@ class RpcClient:
         first_bytes: int = 0,
         introduces: bool = False,
         again: bool = True,
+        hearsay: bool = False,
         late: Callable[[], None] | None = None,
         patience: int = PATIENCE,
         lost: bool = False,
@@ -106,14 +109,16 @@ class RpcClient:
         With `introduces` it carries a proof of this node's id; unless `again`, it
         is sent once only. `late` is called when there is little hope left: after
         `patience` times the pause between two sendings. A contact that was proven
-        once and `lost` is no stranger.
+        once and `lost` is no stranger. Where the contact is asked for another's sake
+        (`hearsay`), its reply reports no address of this node.
         """
-        pending = InFlight(contact.address, contact, body, done)
+        pending = InFlight(contact.address, contact, body, done=done)
         pending.flags, pending.size = flags, size
         pending.first_bytes = first_bytes or _FIRST_BYTES.get(type(body), 0)
         pending.introduces = introduces
         pending.late, pending.patience = late, patience
         pending.again = again
+        pending.hearsay = hearsay
         if lost or self._may_ask(contact):
             self._begin(pending)
         else:
@@ -129,7 +134,7 @@ class RpcClient:
         again: bool = True,
     ) -> None:
         """Ask whoever is at an address; its answer tells and proves who it is."""
-        pending = InFlight(address, None, body, done)
+        pending = InFlight(address, None, body, done=done)
         pending.first_bytes = _FIRST_BYTES.get(type(body), 0)
         pending.again = again
         self._begin(pending)
@@ -150,8 +155,9 @@ class RpcClient:
 
     def probe(self, address: Address) -> None:
         """Send one short ping to an address that asked, through others, for it."""
-        pending = InFlight(address, None, Ping(), _ignore)
+        pending = InFlight(address, None, Ping(), done=_ignore)
         pending.again = False
+        pending.hearsay = True
         pending.size = REQUEST_BYTES_MIN
         self._begin(pending)
 
@@ -181,7 +187,7 @@ class RpcClient:
             pending.continued = True
             self._transmit(pending, now)
             return
-        contact = answerer(self._core, pending, reply, packed, observed, now)
+        contact = answerer(self._core, pending, Received(reply, packed, observed, now))
         if contact is None:
             # Somebody is there, whoever it is: only the contact was a false one.
             self._heard_from(source)
@@ -190,6 +196,8 @@ class RpcClient:
         rtt = self._measured(pending, now)
         if not reply.flags & ReplyFlag.READ_ONLY:
             self._core.table(contact, now, rtt)
+        if not pending.hearsay and contact in self._core.table_of(source):
+            self._core.reach.report(observed, source)
         self._finish(
             pending, ProvenReply(contact, reply.body, reply.flags, observed), now
         )
@@ -298,7 +306,7 @@ class RpcClient:
         if pending.reminders == pending.patience and pending.late is not None:
             pending.late()
         if pending.reminders > RETRANSMITS_MAX:
-            core.peer_memory.unresponsive.add(pending.address, now)
+            self._add_unresponsive(pending, now)
             wait = left
         elif pending.again:
             core.stats["retransmitted"] += 1
@@ -323,12 +331,26 @@ class RpcClient:
         core = self._core
         if answer is None:
             if silent and pending.reminders <= RETRANSMITS_MAX:
-                core.peer_memory.unresponsive.add(pending.address, now)
+                self._add_unresponsive(pending, now)
             if pending.contact is not None:
                 core.lose(pending.contact, now)
         else:
             self._heard_from(pending.address)
         pending.done(answer)
+
+    def _add_unresponsive(self, pending: InFlight, now: float) -> None:
+        """Leave an address alone for a while, or only what was claimed to be there.
+
+        In a private network a node opens only what names its key: a contact with a
+        false key gets no answer from an address that is well.
+        """
+        core, contact = self._core, pending.contact
+        unresponsive = core.peer_memory.unresponsive
+        private = core.network.secret is not None
+        if private and contact and not core.peer_memory.is_proven(contact, now):
+            unresponsive.add_contact(contact, now)
+        else:
+            unresponsive.add(pending.address, now)
 
     def _heard_from(self, address: Address) -> None:
         core = self._core

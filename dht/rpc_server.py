@@ -1,7 +1,7 @@
-"""Answering: from a request to the reply it deserves, as a plain object.
+"""The RPC server: from a request to its reply, as a plain object.
 
-Until an address has echoed a token, the reply is never longer than the request, so
-nobody can use this node to send more to a victim than it sends itself. What does
+Until an address has echoed a token, the reply is never longer than the request, so an
+attacker cannot use this node to send more to a victim than it sends itself. What does
 not fit is left out, and the reply says so.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Scope
+from dht.budgets import SenderBudget
 from dht.contacts import contact_of
 from dht.errors import DatagramError
-from dht.fairness import TokenBuckets
 from dht.in_flight import Asked
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
+    PROOFS_READ_PER_SECOND,
     PROOFS_READ_PER_SOURCE_PER_SECOND,
     REPLY_CONTACTS_BESIDE_RECORD_MAX,
     REPLY_CONTACTS_IPV6_MAX,
@@ -82,11 +83,14 @@ class RpcServer:
         self._local_storage = local_storage
         self._on_notify = on_notify
         self._on_ping = on_ping
-        rate = PROOFS_READ_PER_SOURCE_PER_SECOND
-        self._proofs = TokenBuckets(rate, 4 * rate)
+        self._proofs_read = SenderBudget(
+            per_second=PROOFS_READ_PER_SOURCE_PER_SECOND,
+            burst=4 * PROOFS_READ_PER_SOURCE_PER_SECOND,
+            total_per_second=PROOFS_READ_PER_SECOND,
+        )
 
     def answer(
-        self, request: Request, packed: bytes, source: Address, size: int
+        self, request: Request, packed: bytes, source: Address, *, size: int
     ) -> bytes:
         """Return the reply to a request whose datagram had `size` bytes.
 
@@ -137,7 +141,7 @@ class RpcServer:
     def _is_proof(self, asked: Asked, packed: bytes) -> bool:
         """Verify the proof of id in a request; the echoed token makes it fresh."""
         core, request = self._core, asked.request
-        if not self._proofs.take(asked.source.source, asked.now):
+        if not self._proofs_read.consume(core.sender_of(asked), asked.now):
             return False
         part = proved_part(packed, request.proof)
         return core.is_proof_of(request.sender, request.proof, part)
@@ -149,7 +153,7 @@ class RpcServer:
         if self._room(asked, limit, REPLY_PROOF_BYTES) < _FIND_BYTES:
             asked.truncated = True
             return 0
-        if not self._core.may_prove_to(asked.source.source, asked.now):
+        if not self._core.may_prove_to(asked):
             self._core.stats["dropped.proving"] += 1
             raise DatagramError("busy")
         return REPLY_PROOF_BYTES
@@ -185,7 +189,7 @@ class RpcServer:
             if not proof:
                 raise DatagramError("key")
             proof = core.public_key + proof
-        return core.envelope.wrap(add_proof(part, proof))
+        return core.envelope.wrap(add_proof(part, proof), request.sender)
 
     def _body(self, asked: Asked, size: int) -> MessageBody:
         """Return what a request asked for."""

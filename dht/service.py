@@ -1,8 +1,9 @@
-"""The DHT as others use it: one object that joins, offers, finds and tells."""
+"""The DHT as a library: one object that joins, offers, finds and notifies."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +17,7 @@ from dht.core import Core
 from dht.errors import ClosedError, DatagramError
 from dht.identity import KeySigner, verify_ed25519
 from dht.joining import Joining
-from dht.keys import Network
+from dht.keys import PUBLIC_NETWORK, Network
 from dht.local_storage import LocalStorage
 from dht.lookups import Lookups
 from dht.maintenance import Maintenance
@@ -27,7 +28,9 @@ from dht.rpc_client import RpcClient
 from dht.rpc_server import RpcServer
 from dht.tasks import Tasks
 from dht.transport import Sockets, SystemSockets, Transport
-from dht.wire import Reply, decode
+from dht.wire import Ping, Reply, Request, decode
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import random
@@ -40,8 +43,6 @@ if TYPE_CHECKING:
 
 FOREIGN_START: Final = b"d"
 """How every message of BitTorrent's DHT begins (BEP 5), and none of ours."""
-
-_PUBLIC_NETWORK: Final = Network()
 
 
 def never_interested(publisher: bytes, name: str) -> bool:
@@ -61,16 +62,16 @@ class Dht:
 
     `node_key` is the node's Ed25519 key (or a `Signer`). `read_only` says whether
     others can ask this node; None lets it find out. `interested(publisher, name)`
-    tells whether a notify would be acted on; `on_release(record)` gets a verified
-    one and returns whether it is new here, to be passed on. `clock`, `rng`, `verify`
-    and `sockets` are what a simulation replaces.
+    says whether a notify would be acted on; `on_release(record)` gets a verified
+    release and returns whether it is new here, to be passed on. A simulation replaces
+    `clock`, `rng`, `verify` and `sockets`.
     """
 
     def __init__(
         self,
         node_key: Ed25519PrivateKey | Signer,
         *,
-        network: Network = _PUBLIC_NETWORK,
+        network: Network = PUBLIC_NETWORK,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         read_only: bool | None = None,
@@ -322,22 +323,37 @@ class _Running:
         )
 
     def _on_datagram(self, datagram: bytes, source: Address) -> None:
-        """Read one datagram and answer it; what is wrong with it is counted."""
+        """Read one datagram and answer it; count what is wrong with it."""
         core = self._core
         try:
-            packed = core.envelope.open(datagram)
-            message = decode(packed)
+            message, packed = self._open(datagram, source)
             if isinstance(message, Reply):
                 self.rpc_client.receive(message, packed, source)
                 return
-            reply = self.rpc_server.answer(message, packed, source, len(datagram))
+            reply = self.rpc_server.answer(message, packed, source, size=len(datagram))
         except DatagramError as error:
             core.stats[f"dropped.{error.reason}"] += 1
             if datagram.startswith(FOREIGN_START):
                 core.on_foreign(datagram, source)
             return
+        except Exception:
+            # Whatever one datagram brings about, the node goes on reading.
+            core.stats["failed.datagram"] += 1
+            logger.exception("a datagram from %s could not be handled", source)
+            return
         core.stats["answered"] += 1
         self.transport.send(reply, source)
+
+    def _open(self, datagram: bytes, source: Address) -> tuple[Request | Reply, bytes]:
+        """Return the message of a datagram and its bytes; raise `DatagramError`.
+
+        Only a ping may name no receiver, and it is never a reply.
+        """
+        packed, is_addressed = self._core.envelope.open(datagram, source)
+        message = decode(packed)
+        if not is_addressed and not isinstance(message.body, Ping):
+            raise DatagramError("unaddressed")
+        return message, packed
 
     def _own_offer(self, key: bytes, asker: Address) -> ProviderRecord | None:
         """Return this node's own record of a key, under an address the asker can use.

@@ -42,7 +42,7 @@ class Tokens:
         return _token(self._newer, address, scope)
 
     def is_valid(
-        self, token: bytes, address: Address, now: float, scope: bytes = b""
+        self, token: bytes, address: Address, now: float, *, scope: bytes = b""
     ) -> bool:
         """Whether this node gave the token to the address in the last minutes."""
         if len(token) != TOKEN_BYTES:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import asyncio_dgram
 
 from dht.addresses import Address, address_of, source_address
+from dht.bounded import BoundedDict
 from dht.fair_queue import FairQueue
 from dht.limits import (
     DATAGRAM_BYTES_MAX,
@@ -105,7 +106,7 @@ class Transport:
         self._readers: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
         self._working = False
-        self._towards: dict[str, str | None] = {}
+        self._towards: BoundedDict[str, str | None] = BoundedDict(1024)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -177,8 +178,6 @@ class Transport:
         if bound[0].host not in _EVERY_HOST:
             return bound[0].host
         if address.host not in self._towards:
-            if len(self._towards) > 1024:
-                self._towards.clear()
             self._towards[address.host] = self._sockets.host_towards(address)
         return self._towards[address.host]
 

@@ -114,7 +114,7 @@ class Traversal:
         # More than are asked: where many near the target are gone, all their
         # neighbours name the same ones.
         nearest = table.nearest(target, max(SEEDS, self.lookup.count))
-        alive = [each for each in nearest if not self._is_silent(each, now)]
+        alive = [each for each in nearest if not self._core.is_unresponsive(each, now)]
         self.lookup.seed([*seeds, *(alive or nearest)])
         self._advance()
         try:
@@ -189,15 +189,10 @@ class Traversal:
             return None
         now = self._core.clock.monotonic()
         source, family = reply.contact.address, self.family
-        unresponsive = self._core.peer_memory.unresponsive
-        any_unresponsive = bool(unresponsive)
         return [
             contact
             for contact in contacts
             if contact.address.family == family
             and source.believes(contact.address)
-            and not (any_unresponsive and unresponsive.has(contact.address, now))
+            and not self._core.is_unresponsive(contact, now)
         ]
-
-    def _is_silent(self, contact: Contact, now: float) -> bool:
-        return self._core.peer_memory.unresponsive.has(contact.address, now)

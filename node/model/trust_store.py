@@ -27,7 +27,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dht import Delegation, RecordError, ReleaseRecord
+from dht import Delegation, Network, RecordError, ReleaseRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS follow (
@@ -78,13 +78,14 @@ class ReleaseRow:
     urgency: str
     issued_at: int
 
-    def record(self) -> ReleaseRecord:
-        """Return the record; RecordError if this version refuses it.
+    def record(self, network: Network) -> ReleaseRecord:
+        """Return the record; RecordError if it is not valid in the network.
 
         It is verified at the time of its last confirmation, when it had not ended. A
         publisher whose clock was ahead signed it later than that.
         """
-        return ReleaseRecord.verify(self.raw, max(self.confirmed_at, self.issued_at))
+        at = max(self.confirmed_at, self.issued_at)
+        return ReleaseRecord.verify(self.raw, at, network=network)
 
 
 def same_statement(one: ReleaseRecord, other: ReleaseRecord) -> bool:

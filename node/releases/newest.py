@@ -98,7 +98,7 @@ class Releases:
         now: Now,
     ) -> None:
         self._dht = dht
-        self._network = network
+        self.network = network
         self._catalogue = catalogue
         self._trust_store = trust_store
         self._fetcher = fetcher
@@ -119,7 +119,10 @@ class Releases:
             log.warning("a release record of %s was refused: %s", record.name, why)
             return Learned.NOTHING
         if row is not None and row.order == record.order and row.raw != record.raw:
-            return self._learn_conflict(row.record(), record)
+            held = self._record_of(row)
+            if held is None:
+                return Learned.NOTHING
+            return self._learn_conflict(held, record)
         if record.delegation is not None:
             self._trust_store.remember_delegation(record.delegation)
         if self._trust_store.remember_release(record, confirmed, self._now()):
@@ -166,12 +169,22 @@ class Releases:
         row = self._trust_store.release(publisher, name)
         if row is None or row.order[0] < self._trust_store.epoch_of(publisher):
             return None
-        try:
-            record = row.record()
-        except RecordError as error:
-            log.warning("the release of %s kept here is refused: %s", name, error)
+        record = self._record_of(row)
+        if record is None:
             return None
         return Release(record, row.confirmed, row.confirmed_at)
+
+    def _record_of(self, row: ReleaseRow) -> ReleaseRecord | None:
+        """Return the record of a row, None where it is not valid any more.
+
+        In a private network that is one signed before records were bound to their
+        network: its order is remembered, and its publisher signs it anew.
+        """
+        try:
+            return row.record(self.network)
+        except RecordError as error:
+            log.warning("the release of %s kept here is refused: %s", row.name, error)
+            return None
 
     async def refresh(self, publisher: bytes, name: str) -> Reading:
         """Ask the DHT for the newest record of a name.
@@ -180,7 +193,7 @@ class Releases:
         stored again: a record outlives its publisher's absence by its holders.
         """
         search, _ = await asyncio.gather(
-            self._dht.find_record(release_key_of(self._network, publisher, name)),
+            self._dht.find_record(release_key_of(self.network, publisher, name)),
             self._read_delegation(publisher),
         )
         found, is_news = search.newest, False
@@ -201,9 +214,7 @@ class Releases:
         if read_at is not None and now - read_at < DELEGATION_FRESH_SECONDS:
             return
         self._delegation_read_at[publisher] = now
-        search = await self._dht.find_record(
-            delegation_key_of(self._network, publisher)
-        )
+        search = await self._dht.find_record(delegation_key_of(self.network, publisher))
         if not search.asked:
             self._delegation_read_at.pop(publisher, None)
         found = search.newest
@@ -220,7 +231,7 @@ class Releases:
         if not search.asked:
             return
         now = asyncio.get_running_loop().time()
-        key = record.key(self._network)
+        key = record.key(self.network)
         # The first time is left to chance, so that holders take turns.
         since = self._renewed_at.setdefault(
             key, now - self._rng.uniform(0, RENEW_SECONDS)

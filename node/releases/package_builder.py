@@ -198,6 +198,7 @@ class PackageBuilder:
             issued_at=int(issued),
             expires_at=int(issued + VALID_SECONDS),
             delegation=key.delegation,
+            network=self._releases.network,
         )
 
     async def _dependency(self, text: str, progress: Progress) -> Dependency:

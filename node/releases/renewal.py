@@ -128,6 +128,7 @@ class Renewal:
             issued_at=int(now),
             expires_at=int(now + VALID_SECONDS),
             delegation=key.delegation,
+            network=self._releases.network,
         )
 
     def _key_of(self, publisher: bytes, epoch: int) -> PublisherKey | None:

@@ -110,7 +110,7 @@ class ProviderMachine(RuleBasedStateMachine):
     def put(self, wanted: int, number: int, source: int) -> None:
         record = provider(key(wanted), number)
         room = len(self.store) < self.MAX and self.held(wanted) < self.PER_KEY
-        kept = self.store.put(record, b"%d" % source, self.now, LIFE)
+        kept = self.store.put(record, (b"%d" % source,), now=self.now, lifetime=LIFE)
         assert kept or not room
         if kept:
             self.model[wanted, number] = self.now + LIFE
@@ -175,7 +175,13 @@ class RecordMachine(RuleBasedStateMachine):
     def put(self, publisher: int, sequence: int, source: int) -> None:
         record = release(publisher, sequence=sequence)
         held = self.store.newest(key(publisher), self.now)
-        outcome = self.store.put(key(publisher), record, b"%d" % source, self.now, LIFE)
+        outcome = self.store.put(
+            key(publisher),
+            record,
+            path=(b"%d" % source,),
+            now=self.now,
+            lifetime=LIFE,
+        )
         if held is not None and held.order > record.order:
             assert outcome == (Stored.OLDER, held.raw)
         elif held is not None and held.order == record.order:

@@ -26,7 +26,7 @@ def test_in_private_ranges_a_node_is_reachable_at_once() -> None:
 def test_a_node_that_is_seen_at_its_own_address_is_reachable() -> None:
     """No NAT lies between."""
     mine = reach()
-    assert mine.report(ME, address(1))
+    mine.report(ME, address(1))
     assert not mine.is_read_only(address(2))
 
 
@@ -63,8 +63,10 @@ def test_one_liar_does_not_change_what_most_report() -> None:
     """And its own report contradicts theirs."""
     mine = reach()
     for number in range(5):
-        assert mine.report(ME, address(number))
-    assert not mine.report(NATTED, address(9))
+        assert not mine.contradicts(ME, address(number))
+        mine.report(ME, address(number))
+    assert mine.contradicts(NATTED, address(9))
+    mine.report(NATTED, address(9))
     assert mine.observed[4].address() == ME
 
 
@@ -105,5 +107,6 @@ def test_private_reporters_are_not_compared() -> None:
     mine = reach()
     for number in range(5):
         mine.report(ME, address(number))
-    assert mine.report(LAN, Address("192.168.1.9", 4747))
+    assert not mine.contradicts(LAN, Address("192.168.1.9", 4747))
+    mine.report(LAN, Address("192.168.1.9", 4747))
     assert mine.observed[4].address() == ME

@@ -74,7 +74,7 @@ class Bench:
 
     @property
     def last(self) -> Request:
-        message = decode(self.core.envelope.open(self.sent[-1][0]))
+        message = decode(self.sent[-1][0][self.core.envelope.overhead :])
         assert isinstance(message, Request)
         return message
 
@@ -111,7 +111,9 @@ class Bench:
         proof = b""
         if proved:
             secret = by.secret_with(asker or self.core.public_key)  # type: ignore[attr-defined]
-            proof = public_key + prove(secret, NETWORK.tag, public_key, part)
+            proof = public_key + prove(
+                secret, tag=NETWORK.tag, prover=public_key, part=part
+            )
         packed = add_proof(part, proof)
         message = decode(packed)
         assert isinstance(message, Reply)
@@ -211,7 +213,7 @@ def test_a_silent_contact_is_asked_twice_more_and_then_given_up(bench: Bench) ->
     bench.pass_time(0.5)
     assert len(bench.sent) == 3
     assert bench.answers == []
-    assert bench.core.peer_memory.unresponsive.has(THERE, bench.loop.time())
+    assert bench.core.peer_memory.unresponsive.has_address(THERE, bench.loop.time())
     bench.pass_time(0.8)
     assert bench.answers == [None]
     assert len(bench.sent) == 3
@@ -223,7 +225,7 @@ def test_an_answer_after_patience_has_ended_still_counts(bench: Bench) -> None:
     bench.pass_time(1.0)
     bench.reply(request)
     assert bench.answers[0] is not None
-    assert not bench.core.peer_memory.unresponsive.has(THERE, bench.loop.time())
+    assert not bench.core.peer_memory.unresponsive.has_address(THERE, bench.loop.time())
 
 
 def test_an_answer_to_the_second_sending_tells_no_round_trip(bench: Bench) -> None:

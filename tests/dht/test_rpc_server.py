@@ -76,9 +76,11 @@ class Keeper:
             self.core.tables[6].add(contact(number, where), 0.0)
         for number in range(20):
             record = provider(key(0), number)
-            self.local_storage.provider_store.put(record, b"s", self.clock.ticks, 1e9)
+            self.local_storage.provider_store.put(
+                record, (b"s",), now=self.clock.ticks, lifetime=1e9
+            )
         self.local_storage.record_store.put(
-            PLACE, release(), b"s", self.clock.ticks, 1e9
+            PLACE, release(), path=(b"s",), now=self.clock.ticks, lifetime=1e9
         )
 
     def ask(
@@ -87,11 +89,11 @@ class Keeper:
         """Return the reply, and the lengths of request and reply."""
         self.clock.move(options.pop("pause", 1.0))  # type: ignore[arg-type]
         packed = self.request(body, **options)
-        datagram = self.core.envelope.wrap(packed)
+        datagram = self.core.envelope.wrap(packed, self.core.public_key)
         message = decode(packed)
         assert isinstance(message, Request)
-        reply = self.rpc_server.answer(message, packed, source, len(datagram))
-        decoded = decode(self.core.envelope.open(reply))
+        reply = self.rpc_server.answer(message, packed, source, size=len(datagram))
+        decoded = decode(reply[self.core.envelope.overhead :])
         assert isinstance(decoded, Reply)
         return decoded, len(datagram), len(reply)
 
@@ -318,15 +320,17 @@ def _introduction(keeper: Keeper, token: bytes, seed: int = 9) -> bytes:
     part = encode_unproved(request)
     secret = me.secret_with(keeper.core.public_key)
     assert secret is not None
-    return add_proof(part, prove(secret, NETWORK.tag, me.public_key, part))
+    return add_proof(
+        part, prove(secret, tag=NETWORK.tag, prover=me.public_key, part=part)
+    )
 
 
 def _deliver(keeper: Keeper, packed: bytes, source: Address = ASKER) -> Reply:
     message = decode(packed)
     assert isinstance(message, Request)
-    datagram = keeper.core.envelope.wrap(packed)
-    reply = keeper.rpc_server.answer(message, packed, source, len(datagram) + 200)
-    decoded = decode(keeper.core.envelope.open(reply))
+    datagram = keeper.core.envelope.wrap(packed, keeper.core.public_key)
+    reply = keeper.rpc_server.answer(message, packed, source, size=len(datagram) + 200)
+    decoded = decode(reply[keeper.core.envelope.overhead :])
     assert isinstance(decoded, Reply)
     return decoded
 

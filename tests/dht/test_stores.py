@@ -40,7 +40,9 @@ def test_many_providers_of_one_key_are_kept_and_drawn_evenly() -> None:
     """Eight at a time, and over many draws each of them."""
     kept = store()
     for number in range(40):
-        assert kept.put(unsigned(key(0), number), b"s%d" % number, 0.0, HOUR)
+        assert kept.put(
+            unsigned(key(0), number), (b"s%d" % number,), now=0.0, lifetime=HOUR
+        )
     drawn = [
         record.public_key for _ in range(200) for record in kept.page(key(0), 0, 1.0)[0]
     ]
@@ -54,7 +56,7 @@ def test_the_cursor_leads_through_all_of_them() -> None:
     """Each once."""
     kept = store()
     for number in range(29):
-        kept.put(unsigned(key(0), number), b"s", 0.0, HOUR)
+        kept.put(unsigned(key(0), number), (b"s",), now=0.0, lifetime=HOUR)
     cursor, seen = 0, []
     while True:
         page = kept.page(key(0), cursor, 1.0)
@@ -69,10 +71,10 @@ def test_the_cursor_leads_through_all_of_them() -> None:
 def test_a_provider_record_lives_five_hours_at_most() -> None:
     """Counted from the last store; a renewal starts anew."""
     kept = store()
-    kept.put(unsigned(key(0), 1), b"s", 0.0, 9 * HOUR)
-    kept.put(unsigned(key(0), 2), b"s", 0.0, HOUR)
+    kept.put(unsigned(key(0), 1), (b"s",), now=0.0, lifetime=9 * HOUR)
+    kept.put(unsigned(key(0), 2), (b"s",), now=0.0, lifetime=HOUR)
     assert kept.page(key(0), 0, 2 * HOUR).total == 1
-    kept.put(unsigned(key(0), 1), b"s", 2 * HOUR, 9 * HOUR)
+    kept.put(unsigned(key(0), 1), (b"s",), now=2 * HOUR, lifetime=9 * HOUR)
     assert kept.page(key(0), 0, 6.9 * HOUR).total == 1
     assert kept.page(key(0), 0, 2 * HOUR + PROVIDER_SECONDS).total == 0
     kept.expire(8 * HOUR)
@@ -82,14 +84,19 @@ def test_a_provider_record_lives_five_hours_at_most() -> None:
 def test_one_source_cannot_fill_a_key_or_the_store() -> None:
     """Who takes most loses first, and honest records stay."""
     kept = store(records_max=100, per_key_max=20)
-    kept.put(unsigned(key(0), 1), b"honest", 0.0, HOUR)
+    kept.put(unsigned(key(0), 1), (b"honest",), now=0.0, lifetime=HOUR)
     for number in range(1000):
-        kept.put(unsigned(key(0), 100 + number), b"flood", 0.0, HOUR)
-        kept.put(unsigned(key(5 + number), 1), b"flood", 0.0, HOUR)
+        kept.put(unsigned(key(0), 100 + number), (b"flood",), now=0.0, lifetime=HOUR)
+        kept.put(unsigned(key(5 + number), 1), (b"flood",), now=0.0, lifetime=HOUR)
     assert len(kept) <= 100
     assert kept.page(key(0), 0, 1.0).total <= 20
     for number in range(10):
-        assert kept.put(unsigned(key(0), 3000 + number), b"new%d" % number, 0.0, HOUR)
+        assert kept.put(
+            unsigned(key(0), 3000 + number),
+            (b"new%d" % number,),
+            now=0.0,
+            lifetime=HOUR,
+        )
     pages = [kept.page(key(0), 0, 1.0).records for _ in range(100)]
     assert key(1) in {record.public_key for page in pages for record in page}
 
@@ -111,17 +118,19 @@ def test_the_provider_store_keeps_its_books(
     now = 0.0
     for wanted, number, source, pause in steps:
         now += pause
-        kept.put(unsigned(key(wanted), number), b"s%d" % source, now, HOUR)
+        kept.put(
+            unsigned(key(wanted), number), (b"s%d" % source,), now=now, lifetime=HOUR
+        )
         if number == 0:
             kept.expire(now)
         assert len(kept) <= 12
         assert len(kept) == sum(len(each) for each in kept._keys.values())
-        assert len(kept) == sum(len(each) for each in kept._of_source.values())
+        assert len(kept) == sum(len(each) for each in kept._lines.values())
         assert all(len(each) <= 5 for each in kept._keys.values())
     kept.expire(now + 2 * HOUR)
     assert len(kept) == 0
     assert not kept._keys
-    assert not kept._of_source
+    assert not kept._lines
 
 
 def test_a_lower_order_is_refused_with_the_newer_record() -> None:
@@ -129,11 +138,20 @@ def test_a_lower_order_is_refused_with_the_newer_record() -> None:
     kept = RecordStore()
     old, new = release(sequence=1), release(sequence=2)
     place = old.key(NETWORK)
-    assert kept.put(place, new, b"s", 0.0, 1e9).status is Stored.STORED
-    assert kept.put(place, old, b"s", 0.0, 1e9) == (Stored.OLDER, new.raw)
+    assert (
+        kept.put(place, new, path=(b"s",), now=0.0, lifetime=1e9).status
+        is Stored.STORED
+    )
+    assert kept.put(place, old, path=(b"s",), now=0.0, lifetime=1e9) == (
+        Stored.OLDER,
+        new.raw,
+    )
     assert kept.newest(place, 1.0) == new
     newer = release(epoch=1, sequence=0)
-    assert kept.put(place, newer, b"s", 0.0, 1e9).status is Stored.STORED
+    assert (
+        kept.put(place, newer, path=(b"s",), now=0.0, lifetime=1e9).status
+        is Stored.STORED
+    )
     assert kept.newest(place, 1.0) == newer
 
 
@@ -141,9 +159,9 @@ def test_the_same_bytes_are_a_renewal_by_whoever_sends_them() -> None:
     """A keeper drops a record 24 hours after the last one."""
     kept, record = RecordStore(), release()
     place = record.key(NETWORK)
-    kept.put(place, record, b"publisher", 0.0, 1e9)
+    kept.put(place, record, path=(b"publisher",), now=0.0, lifetime=1e9)
     assert kept.is_kept(place, record.raw, 1.0)
-    kept.put(place, record, b"holder", 20 * HOUR, 1e9)
+    kept.put(place, record, path=(b"holder",), now=20 * HOUR, lifetime=1e9)
     assert kept.newest(place, 40 * HOUR) == record
     assert kept.newest(place, 20 * HOUR + RECORD_KEPT_SECONDS) is None
     kept.expire(50 * HOUR)
@@ -156,19 +174,25 @@ def test_other_bytes_of_one_order_are_proof_and_do_not_replace() -> None:
     kept = RecordStore()
     one, two, three = (release(package=key(n)) for n in (1, 2, 3))
     place = one.key(NETWORK)
-    kept.put(place, one, b"s", 0.0, 1e9)
-    assert kept.put(place, two, b"s", 0.0, 1e9) == (Stored.CONFLICT, one.raw)
-    kept.put(place, three, b"s", 0.0, 1e9)
+    kept.put(place, one, path=(b"s",), now=0.0, lifetime=1e9)
+    assert kept.put(place, two, path=(b"s",), now=0.0, lifetime=1e9) == (
+        Stored.CONFLICT,
+        one.raw,
+    )
+    kept.put(place, three, path=(b"s",), now=0.0, lifetime=1e9)
     assert kept.newest(place, 1.0) == one
     assert kept.conflict(place, 1.0) == two.raw
-    assert kept.put(place, release(sequence=2), b"s", 0.0, 1e9).status is Stored.STORED
+    assert (
+        kept.put(place, release(sequence=2), path=(b"s",), now=0.0, lifetime=1e9).status
+        is Stored.STORED
+    )
     assert kept.conflict(place, 1.0) == b""
 
 
 def test_a_record_goes_at_its_end() -> None:
     """Even if that is sooner than 24 hours."""
     kept, record = RecordStore(), release()
-    kept.put(record.key(NETWORK), record, b"s", 0.0, 60.0)
+    kept.put(record.key(NETWORK), record, path=(b"s",), now=0.0, lifetime=60.0)
     assert kept.newest(record.key(NETWORK), 61.0) is None
 
 
@@ -176,17 +200,23 @@ def test_the_source_with_most_bytes_loses_first() -> None:
     """Others' records outlive a flood, and a flood cannot grow past its share."""
     kept = RecordStore(bytes_max=20_000)
     honest = release(2)
-    kept.put(honest.key(NETWORK), honest, b"honest", 0.0, 1e9)
+    kept.put(honest.key(NETWORK), honest, path=(b"honest",), now=0.0, lifetime=1e9)
     statuses = set()
     for number in range(60):
         record = release(3, name=f"name{number}")
-        statuses.add(kept.put(record.key(NETWORK), record, b"flood", 0.0, 1e9).status)
+        statuses.add(
+            kept.put(
+                record.key(NETWORK), record, path=(b"flood",), now=0.0, lifetime=1e9
+            ).status
+        )
     assert Stored.FULL in statuses
     assert kept.bytes_held <= 20_000
     for number in range(5):
         record = release(4, name=f"name{number}")
         source = b"new%d" % number
-        status = kept.put(record.key(NETWORK), record, source, 0.0, 1e9).status
+        status = kept.put(
+            record.key(NETWORK), record, path=(source,), now=0.0, lifetime=1e9
+        ).status
         assert status is Stored.STORED
     assert kept.newest(honest.key(NETWORK), 1.0) == honest
     assert kept.bytes_held <= 20_000
@@ -200,8 +230,10 @@ def test_delegations_are_kept_like_releases() -> None:
         for epoch in (1, 2)
     )
     place = old.key(NETWORK)
-    kept.put(place, new, b"s", 0.0, 1e9)
-    assert kept.put(place, old, b"s", 0.0, 1e9).status is Stored.OLDER
+    kept.put(place, new, path=(b"s",), now=0.0, lifetime=1e9)
+    assert (
+        kept.put(place, old, path=(b"s",), now=0.0, lifetime=1e9).status is Stored.OLDER
+    )
 
 
 def test_a_record_is_kept_no_longer_than_its_delegation() -> None:

@@ -14,14 +14,14 @@ HERE = address(1)
 def test_a_token_is_good_for_its_address_and_scope_only() -> None:
     """IP, port and key are all bound."""
     tokens = Tokens(random.Random(1), 0.0)
-    token = tokens.issue(HERE, 0.0, b"k")
-    assert tokens.is_valid(token, HERE, 1.0, b"k")
-    assert not tokens.is_valid(token, HERE, 1.0, b"x")
+    token = tokens.issue(HERE, 0.0, scope=b"k")
+    assert tokens.is_valid(token, HERE, 1.0, scope=b"k")
+    assert not tokens.is_valid(token, HERE, 1.0, scope=b"x")
     assert not tokens.is_valid(token, HERE, 1.0)
-    assert not tokens.is_valid(token, address(2), 1.0, b"k")
-    assert not tokens.is_valid(token, Address(HERE.host, 4748), 1.0, b"k")
-    assert not tokens.is_valid(b"", HERE, 1.0, b"k")
-    assert not tokens.is_valid(token[:7], HERE, 1.0, b"k")
+    assert not tokens.is_valid(token, address(2), 1.0, scope=b"k")
+    assert not tokens.is_valid(token, Address(HERE.host, 4748), 1.0, scope=b"k")
+    assert not tokens.is_valid(b"", HERE, 1.0, scope=b"k")
+    assert not tokens.is_valid(token[:7], HERE, 1.0, scope=b"k")
 
 
 def test_a_token_lives_five_to_ten_minutes() -> None:

@@ -43,7 +43,7 @@ def signed() -> dict[str, str]:
     delegated = release(by=release_signer, epoch=3, delegation=delegation)
     secret = signer(1).secret_with(signer(2).public_key)
     assert secret is not None
-    private = PrivateEnvelope(lab, HandClock(), random.Random(1))
+    private = PrivateEnvelope(lab, publisher, clock=HandClock(), rng=random.Random(1))
     found = {
         "public key 1": publisher,
         "node id 1": Contact(publisher, Address("127.0.0.1", 4747)).node_id,
@@ -61,8 +61,12 @@ def signed() -> dict[str, str]:
         "provider record, IPv6": provider(key(0), 1, Address("2a00::1", 4747)).packed,
         "announce entry": provider(key(0), 1, Address("8.8.8.8", 4747)).entry,
         "secret of keys 1 and 2": secret,
-        "proof of key 1 to key 2": prove(secret, NETWORK.tag, publisher, b"part"),
-        "private datagram": private.wrap(b"message"),
+        "proof of key 1 to key 2": prove(
+            secret, tag=NETWORK.tag, prover=publisher, part=b"part"
+        ),
+        "private datagram to key 2": private.wrap(b"message", signer(2).public_key),
+        "private datagram to an unknown key": private.wrap(b"message", None),
+        "release record of private lab": release(network=lab).raw,
     }
     return {name: value.hex() for name, value in found.items()}
 

@@ -24,7 +24,7 @@ def test_a_withdrawal_of_another_address_changes_nothing() -> None:
     """A node that has moved keeps what it announced since."""
     store = ProviderStore(random.Random(1))
     moved = provider(key(1), 5, address(2))
-    store.put(moved, b"source", 0.0, 3600.0)
+    store.put(moved, (b"source",), now=0.0, lifetime=3600.0)
     store.withdraw(provider(key(1), 5, address(1)))
     assert store.page(key(1), 0, 1.0).total == 1
     store.withdraw(moved)

@@ -51,7 +51,7 @@ def corrupt(node: Dht, mode: str, liars: Ids, everybody: Ids) -> None:
         ]
 
     rpc_server._nearest = named
-    running.local_storage.provider_store.put = lambda *record: True
+    running.local_storage.provider_store.put = lambda *record, **more: True
     running.local_storage.provider_store._keys.clear()
 
 

@@ -97,7 +97,12 @@ def place(
         keeper = swarm.at(contact)
         running: Any = keeper._running
         store = running.local_storage.provider_store
-        store.put(record, provider.public_key, clock.monotonic(), PROVIDER_SECONDS)
+        store.put(
+            record,
+            provider.addresses[0].path,
+            now=clock.monotonic(),
+            lifetime=PROVIDER_SECONDS,
+        )
     return record
 
 

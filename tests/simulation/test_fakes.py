@@ -31,8 +31,8 @@ DIALS_AT_ONCE = 8
 
 def fake(
     number: int, now: float, networks: int = 60_000
-) -> tuple[ProviderRecord, bytes]:
-    """Return the record of a node that has nothing, and its source.
+) -> tuple[ProviderRecord, tuple[bytes, ...]]:
+    """Return the record of a node that has nothing, and its prefix path.
 
     Each has a /24 of its own, as far as there are so many of them.
     """
@@ -46,7 +46,7 @@ def fake(
         address=Address(host, 5000),
         expires_at=now + PROVIDER_SECONDS,
     )
-    return record, Address(host, 5000).source
+    return record, Address(host, 5000).path
 
 
 def flood(swarm: Swarm, networks: int) -> set[bytes]:
@@ -63,9 +63,9 @@ def flood(swarm: Swarm, networks: int) -> set[bytes]:
     for node in swarm.nodes:
         running: Any = node._running
         rng.shuffle(records)
-        for record, source in records:
+        for record, path in records:
             running.local_storage.provider_store.put(
-                record, source, now.monotonic(), PROVIDER_SECONDS
+                record, path, now=now.monotonic(), lifetime=PROVIDER_SECONDS
             )
     return true
 
@@ -148,9 +148,9 @@ def test_a_flood_of_announcements_costs_bounded_room_and_pages() -> None:
             keeper: Any = swarm.nodes[4]._running
             now = VirtualClock(loop)
             for number in range(2 * FAKES):
-                record, source = fake(number, now.time())
+                record, path = fake(number, now.time())
                 keeper.local_storage.provider_store.put(
-                    record, source, now.monotonic(), PROVIDER_SECONDS
+                    record, path, now=now.monotonic(), lifetime=PROVIDER_SECONDS
                 )
             kept = swarm.nodes[4].stats()["kept.providers"]
             assert kept <= 1024
@@ -173,8 +173,8 @@ def test_one_host_cannot_announce_a_key_a_thousand_times() -> None:
             running: Any = swarm.nodes[1]._running
             store = running.local_storage.provider_store
             now = VirtualClock(loop)
-            true, true_source = fake(0, now.time())
-            store.put(true, true_source, now.monotonic(), PROVIDER_SECONDS)
+            true, true_path = fake(0, now.time())
+            store.put(true, true_path, now=now.monotonic(), lifetime=PROVIDER_SECONDS)
             place = Address("95.1.1.1", 5000)
             for number in range(2 * PROVIDERS_PER_KEY_MAX):
                 signer = CheapSigner(hashlib.sha256(b"%d" % number).digest())
@@ -185,7 +185,12 @@ def test_one_host_cannot_announce_a_key_a_thousand_times() -> None:
                     address=place,
                     expires_at=now.time() + PROVIDER_SECONDS,
                 )
-                store.put(record, place.source, now.monotonic(), PROVIDER_SECONDS)
+                store.put(
+                    record,
+                    place.path,
+                    now=now.monotonic(),
+                    lifetime=PROVIDER_SECONDS,
+                )
             assert len(store) <= PROVIDERS_PER_KEY_MAX
             page = store.page(KEY, 0, now.monotonic())
             held = list(page.records)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dht import Network
 from node.errors import NodeError
 from node.gateway.page_cache import PageCache
 from node.model.catalogue import Catalogue
@@ -64,7 +65,7 @@ def test_a_database_of_0_1_keeps_all_that_it_holds(old, tmp_path):
     assert maker is not None
     newest = trust_store.release(maker, "tool")
     assert newest is not None
-    record = newest.record()
+    record = newest.record(Network())
     assert (record.version, newest.urgency) == ("2", "security")
     assert newest.package == f"sha256:{record.package.hex()}"
     assert newest.issued_at == record.issued_at
