@@ -109,6 +109,11 @@ class Lookup:
         self._paths = [_Path() for _ in range(paths)]
         self._requests_of_group: dict[bytes, int] = {}
 
+    @property
+    def candidates(self) -> Iterable[Candidate]:
+        """Everybody that was heard of on the way, in the order of hearing."""
+        return self._candidates.values()
+
     def seed(self, contacts: Iterable[Contact]) -> None:
         """Begin with these contacts, dealt out to the paths in turn."""
         for number, contact in enumerate(contacts):

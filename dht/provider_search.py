@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.errors import RecordError
 from dht.limits import (
@@ -12,6 +12,7 @@ from dht.limits import (
     PROVIDERS_PER_SEARCH_MAX,
     K,
 )
+from dht.lookup import CandidateState
 from dht.providers import ProviderRecord
 from dht.traversal import Query, Traversal
 from dht.wire import FindProviders
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from dht.tasks import Tasks
 
 _PAGES_MAX: Final = 64  # further pages that one search asks for
+
+
+class LookupStep(NamedTuple):
+    """A contact that a search asked: "asked", "answered" or "failed" so far."""
+
+    contact: Contact
+    state: str
+    hops: int
 
 
 class ProviderSearch:
@@ -48,7 +57,7 @@ class ProviderSearch:
         near: Iterable[Contact] = (),
     ) -> None:
         """Begin; the contacts `near` are asked first, beside the lookup."""
-        self._key = key
+        self.key: Final = key
         self._core = core
         self._rpc_client = rpc_client
         self._lookups = lookups
@@ -82,10 +91,19 @@ class ProviderSearch:
         """The longest way, in requests, to the nearest nodes found."""
         return max((each.lookup.hops for each in self._traversals), default=0)
 
+    def steps(self) -> list[LookupStep]:
+        """Return every contact that was asked so far, as a picture of the search."""
+        return [
+            LookupStep(one.contact, one.state.name.lower(), one.hops)
+            for each in self._traversals
+            for one in each.lookup.candidates
+            if one.state is not CandidateState.HEARD
+        ]
+
     @property
     def closest(self) -> list[Contact]:
         """The nodes nearest to the key that answered, nearest first."""
-        wanted = int.from_bytes(self._key, "big")
+        wanted = int.from_bytes(self.key, "big")
         found = [
             contact for each in self._traversals for contact in each.lookup.closest
         ]
@@ -118,7 +136,7 @@ class ProviderSearch:
     async def _run(self) -> None:
         """Traverse every family towards the key, and read further pages."""
         try:
-            query = Query.reading(self._key, FindProviders(self._key))
+            query = Query.reading(self.key, FindProviders(self.key))
             self._traversals += self._lookups.start_all(query, self._replied)
             async with asyncio.TaskGroup() as tasks:
                 for traversal in self._traversals:
@@ -132,8 +150,8 @@ class ProviderSearch:
     async def _traverse(self, traversal: Traversal) -> None:
         """Ask the nodes nearest to the key, and all of its region if it is crowded."""
         found = await traversal.run()
-        for contact in await self._lookups.widen(traversal.family, self._key, found):
-            self._ask(contact, FindProviders(self._key))
+        for contact in await self._lookups.widen(traversal.family, self.key, found):
+            self._ask(contact, FindProviders(self.key))
 
     def _replied(self, reply: ProvenReply) -> None:
         """Verify what a reply holds, and ask for the rest of it."""
@@ -142,7 +160,7 @@ class ProviderSearch:
                 continue
             self._seen.add(packed)
             try:
-                record = ProviderRecord.unpack(self._key, packed)
+                record = ProviderRecord.unpack(self.key, packed)
                 if not reply.contact.address.believes(record.address):
                     continue
                 record.verify(
@@ -178,7 +196,7 @@ class ProviderSearch:
         enough = len(self._delivered) >= PROVIDERS_PER_SEARCH_MAX
         if enough or self._pages_asked >= _PAGES_MAX:
             return
-        self._ask(reply.contact, FindProviders(self._key, reply.body.cursor))
+        self._ask(reply.contact, FindProviders(self.key, reply.body.cursor))
 
     def _ask(self, contact: Contact, body: FindProviders) -> None:
         """Ask a contact beside the traversal; the search ends after its reply."""

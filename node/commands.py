@@ -41,9 +41,14 @@ class DoctorCommand(Command[results.DoctorResult]):
 
 
 class LookupCommand(Command[results.LookupResult]):
-    """Who offers `digest` (in any of the forms that `Digest.parse` reads)."""
+    """Who offers `digest` (in any of the forms that `Digest.parse` reads).
+
+    With `trace`, progress events show which nodes are asked on the way: {"key": hex,
+    "steps": [{"node_id", "address", "state", "hop"}]}.
+    """
 
     digest: str
+    trace: bool = False
 
 
 class ShareCommand(Command[results.ShareResult]):
@@ -122,6 +127,10 @@ class FollowCommand(Command[results.FollowResult]):
     nickname: str | None = None
 
 
+class FollowsCommand(Command[results.FollowsResult]):
+    """What is followed, and the newest version that is known of each."""
+
+
 class UnfollowCommand(Command[results.UnfollowResult]):
     """No longer believe PUBLISHER/NAME."""
 
@@ -175,6 +184,17 @@ class InviteCommand(Command[results.InviteResult]):
     seconds: int = 7 * 86_400
 
 
+class LimitCommand(Command[results.LimitResult]):
+    """Change the rates of the running node, in bytes per second; None is no limit."""
+
+    upload_bytes_per_second: int | None = None
+    download_bytes_per_second: int | None = None
+
+
+class OpenCommand(Command[results.OpenResult]):
+    """Make a link that signs one browser in at the dashboard."""
+
+
 class LeaveCommand(Command[results.LeaveResult]):
     """Stop the node cleanly."""
 
@@ -184,8 +204,9 @@ COMMANDS: dict[str, type[Command[Any]]] = {
     for struct in (
         StatusCommand, PeersCommand, DoctorCommand, LookupCommand, ShareCommand,
         FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand, PublishCommand,
-        DelegateCommand, BroadcastCommand, FollowCommand, UnfollowCommand,
-        UpdatesCommand, ListCommand, PinCommand, UnpinCommand, CleanCommand,
-        VerifyCommand, InviteCommand, LeaveCommand,
+        DelegateCommand, BroadcastCommand, FollowCommand, FollowsCommand,
+        UnfollowCommand, UpdatesCommand, ListCommand, PinCommand, UnpinCommand,
+        CleanCommand,
+        VerifyCommand, InviteCommand, LimitCommand, OpenCommand, LeaveCommand,
     )
 }  # fmt: skip

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from msgspec import to_builtins
 
-from dht import Dht
+from dht import Dht, ProviderRecord, ProviderSearch
 from node import commands, doctor, results
 from node.commands import Progress
 from node.content.fetcher import ContentFetcher
@@ -17,6 +18,8 @@ from node.errors import NobodyOffersError, UsageError
 from node.settings import Settings
 from node.wallclock import now
 from transfer import Digest, DigestError, Leecher, Seeder, Store
+
+_TRACE_SECONDS = 0.05
 
 
 class Described(Protocol):
@@ -91,7 +94,7 @@ class Inspector:
         )
 
     async def lookup(
-        self, command: commands.LookupCommand, _progress: Progress
+        self, command: commands.LookupCommand, progress: Progress
     ) -> results.LookupResult:
         """Return who offers a digest; NobodyOffersError where nobody does."""
         try:
@@ -104,7 +107,7 @@ class Inspector:
         self._fetcher.check_algorithm(digest)
         providers: dict[str, str] = {}
         async with contextlib.aclosing(self._router.search(digest)) as search:
-            async for record in search:
+            async for record in _traced(search, command, progress):
                 providers[record.contact.node_id.hex()] = str(record.address)
         if held is not None and self._router.is_offered(held):
             own = self._node.describe()
@@ -150,3 +153,35 @@ class Inspector:
             ),
         ]
         return results.DoctorResult(checks=checks)
+
+
+async def _traced(
+    search: ProviderSearch, command: commands.LookupCommand, progress: Progress
+) -> AsyncGenerator[ProviderRecord, None]:
+    """Yield what a search finds; post its steps meanwhile, where they are wanted."""
+
+    def post() -> None:
+        steps = [
+            {
+                "node_id": step.contact.node_id.hex(),
+                "address": str(step.contact.address),
+                "state": step.state,
+                "hop": step.hops,
+            }
+            for step in search.steps()
+        ]
+        progress({"label": "lookup", "key": search.key.hex(), "steps": steps})
+
+    async def watch() -> None:
+        while True:
+            post()
+            await asyncio.sleep(_TRACE_SECONDS)
+
+    watcher = asyncio.create_task(watch()) if command.trace else None
+    try:
+        async for record in search:
+            yield record
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+            post()

@@ -235,6 +235,22 @@ class FollowResult(Result, frozen=True, kw_only=True):
     newest: str | None
 
 
+class FollowEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that is followed; `newest` is the newest version known of it."""
+
+    publisher: str
+    nickname: str | None
+    name: str
+    auto: str
+    newest: str | None
+
+
+class FollowsResult(Result, frozen=True, kw_only=True):
+    """What is followed."""
+
+    follows: list[FollowEntry]
+
+
 class UnfollowResult(Result, frozen=True, kw_only=True):
     """A name that is not followed any more."""
 
@@ -361,6 +377,19 @@ class ReadyResult(Result, frozen=True, kw_only=True):
     site: str | None
     contacts: int
     listen: list[str]
+
+
+class LimitResult(Result, frozen=True, kw_only=True):
+    """The rates that hold now, in bytes per second; None is no limit."""
+
+    upload_bytes_per_second: int | None
+    download_bytes_per_second: int | None
+
+
+class OpenResult(Result, frozen=True, kw_only=True):
+    """A link to the dashboard; it works once, within a minute."""
+
+    url: str
 
 
 class LeaveResult(Result, frozen=True, kw_only=True):

@@ -323,6 +323,7 @@ class Node:
         self._runs |= {
             commands.InviteCommand: self._reaching.invite,
             commands.FollowCommand: follows.follow,
+            commands.FollowsCommand: follows.follows,
             commands.UnfollowCommand: follows.unfollow,
             commands.UpdatesCommand: follows.updates,
         }
@@ -402,6 +403,7 @@ class Node:
             commands.UnpinCommand: cache.unpin,
             commands.CleanCommand: cleaning.clean,
             commands.VerifyCommand: cleaning.verify,
+            commands.LimitCommand: self._limit,
         }
 
     async def _leave(
@@ -416,6 +418,22 @@ class Node:
             if is_file_name(one.file):
                 return one.file
         return ""
+
+    async def _limit(
+        self, command: commands.LimitCommand, _progress: Progress
+    ) -> results.LimitResult:
+        """Change the rates of what is under way and of what comes."""
+        upload, download = (
+            command.upload_bytes_per_second,
+            command.download_bytes_per_second,
+        )
+        if any(rate is not None and rate < 1 for rate in (upload, download)):
+            raise UsageError("expected a rate of at least 1 byte per second, or none")
+        self._seeder.rate.set_rate(upload)
+        self._leecher.rate.set_rate(download)
+        return results.LimitResult(
+            upload_bytes_per_second=upload, download_bytes_per_second=download
+        )
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
@@ -436,7 +454,12 @@ class Node:
             commands.SurveyCommand: lockfiles.survey,
             commands.AdoptCommand: lockfiles.adopt,
         }
-        door = Door(self, token, GatewayRoutes(gateway))
+        door = Door(
+            self,
+            token,
+            GatewayRoutes(gateway),
+            uploads=self.settings.home / "uploads",
+        )
         self._web = await door.start(self.settings.web)
         self._stack.push_async_callback(door.stop)
         self._token = token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from node.cli.version import VERSION
+from node.version import VERSION
 
 
 def main() -> int:

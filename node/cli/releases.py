@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from node.results import (
         BroadcastResult,
         DoubtEntry,
+        FollowsResult,
         PublishResult,
         UpdateEntry,
         UpdatesResult,
@@ -104,9 +105,10 @@ def broadcast(session: Session, name: str) -> None:
     examples=[
         "caravan follow PUBLISHER/hello --as alice",
         "caravan follow alice/hello --auto security",
+        "caravan follow                      # what is followed",
     ],
 )
-@click.argument("target", metavar="PUBLISHER/NAME")
+@click.argument("target", metavar="[PUBLISHER/NAME]", required=False)
 @click.option(
     "--auto",
     type=click.Choice(["never", "security", "all"]),
@@ -119,12 +121,18 @@ def broadcast(session: Session, name: str) -> None:
 )
 @click.pass_obj
 def follow(
-    session: Session, /, *, target: str, auto: str, nickname: str | None
+    session: Session, /, *, target: str | None, auto: str, nickname: str | None
 ) -> None:
     """Trust a publisher for a name, and hear of its new versions.
 
     PUBLISHER is the 52 characters that `caravan publish` prints, or a nickname.
+    Without an argument, list what is followed.
     """
+    if target is None:
+        if nickname is not None:
+            raise click.UsageError("--as belongs to a PUBLISHER/NAME")
+        session.answer(session.ask("follows"), _follows_words)
+        return
     result = session.ask("follow", target=target, auto=auto, nickname=nickname)
     session.answer(result, lambda _: say(f"following {target}{_AUTO_WORDS[auto]}"))
 
@@ -243,3 +251,14 @@ def _confirmed(update: UpdateEntry) -> str:
         return "by an alert alone"
     ago = max(0.0, time.time() - update.confirmed_at)
     return f"by {count(update.confirmed, 'node')}, {duration(ago)} ago"
+
+
+def _follows_words(result: FollowsResult) -> None:
+    if not result.follows:
+        say("nothing is followed; `caravan follow PUBLISHER/NAME` follows a name")
+        return
+    rows = [
+        [one.name, one.newest or "-", one.auto, one.nickname or one.publisher]
+        for one in result.follows
+    ]
+    table(["NAME", "NEWEST", "AUTO", "PUBLISHER"], rows)

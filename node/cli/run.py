@@ -11,8 +11,8 @@ import click
 from node.cli.answer import Fields
 from node.cli.group import CommandGroup
 from node.cli.session import Session
-from node.cli.version import VERSION
 from node.errors import INTERRUPTED, NodeError
+from node.version import VERSION
 
 _SECTIONS = {
     "The node": {
@@ -22,6 +22,7 @@ _SECTIONS = {
         "status": "node.cli.ask:status",
         "peers": "node.cli.ask:peers",
         "doctor": "node.cli.checkup:doctor",
+        "open": "node.cli.open_command:open_dashboard",
         "demo": "node.cli.local:demo",
     },
     "Files by digest": {

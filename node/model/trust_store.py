@@ -142,6 +142,13 @@ class TrustStore:
         ).fetchone()
         return bytes(row[0]) if row else None
 
+    def nickname_of(self, publisher: bytes) -> str | None:
+        """Return the first nickname of a publisher in the alphabet, or None."""
+        row = self._db.execute(
+            "SELECT min(nickname) FROM nickname WHERE publisher = ?", (publisher,)
+        ).fetchone()
+        return None if row[0] is None else str(row[0])
+
     def remember_release(
         self, record: ReleaseRecord, confirmed: int, now: float
     ) -> bool:

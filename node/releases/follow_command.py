@@ -65,6 +65,24 @@ class FollowCommands:
             newest=release.record.version if release else None,
         )
 
+    async def follows(
+        self, _command: commands.FollowsCommand, _progress: Progress
+    ) -> results.FollowsResult:
+        """List what is followed."""
+        entries = []
+        for row in self._trust_store.follows():
+            release = self._releases.known(row.publisher, row.name)
+            entries.append(
+                results.FollowEntry(
+                    publisher=publisher_text(row.publisher),
+                    nickname=self._trust_store.nickname_of(row.publisher),
+                    name=row.name,
+                    auto=row.auto,
+                    newest=release.record.version if release else None,
+                )
+            )
+        return results.FollowsResult(follows=entries)
+
     async def unfollow(
         self, command: commands.UnfollowCommand, _progress: Progress
     ) -> results.UnfollowResult:

@@ -11,14 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
 
-from node.commands import COMMANDS, Command, Progress, ResultT, StatusCommand
+from node.commands import (
+    COMMANDS,
+    Command,
+    OpenCommand,
+    Progress,
+    ResultT,
+    StatusCommand,
+)
 from node.errors import NodeError
-from node.results import NodeDescription, Result
+from node.results import NodeDescription, OpenResult, Result
 from node.web import limits
 from node.web.guard import Refusal
 
@@ -82,8 +90,10 @@ class ProgressFeed:
 class Api:
     """Runs the commands that come through the door."""
 
-    def __init__(self, node: Runs) -> None:
+    def __init__(self, node: Runs, new_link: Callable[[], str]) -> None:
+        """Run commands on `node`; `new_link` signs a browser in at the dashboard."""
         self._node = node
+        self._new_link = new_link
         self._under_way: set[asyncio.Task[Result]] = set()
 
     def cancel(self) -> None:
@@ -129,12 +139,16 @@ class Api:
         return response
 
     def _start(self, command: Command[Any], feed: ProgressFeed) -> asyncio.Task[Result]:
-        task: asyncio.Task[Result] = asyncio.create_task(
-            self._node.run(command, feed.post)
-        )
+        task: asyncio.Task[Result] = asyncio.create_task(self._run(command, feed.post))
         task.add_done_callback(lambda _: feed.wake())
         self._under_way.add(task)
         return task
+
+    async def _run(self, command: Command[Any], progress: Progress) -> Result:
+        if isinstance(command, OpenCommand):
+            return OpenResult(url=self._new_link())
+        result: Result = await self._node.run(command, progress)
+        return result
 
     async def _finish(self, task: asyncio.Task[Result]) -> None:
         """End `task` if it still runs, and see its end."""

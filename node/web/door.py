@@ -1,6 +1,7 @@
 """The door: an HTTP server on a loopback address, for the node's owner.
 
-Routes: `/` is a small page, `/api/COMMAND` is the API. What a request must pass is in
+Routes: `/` is the dashboard (`node.web.dashboard`), `/api/COMMAND` is the API, and the
+rest is the gateway. What a request must pass is in
 `node.web.guard`; this file owns the sockets, cuts clients that are too slow, and gives
 every answer its headers.
 """
@@ -17,15 +18,16 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from dht import Address
-from node.commands import StatusCommand
 from node.errors import NodeError, UsageError
 from node.web import limits
 from node.web.api import Api, Runs
+from node.web.dashboard import CONTENT_SECURITY_POLICY, Dashboard
 from node.web.guard import Refusal, check_source, check_token, host_names
-from node.web.page import CONTENT_SECURITY_POLICY, render_page
+from node.web.openapi import openapi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from aiohttp.typedefs import Handler
     from aiohttp.web_protocol import RequestHandler
@@ -48,12 +50,18 @@ class Door:
     """The HTTP door of one node; the API wants `token`, which its owner can read."""
 
     def __init__(
-        self, node: Runs, token: str, gateway: GatewayRoutes | None = None
+        self,
+        node: Runs,
+        token: str,
+        gateway: GatewayRoutes | None = None,
+        *,
+        uploads: Path | None = None,
     ) -> None:
         self._token = token
         self._gateway = gateway
         self._node = node
-        self._api = Api(node)
+        self._dashboard = Dashboard(node, uploads)
+        self._api = Api(node, self._dashboard.new_link)
         self._hosts: frozenset[str] = frozenset()
         self._runner: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -74,6 +82,7 @@ class Door:
             await runner.cleanup()
             raise _cannot_open(wanted, error) from error
         self._runner = runner
+        logging.getLogger().addHandler(self._dashboard.log)
         bound = Address(wanted.host, runner.addresses[0][1])
         self._hosts = host_names([bound])
         self._sweeper = asyncio.create_task(self._sweep())
@@ -81,6 +90,7 @@ class Door:
 
     async def stop(self) -> None:
         """Close the door and end the commands under way; their clients are told."""
+        logging.getLogger().removeHandler(self._dashboard.log)
         sweeper, self._sweeper = self._sweeper, None
         runner, self._runner = self._runner, None
         if sweeper is not None:
@@ -97,7 +107,7 @@ class Door:
         app = web.Application(
             client_max_size=limits.BODY_BYTES_MAX, middlewares=[self._middleware]
         )
-        app.router.add_get("/", self._page)
+        self._dashboard.add_to(app.router)
         app.router.add_route("*", "/api/{command}", self._command)
         if self._gateway is not None:
             self._gateway.add_to(app.router)
@@ -125,7 +135,8 @@ class Door:
         """Check who asks; turn every refusal into a JSON document."""
         with self._connections.busy(request.protocol):
             try:
-                check_source(request, self._hosts)
+                is_owner = self._dashboard.is_owner(request)
+                check_source(request, self._hosts, is_owner=is_owner)
                 return await handler(request)
             except Refusal as refusal:
                 return _refused(refusal)
@@ -133,16 +144,11 @@ class Door:
                 return _refused(Refusal(error.status, _sentence(error), 2))
 
     async def _command(self, request: web.Request) -> web.StreamResponse:
-        check_token(request, self._token)
+        if not self._dashboard.is_owner(request):
+            check_token(request, self._token)
+        if request.match_info["command"] == "openapi.json":
+            return web.json_response(openapi())
         return await self._api.handle(request)
-
-    async def _page(self, _request: web.Request) -> web.Response:
-        try:
-            status = await self._node.run(StatusCommand(), _ignore)
-        except NodeError as error:
-            raise Refusal(503, str(error), error.exit_code) from error
-        page = render_page(self._node.describe(), status)
-        return web.Response(text=page, content_type="text/html")
 
     async def _sweep(self) -> None:
         """Close connections that stay silent, or come slower than anybody needs."""
@@ -230,7 +236,3 @@ def _sentence(error: web.HTTPException) -> str:
     if error.status == 404:
         return "there is nothing here; commands are POST /api/COMMAND"
     return error.reason
-
-
-def _ignore(_event: dict[str, object]) -> None:
-    """Progress that nobody waits for."""

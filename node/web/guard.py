@@ -48,12 +48,19 @@ def host_names(addresses: Iterable[Address]) -> frozenset[str]:
     return frozenset(names)
 
 
-def check_source(request: web.BaseRequest, hosts: frozenset[str]) -> None:
-    """Refuse a request for another host, or one that a web page caused."""
+def check_source(
+    request: web.BaseRequest, hosts: frozenset[str], *, is_owner: bool = False
+) -> None:
+    """Refuse a request for another host, or one that a web page caused.
+
+    `is_owner` says that the browser is signed in; then our own page may ask.
+    """
     named = request.headers.getall("Host", [])
     if len(named) != 1 or named[0].lower() not in hosts:
         raise Refusal(403, "this door answers for its own address only")
-    if "Origin" in request.headers:
+    origins = request.headers.getall("Origin", [])
+    own_page = is_owner and origins == [f"http://{named[0]}"]
+    if origins and not own_page:
         raise Refusal(403, "web pages may not speak to this node")
     site = request.headers.get("Sec-Fetch-Site", "none").strip().lower()
     if site not in _FETCHED_BY_ITSELF:

@@ -35,11 +35,18 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._free_at = clock()
 
+    def set_rate(self, bytes_per_second: int | None) -> None:
+        """Let this much through from now on; None is no limit."""
+        with self._lock:
+            self._rate = bytes_per_second
+            self._free_at = self._clock()
+
     def slice_bytes(self, largest: int) -> int:
         """Return how many bytes to take at once, at most `largest`."""
-        if self._rate is None:
+        rate = self._rate  # another thread may change it meanwhile
+        if rate is None:
             return largest
-        burst = int(self._rate * _BURST_SECONDS / _SLICES_PER_BURST)
+        burst = int(rate * _BURST_SECONDS / _SLICES_PER_BURST)
         return min(largest, max(burst, _SLICE_BYTES_MIN))
 
     def take(self, count: int) -> None:
@@ -50,10 +57,11 @@ class RateLimiter:
 
     def reserve(self, count: int) -> float:
         """Take `count` bytes and return how many seconds to wait for them."""
-        if self._rate is None:
+        rate = self._rate  # another thread may change it meanwhile
+        if rate is None:
             return 0.0
         with self._lock:
             now = self._clock()
             self._free_at = max(self._free_at, now - _BURST_SECONDS)
-            self._free_at += count / self._rate
+            self._free_at += count / rate
             return self._free_at - now

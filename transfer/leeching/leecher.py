@@ -85,12 +85,14 @@ class Leecher:
         self._hash_pool = ThreadPoolExecutor(limits.hash_threads_max, "caravan-verify")
         self._alias_pool = ThreadPoolExecutor(1, "caravan-aliases")
         terms = Terms(identity, network_secret, encryption)
+        self.rate = RateLimiter(limits.bytes_per_second, self._stop)
+        """What all downloads share; its rate can be changed at any time."""
         self._context = LeecherContext(
             store=store,
             connections=ConnectionPool(terms, limits),
             pool=self._pool,
             hash_pool=self._hash_pool,
-            rate=RateLimiter(limits.bytes_per_second, self._stop),
+            rate=self.rate,
             limits=limits,
             bans=Bans(),
             backoff=BackOff(),

@@ -83,11 +83,13 @@ class Seeder:
         self._limits = limits or SeederLimits()
         self._terms = Terms(identity, network_secret, encryption)
         self._stop = threading.Event()
+        self.rate = RateLimiter(self._limits.bytes_per_second, self._stop)
+        """What all uploads share; its rate can be changed at any time."""
         self._waiting: deque[UploadSession] = deque()
         self._service = UploadService(
             store,
             self._limits,
-            RateLimiter(self._limits.bytes_per_second, self._stop),
+            self.rate,
             self._stop,
             lambda: len(self._waiting),
             may_serve,

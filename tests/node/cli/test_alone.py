@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from node.cli.version import VERSION
+from node.version import VERSION
 from tests.node.cli.terminals import DIGEST, Node, caravan, running
 
 

@@ -53,7 +53,7 @@ def test_a_command_that_asks_the_node_loads_nothing_heavy(tmp_path, arguments):
 
 def test_the_version_loads_not_even_click(tmp_path):
     assert loaded_by(tmp_path, "--version") == {
-        "node", "node.cli", "node.cli.main", "node.cli.version"
+        "node", "node.cli", "node.cli.main", "node.version"
     }  # fmt: skip
 
 

@@ -110,15 +110,52 @@ async def test_the_answer_to_leave_arrives_before_the_door_closes():
         assert (await answering).events == [{"result": {}}]
 
 
-async def test_the_page_says_what_the_node_is_and_loads_nothing():
+async def test_without_the_cookie_the_page_shows_nothing_of_the_node():
     async with opened() as (address, _):
         answer = await ask(address, "GET", "/", b"", Authorization=None)
     page = answer.body.decode()
     assert answer.status == 200
-    assert "ab" * 32 in page
-    assert "&lt;b&gt;&amp;" in page
-    assert "<dt>Contacts</dt><dd>3</dd>" in page
-    assert "<dt>Artifacts</dt><dd>5</dd>" in page
-    assert "src=" not in page
-    assert "http" not in page
+    assert "caravan open" in page
+    assert "ab" * 32 not in page
+    assert "http" not in page, "nothing is asked of anybody else"
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+async def signed_in(address, door) -> str:
+    """Return the cookie of a browser that opened a link."""
+    link = door._dashboard.new_link()
+    path = "/login/" + link.rpartition("/")[2]
+    answer = await ask(address, "GET", path, b"", Authorization=None)
+    assert answer.status == 200
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    again = await ask(address, "GET", path, b"", Authorization=None)
+    assert again.status == 403, "a link works once"
+    return cookie.partition(";")[0]
+
+
+async def test_a_signed_in_browser_may_use_the_api_from_our_own_page():
+    async with opened() as (address, door):
+        cookie = await signed_in(address, door)
+        own = {"Authorization": None, "Cookie": cookie, "Origin": f"http://{address}"}
+        answer = await ask(address, "POST", "/api/status", b"{}", **own)
+        assert answer.status == 200
+        for changes, status in [
+            ({"Origin": "http://evil.test"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec_Fetch_Site": "cross-site"}, 403),
+            ({"Sec_Fetch_Site": "same-site"}, 403),
+            ({"Cookie": "caravan_session=made-up"}, 403),
+            ({"Cookie": "caravan_session=made-up", "Origin": None}, 401),
+        ]:
+            headers = {**own, **changes}
+            refused = await ask(address, "POST", "/api/status", b"{}", **headers)
+            assert refused.status == status, changes
+
+
+async def test_only_a_signed_in_browser_gets_live_figures_or_uploads():
+    async with opened() as (address, _):
+        for method, path in [("GET", "/api/live"), ("POST", "/api/upload?name=a")]:
+            answer = await ask(address, method, path, b"{}")
+            assert answer.status == 401, path
