@@ -36,6 +36,7 @@ from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.inspect import Inspector
+from node.local_socket import listen_local
 from node.model import keyfiles
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
@@ -462,6 +463,7 @@ class Node:
         )
         self._web = await door.start(self.settings.web)
         self._stack.push_async_callback(door.stop)
+        await door.listen_also(listen_local(self.settings.home))
         self._token = token
         self._site = await self._open_site_door(gateway)
 

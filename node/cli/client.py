@@ -1,6 +1,7 @@
-"""Asks the running node over its web door, with nothing but a socket and JSON.
+"""Asks the running node over the socket in its folder, with nothing but JSON.
 
-One request, one connection: `POST /api/COMMAND` in HTTP/1.0, answered by server-sent
+Not over its port, which another program may have taken: see `node.local_socket`. One
+request, one connection: `POST /api/COMMAND` in HTTP/1.0, answered by server-sent
 events until the connection ends. Closing it early, as Ctrl-C does, cancels the command
 in the node.
 """
@@ -12,7 +13,8 @@ import socket
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from node.cli.answer import read_fields
-from node.errors import NodeError, NotRunningError
+from node.errors import NodeError, NotRunningError, RefusedError
+from node.local_socket import NotOwnerError, connect_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +68,7 @@ def ask(
     NodeError that the node reports, with its exit code.
     """
     card = read_card(home)
-    with _connected(home, card["web"]) as connection:
+    with _connected(home) as connection:
         try:
             connection.sendall(_request(card, command, arguments))
             with connection.makefile("rb") as stream:
@@ -77,11 +79,16 @@ def ask(
             raise _gone() from error
 
 
-def _connected(home: Path, web: str) -> socket.socket:
+def _connected(home: Path) -> socket.socket:
     try:
-        connection = socket.create_connection(_address(web), CONNECT_SECONDS_MAX)
+        connection = connect_local(home, CONNECT_SECONDS_MAX)
     except TimeoutError as error:
         raise NodeSilentError from error
+    except NotOwnerError as error:
+        raise RefusedError(
+            f"{error}: nothing was sent; remove that file, and let nobody else write "
+            f"in {home}"
+        ) from error
     except OSError as error:
         raise _not_running(home) from error
     connection.settimeout(SILENCE_SECONDS_MAX)
@@ -148,7 +155,7 @@ def _events(stream: BinaryIO) -> Iterator[dict[str, Any]]:
 def _refused(home: Path, status: int, body: bytes) -> NodeError:
     """Return the error of an answer that is not a stream of events."""
     if status == 401:
-        return _not_running(home)  # another program, or a later node, has the port
+        return _not_running(home)  # a later node answers: the card was read before it
     try:
         return reported(json.loads(body))
     except (ValueError, TypeError, KeyError):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from node.errors import NodeError
+from node.local_socket import SOCKET_FILE
 
 
 def home_folder(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -72,6 +73,7 @@ class Home:
         """Give the folder back and forget where the node answered."""
         if self._lock is not None:
             self._card.unlink(missing_ok=True)
+            (self.folder / SOCKET_FILE).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 

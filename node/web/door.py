@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,12 @@ class Door:
         self._hosts = host_names([bound])
         self._sweeper = asyncio.create_task(self._sweep())
         return bound
+
+    async def listen_also(self, bound: socket.socket) -> None:
+        """Answer on a listening socket too, which the door then owns."""
+        if self._runner is None:
+            raise RuntimeError("the door is not open")
+        await web.SockSite(self._runner, bound).start()
 
     async def stop(self) -> None:
         """Close the door and end the commands under way; their clients are told."""

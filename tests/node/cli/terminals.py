@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.local_socket import listen_local
 from node.results import NodeDescription
 from node.web import Door
 
@@ -99,6 +100,7 @@ async def running(home: Path, node: Any):
     """Open a door on `node`, and write the node.json that leads there."""
     door = Door(node, TOKEN)
     web = await door.start("127.0.0.1:0")
+    await door.listen_also(listen_local(home))
     card = {"web": str(web), "token": TOKEN, "pid": os.getpid()}
     (home / "node.json").write_text(json.dumps(card))
     try:

@@ -21,6 +21,7 @@ from node.commands import (
     UpdatesCommand,
 )
 from node.errors import NobodyOffersError, UsageError
+from node.local_socket import listen_local
 from node.results import (
     DoubtEntry,
     FetchedArtifact,
@@ -194,9 +195,8 @@ async def test_a_node_that_dies_under_a_command_is_one_sentence(tmp_path):
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    card = {"web": f"127.0.0.1:{port}", "token": "t", "pid": 1}
+    server = await asyncio.start_unix_server(hang_up, sock=listen_local(tmp_path))
+    card = {"web": "127.0.0.1:1", "token": "t", "pid": 1}
     (tmp_path / "node.json").write_text(json.dumps(card))
     ended = await caravan(tmp_path, "status")
     server.close()
