@@ -60,24 +60,38 @@ class SeederLimits:
 
     connections_max: int = 512
     connections_per_source_max: int = 64
-    greetings_max: int = 64
+    handshakes_max: int = 64
+    handshakes_per_source_max: int = 8
+    """With more of one source under way, those that stall give way."""
+    handshake_seconds: float = 10.0
+    handshake_stall_seconds: float = 1.0
+    tls_per_second: int = 200
+    """TLS handshakes that may begin in a second, of all sources together."""
     upload_threads_max: int = 8
-    greeting_seconds: float = 10.0
+    upload_threads_per_source_max: int = 6
+    wants_max: int = 2048
+    """Wants of all connections; one source may have as many as it leaves free."""
+    files_max: int = 256
+    """Descriptors of files that are being served."""
     idle_seconds: float = 120.0
     linger_seconds: float = 0.05
-    stall_seconds: float = 10.0
-    """How long one send may wait for a peer that reads nothing."""
+    frame_seconds: float = 10.0
+    """How long a request may stay incomplete."""
+    blocked_seconds: float = 0.005
+    """How long a thread waits for a peer to read before it serves another."""
+    bytes_per_second_min: int = 64 * KIB
+    """A connection slower than this gives way when others wait for its place."""
     turn_seconds: float = 1.0
     """How long one connection keeps a thread while others wait for one."""
     waiting_max: int = 64
     """With more connections than this waiting for a thread, a want is put off."""
     busy_seconds: int = 2
-    upkeep_seconds: float = 60.0
+    check_seconds: float = 60.0
     """How often to look whether an artifact has not been checked for a week."""
     have_seconds: float = 0.1
     """The least time between two `have` frames for one artifact."""
     complaint_seconds: float = 60.0
-    """The least time between two checks of one file that complaints caused."""
+    """The least time between two checks of one chunk that complaints caused."""
     near_seconds: float = 0.001
     """Peers with a shorter round trip are sent to without pacing."""
     bytes_per_second: int | None = None

@@ -24,8 +24,6 @@ from transfer.errors import PeerGoneError, PeerSlowError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transfer.connection.rate_limit import RateLimiter
-
 _LOOP_READ_BYTES = 64 * 1024
 _HEADER_READ_BYTES = 4096  # what is read beyond a header is copied once more
 _TLS_SLICE_BYTES = 256 * 1024
@@ -252,37 +250,6 @@ class Channel:
             except (BlockingIOError, TimeoutError, ssl.SSLWantWriteError):
                 raise PeerSlowError from None
 
-    def send_file(
-        self, descriptor: int, offset: int, count: int, rate: RateLimiter
-    ) -> None:
-        """Send `count` bytes of a file, by sendfile where there is no TLS."""
-        tls = isinstance(self._sock, ssl.SSLSocket)
-        largest = rate.slice_bytes(_TLS_SLICE_BYTES if tls else _FILE_SLICE_BYTES)
-        end = offset + count
-        while offset < end:
-            part = min(largest, end - offset)
-            rate.take(part)
-            sent = (
-                self._send_read(descriptor, offset, part)
-                if tls
-                else self._send_direct(descriptor, offset, part)
-            )
-            if not sent:
-                raise PeerGoneError("The file became shorter while it was sent.")
-            offset += sent
-
-    def _send_read(self, descriptor: int, offset: int, count: int) -> int:
-        part = own_buffer()[:count]
-        count = os.preadv(descriptor, [part], offset)
-        self.send(part[:count])
-        return count
-
-    def _send_direct(self, descriptor: int, offset: int, count: int) -> int:
-        try:
-            return os.sendfile(self._sock.fileno(), descriptor, offset, count)
-        except (BlockingIOError, TimeoutError):
-            raise PeerSlowError from None
-
     def _receive_some(self, began: float) -> int | None:
         """Receive into the buffer; None where a wait was in vain, 0 at the end."""
         try:
@@ -301,6 +268,62 @@ class Channel:
         poll.register(self._sock.fileno(), select.POLLIN)
         return bool(poll.poll(wait * 1000))
 
+    # For a worker thread that must not wait: the socket stays non-blocking.
+
+    def read_available(self) -> bool:
+        """Take in what has come; False if nothing has.
+
+        Raise PeerGoneError or OSError.
+        """
+        try:
+            data = self._sock.recv(_HEADER_READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        if not data:
+            raise PeerGoneError
+        self._buffer += data
+        return True
+
+    def try_send(self, data: bytes | memoryview, *, more: bool = False) -> int:
+        """Send what fits, and return how much; 0 if the peer has to read first.
+
+        With TLS, the next call after 0 must offer the same bytes again.
+        """
+        plain = not isinstance(self._sock, ssl.SSLSocket)
+        flags = socket.MSG_MORE if more and plain else 0
+        try:
+            return self._sock.send(data, flags)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+
+    def try_send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send what fits of a file, by sendfile without TLS; as `try_send`.
+
+        Raise PeerGoneError if the file is shorter than that.
+        """
+        if isinstance(self._sock, ssl.SSLSocket):
+            part = own_buffer()[: min(count, _TLS_SLICE_BYTES)]
+            if os.preadv(descriptor, [part], offset) != len(part):
+                raise PeerGoneError("The file became shorter while it was sent.")
+            return self.try_send(part)
+        try:
+            sent = os.sendfile(
+                self._sock.fileno(), descriptor, offset, min(count, _FILE_SLICE_BYTES)
+            )
+        except BlockingIOError:
+            return 0
+        if not sent:
+            raise PeerGoneError("The file became shorter while it was sent.")
+        return sent
+
+    def wait(self, seconds: float, *, write: bool) -> bool:
+        """Wait until the peer has read, or has sent; False if it has not."""
+        if not write and self.has_buffered:
+            return True
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLOUT if write else select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     # For both.
 
     @property
@@ -309,6 +332,13 @@ class Channel:
         if self._buffer:
             return True
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def has_frame(self) -> bool:
+        """Whether a whole frame was received; raise WireError if none may be."""
+        if len(self._buffer) < wire.LENGTH_BYTES:
+            return False
+        length = wire.body_length(self._buffer, self.frame_bytes_max)
+        return len(self._buffer) >= wire.LENGTH_BYTES + length
 
     def abort(self) -> None:
         """End the stream from any thread; whoever waits on it is woken."""

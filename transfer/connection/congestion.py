@@ -3,7 +3,7 @@
 Some systems send with BBR, which spaces packets by timers. That is made for long
 ways; to a peer on this machine or in the same room it takes as much processor
 time as all the rest of sending. So connections start with an algorithm that
-does not pace, and those whose greeting took longer get the system's own.
+does not pace, and those whose handshake took longer get the system's own.
 
 It has to be this way round: a connection that has once paced goes on doing so.
 """

@@ -1,4 +1,4 @@
-"""The first exchange on a connection: magic, TLS, hello, network proof.
+"""The handshake of a connection: magic, TLS, hello, network proof.
 
 Both halves run on the event loop, under a deadline that their callers set.
 """
@@ -30,6 +30,8 @@ from transfer.limits import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from transfer.connection.tls import Identity
 
 
@@ -52,9 +54,9 @@ class Terms:
 async def greet_seeder(
     sock: socket.socket, terms: Terms, expected_key: bytes | None, *, tls: bool
 ) -> Channel:
-    """Greet as the leecher over a connected socket.
+    """Shake hands as the leecher over a connected socket.
 
-    Closes the socket and raises PeerError or OSError where that fails.
+    Closes the socket and raises PeerError or OSError if it fails.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel = Channel(sock, HELLO_FRAME_BYTES_MAX)
@@ -101,16 +103,17 @@ async def _leecher_hello(
 
 
 async def greet_leecher(
-    sock: socket.socket, terms: Terms
+    sock: socket.socket, terms: Terms, on_step: Callable[[], Awaitable[None]]
 ) -> tuple[Channel, wire.Hello]:
-    """Greet as the seeder over an accepted socket; what the leecher said comes along.
+    """Shake hands as the seeder; return what the leecher said along with the channel.
 
-    Closes the socket and raises PeerError or OSError where that fails.
+    `on_step` is awaited after the magic, before TLS costs anything, and after TLS.
+    Closes the socket and raises PeerError or OSError if it fails.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel = Channel(sock, HELLO_FRAME_BYTES_MAX)
     try:
-        hello = await _seeder_greeting(channel, terms)
+        hello = await _seeder_handshake(channel, terms, on_step)
     except ssl.SSLError as error:
         channel.close()
         raise PeerError(f"TLS with the peer failed: {error.reason}.") from error
@@ -121,11 +124,15 @@ async def greet_leecher(
     return channel, hello
 
 
-async def _seeder_greeting(channel: Channel, terms: Terms) -> wire.Hello:
+async def _seeder_handshake(
+    channel: Channel, terms: Terms, on_step: Callable[[], Awaitable[None]]
+) -> wire.Hello:
     # The magic alone is read, byte for byte: what follows belongs to TLS.
     magic = await channel.read_magic(MAGIC_BYTES)
     if magic == wire.MAGIC_TLS:
+        await on_step()
         await channel.start_tls(terms.identity.seeder_context, seeder=True)
+        await on_step()
     elif magic != wire.MAGIC_PLAINTEXT:
         raise WireError("The peer does not speak this protocol.")
     elif terms.encryption:

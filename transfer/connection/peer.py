@@ -31,16 +31,16 @@ class Peer:
         return self.public_key or (self.host, self.port)
 
 
-def source_of(host: str, port: int) -> str:
-    """Return what limits count a stranger as.
+def source_of(host: str) -> str:
+    """Return the source that limits count a connection from `host` for.
 
-    Its /24 or /64, since who has one address there has others; on private networks,
-    where all share a range, host and port.
+    An IPv4 address, or the /64 of an IPv6 address, which one customer has; within
+    private ranges, where one /64 is a whole network, the IPv6 address. Never the
+    port: a host has as many as it likes.
     """
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
-    if address.is_private or address.is_loopback or address.is_link_local:
-        return f"{address} {port}"
-    prefix = 24 if address.version == 4 else 64
-    return str(ipaddress.ip_network((address, prefix), strict=False))
+    if address.version == 4 or not address.is_global:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))

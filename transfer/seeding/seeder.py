@@ -1,7 +1,8 @@
 """The seeder: accepts connections and lends them to worker threads.
 
-The event loop accepts, greets and watches idle connections; a capped number of
-threads sends. A connection that has a request waits its turn for a thread.
+The event loop accepts, shakes hands and watches connections that wait for a request
+or for their peer; a few threads send (session.py). Who may connect and who gives way
+is decided in admission.py, and a source never has all threads.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from transfer.connection.rate_limit import RateLimiter
 from transfer.content.hashing import lower_priority
 from transfer.errors import ClosedError, PeerError, TransferError
 from transfer.limits import SeederLimits
-from transfer.seeding.session import UploadService, UploadSession, Verdict
+from transfer.seeding.admission import (
+    ConnectionRoom,
+    Handshake,
+    HandshakeRoom,
+    TlsBudget,
+    UploadPace,
+)
+from transfer.seeding.served_files import ServedFiles
+from transfer.seeding.session import Uploads, UploadSession, Verdict
 
 if TYPE_CHECKING:
     import socket
@@ -39,9 +48,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SPARE_DESCRIPTORS = 64
-_EVICT_IDLE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
-_SAY_SECONDS = 60.0
+_FULL_SECONDS = 0.02
+_WARN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,11 @@ class SeederStats:
 
     connections: int
     uploads: int
-    """Connections with a request that is being answered or waits for a thread."""
+    """ConnectionRoom with a request that is being answered or waits for a thread."""
     chunks_sent: int
     bytes_sent: int
     refused: dict[str, int]
-    """Connections that were not served, by why."""
+    """ConnectionRoom that were not served, by why."""
 
 
 def anything(digest: Digest, whole: bool) -> bool:
@@ -64,7 +73,7 @@ def anything(digest: Digest, whole: bool) -> bool:
 
 
 class Seeder:
-    """Offers what a store holds to whoever connects."""
+    """Offers what a store holds to every leecher that connects."""
 
     def __init__(
         self,
@@ -78,37 +87,52 @@ class Seeder:
     ) -> None:
         """`may_serve(digest, whole)` is asked, in any thread, before a file is opened.
 
-        It is the SHA-256 of a whole artifact, or what a download under way is called.
+        The digest is the SHA-256 of a whole artifact, or the one that a download
+        under way was asked for.
         """
-        self._limits = limits or SeederLimits()
+        self._limits = limits = limits or SeederLimits()
         self._terms = Terms(identity, network_secret, encryption)
         self._stop = threading.Event()
-        self.rate = RateLimiter(self._limits.bytes_per_second, self._stop)
+        self.rate = RateLimiter(limits.bytes_per_second, self._stop)
         """What all uploads share; its rate can be changed at any time."""
         self._waiting: deque[UploadSession] = deque()
-        self._service = UploadService(
-            store,
-            self._limits,
-            self.rate,
-            self._stop,
-            lambda: len(self._waiting),
-            may_serve,
+        room = _descriptor_room()
+        self._uploads = Uploads(
+            store=store,
+            files=ServedFiles(
+                store,
+                descriptors_max=max(min(limits.files_max, room // 4), 1),
+                stop=self._stop,
+            ),
+            limits=limits,
+            rate=self.rate,
+            stop=self._stop,
+            waiting=lambda: len(self._waiting),
+            may_serve=may_serve,
+            on_crowded=self._crowded_in_thread,
         )
+        self._handshakes = _handshake_room(limits)
+        self._connections = _connection_room(limits, room)
+        self._tls_budget = TlsBudget(limits.tls_per_second, time.monotonic())
+        self._tls_timer: asyncio.TimerHandle | None = None
+        self._turns: dict[Handshake, asyncio.Future[None]] = {}
+        self._greeting: dict[Handshake, asyncio.Task[None]] = {}
         self._sessions: set[UploadSession] = set()
-        self._idle: dict[UploadSession, int] = {}
+        self._parked: dict[UploadSession, int] = {}
+        """Sessions that the event loop watches, with their descriptors."""
         self._serving: dict[UploadSession, asyncio.Future[Verdict]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
-        self._sources: Counter[str] = Counter()
-        self._greetings = 0
-        self._said_at = -_SAY_SECONDS
+        self._warned_at = -_WARN_SECONDS
         self._refused: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._upkeep_pool = ThreadPoolExecutor(1, "caravan-upkeep")
+        self._check_pool = ThreadPoolExecutor(1, "caravan-check")
         self._store = store
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound and listening; they are closed at close."""
+        self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(
             self._limits.upload_threads_max, "caravan-upload"
         )
@@ -117,11 +141,13 @@ class Seeder:
             sock.setblocking(False)
             self._spawn(self._accept(sock))
         self._spawn(self._sweep())
-        self._spawn(self._keep_up())
+        self._spawn(self._check_forever())
 
     async def close(self) -> None:
         """Stop serving; returns within a second and leaves no thread."""
         self._stop.set()
+        if self._tls_timer is not None:
+            self._tls_timer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -135,115 +161,239 @@ class Seeder:
             sock.close()
         if self._pool is not None:
             self._pool.shutdown()
-        self._upkeep_pool.shutdown()
+        self._check_pool.shutdown()
 
     @property
     def stats(self) -> SeederStats:
         """What is going on."""
+        blocked = sum(session.is_blocked for session in self._parked)
         return SeederStats(
             len(self._sessions),
-            len(self._serving) + len(self._waiting),
-            self._service.chunks_sent,
-            self._service.bytes_sent,
+            len(self._serving) + len(self._waiting) + blocked,
+            self._uploads.chunks_sent,
+            self._uploads.bytes_sent,
             dict(self._refused),
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Connecting.
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        pacing = Congestion(listener, self._limits.near_seconds)
+        congestion = Congestion(listener, self._limits.near_seconds)
         while True:
             try:
                 sock, address = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._refused["no descriptor left"] += 1
-                    self._say_crowded()
-                    self._evict()
+                    self._warn_crowded()
+                    self._evict_for("")
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            pacing.settle(sock)
-            source = source_of(address[0], address[1])
-            label = f"{address[0]}:{address[1]}"
-            if why := self._why_not(source):
+            congestion.settle(sock)
+            source = source_of(address[0])
+            if why := self._no_room(source):
                 self._refused[why] += 1
                 sock.close()
                 continue
-            self._greetings += 1
-            self._sources[source] += 1
-            self._spawn(self._greet(sock, source, label, address[0]))
+            self._begin_handshake(sock, source, address)
+            await self._room_for_handshake()
 
-    def _why_not(self, source: str) -> str | None:
-        """Why a connection from this source is refused, or None."""
-        if self._greetings >= self._limits.greetings_max:
-            return "too many greetings"
-        if self._sources[source] >= self._limits.connections_per_source_max:
-            return "too many connections of one source"
-        room = min(self._limits.connections_max, _descriptor_room())
-        if len(self._sessions) + self._greetings >= room and not self._evict():
-            self._say_crowded()
-            return "too many connections"
-        return None
+    async def _room_for_handshake(self) -> None:
+        """Keep newcomers in the listener's backlog until there is room for one."""
+        while (  # noqa: ASYNC110 (it is time that makes room)
+            self._handshakes.is_full and not self._expire_handshake("")
+        ):
+            await asyncio.sleep(_FULL_SECONDS)
 
-    def _say_crowded(self) -> None:
-        """Tell people, at most once a minute, that connections are refused."""
+    def _no_room(self, source: str) -> str | None:
+        """Return why a connection of this source is refused, or None."""
+        self._expire_handshake(source)
+        why = self._connections.fullness(source)
+        if why is None or self._evict_for(source):
+            return None
+        self._warn_crowded()
+        return why
+
+    def _expire_handshake(self, source: str) -> bool:
+        """Cancel the handshake that gives way to one of `source`, if any has to."""
+        victim = self._handshakes.victim(source, time.monotonic())
+        if victim is None:
+            return False
+        self._refused["a handshake that stalled"] += 1
+        self._end_handshake(victim, failed=True)
+        self._greeting[victim].cancel()
+        return True
+
+    def _evict_for(self, source: str) -> bool:
+        """Close the slowest connection that has to give way to one of `source`."""
         now = time.monotonic()
-        if now - self._said_at < _SAY_SECONDS:
+        slowest = self._connections.victim(source, self._parked, now)
+        if slowest is None:
+            return False
+        log.debug("%s gives way: it was the slowest of its source", slowest.label)
+        self._drop(slowest)
+        return True
+
+    def _crowded_in_thread(self, source: str) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._make_room_for_wants, source)
+
+    def _make_room_for_wants(self, source: str) -> None:
+        """Close the slowest connection of a source that has too many wants."""
+        holders = (
+            one for one in self._parked if one.source == source and len(one.offers) > 1
+        )
+        slowest = self._connections.slowest(holders, time.monotonic())
+        if slowest is not None:
+            self._drop(slowest)
+
+    def _warn_crowded(self) -> None:
+        """Warn, at most once a minute, that connections are refused."""
+        now = time.monotonic()
+        if now - self._warned_at < _WARN_SECONDS:
             return
-        self._said_at = now
+        self._warned_at = now
         log.warning(
             "connections are refused: %d are open and %d files may be; raise the"
-            " limit (ulimit -n) where that is too few",
-            len(self._sessions) + self._greetings,
+            " limit (ulimit -n) if that is too few",
+            len(self._connections),
             resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
 
-    async def _greet(
-        self, sock: socket.socket, source: str, label: str, host: str
+    def _begin_handshake(
+        self, sock: socket.socket, source: str, address: tuple[Any, ...]
     ) -> None:
+        self._connections.begin(source)
+        handshake = self._handshakes.begin(source, time.monotonic())
+        task = self._spawn(self._greet(sock, handshake, address))
+        self._greeting[handshake] = task
+        task.add_done_callback(lambda _: self._greeting.pop(handshake, None))
+
+    async def _greet(
+        self, sock: socket.socket, handshake: Handshake, address: tuple[Any, ...]
+    ) -> None:
+        label = f"{address[0]}:{address[1]}"
         try:
-            async with asyncio.timeout(self._limits.greeting_seconds):
-                channel, hello = await greet_leecher(sock, self._terms)
+            async with asyncio.timeout(self._limits.handshake_seconds):
+                channel, hello = await greet_leecher(
+                    sock, self._terms, functools.partial(self._step, handshake)
+                )
         except (PeerError, OSError) as error:
             # asyncio's TimeoutError is an OSError as well.
             self._refused[type(error).__name__] += 1
-            self._forget_source(source)
+            self._end_handshake(handshake, failed=True)
             log.debug("%s was not served: %s", label, error)
             return
         except asyncio.CancelledError:
-            self._forget_source(source)
+            self._end_handshake(handshake, failed=True)
             raise
-        finally:
-            self._greetings -= 1
+        self._end_handshake(handshake, failed=False)
+        now = time.monotonic()
         session = UploadSession(
-            channel, source, label, host, hello.public_key, active_at=time.monotonic()
+            channel=channel,
+            uploads=self._uploads,
+            source=handshake.source,
+            label=label,
+            host=address[0],
+            public_key=hello.public_key,
+            pace=UploadPace(now),
+            active_at=now,
         )
         self._sessions.add(session)
         self._park(session)
 
+    async def _step(self, handshake: Handshake) -> None:
+        """Count a step of a handshake; before TLS, wait for its turn."""
+        handshake.step(time.monotonic())
+        if handshake.steps > 1:
+            return
+        self._turns[handshake] = turn = asyncio.get_running_loop().create_future()
+        self._tls_budget.ask(handshake)
+        self._grant_tls()
+        await turn
+
+    def _grant_tls(self) -> None:
+        """Let those begin TLS whose turn it is; look again while others wait."""
+        for handshake in self._tls_budget.grant(time.monotonic()):
+            turn = self._turns.pop(handshake)
+            if not turn.done():
+                handshake.step_at = time.monotonic()
+                turn.set_result(None)
+        if self._tls_budget.is_waiting and self._tls_timer is None:
+            loop = asyncio.get_running_loop()
+            delay = 1 / self._limits.tls_per_second
+            self._tls_timer = loop.call_later(delay, self._grant_tls_later)
+
+    def _grant_tls_later(self) -> None:
+        self._tls_timer = None
+        self._grant_tls()
+
+    def _end_handshake(self, handshake: Handshake, *, failed: bool) -> None:
+        if self._handshakes.end(handshake) and failed:
+            self._connections.end(handshake.source)
+        self._tls_budget.withdraw(handshake)
+        self._turns.pop(handshake, None)
+
+    # Serving.
+
     def _park(self, session: UploadSession) -> None:
-        """Let the event loop watch a connection until it has a request."""
-        if session.channel.has_buffered:
+        """Watch a session until a request is complete, or its peer has read."""
+        if session.is_blocked:
+            watch = asyncio.get_running_loop().add_writer
+        elif session.channel.has_buffered and self._has_request(session):
             self._queue(session)
             return
+        elif session in self._sessions:
+            watch = asyncio.get_running_loop().add_reader
+        else:
+            return
         descriptor = session.channel.fileno()
-        self._idle[session] = descriptor
-        asyncio.get_running_loop().add_reader(descriptor, self._wake, session)
+        self._parked[session] = descriptor
+        watch(descriptor, self._wake, session)
 
     def _unpark(self, session: UploadSession) -> bool:
-        descriptor = self._idle.pop(session, None)
+        descriptor = self._parked.pop(session, None)
         if descriptor is None:
             return False
-        asyncio.get_running_loop().remove_reader(descriptor)
+        loop = asyncio.get_running_loop()
+        if session.is_blocked:
+            loop.remove_writer(descriptor)
+        else:
+            loop.remove_reader(descriptor)
         return True
 
     def _wake(self, session: UploadSession) -> None:
+        """Queue a session whose request is complete, or whose peer has read."""
+        if session.is_blocked or self._has_request(session):
+            self._rouse(session)
+
+    def _rouse(self, session: UploadSession) -> None:
         if self._unpark(session):
+            session.is_blocked = False
             self._queue(session)
+
+    def _has_request(self, session: UploadSession) -> bool:
+        """Whether a request has come whole; a connection that ends is dropped."""
+        try:
+            complete = session.channel.has_frame()
+            if not complete and session.channel.read_available():
+                complete = session.channel.has_frame()
+        except (PeerError, OSError) as error:
+            log.debug("the connection of %s ended: %s", session.label, error)
+            self._drop(session)
+            return False
+        if complete:
+            session.frame_since = None
+        elif session.frame_since is None and session.channel.has_buffered:
+            session.frame_since = time.monotonic()
+        return complete
 
     def _queue(self, session: UploadSession) -> None:
         self._waiting.append(session)
@@ -251,26 +401,31 @@ class Seeder:
 
     def _fill_threads(self) -> None:
         while (
-            self._waiting
-            and self._pool is not None
+            self._pool is not None
             and len(self._serving) < self._limits.upload_threads_max
             and not self._stop.is_set()
+            and (session := self._next_session()) is not None
         ):
-            session = self._next_session()
             future = asyncio.get_running_loop().run_in_executor(
-                self._pool, self._service.serve, session
+                self._pool, session.serve
             )
             self._serving[session] = future
             future.add_done_callback(functools.partial(self._served, session))
 
-    def _next_session(self) -> UploadSession:
-        """Take the one that waits for longest, of the source with the fewest slots."""
-        slots = Counter(session.source for session in self._serving)
-        session = next(
-            (one for one in self._waiting if one.source not in slots), None
-        ) or min(self._waiting, key=lambda one: slots[one.source])
-        self._waiting.remove(session)
-        return session
+    def _next_session(self) -> UploadSession | None:
+        """Take the one that waits for longest, of the source with the fewest threads.
+
+        No source gets all threads: a newcomer never waits for a peer of another.
+        """
+        threads = Counter(session.source for session in self._serving)
+        chosen = min(self._waiting, key=lambda one: threads[one.source], default=None)
+        if (
+            chosen is None
+            or threads[chosen.source] >= self._limits.upload_threads_per_source_max
+        ):
+            return None
+        self._waiting.remove(chosen)
+        return chosen
 
     def _served(self, session: UploadSession, future: asyncio.Future[Verdict]) -> None:
         self._serving.pop(session, None)
@@ -288,6 +443,7 @@ class Seeder:
         elif verdict is Verdict.AGAIN:
             self._waiting.append(session)
         else:
+            session.is_blocked = verdict is Verdict.BLOCKED
             self._park(session)
         self._fill_threads()
 
@@ -298,41 +454,33 @@ class Seeder:
         with contextlib.suppress(ValueError):
             self._waiting.remove(session)
         self._sessions.discard(session)
-        self._forget_source(session.source)
+        self._connections.end(session.source)
         session.close()
 
-    def _forget_source(self, source: str) -> None:
-        self._sources[source] -= 1
-        if self._sources[source] <= 0:
-            del self._sources[source]
-
-    def _evict(self) -> bool:
-        """Close the connection that has been idle for longest, if for long."""
-        if not self._idle:
-            return False
-        oldest = min(self._idle, key=lambda session: session.active_at)
-        if time.monotonic() - oldest.active_at < _EVICT_IDLE_SECONDS:
-            return False
-        self._drop(oldest)
-        return True
-
     async def _sweep(self) -> None:
-        """Close what is idle for too long; wake who must hear of new chunks."""
+        """Close what waits in vain for too long; wake sessions that have news."""
+        limits = self._limits
         while True:
-            await asyncio.sleep(self._limits.have_seconds)
+            await asyncio.sleep(limits.have_seconds)
             now = time.monotonic()
-            for session in list(self._idle):
-                if now - session.active_at > self._limits.idle_seconds:
+            for session in list(self._parked):
+                session.pace.tick(now)
+                late = session.frame_since
+                if now - session.active_at > limits.idle_seconds or (
+                    late is not None and now - late > limits.frame_seconds
+                ):
                     self._drop(session)
-                elif session.has_news(now, self._limits.have_seconds):
-                    self._wake(session)
+                elif not session.is_blocked and session.has_news(
+                    now, limits.have_seconds
+                ):
+                    self._rouse(session)
 
-    async def _keep_up(self) -> None:
+    async def _check_forever(self) -> None:
         """Check again, one by one, what was not checked for a week."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._limits.upkeep_seconds)
-            work = loop.run_in_executor(self._upkeep_pool, self._check_due)
+            await asyncio.sleep(self._limits.check_seconds)
+            work = loop.run_in_executor(self._check_pool, self._check_due)
             try:
                 await asyncio.shield(work)
             except (TransferError, OSError) as error:
@@ -348,6 +496,22 @@ class Seeder:
         del done, total
         if self._stop.is_set():
             raise ClosedError
+
+
+def _handshake_room(limits: SeederLimits) -> HandshakeRoom:
+    return HandshakeRoom(
+        total_max=limits.handshakes_max,
+        per_source_max=limits.handshakes_per_source_max,
+        stall_seconds=limits.handshake_stall_seconds,
+    )
+
+
+def _connection_room(limits: SeederLimits, descriptors: int) -> ConnectionRoom:
+    return ConnectionRoom(
+        total_max=max(min(limits.connections_max, descriptors // 2), 1),
+        per_source_max=limits.connections_per_source_max,
+        bytes_per_second_min=limits.bytes_per_second_min,
+    )
 
 
 def _descriptor_room() -> int:

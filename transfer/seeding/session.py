@@ -1,36 +1,52 @@
-"""What a seeder does with one connection while a worker thread has it.
+"""An upload session: what a seeder does with one connection.
 
-A thread answers requests as long as they come, then gives the connection back
-to the event loop, which watches idle connections at the price of one file
-descriptor each.
+A session runs in a worker thread for as long as it makes progress, and never waits
+there for its peer. The rules:
+
+1. A thread is lent when a complete request has come, or when the peer has made room
+   for the rest of an answer; the event loop watches for both.
+2. Answers are generators of parts. A part that does not fit into the socket stays
+   until the peer has read; no further request is taken up before that.
+3. A turn ends after `turn_seconds` if others wait, however fast the peer is.
+4. Before it hands back its thread, a session waits a few milliseconds for its peer:
+   a fast peer is always back by then, and a slow one costs no more than that.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import logging
 import os
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transfer.connection import peer_exchange, wire
 from transfer.connection.buffers import PART_BYTES, own_buffer
-from transfer.errors import ClosedError, DamagedError, NotHeldError, WireError
+from transfer.errors import (
+    ClosedError,
+    DamagedError,
+    NotHeldError,
+    StoreError,
+    WireError,
+)
 from transfer.limits import ASKS_AT_ONCE_MAX, WANTS_PER_CONNECTION_MAX
-from transfer.seeding.small import SmallResponder, drop_asks
+from transfer.seeding.admission import UploadPace
+from transfer.seeding.complaints import Complaints
+from transfer.seeding.small import SmallResponder
 from transfer.seeding.superseeding import SeedingSwarms, SwarmPeer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from transfer.connection.channel import Channel
     from transfer.connection.rate_limit import RateLimiter
     from transfer.content.digest import Digest
     from transfer.content.manifest import Manifest
     from transfer.limits import SeederLimits
+    from transfer.seeding.served_files import ServedFile, ServedFiles
     from transfer.store.partial import Partial
     from transfer.store.store import Store
 
@@ -38,11 +54,34 @@ log = logging.getLogger(__name__)
 
 
 class Verdict(enum.Enum):
-    """What is to become of a connection after its turn."""
+    """What a session needs next."""
 
     IDLE = enum.auto()
+    """A request."""
+    BLOCKED = enum.auto()
+    """Its peer has to read."""
     AGAIN = enum.auto()
+    """A thread: its turn is over."""
     CLOSE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Bytes of a file that are to be sent."""
+
+    file: ServedFile
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPart:
+    """A frame whose payload follows at once."""
+
+    frame: bytes
+
+
+Part = bytes | memoryview | HeadPart | FilePart
 
 
 @dataclass(slots=True)
@@ -50,19 +89,104 @@ class Offer:
     """One artifact, or download under way, that a connection wants."""
 
     name: Digest
-    descriptor: int
-    manifest: Manifest
+    file: ServedFile
     partial: Partial | None = None
     version_sent: int = -1
     sent_at: float = 0.0
-    member: SwarmPeer | None = None
-    """Its place among those who download the same; None where it has one chunk."""
+    swarm_peer: SwarmPeer | None = None
+    """Its place in the swarm; None if the artifact has one chunk."""
 
-    def close(self) -> None:
-        """Close the file, and be named to nobody any more."""
-        os.close(self.descriptor)
-        if self.member is not None:
-            self.member.leave()
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest by which its chunks are numbered."""
+        return self.file.manifest
+
+    def is_due(self, now: float, have_seconds: float) -> bool:
+        """Whether chunks were gained that the peer has not heard of."""
+        return (
+            self.partial is not None
+            and self.version_sent != self.partial.version
+            and now - self.sent_at >= have_seconds
+        )
+
+    def have(self, number: int, now: float) -> wire.Have:
+        """Return what is held of it, for the peer."""
+        digest = self.manifest.digest
+        if self.partial is None:
+            return wire.Have(number, digest, whole=True, bitmap=b"")
+        self.version_sent = self.partial.version
+        self.sent_at = now
+        held = self.partial.have(digest)
+        none = bytes(-(-self.manifest.count // 8))
+        bitmap = none if held is None else held
+        return wire.Have(number, digest, whole=False, bitmap=bitmap)
+
+
+class Uploads:
+    """What all sessions of a seeder share; in any thread."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        files: ServedFiles,
+        limits: SeederLimits,
+        rate: RateLimiter,
+        stop: threading.Event,
+        waiting: Callable[[], int],
+        may_serve: Callable[[Digest, bool], bool],
+        on_crowded: Callable[[str], None],
+    ) -> None:
+        """`on_crowded(source)` is called when a want of it found no room."""
+        self.store = store
+        self.files = files
+        self.limits = limits
+        self.rate = rate
+        self.stop = stop
+        self.waiting = waiting
+        self.may_serve = may_serve
+        self.on_crowded = on_crowded
+        self.small = SmallResponder(store, may_serve)
+        self.complaints = Complaints(store, limits.complaint_seconds)
+        self.swarms = SeedingSwarms()
+        self.chunks_sent = 0
+        self.bytes_sent = 0
+        self._lock = threading.Lock()
+        self._wants: Counter[str] = Counter()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many connections wait for a thread that wants are put off."""
+        return self.waiting() > self.limits.waiting_max
+
+    def count(self, length: int) -> None:
+        """Count one chunk of `length` bytes."""
+        with self._lock:
+            self.chunks_sent += 1
+            self.bytes_sent += length
+
+    def begin_want(self, source: str) -> bool:
+        """Count a want; False if its source may have no more.
+
+        A source may have as many as are left free for others, so that a single
+        one takes half of the room and a newcomer always finds some.
+        """
+        with self._lock:
+            free = self.limits.wants_max - self._wants.total()
+            if self._wants[source] < free:
+                self._wants[source] += 1
+                return True
+            if not self._wants[source]:
+                del self._wants[source]
+        self.on_crowded(source)
+        return False
+
+    def end_want(self, source: str) -> None:
+        """Forget a want."""
+        with self._lock:
+            self._wants[source] -= 1
+            if not self._wants[source]:
+                del self._wants[source]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,217 +194,281 @@ class UploadSession:
     """One connection of a seeder."""
 
     channel: Channel
+    uploads: Uploads
     source: str
     label: str
     """Its address, for people."""
     host: str
     public_key: bytes
     """What the leecher says is its key."""
+    pace: UploadPace
     offers: dict[int, Offer] = field(default_factory=dict)
     given: dict[int, Digest] = field(default_factory=dict)
-    """What was given outright last, by the numbers of the asks."""
+    """The small artifacts sent last, by the numbers of the asks."""
     active_at: float = 0.0
-    bytes_sent: int = 0
+    frame_since: float | None = None
+    """Since when a request has been incomplete."""
+    is_blocked: bool = False
+    _replies: Iterator[Part] = field(default_factory=lambda: iter(()))
+    _part: Part | None = None
+    _message: wire.AnyMessage | None = None
+    """A request that was read behind others and not yet answered."""
+    _granted: int = 0
+    """Bytes that the rate allows and that did not fit into the socket."""
+    _closes: bool = False
 
     def close(self) -> None:
         """Close the connection and every file that it wants."""
         self.channel.close()
-        for offer in self.offers.values():
-            offer.close()
-        self.offers.clear()
+        for number in list(self.offers):
+            self._end_offer(number)
 
     def has_news(self, now: float, have_seconds: float) -> bool:
-        """Whether chunks were gained that this peer has not heard of."""
+        """Whether there is something to say that the peer did not ask for."""
         return any(
-            _is_due(offer, now, have_seconds)
-            or (offer.member is not None and offer.member.has_news(now))
+            offer.is_due(now, have_seconds)
+            or (offer.swarm_peer is not None and offer.swarm_peer.has_news(now))
             for offer in self.offers.values()
         )
 
-
-class UploadService:
-    """Answers requests, in any number of worker threads."""
-
-    def __init__(
-        self,
-        store: Store,
-        limits: SeederLimits,
-        rate: RateLimiter,
-        stop: threading.Event,
-        waiting: Callable[[], int],
-        may_serve: Callable[[Digest, bool], bool],
-    ) -> None:
-        self.chunks_sent = 0
-        self.bytes_sent = 0
-        self._store = store
-        self._limits = limits
-        self._rate = rate
-        self._stop = stop
-        self._waiting = waiting
-        self._may_serve = may_serve
-        self._outright = SmallResponder(store, rate, may_serve)
-        self._complaints: dict[Digest, float] = {}
-        self._companies = SeedingSwarms()
-        self._lock = threading.Lock()
-
-    def serve(self, session: UploadSession) -> Verdict:
+    def serve(self) -> Verdict:
         """Serve one turn; raises PeerError, TransferError or OSError."""
-        channel = session.channel
-        channel.enter_thread(self._limits.stall_seconds)
+        uploads, limits = self.uploads, self.uploads.limits
         began = time.monotonic()
-        while not self._stop.is_set():
-            self._tell_news(session)
-            linger = 0.0 if self._waiting() else self._limits.linger_seconds
-            message = channel.receive_frame(linger)
-            if message is None:
-                channel.leave_thread()
-                return Verdict.IDLE
-            if isinstance(message, wire.Ask):
-                message = self._give_outright(session, message)
-            if message is not None and not self._answer(session, message):
+        while not uploads.stop.is_set():
+            if not self._flush():
+                return Verdict.BLOCKED
+            if self._closes:
                 return Verdict.CLOSE
-            session.active_at = time.monotonic()
-            over = session.active_at - began > self._limits.turn_seconds
-            if over and self._waiting():
-                channel.leave_thread()
+            over = time.monotonic() - began > limits.turn_seconds
+            if over and uploads.waiting():
                 return Verdict.AGAIN
+            now = time.monotonic()
+            if self.has_news(now, limits.have_seconds):
+                self._replies = self._news(now)
+                continue
+            linger = 0.0 if uploads.waiting() else limits.linger_seconds
+            message = self._message or self._next_message(linger)
+            self._message = None
+            if message is None:
+                return Verdict.IDLE
+            self.active_at = now
+            self._replies = self._answer(message)
         return Verdict.CLOSE
 
-    def _answer(self, session: UploadSession, message: wire.AnyMessage) -> bool:
-        """Answer one message; False ends the connection."""
-        match message:
-            case wire.Get():
-                self._send_chunk(session, message)
-            case wire.Want():
-                self._begin(session, message)
-            case wire.Done():
-                if offer := session.offers.pop(message.number, None):
-                    offer.close()
-            case wire.Complaint():
-                self._hear_complaint(session, message)
-                return False
-            case wire.Bye():
-                return False
-            case _:
-                raise WireError("The leecher sent a message that only seeders send.")
-        return True
-
-    def _give_outright(
-        self, session: UploadSession, ask: wire.Ask
-    ) -> wire.AnyMessage | None:
-        """Answer all asks that have come; return the other message behind them."""
-        if self._waiting() > self._limits.waiting_max:
-            session.channel.send(wire.encode(wire.Busy(self._limits.busy_seconds)))
-            return drop_asks(session.channel)
-        given, message = self._outright.answer(session.channel, ask)
-        for number, artifact in given:
-            session.given[number] = artifact.digest
-            self._count(session, artifact.size)
-        while len(session.given) > ASKS_AT_ONCE_MAX:
-            del session.given[next(iter(session.given))]
+    def _next_message(self, linger: float) -> wire.AnyMessage | None:
+        """Return the next request, or None if none comes for `linger` seconds."""
+        channel = self.channel
+        while (message := channel.next_frame()) is None:
+            if not channel.read_available() and not channel.wait(linger, write=False):
+                return None
+            if not channel.has_buffered:
+                continue
         return message
 
-    def _begin(self, session: UploadSession, want: wire.Want) -> None:
-        if (
-            want.number in session.offers
-            or len(session.offers) >= WANTS_PER_CONNECTION_MAX
-        ):
+    # Sending.
+
+    def _flush(self) -> bool:
+        """Send what is due; False if the peer has to read before that is possible."""
+        while True:
+            if self._part is None:
+                self._part = next(self._replies, None)
+                if self._part is None:
+                    return True
+            if not self._send(self._part):
+                return False
+
+    def _send(self, part: Part) -> bool:
+        """Send a part, or leave the rest of it in `_part` and return False."""
+        while True:
+            if self.uploads.stop.is_set():
+                raise ClosedError
+            sent = self._send_some(part)
+            if not sent:
+                if not self.channel.wait(
+                    self.uploads.limits.blocked_seconds, write=True
+                ):
+                    self._part = bytes(part) if isinstance(part, memoryview) else part
+                    return False
+                continue
+            rest = _rest(part, sent)
+            self._part = rest
+            if rest is None:
+                return True
+            part = rest
+
+    def _send_some(self, part: Part) -> int:
+        if isinstance(part, FilePart):
+            count = self._take_rate(part.length)
+            with self.uploads.files.descriptor(part.file) as descriptor:
+                sent = self.channel.try_send_file(descriptor, part.offset, count)
+        elif isinstance(part, HeadPart):
+            return self.channel.try_send(part.frame, more=True)
+        else:
+            count = self._take_rate(len(part))
+            sent = self.channel.try_send(memoryview(part)[:count])
+        self._granted -= sent
+        self.pace.add(sent)
+        return sent
+
+    def _take_rate(self, length: int) -> int:
+        """Wait until some bytes may go out; return how many, at most `length`."""
+        if self._granted <= 0:
+            self._granted = self.uploads.rate.slice_bytes(length)
+            self.uploads.rate.take(self._granted)
+        return min(self._granted, length)
+
+    # Answering.
+
+    def _answer(self, message: wire.AnyMessage) -> Iterator[Part]:
+        match message:
+            case wire.Ask():
+                yield from self._give_small(message)
+            case wire.Get():
+                yield from self._give_chunk(message)
+            case wire.Want():
+                yield from self._begin(message)
+            case wire.Done():
+                self._end_offer(message.number)
+            case wire.Complaint():
+                self._closes = True
+                self._hear_complaint(message)
+            case wire.Bye():
+                self._closes = True
+            case _:
+                raise WireError("The leecher sent a message that only seeders send.")
+
+    def _give_small(self, first: wire.Ask) -> Iterator[Part]:
+        """Answer all asks that have come together."""
+        asks, message = [first], self.channel.next_frame()
+        while isinstance(message, wire.Ask):
+            asks.append(message)
+            message = self.channel.next_frame()
+        self._message = message
+        if len(asks) > ASKS_AT_ONCE_MAX:
+            raise WireError("The leecher asks for too much at once.")
+        if self.uploads.is_crowded:
+            yield wire.encode(wire.Busy(self.uploads.limits.busy_seconds))
+            return
+        for part, given in self.uploads.small.answer(asks):
+            yield part
+            for number, artifact in given:
+                self.given[number] = artifact.digest
+                self.uploads.count(artifact.size)
+        while len(self.given) > ASKS_AT_ONCE_MAX:
+            del self.given[next(iter(self.given))]
+
+    def _begin(self, want: wire.Want) -> Iterator[Part]:
+        if want.number in self.offers or len(self.offers) >= WANTS_PER_CONNECTION_MAX:
             raise WireError("The leecher wants too much at once.")
-        if self._waiting() > self._limits.waiting_max:
-            session.channel.send(wire.encode(wire.Busy(self._limits.busy_seconds)))
+        uploads = self.uploads
+        if uploads.is_crowded or not uploads.begin_want(self.source):
+            yield wire.encode(wire.Busy(uploads.limits.busy_seconds))
             return
-        offer = self._open_whole(want) or self._open_partial(want)
+        try:
+            offer = self._open_whole(want) or self._open_partial(want)
+        except BaseException:
+            uploads.end_want(self.source)
+            raise
         if offer is None:
-            under_way = self._store.partials.is_open(want.name)
-            under_way = under_way and self._may_serve(want.name, False)
-            answer = wire.Absent(want.number, partial=under_way)
-            session.channel.send(wire.encode(answer))
+            uploads.end_want(self.source)
+            yield wire.encode(uploads.small.absent(want.number, want.name))
             return
-        if offer.manifest.count > 1:
-            offer.member = self._companies.enter(
-                (want.name, offer.manifest.digest),
-                offer.manifest.count,
-                offer.manifest.chunk_size,
-                session.host,
-                session.public_key,
-                want.port,
+        self.offers[want.number] = offer
+        manifest = offer.manifest
+        if manifest.count > 1:
+            offer.swarm_peer = uploads.swarms.join(
+                (want.name, manifest.digest),
+                count=manifest.count,
+                chunk_size=manifest.chunk_size,
+                host=self.host,
+                public_key=self.public_key,
+                port=want.port,
             )
-        session.offers[want.number] = offer
-        self._send_listing(session, want, offer)
+        yield from self._give_listing(want, offer)
+
+    def _end_offer(self, number: int) -> None:
+        offer = self.offers.pop(number, None)
+        if offer is None:
+            return
+        if offer.swarm_peer is not None:
+            offer.swarm_peer.leave()
+        self.uploads.files.release(offer.file)
+        self.uploads.end_want(self.source)
 
     def _open_whole(self, want: wire.Want) -> Offer | None:
-        artifact = self._store.find(want.name)
-        if artifact is None or not self._may_serve(artifact.digest, True):
+        uploads = self.uploads
+        artifact = uploads.store.find(want.name)
+        if artifact is None or not uploads.may_serve(artifact.digest, True):
             return None
         try:
-            manifest = self._store.manifest(artifact)
-            descriptor = self._store.open_checked(artifact, self._stop)
+            return Offer(artifact.digest, uploads.files.want_whole(artifact))
         except (NotHeldError, DamagedError):
             return None
-        return Offer(artifact.digest, descriptor, manifest)
 
     def _open_partial(self, want: wire.Want) -> Offer | None:
         """Open a download under way, for a leecher that names its manifest."""
-        if not self._may_serve(want.name, False):
+        uploads = self.uploads
+        partial = uploads.store.partials.under_way(want.name)
+        if partial is None or not uploads.may_serve(want.name, False):
             return None
-        opened = self._store.partials.borrow(want.name)
-        if opened is None:
-            return None
-        partial, descriptor = opened
         manifest = partial.manifest
         if manifest is None or manifest.digest != want.manifest:
-            os.close(descriptor)
             return None
-        return Offer(want.name, descriptor, manifest, partial)
+        try:
+            file = uploads.files.want_partial(partial, manifest)
+        except NotHeldError:
+            return None
+        return Offer(want.name, file, partial)
 
-    def _send_listing(
-        self, session: UploadSession, want: wire.Want, offer: Offer
-    ) -> None:
-        manifest = offer.manifest
+    def _give_listing(self, want: wire.Want, offer: Offer) -> Iterator[Part]:
+        manifest, now = offer.manifest, time.monotonic()
         parts = []
         if want.manifest != manifest.digest:
             parts.append(wire.encode(wire.Listing(want.number, manifest.encode())))
-        parts.append(wire.encode(_have(want.number, offer)))
-        whole = offer.partial is None
-        if whole and manifest.count == 1 and manifest.size <= want.eager:
-            head = wire.Chunk(want.number, 0, manifest.size)
-            self._rate.take(manifest.size)
-            data = os.pread(offer.descriptor, manifest.size, 0)
-            if len(data) != manifest.size:
-                raise DamagedError
-            parts += [wire.encode(head), data]
-            self._count(session, manifest.size)
-        session.channel.send(b"".join(parts))
-        self._send_peer_exchange(session, want.number, offer)
+        parts.append(wire.encode(offer.have(want.number, now)))
+        yield b"".join(parts)
+        if (
+            offer.partial is None
+            and manifest.count == 1
+            and manifest.size <= want.eager
+        ):
+            yield from self._give_whole_chunk(offer, wire.Get(want.number, 0))
+        yield from self._name_peers(want.number, offer, now)
 
-    def _send_chunk(self, session: UploadSession, get: wire.Get) -> None:
-        offer = session.offers.get(get.number)
+    def _give_chunk(self, get: wire.Get) -> Iterator[Part]:
+        offer = self.offers.get(get.number)
         if offer is None:
             raise WireError("The leecher asks for chunks of what it does not want.")
-        manifest = offer.manifest
-        if get.index >= manifest.count:
+        if get.index >= offer.manifest.count:
             raise WireError("The leecher asks for a chunk beyond the end.")
-        length = manifest.length(get.index)
-        head = wire.encode(wire.Chunk(get.number, get.index, length))
-        if offer.partial is None and offer.member is not None:
-            given = offer.member.take(get.index)
-            if given is not None:
-                elsewhere = wire.Redirect(get.number, get.index, given)
-                session.channel.send(wire.encode(elsewhere))
-                return
         if offer.partial is not None:
-            self._send_partial_chunk(session, offer, get, head)
-        else:
-            session.channel.send(head, more=True)
-            session.channel.send_file(
-                offer.descriptor, manifest.offset(get.index), length, self._rate
-            )
-        self._count(session, length)
+            yield from self._give_partial_chunk(offer, offer.partial, get)
+            return
+        if offer.swarm_peer is not None:
+            elsewhere = offer.swarm_peer.decide(get.index)
+            if elsewhere is not None:
+                yield wire.encode(wire.Redirect(get.number, get.index, elsewhere))
+                return
+        yield from self._give_whole_chunk(offer, get)
 
-    def _send_partial_chunk(
-        self, session: UploadSession, offer: Offer, get: wire.Get, head: bytes
-    ) -> None:
-        """Send a chunk of a download under way.
+    def _give_whole_chunk(self, offer: Offer, get: wire.Get) -> Iterator[Part]:
+        manifest = offer.manifest
+        length = manifest.length(get.index)
+        try:
+            with self.uploads.files.descriptor(offer.file):
+                pass  # it was closed to spare descriptors, and may have gone since
+        except StoreError:
+            yield wire.encode(wire.Lacking(get.number, get.index))
+            return
+        yield HeadPart(wire.encode(wire.Chunk(get.number, get.index, length)))
+        yield FilePart(offer.file, manifest.offset(get.index), length)
+        self.uploads.count(length)
+
+    def _give_partial_chunk(
+        self, offer: Offer, partial: Partial, get: wire.Get
+    ) -> Iterator[Part]:
+        """Give a chunk of a download under way.
 
         It is read first and checked after: another manifest may have taken the
         place of ours meanwhile, and then its bytes may lie there.
@@ -288,91 +476,62 @@ class UploadService:
         manifest = offer.manifest
         start = offset = manifest.offset(get.index)
         end = start + manifest.length(get.index)
-        step = self._rate.slice_bytes(PART_BYTES)
         while offset < end:
-            part = own_buffer()[: min(step, end - offset)]
-            count = os.preadv(offer.descriptor, [part], offset)
-            held = offer.partial and offer.partial.has(manifest.digest, get.index)
-            if not held or count != len(part):
+            part = own_buffer()[: min(PART_BYTES, end - offset)]
+            try:
+                with self.uploads.files.descriptor(offer.file) as descriptor:
+                    count = os.preadv(descriptor, [part], offset)
+            except StoreError:
+                count = 0
+            if count != len(part) or not partial.has(manifest.digest, get.index):
                 if offset > start:
                     raise ClosedError  # the bytes that were promised are gone
-                session.channel.send(wire.encode(wire.Lacking(get.number, get.index)))
+                yield wire.encode(wire.Lacking(get.number, get.index))
                 return
             if offset == start:
-                session.channel.send(head, more=True)
-            self._rate.take(count)
-            session.channel.send(part)
+                # The buffer is this thread's, and the head may have to wait.
+                part = memoryview(bytes(part))
+                head = wire.Chunk(get.number, get.index, end - start)
+                yield HeadPart(wire.encode(head))
+            yield part
             offset += count
+        self.uploads.count(end - start)
 
-    def _tell_news(self, session: UploadSession) -> None:
-        now = time.monotonic()
-        for number, offer in session.offers.items():
-            if _is_due(offer, now, self._limits.have_seconds):
-                session.channel.send(wire.encode(_have(number, offer)))
-            if offer.member is not None and offer.member.has_news(now):
-                self._send_peer_exchange(session, number, offer)
+    def _news(self, now: float) -> Iterator[Part]:
+        for number, offer in list(self.offers.items()):
+            if offer.is_due(now, self.uploads.limits.have_seconds):
+                yield wire.encode(offer.have(number, now))
+            if offer.swarm_peer is not None and offer.swarm_peer.has_news(now):
+                yield from self._name_peers(number, offer, now)
 
-    def _send_peer_exchange(
-        self, session: UploadSession, number: int, offer: Offer
-    ) -> None:
+    def _name_peers(self, number: int, offer: Offer, now: float) -> Iterator[Part]:
         """Name other leechers of this artifact that the peer does not know yet."""
-        if offer.member is None:
+        if offer.swarm_peer is None:
             return
-        news = offer.member.news(time.monotonic())
+        news = offer.swarm_peer.news(now)
         if news:
             entries = peer_exchange.pack(news)
-            session.channel.send(wire.encode(wire.PeerExchange(number, entries)))
+            yield wire.encode(wire.PeerExchange(number, entries))
 
-    def _hear_complaint(
-        self, session: UploadSession, complaint: wire.Complaint
-    ) -> None:
-        """Check a file that a leecher found damaged, unless just done."""
-        offer = session.offers.get(complaint.number)
-        name = session.given.get(complaint.number) if offer is None else offer.name
-        if name is None or (offer is not None and offer.partial is not None):
+    def _hear_complaint(self, complaint: wire.Complaint) -> None:
+        """Check the chunk that a leecher found damaged."""
+        offer = self.offers.get(complaint.number)
+        if offer is not None and offer.partial is not None:
             return
-        now = time.monotonic()
-        with self._lock:
-            recently = now - self._limits.complaint_seconds
-            self._complaints = {
-                one: at for one, at in self._complaints.items() if at > recently
-            }
-            if name in self._complaints:
-                return
-            self._complaints[name] = now
-        log.warning("%s complains about %s", session.label, name)
-        self._store.distrust(name)
-        artifact = self._store.find(name)
-        if artifact is None:
-            return
-        with contextlib.suppress(NotHeldError, DamagedError, ClosedError):
-            os.close(self._store.open_checked(artifact, self._stop))
-
-    def _count(self, session: UploadSession, length: int) -> None:
-        session.bytes_sent += length
-        with self._lock:
-            self.chunks_sent += 1
-            self.bytes_sent += length
+        name = self.given.get(complaint.number) if offer is None else offer.name
+        if name is not None:
+            log.warning("%s complains about %s", self.label, name)
+            self.uploads.complaints.hear(name, complaint.index)
 
 
-def _have(number: int, offer: Offer) -> wire.Have:
-    if offer.partial is None:
-        return wire.Have(number, offer.manifest.digest, whole=True, bitmap=b"")
-    offer.version_sent = offer.partial.version
-    offer.sent_at = time.monotonic()
-    held = offer.partial.have(offer.manifest.digest)
-    none = bytes(-(-offer.manifest.count // 8))
-    return wire.Have(
-        number,
-        offer.manifest.digest,
-        whole=False,
-        bitmap=none if held is None else held,
-    )
-
-
-def _is_due(offer: Offer, now: float, have_seconds: float) -> bool:
-    return (
-        offer.partial is not None
-        and offer.version_sent != offer.partial.version
-        and now - offer.sent_at >= have_seconds
-    )
+def _rest(part: Part, sent: int) -> Part | None:
+    """Return what is left of a part, or None."""
+    match part:
+        case FilePart(file, offset, length):
+            if sent == length:
+                return None
+            return FilePart(file, offset + sent, length - sent)
+        case HeadPart(frame):
+            return HeadPart(frame[sent:]) if sent < len(frame) else None
+        case _:
+            return part[sent:] if sent < len(part) else None

@@ -1,8 +1,8 @@
-"""Small artifacts given outright: a whole one for each `ask`, many in one send.
+"""Small artifacts: a whole one for each `ask`, many in one send.
 
-What a connection has asked so far is answered together: one look into the index,
-then each file is read once. Its first sending, as far as the store knows, is
-checked on the very bytes that are sent.
+The asks that have come together are answered together: one look into the index, then
+each file is read once. If a file was not checked since the node started, it is checked
+on the very bytes that are sent.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.connection import wire
-from transfer.errors import DamagedError, NotHeldError, WireError
-from transfer.limits import ASKS_AT_ONCE_MAX
+from transfer.errors import DamagedError, NotHeldError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from transfer.connection.channel import Channel
-    from transfer.connection.rate_limit import RateLimiter
     from transfer.content.artifact import Artifact
     from transfer.content.digest import Digest
     from transfer.store.store import Store
+
+    Given = list[tuple[int, Artifact]]
 
 _SEND_BYTES = 256 * 1024
 
@@ -28,59 +27,42 @@ _SEND_BYTES = 256 * 1024
 class SmallResponder:
     """Answers asks from a store, in any thread."""
 
-    def __init__(
-        self,
-        store: Store,
-        rate: RateLimiter,
-        may_serve: Callable[[Digest, bool], bool],
-    ) -> None:
+    def __init__(self, store: Store, may_serve: Callable[[Digest, bool], bool]) -> None:
         self._store = store
-        self._rate = rate
         self._may_serve = may_serve
 
-    def answer(
-        self, channel: Channel, first: wire.Ask
-    ) -> tuple[list[tuple[int, Artifact]], wire.AnyMessage | None]:
-        """Answer the first and those that have come behind it, in order.
+    def answer(self, asks: Sequence[wire.Ask]) -> Iterator[tuple[bytes, Given]]:
+        """Yield the answers in order, joined into parts of some 256 KiB.
 
-        Returns what was given, by the numbers of the asks, and the message after.
+        With each part come the artifacts in it, by the numbers of their asks.
         """
-        asks, message = [first], channel.next_frame()
-        while isinstance(message, wire.Ask):
-            asks.append(message)
-            message = channel.next_frame()
-        if len(asks) > ASKS_AT_ONCE_MAX:
-            raise WireError("The leecher asks for too much at once.")
-        return self._answer(channel, asks), message
-
-    def _answer(
-        self, channel: Channel, asks: Sequence[wire.Ask]
-    ) -> list[tuple[int, Artifact]]:
         held = self._held(asks)
-        given: list[tuple[int, Artifact]] = []
+        given: Given = []
         parts: list[bytes] = []
         size = 0
         for ask in asks:
             artifact = held.get((ask.algorithm, ask.digest))
+            data = None
             if artifact is None or not self._may_serve(artifact.digest, True):
-                parts.append(wire.encode(self._absent(ask)))
-                continue
-            if artifact.size > ask.bytes_max:
+                parts.append(wire.encode(self.absent(ask.number, ask.name)))
+            elif artifact.size > ask.bytes_max:
                 parts.append(wire.encode(wire.Larger(ask.number)))
-                continue
-            try:
-                data = self._store.read_small(artifact)
-            except (NotHeldError, DamagedError):
-                parts.append(wire.encode(self._absent(ask)))
-                continue
-            parts += (wire.encode(wire.Whole(ask.number, len(data))), data)
-            given.append((ask.number, artifact))
-            size += len(data)
+            elif (data := self._read(artifact)) is None:
+                parts.append(wire.encode(self.absent(ask.number, ask.name)))
+            else:
+                parts += (wire.encode(wire.Whole(ask.number, len(data))), data)
+                given.append((ask.number, artifact))
+                size += len(data)
             if size >= _SEND_BYTES:
-                self._send(channel, parts)
-                size = 0
-        self._send(channel, parts)
-        return given
+                yield b"".join(parts), given
+                given, parts, size = [], [], 0
+        if parts:
+            yield b"".join(parts), given
+
+    def absent(self, number: int, name: Digest) -> wire.Absent:
+        """Return the answer for what is not held whole, or may not be served."""
+        under_way = self._store.partials.is_open(name) and self._may_serve(name, False)
+        return wire.Absent(number, partial=under_way)
 
     def _held(self, asks: Sequence[wire.Ask]) -> dict[tuple[str, bytes], Artifact]:
         wanted: dict[str, list[bytes]] = {}
@@ -92,26 +74,8 @@ class SmallResponder:
             for raw, artifact in self._store.find_many(algorithm, raws).items()
         }
 
-    def _absent(self, ask: wire.Ask) -> wire.Absent:
-        under_way = self._store.partials.is_open(ask.name)
-        return wire.Absent(
-            ask.number, partial=under_way and self._may_serve(ask.name, False)
-        )
-
-    def _send(self, channel: Channel, parts: list[bytes]) -> None:
-        """Send and forget `parts`, no faster than the rate allows."""
-        view = memoryview(b"".join(parts))
-        parts.clear()
-        while view:
-            step = self._rate.slice_bytes(len(view))
-            self._rate.take(step)
-            channel.send(view[:step])
-            view = view[step:]
-
-
-def drop_asks(channel: Channel) -> wire.AnyMessage | None:
-    """Forget the asks that have come; return the other message behind them."""
-    message = channel.next_frame()
-    while isinstance(message, wire.Ask):
-        message = channel.next_frame()
-    return message
+    def _read(self, artifact: Artifact) -> bytes | None:
+        try:
+            return self._store.read_small(artifact)
+        except (NotHeldError, DamagedError):
+            return None

@@ -1,9 +1,24 @@
-"""Those who download one artifact from one seeder at the same time.
+"""Super-seeding (after BEP 16): a seeder sends each chunk once before it repeats one.
 
-They are told of each other, and the seeder, which nobody can replace yet, sends each
-chunk to one of them before it sends any chunk to two: what another one was given, it
-can pass on. Who asks for such a chunk is sent to the others once and gets it, if it
-still wants it from here, at the second time.
+The leechers of one artifact at one seeder form a swarm. While nobody else has the
+whole, the seeder's upload is the bottleneck, and a chunk sent twice is a chunk that
+another leecher could have passed on. BEP 16 hides chunks that were sent; here every
+chunk stays visible and a leecher that asks for a sent one is redirected once. The
+rules, applied by `decide` to each `get`:
+
+1. A chunk counts as sent while a peer that was sent it is connected and serves, since
+   only such a peer can pass it on. When the peer leaves, its chunks are unsent again.
+2. An unsent chunk is sent.
+3. A sent chunk is redirected: the answer lists all chunks that other peers of the
+   swarm were sent, and the leecher asks them, whom peer exchange (BEP 11) has named.
+4. A peer is redirected once for each chunk. If it asks again, it could not get the
+   chunk elsewhere and is sent it: no peer starves because others are slow or lie.
+5. Once every chunk is sent, nothing is redirected: copies are equally useful then.
+6. If chunks leave faster than `_FAST_BYTES_PER_SECOND`, nothing is redirected: the
+   detour would take longer than the second copy.
+
+Peers hear of one another in batches, at most one every `_NEWS_SECONDS`; a swarm's
+version tells whether there is anything new to say.
 """
 
 from __future__ import annotations
@@ -26,165 +41,166 @@ if TYPE_CHECKING:
     from transfer.connection.peer import Peer
 
 _NEWS_SECONDS = 0.5
-_SWIFT_BYTES_PER_SECOND = 40e6
+_FAST_BYTES_PER_SECOND = 40e6
 _SENDINGS = 8
 
 
 @dataclass(slots=True, eq=False)
 class SwarmPeer:
-    """One leecher's request, and what it was given and told."""
+    """One leecher's request: what it was sent, and which peers it knows."""
 
-    company: SeedingSwarm
+    swarm: SeedingSwarm
     host: str
     """Where its connection comes from."""
     public_key: bytes
     peer: Peer | None
-    """Where it serves what it has verified; None where it does not."""
-    given: bytearray
+    """Where it serves what it has verified; None if it does not."""
+    sent: bytearray
     """1 for each chunk that it was sent and can pass on."""
-    declined: bytearray
-    """1 for each chunk that it was sent to the others for."""
-    told: set[Peer] = field(default_factory=set)
-    told_at: float = 0.0
+    redirected: bytearray
+    """1 for each chunk that it was redirected for."""
+    known: set[Peer] = field(default_factory=set)
+    news_at: float = 0.0
     version: int = 0
-    """The company's version that it has heard of."""
+    """The swarm's version up to which it knows all peers."""
 
     def leave(self) -> None:
-        """Be no longer told of others, nor named to them."""
-        self.company.leave(self)
+        """Leave the swarm."""
+        self.swarm.leave(self)
 
     def has_news(self, now: float) -> bool:
-        """Whether others came that it has not been told of; not too often."""
-        heard = self.version == self.company.version
-        return not heard and now >= self.told_at + _NEWS_SECONDS
+        """Whether there are peers to name to it, and it is time."""
+        is_new = self.version != self.swarm.version
+        return is_new and now >= self.news_at + _NEWS_SECONDS
 
     def news(self, now: float) -> list[Peer]:
-        """Return some that it was not told of; they count as told."""
-        return self.company.news(self, now)
+        """Return peers that it does not know yet; they count as known."""
+        return self.swarm.news(self, now)
 
-    def take(self, index: int) -> bytes | None:
-        """Decide to send it a chunk (None), or return what others were given."""
-        return self.company.take(self, index, time.monotonic())
+    def decide(self, index: int) -> bytes | None:
+        """Return None to send it a chunk, or the bitmap to redirect it with."""
+        return self.swarm.decide(self, index, time.monotonic())
 
 
 class SeedingSwarm:
-    """The requests for one artifact and manifest at one seeder."""
+    """The leechers of one artifact and manifest at one seeder; in any thread."""
 
-    def __init__(self, count: int, chunk_size: int, deserted: Callable[[], None]):
+    def __init__(self, count: int, chunk_size: int, on_empty: Callable[[], None]):
         self.version = 0
-        """Grows with every member that serves."""
+        """Grows with every peer that serves."""
         self._lock = threading.Lock()
         self._count = count
         self._chunk_size = chunk_size
-        self._deserted = deserted
-        self._members: set[SwarmPeer] = set()
+        self._on_empty = on_empty
+        self._peers: set[SwarmPeer] = set()
         self._copies: Counter[int] = Counter()
-        """How many members that are here and serve were given each chunk."""
+        """How many connected peers that serve were sent each chunk."""
         self._sendings: deque[float] = deque(maxlen=_SENDINGS)
 
-    def enter(self, host: str, public_key: bytes, port: int) -> SwarmPeer:
-        """Take in a request of a leecher that serves on `port`, 0 for nowhere."""
+    def join(self, host: str, public_key: bytes, port: int) -> SwarmPeer:
+        """Add a request of a leecher that serves on `port`, 0 for nowhere."""
         peer = peer_seen(host, port, public_key)
-        nothing = bytearray(self._count), bytearray(self._count)
-        member = SwarmPeer(self, host, public_key, peer, *nothing)
+        sent, redirected = bytearray(self._count), bytearray(self._count)
+        swarm_peer = SwarmPeer(self, host, public_key, peer, sent, redirected)
         with self._lock:
-            self._members.add(member)
-            self.version += member.peer is not None
-        return member
+            self._peers.add(swarm_peer)
+            self.version += peer is not None
+        return swarm_peer
 
-    def leave(self, member: SwarmPeer) -> None:
-        """Forget a request, and what its leecher could have passed on."""
+    def leave(self, swarm_peer: SwarmPeer) -> None:
+        """Remove a request; its chunks no longer count as sent."""
         with self._lock:
-            self._members.discard(member)
+            self._peers.discard(swarm_peer)
             self._copies.subtract(
-                index for index, one in enumerate(member.given) if one
+                index for index, sent in enumerate(swarm_peer.sent) if sent
             )
             self._copies = +self._copies
-            member.given = bytearray(self._count)
-            deserted = not self._members
-        if deserted:
-            self._deserted()
+            swarm_peer.sent = bytearray(self._count)
+            is_empty = not self._peers
+        if is_empty:
+            self._on_empty()
 
     @property
-    def is_deserted(self) -> bool:
-        """Whether nobody is here any more."""
-        return not self._members
+    def is_empty(self) -> bool:
+        """Whether no leecher is left."""
+        return not self._peers
 
-    def news(self, member: SwarmPeer, now: float) -> list[Peer]:
-        """Return some that this member was not told of; they count as told."""
+    def news(self, swarm_peer: SwarmPeer, now: float) -> list[Peer]:
+        """Return peers that this one does not know yet; they count as known."""
         with self._lock:
-            member.told_at = now
-            known = reach(member.host)
+            swarm_peer.news_at = now
+            own_reach = reach(swarm_peer.host)
             others = {
                 other.peer
-                for other in self._members
+                for other in self._peers
                 if other.peer is not None
-                and other.public_key != member.public_key
-                and reach(other.peer.host) <= known
-            } - member.told
+                and other.public_key != swarm_peer.public_key
+                and reach(other.peer.host) <= own_reach
+            } - swarm_peer.known
             chosen = list(others)
             if len(others) > PEX_PEERS_PER_MESSAGE_MAX:
                 chosen = random.sample(chosen, PEX_PEERS_PER_MESSAGE_MAX)
             else:
-                member.version = self.version
-            member.told.update(chosen)
+                swarm_peer.version = self.version
+            swarm_peer.known.update(chosen)
             return chosen
 
-    def take(self, member: SwarmPeer, index: int, now: float) -> bytes | None:
-        """Let a member have a chunk (None), or return what others were given."""
+    def decide(self, swarm_peer: SwarmPeer, index: int, now: float) -> bytes | None:
+        """Return None to send a chunk, or the bitmap to redirect the peer with."""
         with self._lock:
             if (
                 self._copies[index]
-                and not (member.given[index] or member.declined[index])
+                and not (swarm_peer.sent[index] or swarm_peer.redirected[index])
                 and len(self._copies) < self._count
-                and not self._is_swift(now)
+                and not self._is_fast(now)
             ):
-                member.declined[index] = 1
+                swarm_peer.redirected[index] = 1
                 elsewhere = bytearray(self._count)
-                for given, copies in self._copies.items():
-                    elsewhere[given] = copies > member.given[given]
+                for sent, copies in self._copies.items():
+                    elsewhere[sent] = copies > swarm_peer.sent[sent]
                 return bitmap.pack(elsewhere)
             self._sendings.append(now)
-            if member.peer is not None and not member.given[index]:
-                member.given[index] = 1
+            if swarm_peer.peer is not None and not swarm_peer.sent[index]:
+                swarm_peer.sent[index] = 1
                 self._copies[index] += 1
             return None
 
-    def _is_swift(self, now: float) -> bool:
-        """Whether chunks go out so fast that to send one twice costs little."""
+    def _is_fast(self, now: float) -> bool:
+        """Whether chunks leave so fast that a second copy costs little."""
         if len(self._sendings) < _SENDINGS:
             return False
         seconds = max(now - self._sendings[0], 1e-6)
-        return _SENDINGS * self._chunk_size / seconds > _SWIFT_BYTES_PER_SECOND
+        return _SENDINGS * self._chunk_size / seconds > _FAST_BYTES_PER_SECOND
 
 
 class SeedingSwarms:
-    """All companies of one seeder; they come and go with their members."""
+    """All swarms of one seeder; an empty one is forgotten."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._companies: dict[Hashable, SeedingSwarm] = {}
+        self._swarms: dict[Hashable, SeedingSwarm] = {}
 
-    def enter(
+    def join(
         self,
         name: Hashable,
+        *,
         count: int,
         chunk_size: int,
         host: str,
         public_key: bytes,
         port: int,
     ) -> SwarmPeer:
-        """Take in a request for what has this name, and so many chunks."""
+        """Add a request for the artifact `name`, which has `count` chunks."""
         with self._lock:
-            company = self._companies.get(name)
-            if company is None:
+            swarm = self._swarms.get(name)
+            if swarm is None:
                 drop = functools.partial(self._drop, name)
-                company = SeedingSwarm(count, chunk_size, drop)
-                self._companies[name] = company
-            return company.enter(host, public_key, port)
+                swarm = SeedingSwarm(count, chunk_size, drop)
+                self._swarms[name] = swarm
+            return swarm.join(host, public_key, port)
 
     def _drop(self, name: Hashable) -> None:
         with self._lock:
-            company = self._companies.get(name)
-            if company is not None and company.is_deserted:
-                del self._companies[name]
+            swarm = self._swarms.get(name)
+            if swarm is not None and swarm.is_empty:
+                del self._swarms[name]

@@ -129,8 +129,8 @@ async def test_a_leecher_that_breaks_the_rules_is_dropped(new_node, requests):
 
 
 async def test_silent_strangers_are_dropped_in_time(new_node):
-    """A greeting has a deadline."""
-    limits = SeederLimits(greeting_seconds=0.1)
+    """A handshake has a deadline."""
+    limits = SeederLimits(handshake_seconds=0.1)
     seeder = await new_node(seeder_limits=limits)
     assert await speak(seeder, b"car") == b""
     assert seeder.seeder.stats.refused == {"TimeoutError": 1}
@@ -145,9 +145,8 @@ async def test_idle_connections_are_closed_in_time(new_node):
     assert seeder.seeder.stats.connections == 0
 
 
-async def test_connections_of_one_source_are_limited(new_node, monkeypatch):
-    """And so is their sum; on loopback every port would be a source of its own."""
-    monkeypatch.setattr("transfer.seeding.seeder.source_of", lambda host, port: host)
+async def test_connections_of_one_source_are_limited(new_node):
+    """And so is their sum; the port makes no source of its own."""
     limits = SeederLimits(connections_per_source_max=2)
     seeder = await new_node(seeder_limits=limits)
     held = [

@@ -40,8 +40,8 @@ async def test_a_crowd_that_knows_only_the_seeder_swarms(new_node):
 
 def test_who_does_not_serve_is_named_to_nobody():
     """It still hears of those that do."""
-    companies = SeedingSwarms()
-    mute, other = member(companies, 1, port=0), member(companies, 2)
+    swarms = SeedingSwarms()
+    mute, other = member(swarms, 1, port=0), member(swarms, 2)
     assert other.news(0.0) == []
     assert mute.news(0.0) == [other.peer]
 
@@ -96,9 +96,10 @@ async def test_a_seeder_that_names_ten_thousand_fellows_has_few_dialled(new_node
 def test_nobody_is_sent_into_his_own_network(teller, named, believed):
     """An address is told, and believed, only from where it can be known."""
     assert (pex.reach(named) <= pex.reach(teller)) is believed
-    companies = SeedingSwarms()
-    asker = companies.enter("x", 2, CHUNK, teller, KEY, 0)
-    companies.enter("x", 2, CHUNK, named, KEY[::-1], 4747)
+    swarms = SeedingSwarms()
+    place = {"count": 2, "chunk_size": CHUNK}
+    asker = swarms.join("x", **place, host=teller, public_key=KEY, port=0)
+    swarms.join("x", **place, host=named, public_key=KEY[::-1], port=4747)
     told = asker.news(0.0)
     assert [peer.host for peer in told] == ([named] if believed else [])
     assert pex.unpack(pex.pack(told)) == told
@@ -115,47 +116,54 @@ def test_entries_are_read_strictly():
     assert pex.peer_seen("::ffff:8.8.4.4", 4747, KEY) == Peer("8.8.4.4", 4747, KEY)
 
 
-def member(companies, number: int, port: int = 4747):
-    return companies.enter("x", 4, CHUNK, "127.0.0.1", bytes([number]) * 32, port)
+def member(swarms, number: int, port: int = 4747):
+    return swarms.join(
+        "x",
+        count=4,
+        chunk_size=CHUNK,
+        host="127.0.0.1",
+        public_key=bytes([number]) * 32,
+        port=port,
+    )
 
 
 def test_every_chunk_goes_out_once_before_any_goes_out_twice():
     """Who asks for what another got is sent there once, and gets it then."""
-    companies = SeedingSwarms()
-    first, second = member(companies, 1), member(companies, 2)
-    assert first.take(0) is None
-    assert second.take(0) == b"\x01"
-    assert second.take(1) is None
-    assert second.take(0) is None
-    assert first.take(1) == b"\x03"
+    swarms = SeedingSwarms()
+    first, second = member(swarms, 1), member(swarms, 2)
+    assert first.decide(0) is None
+    assert second.decide(0) == b"\x01"
+    assert second.decide(1) is None
+    assert second.decide(0) is None
+    assert first.decide(1) == b"\x03"
     first.leave()
-    third = member(companies, 3)
-    assert third.take(2) is None
-    assert third.take(0) == b"\x03"
+    third = member(swarms, 3)
+    assert third.decide(2) is None
+    assert third.decide(0) == b"\x03"
 
 
 def test_once_all_went_out_everything_is_given():
     """There is nothing left that would be more useful."""
-    companies = SeedingSwarms()
-    first, second = member(companies, 1), member(companies, 2)
+    swarms = SeedingSwarms()
+    first, second = member(swarms, 1), member(swarms, 2)
     for index in range(4):
-        assert first.take(index) is None
+        assert first.decide(index) is None
     for index in range(4):
-        assert second.take(index) is None
+        assert second.decide(index) is None
 
 
 def test_what_went_to_who_does_not_serve_counts_for_nothing():
     """Nobody could get it from there."""
-    companies = SeedingSwarms()
-    mute, other = member(companies, 1, port=0), member(companies, 2)
-    assert mute.take(0) is None
-    assert other.take(0) is None
+    swarms = SeedingSwarms()
+    mute, other = member(swarms, 1, port=0), member(swarms, 2)
+    assert mute.decide(0) is None
+    assert other.decide(0) is None
 
 
 def test_a_crowd_is_told_in_parts_and_each_of_each_once():
     """At most sixteen at a time, until nobody is new."""
-    companies = SeedingSwarms()
-    members = [member(companies, number, 2000 + number) for number in range(40)]
+    swarms = SeedingSwarms()
+    members = [member(swarms, number, 2000 + number) for number in range(40)]
     told = []
     while members[0].has_news(1.0 + len(told)):
         news = members[0].news(1.0 + len(told))
@@ -164,7 +172,7 @@ def test_a_crowd_is_told_in_parts_and_each_of_each_once():
     assert len(told) == len(set(told)) == 39
     for one in members:
         one.leave()
-    assert not companies._companies
+    assert not swarms._swarms
 
 
 async def test_one_seeder_may_name_so_many_and_no_more():

@@ -113,6 +113,6 @@ async def test_a_leecher_breaks_off_at_every_byte(new_node):
     async with asyncio.timeout(TIMEOUT_SECONDS * 2):
         await asyncio.gather(*map(one, range(len(said) + 1)))
     await until(lambda: seeder.seeder.stats.connections == 0)
-    assert not seeder.seeder._service._companies._companies
+    assert not seeder.seeder._uploads.swarms._swarms
     await leecher.download(artifact.digest, [seeder.peer])
     assert leecher.store.read(artifact) == data

@@ -124,7 +124,7 @@ async def test_a_disk_that_is_full_until_room_is_made(new_node, tmp_path):
             seen.set()
             fs.left = 0
 
-    slow = seeder.seeder._service._rate
+    slow = seeder.seeder._uploads.rate
     slow._rate = 4 * CHUNK
     call = leecher.leecher.download(artifact.digest, [seeder.peer], on_progress=fill)
     async with asyncio.timeout(TIMEOUT_SECONDS):

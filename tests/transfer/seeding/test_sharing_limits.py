@@ -53,7 +53,7 @@ async def test_every_byte_of_all_downloads_passes_one_limiter_once(
     await asyncio.gather(
         *(leecher.download(one.digest, [seeder.peer]) for one in artifacts)
     )
-    up = seeder.seeder._service._rate
+    up = seeder.seeder._uploads.rate
     down = leecher.leecher._context.rate
     assert seeder.seeder.stats.bytes_sent == sum(sizes)
     assert leecher.leecher.stats.bytes_received == sum(sizes)
