@@ -11,6 +11,7 @@ from msgspec import to_builtins
 
 from dht import Dht, ProviderRecord, ProviderSearch
 from node import commands, doctor, results
+from node.background import Background
 from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
@@ -43,9 +44,11 @@ class Inspector:
         router: ContentRouter,
         fetcher: ContentFetcher,
         settings: Settings,
+        background: Background,
     ) -> None:
         self._node = node
         self._settings = settings
+        self._background = background
         self._dht = dht
         self._store = store
         self._seeder = seeder
@@ -71,6 +74,7 @@ class Inspector:
             uploads=seeder.uploads,
             transfer=results.TransferStatus(seeder=seeder, leecher=leecher),
             dht=self._dht.stats(),
+            failing=self._background.failing,
         )
 
     async def peers(

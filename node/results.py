@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
+from node.background import Failing
 from node.doctor import Check
 from transfer import LeecherStats, SeederStats
 
@@ -51,6 +52,8 @@ class StatusResult(Result, frozen=True, kw_only=True):
     uploads: int
     transfer: TransferStatus
     dht: dict[str, int]
+    failing: list[Failing]
+    """The loops in the background whose last round failed, and is tried again."""
 
 
 class PeerEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,7 @@ from transfer import (
 log = logging.getLogger(__name__)
 
 PORT_TRIES = 20
+REMEMBER_SECONDS = 1.0
 REMEMBER_SECONDS_MAX = 60.0
 
 Run = Callable[[Any, Progress], Awaitable[Any]]
@@ -93,6 +94,7 @@ class Node:
         self.stopped = asyncio.Event()
         self._stack = AsyncExitStack()
         self._rng = random.Random()
+        self._remember_pause = REMEMBER_SECONDS / 2
         self._runs: dict[type[Command[Any]], Run] = {}
 
     @classmethod
@@ -218,12 +220,20 @@ class Node:
         """Make the parts that know packages and people."""
         settings, catalogue = self.settings, self._catalogue
         trust_store, store, dht = self._trust_store, self._store, self._dht
+        self._withdrawal = withdrawal = Withdrawal(
+            catalogue, trust_store, enabled=settings.withdraw
+        )
         self._router = router = ContentRouter(
             dht=dht,
             network=self._network,
             port=port,
             store=store,
-            policy=SharingPolicy(catalogue, settings.sharing, _sharing_of(settings)),
+            policy=SharingPolicy(
+                catalogue,
+                settings.sharing,
+                of=_sharing_of(settings),
+                withdrawal=withdrawal,
+            ),
             trust_store=trust_store,
             background=self._background,
             neighbours=self._reaching.neighbours,
@@ -254,7 +264,6 @@ class Node:
             background=self._background,
             database=self._database,
         )
-        self._withdrawal = Withdrawal(catalogue)
         sharer = self._compose_content()
         self._compose_news()
         self._compose_publishing(sharer)
@@ -293,7 +302,7 @@ class Node:
             alerter=Alerter(
                 dht=self._dht, catalogue=catalogue, router=self._router, rng=self._rng
             ),
-            withdrawal=self._withdrawal if self.settings.withdraw else None,
+            withdrawal=self._withdrawal,
         )
         self._updates = UpdateTracker(
             catalogue=catalogue,
@@ -383,6 +392,7 @@ class Node:
             router=router,
             fetcher=self._fetcher,
             settings=self.settings,
+            background=self._background,
         )
         cache = Cache(
             store=store,
@@ -491,9 +501,10 @@ class Node:
         start = self._background.start
         start(self._router.sync(), "announcing what is held")
         self._repair.resume()
-        start(self._renewal.renew_forever(), "renewing own releases")
-        start(self._updates.catch_up_forever(), "catching up")
-        start(self._remember_contacts_forever(), "remembering contacts")
+        repeat = self._background.repeat
+        repeat(self._renewal.round, "renewing own releases")
+        repeat(self._updates.round, "reading releases")
+        repeat(self._remember_contacts_round, "remembering contacts")
         self._stack.callback(self._remember_contacts)
 
     # The DHT and the seeder are made before the parts that answer them.
@@ -509,13 +520,11 @@ class Node:
 
     # --- in the background -----------------------------------------------------
 
-    async def _remember_contacts_forever(self) -> None:
+    async def _remember_contacts_round(self) -> float:
         # Often at first: a node that is killed early must find its network again.
-        pause = 1.0
-        while True:
-            self._remember_contacts()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, REMEMBER_SECONDS_MAX)
+        self._remember_contacts()
+        self._remember_pause = min(2 * self._remember_pause, REMEMBER_SECONDS_MAX)
+        return self._remember_pause
 
     def _remember_contacts(self) -> None:
         addresses = [str(one.contact.address) for one in self._dht.contacts()]

@@ -12,7 +12,7 @@ import click
 from node.cli import client
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import count, duration, facts, say, size, table
+from node.cli.text import clean, count, duration, facts, say, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ def _status_words(status: StatusResult) -> None:
             ("uploads", status.uploads),
         ]
     )
+    for loop in status.failing:
+        times = count(loop.times, "time")
+        words = f"caution: {loop.name} failed {times} in a row: {loop.error}"
+        click.echo(clean(words), err=True)
 
 
 def _peers_words(found: PeersResult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from node.commands import Progress
@@ -25,11 +25,14 @@ class Closure:
         catalogue: Catalogue,
         progress: Progress,
         dependencies: bool,
+        check: Callable[[str], None] = lambda _digest: None,
     ) -> None:
+        """`check` may refuse an artifact that is asked for by its digest alone."""
         self._fetcher = fetcher
         self._catalogue = catalogue
         self._progress = progress
         self._dependencies = dependencies
+        self._check = check
         self._slots = asyncio.Semaphore(DOWNLOADS_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._fetched: dict[str, Fetched] = {}
@@ -85,6 +88,7 @@ class Closure:
         fetched = await self._artifact(WantedFile(digest))
         package = await self._fetcher.read_package(fetched.artifact)
         if package is None:
+            self._check(str(fetched.artifact.digest))
             self._catalogue.add_direct(str(fetched.artifact.digest), "")
         else:
             self._want_package(group, fetched.artifact.digest)

@@ -80,6 +80,7 @@ class FetchCommands:
             catalogue=self._catalogue,
             progress=progress,
             dependencies=command.dependencies,
+            check=self._withdrawal.check,
         )
         digests: list[Digest] = []
         packages: list[Digest] = []

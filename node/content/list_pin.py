@@ -50,13 +50,11 @@ class Cache:
     ) -> results.PinResult:
         """Keep what the targets name, whatever the cache needs room for.
 
-        What was withdrawn of it is offered again: a pin is its owner's word.
+        What was withheld of it is offered again: a pin is its owner's word.
         """
         digests = [await self._held(text) for text in command.targets]
         for digest in digests:
             self._catalogue.pin(digest)
-        for digest in self._catalogue.pinned() & self._catalogue.withdrawn().keys():
-            self._catalogue.restore(digest)
         await self._router.sync()
         return results.PinResult(pinned=digests)
 
@@ -68,6 +66,7 @@ class Cache:
         missing = [digest for digest in digests if not self._catalogue.unpin(digest)]
         if missing:
             raise NodeError(f"{missing[0]} is not pinned")
+        await self._router.sync()
         return results.UnpinResult(unpinned=digests)
 
     async def _held(self, text: str) -> str:

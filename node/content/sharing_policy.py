@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
+from node.content.withdrawal import Withdrawal
 from node.model.catalogue import Catalogue, PackageRow
 from node.settings import Sharing
 
@@ -21,9 +22,16 @@ class SharingPolicy:
     """Decides which of the artifacts held are announced and served."""
 
     def __init__(
-        self, catalogue: Catalogue, sharing: Sharing, of: SharingOf | None = None
+        self,
+        catalogue: Catalogue,
+        sharing: Sharing,
+        *,
+        of: SharingOf | None = None,
+        withdrawal: Withdrawal | None = None,
     ) -> None:
+        """`of` is what the owner says of single packages."""
         self._catalogue = catalogue
+        self._withdrawal = withdrawal
         self._of = of or {}
         self.sharing = sharing
 
@@ -38,15 +46,12 @@ class SharingPolicy:
 
     def silenced(self) -> set[str]:
         """Return the artifacts that are neither announced nor served, come what may."""
-        return (
-            self._kept_back()
-            | self._catalogue.withdrawn().keys()
-            | self._catalogue.privates()
-        )
+        withheld = self._withdrawal.withheld() if self._withdrawal else {}
+        return self._kept_back() | withheld.keys() | self._catalogue.privates()
 
     def packages(self, held: AbstractSet[str]) -> set[str]:
         """Return the packages that are offered: those held with all they need."""
-        kept_back = self._kept_back()
+        kept_back = self._kept_back() | self._catalogue.privates()
         rows = {row.digest: row for row in self._catalogue.packages()}
         whole = {
             digest

@@ -18,6 +18,8 @@ CREATE TABLE IF NOT EXISTS package (
   urgency TEXT NOT NULL, note TEXT NOT NULL, previous TEXT NOT NULL,
   held INTEGER NOT NULL, own INTEGER NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS package_by_name ON package (publisher, name);
+CREATE INDEX IF NOT EXISTS package_of_security ON package (publisher, name)
+  WHERE urgency = 'security';
 CREATE TABLE IF NOT EXISTS package_artifact (
   package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
   position INTEGER NOT NULL, file TEXT NOT NULL, artifact TEXT NOT NULL,
@@ -30,10 +32,9 @@ CREATE TABLE IF NOT EXISTS package_dependency (
   package TEXT NOT NULL REFERENCES package ON DELETE CASCADE,
   position INTEGER NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL,
   PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS package_by_dependency ON package_dependency (digest);
 CREATE TABLE IF NOT EXISTS direct (
   artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS withdrawn (
-  artifact TEXT PRIMARY KEY, package TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS private (
   artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
@@ -139,6 +140,12 @@ class Catalogue:
         """Return (publisher, name) of all packages held."""
         return self._db.execute(
             "SELECT DISTINCT publisher, name FROM package WHERE held"
+        ).fetchall()
+
+    def names_with_security(self) -> list[tuple[bytes, str]]:
+        """Return (publisher, name) of all names with a known security release."""
+        return self._db.execute(
+            "SELECT DISTINCT publisher, name FROM package WHERE urgency = 'security'"
         ).fetchall()
 
     def holds(self, publisher: bytes, name: str) -> bool:
@@ -270,20 +277,6 @@ class Catalogue:
         return self._column(
             "SELECT package FROM package_dependency WHERE digest = ?", (digest,)
         )
-
-    def withdraw(self, artifact: str, package: str) -> None:
-        """No longer offer an artifact, because the release `package` ended it."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO withdrawn VALUES (?,?)", (artifact, package)
-        )
-
-    def restore(self, artifact: str) -> None:
-        """Offer a withdrawn artifact again."""
-        self._db.execute("DELETE FROM withdrawn WHERE artifact = ?", (artifact,))
-
-    def withdrawn(self) -> dict[str, str]:
-        """Return the artifacts withdrawn, each with the release that did it."""
-        return dict(self._db.execute("SELECT artifact, package FROM withdrawn"))
 
     def pin(self, digest: str) -> None:
         """Pin an artifact or a package."""

@@ -184,6 +184,11 @@ def _clear_framed_publishers(database: sqlite3.Connection) -> None:
             database.execute("DELETE FROM conflict WHERE one = ? AND other = ?", raws)
 
 
+def _derive_withdrawals(database: sqlite3.Connection) -> None:
+    """Drop the table of withdrawn artifacts: they follow from the newest releases."""
+    database.execute("DROP TABLE IF EXISTS withdrawn")
+
+
 def _verified(raw: bytes, at: float) -> ReleaseRecord | None:
     try:
         return ReleaseRecord.verify(raw, at)
@@ -194,4 +199,5 @@ def _verified(raw: bytes, at: float) -> ReleaseRecord | None:
 MIGRATIONS: tuple[Migration, ...] = (
     _name_what_releases_point_to,
     _clear_framed_publishers,
+    _derive_withdrawals,
 )

@@ -70,7 +70,7 @@ class AlertReceiver:
             release = self._updates.show(record)
             if release is None:
                 return
-            await self._pipeline.release(record, store=False, effort=PASSING_ON)
+            await self._pipeline.release(record, own=False, effort=PASSING_ON)
             await self._updates.obey(release)
         except NodeError as error:
             log.warning("the alert about %s: %s", record.name, error)

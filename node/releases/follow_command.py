@@ -53,9 +53,7 @@ class FollowCommands:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._router.sync())
             tasks.create_task(self._releases.refresh(publisher, name))
-        self._background.start(
-            self._updates.pursue(publisher, name, is_news=True), "a new policy"
-        )
+        self._background.start(self._updates.pursue(publisher, name), "a new policy")
         release = self._releases.known(publisher, name)
         return results.FollowResult(
             publisher=publisher_text(publisher),

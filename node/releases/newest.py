@@ -7,6 +7,7 @@ is older than the newest one seen changes nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import random
@@ -29,9 +30,16 @@ from transfer import Digest
 log = logging.getLogger(__name__)
 
 WALK_BACK_MAX = 1_000
+LINE_MAX = 64
+"""So many package files are read back at once, where releases were missed."""
 SEQUENCE_JUMP_MAX = 10_000
-"""A stolen key must not use up the sequence numbers of an epoch in one step."""
-FRESH_SECONDS = 30 * 86_400.0
+"""A stolen key must not use up the sequence numbers of an epoch in one step.
+
+So many are allowed at once, and as many more for each day since the last release that
+was seen: who was away for long catches up, and 2^63 numbers still last for ever.
+"""
+DAY_SECONDS = 86_400.0
+FRESH_SECONDS = 30 * DAY_SECONDS
 REPAIR_SHARE = 0.6
 """A record that fewer than this share of its keepers hold is stored again."""
 RENEW_SECONDS = 12 * 3600.0
@@ -77,6 +85,10 @@ class Release:
     def is_ahead_of(self, now: float) -> bool:
         """Tell whether it was signed later than this machine's clock says it is."""
         return self.record.issued_at > now + CLOCK_SKEW_SECONDS
+
+    def is_fresh(self, now: float, seconds: float) -> bool:
+        """Tell whether it was signed in the last `seconds`, and not in the future."""
+        return not self.is_ahead_of(now) and now - self.record.issued_at < seconds
 
     def stale(self, now: float) -> bool:
         """Tell whether the publisher has not signed anew for too long."""
@@ -246,10 +258,10 @@ class Releases:
         """Return why a record is not believed, or ""."""
         if record.epoch < self._trust_store.epoch_of(record.publisher):
             return "the key that signed it was revoked"
-        known = row.order if row is not None else None
-        if known is not None and record.epoch == known[0]:
-            jump = record.sequence - known[1]
-            if jump > SEQUENCE_JUMP_MAX:
+        if row is not None and record.epoch == row.order[0]:
+            jump = record.sequence - row.order[1]
+            away = max(record.issued_at - row.issued_at, self._now() - row.confirmed_at)
+            if jump > SEQUENCE_JUMP_MAX * (1 + max(0.0, away) / DAY_SECONDS):
                 return f"its sequence jumps by {jump}"
         return ""
 
@@ -306,6 +318,30 @@ class Releases:
             package = older
         raise NobodyOffersError(f"{name} has no version {version}")
 
+    async def read_line(self, release: Release, seconds: float) -> None:
+        """Read a release's package file, and those before it back to one held here.
+
+        What a security release replaced is known only from its own package file, also
+        where a later one is the first that this node hears of.
+        """
+        row = await self.row_of(release, seconds)
+        with contextlib.suppress(TimeoutError, NobodyOffersError):
+            async with asyncio.timeout(seconds):
+                for _ in range(LINE_MAX):
+                    if row is None or row.held or not row.previous:
+                        return
+                    row = await self._row_before(row)
+
+    async def _row_before(self, row: PackageRow) -> PackageRow | None:
+        known = self._catalogue.package(row.previous)
+        if known is None and self._catalogue.holds(row.publisher, row.name):
+            digest = Digest.parse(row.previous)
+            older, _ = await self._fetcher.package(digest, lambda _event: None)
+            _check_ancestor(older, row)
+            self._catalogue.add_package(row.previous, older, held=False)
+            known = self._catalogue.package(row.previous)
+        return known
+
     async def row_of(self, release: Release, seconds: float) -> PackageRow | None:
         """Return what a release's package file says, fetching it for `seconds`."""
         digest = str(release.package)
@@ -320,8 +356,9 @@ class Releases:
         return row
 
 
-def _check_ancestor(older: Package, newer: Package) -> None:
-    if (older.publisher, older.body.name) != (newer.publisher, newer.body.name) or (
+def _check_ancestor(older: Package, newer: Package | PackageRow) -> None:
+    name = newer.name if isinstance(newer, PackageRow) else newer.body.name
+    if (older.publisher, older.body.name) != (newer.publisher, name) or (
         older.order >= newer.order
     ):
         raise RefusedError("the version before it belongs to something else")

@@ -7,7 +7,6 @@ can be used without a passphrase: the same package, one sequence number higher.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 
@@ -51,41 +50,48 @@ class Renewal:
         self._rng = rng
         self._now = now
 
-    async def renew_forever(self) -> None:
-        """Renew now and every few hours, until cancelled."""
-        while True:
-            await self.renew()
-            await asyncio.sleep(ROUND_SECONDS * self._rng.uniform(0.9, 1.1))
+    async def round(self) -> float:
+        """Renew everything; returns after how many seconds to do it again."""
+        await self.renew()
+        return ROUND_SECONDS * self._rng.uniform(0.9, 1.1)
 
     async def renew(self) -> list[ReleaseRecord]:
         """Store own delegations and newest releases; returns what was signed anew."""
-        try:
-            await self._store_delegations()
-        except NodeError as error:
-            log.warning("%s", error)
-        signed = []
+        await self._store_delegations()
+        signed: list[ReleaseRecord] = []
         own: dict[tuple[bytes, str], PackageRow] = {}
         for row in self._catalogue.packages():  # oldest first
             if row.own:
                 own[row.publisher, row.name] = row
         for row in own.values():
-            await self._releases.refresh(row.publisher, row.name)
-            release = self._releases.known(row.publisher, row.name)
-            record = self._signed_anew(row, release)
-            if record is not None:
-                if await self._pipeline.release(record) is not None:
-                    signed.append(record)
-            elif release is not None and not release.expired(self._now()):
-                await self._pipeline.release(release.record)
+            try:
+                signed += await self._renew(row)
+            except Exception:  # one name must not end the renewal of the others
+                log.exception("the release of %s could not be renewed", row.name)
         return signed
+
+    async def _renew(self, row: PackageRow) -> list[ReleaseRecord]:
+        await self._releases.refresh(row.publisher, row.name)
+        release = self._releases.known(row.publisher, row.name)
+        record = self._signed_anew(row, release)
+        if record is not None:
+            released = await self._pipeline.release(record)
+            return [] if released is None else [record]
+        if release is not None and not release.expired(self._now()):
+            await self._pipeline.release(release.record)
+        return []
 
     async def _store_delegations(self) -> None:
         """Make the delegations of the release keys here known, the newest ones."""
-        for delegation in self._keys.delegations():
-            current = delegation.epoch >= self._trust_store.epoch_of(
-                delegation.publisher
-            )
-            if current and delegation.not_after > self._now():
+        for name in self._keys.names():
+            try:
+                delegation = self._keys.delegation(name)
+            except NodeError as error:
+                log.warning("%s", error)
+                continue
+            if delegation is None or delegation.not_after <= self._now():
+                continue
+            if delegation.epoch >= self._trust_store.epoch_of(delegation.publisher):
                 self._releases.learn_delegation(delegation)
                 await self._dht.store_record(delegation, keep=True)
 
@@ -94,15 +100,16 @@ class Renewal:
     ) -> ReleaseRecord | None:
         """Return the record of an own package, signed now, if that is due.
 
-        It is due where the last one grows old, and where its epoch has ended: then
-        the newest package that was published from here takes the place of whatever
-        was signed with the key that was revoked. What was published elsewhere since
-        is left to its own node, so that no number is used twice.
+        It is due where the last one grows old; where it is dated ahead of the clock, so
+        that nobody takes it; and where its epoch has ended: then the newest package
+        that was published from here takes the place of whatever was signed with the key
+        that was revoked. What was published elsewhere since is left to its own node, so
+        that no number is used twice.
         """
         now, last = self._now(), self._trust_store.release(row.publisher, row.name)
         if last is None or (release is not None and str(release.package) != row.digest):
             return None
-        if release and now - release.record.issued_at < SIGN_ANEW_SECONDS:
+        if release is not None and release.is_fresh(now, SIGN_ANEW_SECONDS):
             return None
         key = self._key_of(row.publisher, last.order[0])
         if key is None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+from collections.abc import AsyncIterator
 
 from dht import ReleaseRecord
+from node.background import describe
 from node.commands import Progress
 from node.content.closure import Closure
 from node.content.fetcher import ContentFetcher
 from node.content.routing import Routing
-from node.errors import NodeError
+from node.errors import NobodyOffersError, NodeError
 from node.model.catalogue import Catalogue, PackageRow
-from node.model.keys import publisher_text
+from node.model.keys import parse_publisher, publisher_text
 from node.model.trust_store import TrustStore
 from node.releases.newest import Release, Releases
 from node.releases.pipeline import NOTE_PATIENCE_SECONDS, ReleasePipeline
@@ -54,15 +57,16 @@ class UpdateTracker:
         self._rng = rng
         self._now = now
         self._asked_at: dict[tuple[bytes, str], float] = {}
+        self._trouble: dict[tuple[bytes, str], str] = {}
+        """What went wrong with the newest release of a name, when last looked at."""
         self._news = asyncio.Event()
 
-    async def catch_up_forever(self) -> None:
-        """Read the releases of all names now and every hour, until cancelled."""
-        while True:
-            await self.catch_up(everything=True)
-            reached = any(self._asked_lately(*name) for name in self.names())
-            pause = CATCH_UP_SECONDS if reached else ALONE_SECONDS
-            await asyncio.sleep(pause * self._rng.uniform(0.9, 1.1))
+    async def round(self) -> float:
+        """Read the releases of all names; returns after how long to do it again."""
+        await self.catch_up(everything=True)
+        reached = any(self._asked_lately(*name) for name in self.names())
+        pause = CATCH_UP_SECONDS if reached else ALONE_SECONDS
+        return pause * self._rng.uniform(0.9, 1.1)
 
     async def catch_up(self, *, everything: bool) -> None:
         """Ask for the newest release of every name, or of those not asked lately."""
@@ -116,13 +120,21 @@ class UpdateTracker:
     async def report(self) -> list[UpdateEntry]:
         """Return one entry for each name with a newer release than is held."""
         await self.catch_up(everything=False)
-        entries = []
-        for publisher, name in self.names():
+        entries: dict[tuple[bytes, str], UpdateEntry] = {}
+        slots = asyncio.Semaphore(READS_AT_ONCE)
+
+        async def look(publisher: bytes, name: str) -> None:
             release = self._releases.known(publisher, name)
             held = self._held(publisher, name)
-            if release is not None and not (held and _is_current(held, release)):
-                entries.append(await self._entry(release, held))
-        return entries
+            if release is None or (held and _is_current(held, release)):
+                return
+            async with slots, self._alone(publisher, name):
+                entries[publisher, name] = await self._entry(release, held)
+
+        async with asyncio.TaskGroup() as tasks:
+            for publisher, name in self.names():
+                tasks.create_task(look(publisher, name))
+        return [entries[key] for key in sorted(entries)]
 
     async def wait(self, seen: list[str]) -> list[UpdateEntry]:
         """Return the report once it, or a doubt, has an id that is not in `seen`."""
@@ -136,11 +148,22 @@ class UpdateTracker:
             await self._news.wait()
 
     async def apply(self, progress: Progress) -> list[UpdateEntry]:
-        """Fetch every update; returns what `report` said before."""
+        """Fetch every update; returns what `report` said before.
+
+        One that cannot be had becomes a doubt about its name. Raise NodeError where
+        none could be had.
+        """
         entries = await self.report()
-        packages = [Digest.parse(entry.digest) for entry in entries]
-        await self._bring(packages, progress)
+        errors: list[NodeError] = []
+        for entry in entries:
+            try:
+                await self._bring([Digest.parse(entry.digest)], progress)
+            except NodeError as error:
+                errors.append(error)
+                self._doubt(parse_publisher(entry.publisher), entry.name, str(error))
         await self._router.sync()
+        if errors and len(errors) == len(entries):
+            raise errors[0]
         return entries
 
     def doubts(self) -> list[DoubtEntry]:
@@ -149,6 +172,8 @@ class UpdateTracker:
         for publisher, name in self.names():
             release = self._releases.known(publisher, name)
             why = ""
+            if trouble := self._trouble.get((publisher, name)):
+                why = f"its newest release cannot be used: {trouble}"
             if self._trust_store.conflicts_of(publisher):
                 why = "its publisher's key signed two different releases as one"
             elif release is not None and release.expired(self._now()):
@@ -172,28 +197,52 @@ class UpdateTracker:
     async def _read(
         self, publisher: bytes, name: str, slots: asyncio.Semaphore
     ) -> None:
-        async with slots:
+        async with slots, self._alone(publisher, name):
             reading = await self._releases.refresh(publisher, name)
             if reading.answers:
                 now = asyncio.get_running_loop().time()
                 self._asked_at[publisher, name] = now
-            await self.pursue(publisher, name, is_news=reading.is_news)
+            await self._pursue(publisher, name, is_news=reading.is_news)
 
-    async def pursue(self, publisher: bytes, name: str, *, is_news: bool) -> None:
+    async def pursue(self, publisher: bytes, name: str) -> None:
+        """Act on the newest release of a name, news or not."""
+        async with self._alone(publisher, name):
+            await self._pursue(publisher, name, is_news=True)
+
+    async def _pursue(self, publisher: bytes, name: str, *, is_news: bool) -> None:
         """Act on the newest release of a name, as far as that is still to be done.
 
         What could not be had when it was news may be there by now.
         """
         known = self._releases.known(publisher, name)
-        if known is None:
-            return
-        try:
-            if is_news:
-                self.show(known.record)
-            await self._pipeline.withdraw(known)
+        if known is not None and is_news:
+            self.show(known.record)
+        await self._pipeline.withdraw(publisher, name)
+        if known is not None:
             await self.obey(known)
+        self._trouble.pop((publisher, name), None)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, publisher: bytes, name: str) -> AsyncIterator[None]:
+        """Let whatever goes wrong with a name end nothing for the other names.
+
+        It becomes a doubt about this one, until a later look goes well.
+        """
+        try:
+            yield
+        except NobodyOffersError as error:
+            log.info("the release of %s: %s", name, error)
         except NodeError as error:
             log.warning("the release of %s: %s", name, error)
+            self._doubt(publisher, name, str(error))
+        except Exception as error:
+            log.exception("the release of %s could not be looked at", name)
+            self._doubt(publisher, name, f"it could not be read: {describe(error)}")
+
+    def _doubt(self, publisher: bytes, name: str, why: str) -> None:
+        if self._trouble.get((publisher, name)) != why:
+            self._trouble[publisher, name] = why
+            self.wake()
 
     async def _bring(self, packages: list[Digest], progress: Progress) -> None:
         closure = Closure(

@@ -157,6 +157,35 @@ class Believer:
         )
 
     @property
+    def withdrawal(self) -> Withdrawal:
+        """What follows from what is known."""
+        return Withdrawal(self.catalogue, self.trust_store)
+
+    def hold(self, made: Package) -> str:
+        """Have a package with its files; returns its digest."""
+        name = self.fetcher.add(made)
+        self.catalogue.add_package(name, made, held=True)
+        return name
+
+    def release(self, made: Package, key: PublisherKey | None = None) -> str:
+        """Know a package and the record that releases it; returns its digest."""
+        name = self.fetcher.add(made)
+        self.catalogue.add_package(name, made, held=False)
+        body = made.body
+        self.releases.learn(
+            record(
+                key,
+                package=digest_of(made),
+                name=body.name,
+                version=body.version,
+                sequence=body.sequence,
+                urgency=body.urgency,
+            ),
+            confirmed=1,
+        )
+        return name
+
+    @property
     def pipeline(self) -> ReleasePipeline:
         """A pipeline that stores in the network, and finds nobody to alert."""
         return alerting(self, self.dht, Nobody())[1]
@@ -201,6 +230,6 @@ def alerting(
         releases=believer.releases,
         router=router,
         alerter=alerter,
-        withdrawal=Withdrawal(believer.catalogue),
+        withdrawal=believer.withdrawal,
     )
     return alerter, pipeline

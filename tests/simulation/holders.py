@@ -170,7 +170,7 @@ class Holder:
         await self.dht.start([Address(self.host, PORT)])
         await self.dht.join(contacts)
         self.background.start(self.router.sync(), "announcing")
-        self.background.start(self.updates.catch_up_forever(), "catching up")
+        self.background.repeat(self.updates.round, "catching up")
 
     async def leave(self) -> None:
         """Vanish without a word; what was announced stays with its keepers."""
@@ -195,12 +195,13 @@ class Holder:
         parts: Any = (self._source, self.shelf)  # stand-ins for two shipping classes
         fetcher, store = parts
         self.background = Background()
+        withdrawal = Withdrawal(self.catalogue, self.trust_store)
         self.router = ContentRouter(
             dht=self.dht,
             network=NETWORK,
             port=PORT,
             store=store,
-            policy=SharingPolicy(self.catalogue, "all"),
+            policy=SharingPolicy(self.catalogue, "all", withdrawal=withdrawal),
             trust_store=self.trust_store,
             background=self.background,
         )
@@ -221,7 +222,7 @@ class Holder:
             releases=self.releases,
             router=self.router,
             alerter=self.alerter,
-            withdrawal=Withdrawal(self.catalogue),
+            withdrawal=withdrawal,
         )
         self.updates = WatchedUpdates(
             catalogue=self.catalogue,

@@ -15,8 +15,8 @@ from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.content.sharing_policy import SharingPolicy
 from node.errors import VerificationError
-from node.model.packages import PACKAGE_FILE_BYTES_MAX
-from tests.node.publishers import Believer
+from node.model.packages import PACKAGE_FILE_BYTES_MAX, ArtifactEntry
+from tests.node.publishers import Believer, package
 from transfer import Digest, Identity, Leecher, NoPeerError, Peer, Seeder, Store
 
 
@@ -46,7 +46,9 @@ class End:
             network=Network(),
             port=4747,
             store=self.store,
-            policy=SharingPolicy(self.believer.catalogue, sharing),
+            policy=SharingPolicy(
+                self.believer.catalogue, sharing, withdrawal=self.believer.withdrawal
+            ),
             trust_store=self.believer.trust_store,
             background=self.background,
         )
@@ -88,15 +90,21 @@ async def can_have(giver: End, taker: End, digest: Digest) -> bool:
     return True
 
 
-async def test_what_is_withdrawn_or_private_is_not_served(tmp_path):
-    """Not even to who knows its digest and asks this node without any lookup."""
+async def test_what_is_withheld_or_private_is_not_served(tmp_path):
+    """Not even to a peer that knows its digest and asks without any lookup."""
     async with End(tmp_path / "a") as giver, End(tmp_path / "b") as taker:
-        digest = await giver.share(b"vulnerable" * 100)
+        digest = giver.store.add_bytes(b"vulnerable" * 100).digest
+        entry = ArtifactEntry("tool", 1000, str(digest), "ab" * 32)
+        giver.believer.hold(package(artifacts=[entry]))
+        await giver.router.sync()
         assert await can_have(giver, taker, digest)
-        giver.believer.catalogue.withdraw(str(digest), "sha256:" + "0" * 64)
+        fixed = package(
+            version="2", sequence=2, urgency="security", replaces=[str(digest)]
+        )
+        giver.believer.release(fixed)
         await giver.router.sync()
         assert not await can_have(giver, taker, digest)
-        giver.believer.catalogue.restore(str(digest))
+        giver.believer.catalogue.pin(str(digest))
         await giver.router.sync()
         assert await can_have(giver, taker, digest)
         giver.believer.catalogue.make_private(str(digest), "")

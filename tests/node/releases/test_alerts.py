@@ -10,6 +10,7 @@ import pytest
 
 from dht import Address, Contact, NotifyReport
 from node.background import Background
+from node.content.withdrawal import Withdrawal
 from node.model.packages import ArtifactEntry
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import PASSING_ON, PUBLISHING, Audience
@@ -79,6 +80,7 @@ class Node:
         crowd: Any = self.crowd
         fetcher: Any = parts.fetcher
         self.alerter, self.pipeline = alerting(parts, crowd)
+        self.withdrawal = Withdrawal(parts.catalogue, parts.trust_store)
         self.updates = UpdateTracker(
             catalogue=parts.catalogue,
             trust_store=parts.trust_store,
@@ -252,10 +254,15 @@ async def test_a_security_release_silences_what_it_replaces_and_nothing_else():
     catalogue.add_direct(digest(3), "by its digest")
     catalogue.pin(digest(4))
     node.alerts.on_release(
-        node.release(2, urgency="security", replaces=[digest(n) for n in (1, 2, 3, 4)])
+        node.release(
+            2,
+            urgency="security",
+            artifacts=[ArtifactEntry("5.bin", 1, digest(5), "ab" * 32)],
+            replaces=[digest(n) for n in (1, 2, 3, 4)],
+        )
     )
     await node.settle()
-    assert set(catalogue.withdrawn()) == {digest(1)}
+    assert set(node.withdrawal.withheld()) == {digest(1)}
     assert node.crowd.synced
 
 
@@ -296,12 +303,15 @@ async def test_what_could_not_be_had_with_the_news_is_had_later():
     node = Node()
     catalogue = node.believer.catalogue
     catalogue.add_package(digest(50), package(), held=True)
-    alert = node.release(2, urgency="security", replaces=[digest(1)])
+    artifacts = [ArtifactEntry("5.bin", 1, digest(5), "ab" * 32)]
+    alert = node.release(
+        2, urgency="security", artifacts=artifacts, replaces=[digest(1)]
+    )
     files, node.believer.fetcher.files = node.believer.fetcher.files, {}
     assert node.alerts.on_release(alert)
     await node.settle()
-    assert catalogue.withdrawn() == {}
+    assert node.withdrawal.withheld() == {}
     node.believer.fetcher.files = files
     node.believer.dht.keep(alert)
     await node.updates.catch_up(everything=True)
-    assert set(catalogue.withdrawn()) == {digest(1)}
+    assert set(node.withdrawal.withheld()) == {digest(1)}

@@ -309,8 +309,8 @@ class Keys:
     def load(self, name):
         return self.keys[name]
 
-    def delegations(self):
-        return [one.delegation for one in self.keys.values() if one.delegation]
+    def delegation(self, name):
+        return self.keys[name].delegation
 
 
 def renewal_of(node: Believer, keys: Keys) -> Renewal:
@@ -351,6 +351,42 @@ async def test_an_own_release_is_signed_anew_before_it_looks_old():
     release = await node.releases.row_of(known, 1)
     assert release is not None
     assert release.version == "1.0"
+
+
+async def test_a_release_of_a_clock_that_was_ahead_is_signed_anew_at_once():
+    """Nobody takes a record of the future; its publisher's node mends that."""
+    node = Believer()
+    made = package()
+    name = f"sha256:{digest_of(made).hex()}"
+    node.catalogue.add_package(name, made, held=True, own=True)
+    node.time = NOW + 40 * DAY
+    ahead = record(package=digest_of(made), issued_at=node.time)
+    node.releases.learn(ahead, confirmed=0)
+    node.time = NOW
+    (signed,) = await renewal_of(node, Keys(default=ROOT)).renew()
+    assert (signed.sequence, signed.issued_at) == (2, NOW)
+    assert ReleaseRecord.verify(signed.raw, NOW) == signed
+    assert node.newest() == "1.0"
+
+
+async def test_one_own_name_does_not_end_the_renewal_of_the_others(monkeypatch):
+    node = Believer()
+    for name in ("bad", "demo"):
+        made = package(name=name)
+        digest_text = f"sha256:{digest_of(made).hex()}"
+        node.catalogue.add_package(digest_text, made, held=True, own=True)
+        node.releases.learn(record(name=name, package=digest_of(made)), confirmed=1)
+    refresh = node.releases.refresh
+
+    async def fails_for_bad(publisher, name):
+        if name == "bad":
+            raise ValueError("bad bytes")
+        return await refresh(publisher, name)
+
+    monkeypatch.setattr(node.releases, "refresh", fails_for_bad)
+    node.time = NOW + 20 * DAY
+    (signed,) = await renewal_of(node, Keys(default=ROOT)).renew()
+    assert signed.name == "demo"
 
 
 async def test_a_key_with_a_passphrase_signs_nothing_by_itself():
