@@ -216,28 +216,33 @@ class Node:
                 return bound
         raise NodeError("no free port was found")
 
-    def _compose(self, port: int) -> None:
-        """Make the parts that know packages and people."""
-        settings, catalogue = self.settings, self._catalogue
-        trust_store, store, dht = self._trust_store, self._store, self._dht
-        self._withdrawal = withdrawal = Withdrawal(
-            catalogue, trust_store, enabled=settings.withdraw
+    def _compose_router(self, port: int) -> ContentRouter:
+        """Make what decides what is offered, and offers it."""
+        self._withdrawal = Withdrawal(
+            self._catalogue, self._trust_store, enabled=self.settings.withdraw
         )
-        self._router = router = ContentRouter(
-            dht=dht,
+        policy = SharingPolicy(
+            self._catalogue,
+            self.settings.sharing,
+            of=_sharing_of(self.settings),
+            withdrawal=self._withdrawal,
+        )
+        return ContentRouter(
+            dht=self._dht,
             network=self._network,
             port=port,
-            store=store,
-            policy=SharingPolicy(
-                catalogue,
-                settings.sharing,
-                of=_sharing_of(settings),
-                withdrawal=withdrawal,
-            ),
-            trust_store=trust_store,
+            store=self._store,
+            policy=policy,
+            trust_store=self._trust_store,
             background=self._background,
             neighbours=self._reaching.neighbours,
         )
+
+    def _compose(self, port: int) -> None:
+        """Make the parts that know packages and people."""
+        settings, catalogue = self.settings, self._catalogue
+        trust_store, store = self._trust_store, self._store
+        self._router = router = self._compose_router(port)
         self._fetcher = fetcher = ContentFetcher(
             store=store,
             leecher=self._leecher,
@@ -245,7 +250,7 @@ class Node:
             weak_digests=settings.weak_digests,
         )
         self._releases = releases = Releases(
-            dht=dht,
+            dht=self._dht,
             network=self._network,
             catalogue=catalogue,
             trust_store=trust_store,
