@@ -135,7 +135,8 @@ def _has_table(database: sqlite3.Connection, name: str) -> bool:
 def _name_what_releases_point_to(database: sqlite3.Connection) -> None:
     """Keep each release's package, urgency and date beside its signed bytes.
 
-    A record that no longer verifies is forgotten: the network is asked for it again.
+    A record that is not valid any more keeps its order, so that nothing goes back: one
+    of a private network from before records were bound to their network.
     """
     if not _has_table(database, "release"):
         return
@@ -151,10 +152,6 @@ def _name_what_releases_point_to(database: sqlite3.Connection) -> None:
     for publisher, name, raw, confirmed_at in rows:
         record = _verified(raw, confirmed_at)
         if record is None:
-            database.execute(
-                "DELETE FROM release WHERE publisher = ? AND name = ?",
-                (publisher, name),
-            )
             continue
         database.execute(
             "UPDATE release SET package = ?, urgency = ?, issued_at = ?"

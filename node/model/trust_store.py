@@ -150,11 +150,17 @@ class TrustStore:
         return None if row[0] is None else str(row[0])
 
     def remember_release(
-        self, record: ReleaseRecord, confirmed: int, now: float
+        self,
+        record: ReleaseRecord,
+        confirmed: int,
+        now: float,
+        *,
+        is_mended: bool = False,
     ) -> bool:
         """Keep the newest record of a name; True if it is newer than what was known.
 
-        An older record, or other bytes of the same order, change nothing.
+        An older record, or other bytes of the same order, change nothing. Where the one
+        kept is not valid, `is_mended` lets a valid one of the same order replace it.
         """
         cursor = self._db.execute(
             "INSERT INTO release VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
@@ -162,7 +168,8 @@ class TrustStore:
             " sequence = excluded.sequence, confirmed = excluded.confirmed,"
             " confirmed_at = excluded.confirmed_at, package = excluded.package,"
             " urgency = excluded.urgency, issued_at = excluded.issued_at"
-            " WHERE (excluded.epoch, excluded.sequence) > (epoch, sequence)",
+            " WHERE (excluded.epoch, excluded.sequence) > (epoch, sequence)"
+            " OR (? AND (excluded.epoch, excluded.sequence) = (epoch, sequence))",
             [
                 record.publisher,
                 record.name,
@@ -174,6 +181,7 @@ class TrustStore:
                 f"sha256:{record.package.hex()}",
                 record.urgency,
                 record.issued_at,
+                is_mended,
             ],
         )
         if cursor.rowcount > 0:

@@ -126,18 +126,20 @@ class Releases:
         that would leave the publisher no room. Another statement of the same order is
         kept as proof that the publisher's key signed two things.
         """
-        row = self._trust_store.release(record.publisher, record.name)
+        row, is_mended = self._trust_store.release(record.publisher, record.name), False
         if why := self._why_not(record, row):
             log.warning("a release record of %s was refused: %s", record.name, why)
             return Learned.NOTHING
         if row is not None and row.order == record.order and row.raw != record.raw:
             held = self._record_of(row)
-            if held is None:
-                return Learned.NOTHING
-            return self._learn_conflict(held, record)
+            if held is not None:
+                return self._learn_conflict(held, record)
+            is_mended = True
         if record.delegation is not None:
             self._trust_store.remember_delegation(record.delegation)
-        if self._trust_store.remember_release(record, confirmed, self._now()):
+        if self._trust_store.remember_release(
+            record, confirmed, self._now(), is_mended=is_mended
+        ):
             return Learned.NEWS
         return Learned.NOTHING
 

@@ -126,7 +126,10 @@ async def test_a_record_on_disk_that_is_refused_now_harms_only_its_name(follower
     broken = replace(record(BAD, package=hashlib.sha256(b"x").digest()), raw=b"\x93")
     parts.trust_store.remember_release(broken, 1, parts.time)
     assert await follower.look() == ([GOOD.text], [])
-    assert parts.releases.learn(record(BAD, sequence=1), 1).name == "NOTHING"
+    true = record(BAD, package=hashlib.sha256(b"x").digest())
+    assert parts.releases.learn(true, 1).name == "NEWS"
+    assert parts.newest(BAD) == "1.0"
+    assert parts.trust_store.conflicts_of(BAD.publisher) == []
 
 
 async def test_one_update_that_cannot_be_had_does_not_keep_back_the_others(
