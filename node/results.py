@@ -52,7 +52,7 @@ class StatusResult(Result, frozen=True, kw_only=True):
     uploads: int
     transfer: TransferStatus
     dht: dict[str, int]
-    failing: list[Failing]
+    failing: list[Failing] = []
     """The loops in the background whose last round failed, and is tried again."""
 
 
