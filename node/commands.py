@@ -184,6 +184,10 @@ class InviteCommand(Command[results.InviteResult]):
     seconds: int = 7 * 86_400
 
 
+class TransfersCommand(Command[results.TransfersResult]):
+    """The downloads under way."""
+
+
 class LimitCommand(Command[results.LimitResult]):
     """Change the rates of the running node, in bytes per second; None is no limit."""
 
@@ -206,7 +210,7 @@ COMMANDS: dict[str, type[Command[Any]]] = {
         FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand, PublishCommand,
         DelegateCommand, BroadcastCommand, FollowCommand, FollowsCommand,
         UnfollowCommand, UpdatesCommand, ListCommand, PinCommand, UnpinCommand,
-        CleanCommand,
-        VerifyCommand, InviteCommand, LimitCommand, OpenCommand, LeaveCommand,
+        CleanCommand, VerifyCommand, InviteCommand, TransfersCommand, LimitCommand,
+        OpenCommand, LeaveCommand,
     )
 }  # fmt: skip

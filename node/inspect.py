@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import to_builtins
 
-from dht import Dht, ProviderRecord, ProviderSearch
+from dht import Address, Dht, ProviderRecord, ProviderSearch
 from node import commands, doctor, results
 from node.background import Background
 from node.commands import Progress
@@ -130,6 +130,29 @@ class Inspector:
                 f"nobody offers {digest}", details=to_builtins(found)
             )
         return found
+
+    async def transfers(
+        self, _command: commands.TransfersCommand, _progress: Progress
+    ) -> results.TransfersResult:
+        """Return the downloads under way, with the peers that send."""
+        return results.TransfersResult(
+            transfers=[
+                results.TransferEntry(
+                    direction="download",
+                    digest=str(one.digest),
+                    done=one.done,
+                    total=one.total,
+                    peers=[
+                        results.SourceEntry(
+                            address=str(Address(source.peer.host, source.peer.port)),
+                            bytes=source.bytes,
+                        )
+                        for source in one.sources
+                    ],
+                )
+                for one in self._leecher.under_way()
+            ]
+        )
 
     async def doctor(
         self, _command: commands.DoctorCommand, _progress: Progress

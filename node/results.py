@@ -382,6 +382,22 @@ class ReadyResult(Result, frozen=True, kw_only=True):
     listen: list[str]
 
 
+class TransferEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A file on its way; `total` is null until its size is known."""
+
+    direction: str
+    digest: str
+    done: int
+    total: int | None
+    peers: list[SourceEntry]
+
+
+class TransfersResult(Result, frozen=True, kw_only=True):
+    """What is under way, in bytes."""
+
+    transfers: list[TransferEntry]
+
+
 class LimitResult(Result, frozen=True, kw_only=True):
     """The rates that hold now, in bytes per second; None is no limit."""
 

@@ -414,6 +414,7 @@ class Node:
             commands.PeersCommand: inspector.peers,
             commands.DoctorCommand: inspector.doctor,
             commands.LookupCommand: inspector.lookup,
+            commands.TransfersCommand: inspector.transfers,
             commands.ListCommand: cache.list,
             commands.PinCommand: cache.pin,
             commands.UnpinCommand: cache.unpin,

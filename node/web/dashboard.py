@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from node.commands import PeersCommand, StatusCommand
+from node.commands import PeersCommand, StatusCommand, TransfersCommand
 from node.errors import NodeError
 from node.model.names import is_file_name
 from node.web import limits
@@ -133,6 +133,9 @@ class Dashboard:
         figures: dict[str, Any] = {"at": time.time()}
         with contextlib.suppress(NodeError):
             figures["status"] = await self._node.run(StatusCommand(), _ignore)
+        with contextlib.suppress(NodeError):
+            transfers = await self._node.run(TransfersCommand(), _ignore)
+            figures["transfers"] = transfers.transfers
         if turn % _PEERS_EVERY == 0:
             with contextlib.suppress(NodeError):
                 figures["peers"] = await self._node.run(PeersCommand(), _ignore)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,3 +200,22 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent.trim()"))
     assert {"Log", "Look up", "Follow", "Set", "Check now"} <= reached
+
+
+def test_a_download_is_seen_while_it_comes(
+    browser: Browser, network: list[NodeProcess], tmp_path: Path
+) -> None:
+    """With its peers; the limit that is set on the page holds for it."""
+    file, digest = random_file(tmp_path / "large.bin", 24 * 1024 * 1024, seed=9)
+    network[1].ask("share", str(file))
+    for page in opened(browser, network[0]):
+        page.get_by_label("Download, KiB per second").fill("4096")
+        page.get_by_role("button", name="Set").click()
+        page.locator("#limits-words").get_by_text("Set.").wait_for()
+        with ThreadPoolExecutor(1) as pool:
+            fetching = pool.submit(network[0].ask, "fetch", digest)
+            rows = page.locator("#transfer-rows")
+            rows.get_by_text("of 24.0 MiB").wait_for()
+            rows.get_by_text(network[1].address).wait_for()
+            fetching.result()
+        rows.get_by_text("Nothing is on its way").wait_for()

@@ -17,7 +17,7 @@ from transfer.content.manifest import Manifest
 from transfer.errors import FalseManifestError, NoPeerError, WrongBytesError
 from transfer.growing_file import GrowingFile
 from transfer.leeching.assembly import Assembly, WholeVerdict
-from transfer.leeching.result import Downloaded, Source
+from transfer.leeching.result import Downloaded, DownloadProgress, Source
 from transfer.leeching.swarm import Swarm
 from transfer.limits import BUFFER_BYTES
 
@@ -101,6 +101,14 @@ class Download:
             self._progress.remove(on_progress)
         if on_file is not None:
             self._on_file.remove(on_file)
+
+    def snapshot(self) -> DownloadProgress:
+        """Return how far it is, and which peers gave how much."""
+        progress = self._assembly.progress()
+        done, total = (0, None) if progress is None else (progress[0], progress[2])
+        given = self._swarm.given_so_far().most_common()
+        sources = [Source(peer, count) for peer, count in given]
+        return DownloadProgress(self._wanted.digest, done, total, sources)
 
     async def run(self) -> Downloaded:
         """Download; raises NoPeerError, WrongBytesError or StoreError."""

@@ -23,7 +23,7 @@ from transfer.leeching.bans import BackOff, Bans
 from transfer.leeching.connection_pool import ConnectionPool
 from transfer.leeching.context import LeecherContext
 from transfer.leeching.download import Download
-from transfer.leeching.result import Downloaded, Source
+from transfer.leeching.result import Downloaded, DownloadProgress, Source
 from transfer.leeching.small import SmallFetcher
 from transfer.leeching.wanted import Wanted
 from transfer.limits import LeecherLimits
@@ -230,6 +230,10 @@ class Leecher:
         self._pool.shutdown()
         self._hash_pool.shutdown()
         self._alias_pool.shutdown(cancel_futures=True)
+
+    def under_way(self) -> list[DownloadProgress]:
+        """Return the large downloads under way; small ones end before one can look."""
+        return [download.snapshot() for download in self._downloads.values()]
 
     @property
     def stats(self) -> LeecherStats:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transfer.connection.peer import Peer
     from transfer.content.artifact import Artifact
+    from transfer.content.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,16 @@ class Source:
 
     peer: Peer
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadProgress:
+    """A download under way, in bytes; `total` is None until a manifest is known."""
+
+    digest: Digest
+    done: int
+    total: int | None
+    sources: list[Source]
 
 
 @dataclass(frozen=True, slots=True)

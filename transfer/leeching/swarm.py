@@ -291,6 +291,13 @@ class Swarm:
         self._start_more()
         self._check()
 
+    def given_so_far(self) -> Counter[Peer]:
+        """Return what each peer gave, those that still send included, in bytes."""
+        given = Counter(self.bytes_given)
+        for one in self._active:
+            given[one.peer] += one.state.bytes_given
+        return given
+
     async def _attempt(self, peer: Peer) -> None:
         """Converse with a peer, again while it fails but was of use."""
         for attempt in range(self._limits.attempts_max):
