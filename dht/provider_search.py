@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from dht.tasks import Tasks
 
 _PAGES_MAX: Final = 64  # further pages that one search asks for
+_PER_PREFIX_MAX: Final = {  # from the narrowest prefix to the widest
+    4: (PROVIDERS_PER_GROUP_MAX, PROVIDERS_PER_GROUP_MAX, 64),
+    6: (PROVIDERS_PER_GROUP_MAX, 8, 16, 64),
+}
 
 
 class LookupStep(NamedTuple):
@@ -64,7 +68,7 @@ class ProviderSearch:
         self._found: deque[ProviderRecord] = deque()
         self._seen: set[bytes] = set()
         self._delivered: set[tuple[bytes, str]] = set()
-        self._of_group: Counter[bytes] = Counter()  # how many were delivered
+        self._of_prefix: Counter[bytes] = Counter()  # how many were delivered
         self._wake = asyncio.Event()
         self._pages: set[asyncio.Future[ProvenReply | None]] = set()
         self._pages_asked = 0
@@ -176,17 +180,19 @@ class ProviderSearch:
     def _deliver(self, record: ProviderRecord) -> None:
         """Deliver a verified record, each provider once per IP address.
 
-        Keys cost nothing, networks do: of one /24 or /64 only a few are delivered, so
-        its owner cannot bury the honest providers under false ones.
+        Keys cost nothing, networks do: of one network only a few are delivered, the
+        wider it is the more, so its owner cannot bury the honest providers under
+        false ones. In loopback and private ranges there is no such bound.
         """
         name = (record.public_key, record.address.host)
-        group = record.address.group
         if name in self._delivered:
             return
-        if group is not None:
-            if self._of_group[group] >= PROVIDERS_PER_GROUP_MAX:
+        if record.address.group is not None:
+            prefixes = record.address.path[:0:-1]  # the narrowest first
+            limits = zip(prefixes, _PER_PREFIX_MAX[record.address.family], strict=True)
+            if any(self._of_prefix[prefix] >= most for prefix, most in limits):
                 return
-            self._of_group[group] += 1
+            self._of_prefix.update(prefixes)
         self._delivered.add(name)
         self._found.append(record)
         self._wake.set()

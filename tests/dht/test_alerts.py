@@ -46,12 +46,19 @@ class Desk:
         return True
 
     def receive(
-        self, raw: bytes, hints: bytes = b"", size: int = 1200, source: Contact = SENDER
-    ) -> None:
+        self,
+        raw: bytes,
+        hints: bytes = b"",
+        size: int = 1200,
+        source: Contact = SENDER,
+        *,
+        echoed: bool = False,
+    ) -> Asked:
         notify = Notify(raw, hints)
         request = Request(1, 7, b"transact", source.public_key, 0, b"", notify)
-        asked = Asked(request, source, self.clock.ticks, echoed=False)
+        asked = Asked(request, source, self.clock.ticks, echoed=echoed)
         self.alerts.received(notify, asked, size)
+        return asked
 
     def count(self, name: str) -> int:
         return self.core.stats[f"notifies.{name}"]
@@ -75,7 +82,7 @@ def test_only_what_interests_is_verified() -> None:
 
 
 def test_a_flood_of_forgeries_costs_few_verifications() -> None:
-    """Per source, and per publisher over all sources."""
+    """Per source, and over all sources."""
     desk = Desk()
     for number in range(1000):
         raw = bytearray(release(sequence=number).raw)
@@ -86,6 +93,65 @@ def test_a_flood_of_forgeries_costs_few_verifications() -> None:
     desk.clock.move(10)
     desk.receive(release(sequence=5000).raw)
     assert len(desk.got) == 1
+
+
+def forged(sequence: int) -> bytes:
+    raw = bytearray(release(sequence=sequence).raw)
+    raw[-1] ^= 1
+    return bytes(raw)
+
+
+def test_forgeries_spend_nothing_of_the_publisher_whose_name_they_bear() -> None:
+    """True alerts of known contacts come through, all of them."""
+    desk = Desk()
+    friend = contact(500)
+    desk.core.table(friend, desk.clock.ticks)
+    for second in range(30):
+        desk.clock.move(1)
+        for number in range(120):
+            desk.receive(forged(1000 * second + number), source=contact(number))
+        true = release(sequence=100_000 + second)
+        desk.receive(true.raw, source=friend, echoed=True)
+        assert desk.got[-1] == true
+    assert len(desk.got) == 30
+
+
+def test_forgeries_with_claimed_addresses_make_true_senders_echo_a_token() -> None:
+    """Beyond the budget of claimed addresses the answer asks for that, at once."""
+    desk = Desk()
+    for number in range(500):
+        desk.receive(forged(number), source=contact(number))
+    true, sender = release(sequence=9000), contact(700)
+    assert desk.receive(true.raw, source=sender).truncated
+    assert desk.got == []
+    assert not desk.receive(true.raw, source=sender, echoed=True).truncated
+    assert desk.got == [true]
+
+
+def test_whether_a_sender_must_echo_tells_nothing_of_interest() -> None:
+    """Notifies that nobody here wants count as much as those that somebody does."""
+    answers = []
+    for name in ("demo", "unwanted"):
+        desk = Desk()
+        answers.append(
+            [
+                desk.receive(
+                    release(name=name, sequence=number % 3).raw, source=contact(1)
+                ).truncated
+                for number in range(200)
+            ]
+        )
+    assert answers[0] == answers[1]
+    assert True in answers[0]
+
+
+def test_a_publisher_has_an_allowance_after_verification() -> None:
+    """Its own true releases, from any number of senders, are bounded too."""
+    desk = Desk()
+    for number in range(150):
+        raw = release(sequence=number).raw
+        desk.receive(raw, source=contact(number), echoed=True)
+    assert len(desk.got) <= 80
 
 
 def test_hints_are_pinged_within_the_length_of_the_notify() -> None:

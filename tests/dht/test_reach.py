@@ -102,6 +102,53 @@ def test_a_new_address_wins_in_time() -> None:
     assert not observed.contradicts(NATTED, address(300))
 
 
+def test_an_address_is_signed_only_where_observers_agree_on_it() -> None:
+    """One liar, two of three, or a quarter of many move nothing."""
+    mine = reach(own="10.0.0.1")
+    assert not mine.may_sign(ME, address(1))
+    mine.report(ME, address(1))
+    assert mine.may_sign(ME, address(1))
+    assert not mine.may_sign(NATTED, address(1))
+    mine.report(NATTED, address(2))
+    assert not mine.may_sign(NATTED, address(2))
+    mine.report(ME, address(3))
+    assert mine.may_sign(ME, address(3))
+    assert not mine.may_sign(NATTED, address(2))
+    for number in range(4, 14):
+        mine.report(ME, address(number))
+    mine.report(NATTED, address(14))
+    assert not mine.may_sign(NATTED, address(14))
+    assert mine.may_sign(ME, address(14))
+
+
+def test_a_machines_own_address_needs_no_observers() -> None:
+    """On a LAN, and for a public host without NAT."""
+    mine = reach(own=ME.host)
+    assert mine.may_sign(Address(ME.host, 9999), address(1))
+    assert not mine.may_sign(NATTED, address(1))
+
+
+def test_two_addresses_of_one_node_can_both_be_agreed_on() -> None:
+    """A NAT with several addresses shows one to some and another to others."""
+    mine = reach(own="10.0.0.1")
+    for number in range(10):
+        mine.report(ME if number % 2 else NATTED, address(number))
+    assert mine.may_sign(ME, address(1))
+    assert mine.may_sign(NATTED, address(2))
+
+
+def test_one_48_has_one_voice() -> None:
+    """Its 65,536 /64s cannot outvote three others."""
+    seen, lie = Address("2a05::1", 4747), Address("2a06::1", 4747)
+    mine = reach(own="10.0.0.1")
+    for number in range(3):
+        mine.report(seen, Address(f"2a0{number}::9", 4747))
+    for number in range(50):
+        mine.report(lie, Address(f"2a02:1:1:{number:x}::7", 4747))
+    assert mine.observed[6].address() == seen
+    assert not mine.may_sign(lie, Address("2a02:1:1:1::7", 4747))
+
+
 def test_private_reporters_are_not_compared() -> None:
     """They see another address, and rightly so."""
     mine = reach()

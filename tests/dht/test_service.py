@@ -22,6 +22,7 @@ from dht import (
     delegation_key,
     provider_key,
 )
+from dht.wire import FindNode, Ping
 from tests.dht.builders import key, private_key, signer
 
 if TYPE_CHECKING:
@@ -321,6 +322,92 @@ async def test_a_private_network_is_silent_to_strangers() -> None:
         assert nodes[0].stats()["dropped.mac"] >= 1
         await nodes[1].offer([key(8)], 5000)
         assert len(await providers(nodes[3], key(8))) == 1
+
+
+async def test_a_caught_datagram_is_worth_nothing_at_another_member() -> None:
+    """Nor at its receiver a second time; only a first ping names no receiver."""
+    async with swarm(3, network=LAB) as (first, second, third):
+        caught = []
+        send = first._running.transport.send
+
+        def tapped(datagram: bytes, to: Address) -> bool:
+            caught.append((datagram, to))
+            return bool(send(datagram, to))
+
+        first._running.rpc_client._send = tapped
+        await first.offer([key(8)], 5000)
+        await providers(first, key(9))
+        assert caught
+        before = {node: node.stats()["answered"] for node in (second, third)}
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outsider:
+            for datagram, _ in caught:
+                for node in (second, third):
+                    where = node.addresses[0]
+                    outsider.sendto(datagram, (where.host, where.port))
+
+        def dropped(reason: str) -> int:
+            nodes = (second, third)
+            return sum(node.stats().get(f"dropped.{reason}", 0) for node in nodes)
+
+        await until(lambda: dropped("mac") + dropped("replay") == 2 * len(caught))
+        assert dropped("mac") == len(caught)
+        assert {node: node.stats()["answered"] for node in (second, third)} == before
+
+
+async def test_only_a_ping_may_name_no_receiver() -> None:
+    """A question to whoever is there is not answered in a private network."""
+    async with swarm(2, network=LAB) as (first, second):
+        rpc_client = first._running.rpc_client
+        answers: list[object] = []
+        for body in (FindNode(key(1)), Ping()):
+            rpc_client.ask_address(second.addresses[0], body, answers.append)
+        await until(lambda: len(answers) == 2)
+        assert answers.count(None) == 1
+        assert second.stats()["dropped.unaddressed"] >= 1
+
+
+async def test_one_bad_item_ends_no_loop() -> None:
+    """A callback that fails is logged and counted, and the node goes on."""
+
+    def failing(publisher: bytes, name: str) -> bool:
+        raise RuntimeError(name)
+
+    async with swarm(3) as nodes:
+        nodes[0]._running.alerts._interested = failing
+        contacts = [Contact(nodes[0].public_key, nodes[0].addresses[0])]
+        report = await nodes[1].notify(released(), contacts)
+        assert report.told == []
+        assert nodes[0].stats()["failed.datagram"] >= 1
+        await nodes[1].offer([key(9)], 5000)
+        assert len(await providers(nodes[0], key(9))) == 1
+
+
+async def test_maintenance_survives_each_of_its_rounds() -> None:
+    """A record that cannot be stored again leaves the others stored."""
+    async with swarm(3) as nodes:
+        maintenance = nodes[1]._running.maintenance
+
+        async def broken() -> None:
+            raise RuntimeError("broken")
+
+        await maintenance._survive(broken(), "renew")
+        assert nodes[1].stats()["failed.renew"] == 1
+        client = nodes[1]._running.record_client
+        for number in range(3):
+            record = released(name=f"name{number}")
+            await nodes[1].store_record(record, keep=True)
+        store, stored = client.store, []
+
+        async def sometimes(record: ReleaseRecord, *, keep: bool) -> object:
+            if record.name == "name1":
+                raise RuntimeError(record.name)
+            stored.append(record.name)
+            return await store(record, keep=keep)
+
+        client.store = sometimes
+        await client.renew()
+        assert sorted(stored) == ["name0", "name2"]
+        assert nodes[1].stats()["failed.store"] == 1
 
 
 async def test_garbage_is_counted_and_harmless() -> None:
