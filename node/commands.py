@@ -76,6 +76,7 @@ class PrefetchCommand(Command[results.PrefetchResult]):
     everything: bool = False
     output: str | None = None
     force: bool = False
+    strict: bool = False
 
 
 class SurveyCommand(Command[results.SurveyResult]):

@@ -162,11 +162,20 @@ class MissingFile(LockedFile, frozen=True, kw_only=True):
     error: str
 
 
+class LeftOutEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lockfile names without a digest, and why it was left out."""
+
+    name: str
+    version: str
+    why: str
+
+
 class PrefetchResult(Result, frozen=True, kw_only=True):
     """What a lockfile names, as far as it could be had."""
 
     artifacts: list[PrefetchedFile]
     missing: list[MissingFile]
+    left_out: list[LeftOutEntry]
 
 
 class SurveyedFile(LockedFile, frozen=True, kw_only=True):
@@ -181,6 +190,7 @@ class SurveyResult(Result, frozen=True, kw_only=True):
 
     entries: list[SurveyedFile]
     counts: dict[str, int]
+    left_out: list[LeftOutEntry]
 
 
 class AdoptResult(Result, frozen=True, kw_only=True):

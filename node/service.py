@@ -262,12 +262,11 @@ class Node:
         self._surroundings = Surroundings(
             store=store,
             leecher=self._leecher,
-            provide=router,
+            router=router,
             catalogue=catalogue,
-            beliefs=trust_store,
+            trust=trust_store,
             releases=releases,
             background=self._background,
-            database=self._database,
         )
         sharer = self._compose_content()
         self._compose_news()
@@ -429,9 +428,9 @@ class Node:
         self.stopped.set()
         return results.LeaveResult()
 
-    def _index_name(self, digest: Digest) -> str:
+    async def _index_name(self, digest: Digest) -> str:
         """Return the file name that a package index gave a file, "" if none did."""
-        for one in self._gateway.named(digest):
+        for one in await self._gateway.named(digest):
             if is_file_name(one.file):
                 return one.file
         return ""
@@ -456,13 +455,19 @@ class Node:
         token = secrets.token_urlsafe(32)
         client = HttpOrigin(self._upstreams)
         self._stack.push_async_callback(client.close)
-        gateway = Gateway(self.settings, self._surroundings, self._upstreams, client)
+        gateway = Gateway(
+            self.settings,
+            self._surroundings,
+            upstreams=self._upstreams,
+            client=client,
+        )
+        gateway.begin()
         self._stack.push_async_callback(gateway.close)
         lockfiles = Lockfiles(
-            gateway=gateway,
+            gateway,
             store=self._store,
             catalogue=self._catalogue,
-            provide=self._router,
+            router=self._router,
             output=self._output,
         )
         self._gateway = gateway

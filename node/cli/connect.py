@@ -11,7 +11,7 @@ from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import say
 from node.errors import NotRunningError
-from node.gateway.connecting import TOOLS, connection
+from node.gateway.ecosystems import recipe, tools
 
 if TYPE_CHECKING:
     from node.cli.results import ConnectResult
@@ -27,7 +27,7 @@ DEFAULT_WEB = "127.0.0.1:4748"
         "caravan connect cargo --undo",
     ],
 )
-@click.argument("tool", type=click.Choice(TOOLS))
+@click.argument("tool", type=click.Choice(list(tools())))
 @click.option("--write", is_flag=True, help="Write the lines, and keep what is there.")
 @click.option("--undo", is_flag=True, help="Remove the lines again.")
 @click.pass_obj
@@ -41,7 +41,7 @@ def connect(session: Session, /, *, tool: str, write: bool, undo: bool) -> None:
 
     if write and undo:
         raise click.UsageError("expected --write or --undo, not both")
-    made = connection(tool, session.home, _web(session))
+    made = recipe(tool, session.home, _web(session))
     if write:
         made.write()
     result = ConnectResult(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -51,7 +51,7 @@ class FetchCommands:
         router: Routing,
         withdrawal: Withdrawal,
         output: OutputWriter,
-        index_name: Callable[[Digest], str],
+        index_name: Callable[[Digest], Awaitable[str]],
     ) -> None:
         """`index_name` returns the name that a package index gave a file, or ""."""
         self._store = store
@@ -97,7 +97,7 @@ class FetchCommands:
             if isinstance(target, NameTarget):
                 self._follow(target)
         await self._router.sync()
-        named = [NamedArtifact(one.artifact, self._name(one)) for one in fetched]
+        named = [NamedArtifact(one.artifact, await self._name(one)) for one in fetched]
         paths = await self._paths(named, targets, command)
         return results.FetchResult(
             artifacts=[
@@ -147,16 +147,15 @@ class FetchCommands:
             return [await self._output.write_file(files[0].artifact, output)]
         return await self._output.write_folder(files, output, force=command.force)
 
-    def _name(self, fetched: Fetched) -> str:
+    async def _name(self, fetched: Fetched) -> str:
         """Return what people call an artifact, "" where nothing here knows."""
         if fetched.file:
             return fetched.file
         digest = fetched.artifact.digest
         packages = self._catalogue.packages_with(str(digest))
         name = packages[0][1] if packages else ""
-        return (
-            name or self._catalogue.direct_file(str(digest)) or self._index_name(digest)
-        )
+        name = name or self._catalogue.direct_file(str(digest))
+        return name or await self._index_name(digest)
 
 
 def _in_order(

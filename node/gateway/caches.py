@@ -7,8 +7,10 @@ digest, cargo keeps crates under their names.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from node.gateway.ecosystems import ecosystems
 
 BODY_BYTES_MAX = 4 * 1024**3
 _OLD_PIP = b"cc=4,"
@@ -16,17 +18,11 @@ _BODY_KEY = b"\xa4body"
 _BIN_LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
-def cache_folders(environ: dict[str, str], home: Path) -> dict[str, Path]:
+def cache_folders(environ: Mapping[str, str], home: Path) -> dict[str, Path]:
     """Return the cache folders of each package manager that exist here."""
-    xdg = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    cargo = Path(environ.get("CARGO_HOME") or home / ".cargo")
-    npm = Path(environ.get("npm_config_cache") or home / ".npm")
-    found = {
-        "pip": Path(environ.get("PIP_CACHE_DIR") or xdg / "pip"),
-        "npm": npm / "_cacache" / "content-v2",
-        "cargo": cargo / "registry" / "cache",
-        "opam": Path(environ.get("OPAMROOT") or home / ".opam") / "download-cache",
-    }
+    found: dict[str, Path] = {}
+    for ecosystem in ecosystems().values():
+        found |= ecosystem.caches(environ, home)
     return {name: folder for name, folder in found.items() if folder.is_dir()}
 
 

@@ -1,48 +1,50 @@
 """Package managers' configuration files: which lines, where, and how to take them out.
 
 What is written lies between two marks, or in a file of our own. What was there before
-is kept: a line that would have been in the way is commented out behind a mark, and
-put back by `undo`.
+is kept: a line that would be in the way is commented out behind a mark, and put back by
+`undo`. The rest of the file stays as it is, byte by byte.
 """
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from node.errors import NodeError
 
-TOOLS = ("pip", "uv", "opam", "npm", "cargo", "apt")
 CONNECTED_FILE = "connected.json"
-UV_LOCK_NOTE = (
-    "`uv lock` and `uv sync` write the index that they used into uv.lock; to keep the "
-    "gateway out of it, lock with `uv --no-config lock` and install with "
-    "`uv export --frozen -o r.txt; uv pip sync --require-hashes r.txt`."
-)
-APT_NOTE = (
-    "Set the mirror you use now as [upstreams] debian in config.toml, add it to that "
-    "file as the next line with priority:2, and name the file in your sources: "
-    "URIs: mirror+file:/etc/apt/caravan-mirrors.list"
-)
-OPAM_NOTE = (
-    "For what publishers that you follow have published: `opam repository add "
-    "published {base}/opam/published --rank=-1 --all-switches`."
-)
 _BEGIN = "# >>> caravan >>>"
+_BEGIN_JOINED = _BEGIN + " (the line before had no end)"
 _END = "# <<< caravan <<<"
 _ASIDE = "# caravan put aside: "
-_BLOCK = re.compile(rf"^{_BEGIN}\n.*?^{_END}\n?", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class InTheWay:
+    """What a tool's file says already, found by the reader of that tool's files."""
+
+    lines: Sequence[int] = ()
+    """The numbers, from 0, of the lines that are put aside."""
+    before: str = ""
+    """The index that the tool uses, or ""."""
+    refusal: str = ""
+    """Why the lines cannot be put in, or ""."""
+
+
+Inspect = Callable[[str], InTheWay]
+"""Reads the text of a tool's file, whatever its line ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
     """How one tool is pointed at a node."""
 
     tool: str
@@ -53,10 +55,8 @@ class Connection:
     notes: list[str] = field(default_factory=list)
     section: str = ""
     """The header below which the lines belong, or "" for the end of the file."""
-    replaces: str = ""
-    """A pattern of lines that would be in the way, and are put aside."""
-    conflicts: str = ""
-    """A pattern of lines beside which the file would not be valid."""
+    inspect: Inspect = lambda _text: InTheWay()
+    is_toml: bool = False
 
     @property
     def shown(self) -> str:
@@ -65,19 +65,25 @@ class Connection:
 
     def write(self) -> None:
         """Put the lines into the tool's file; NodeError where that cannot be done."""
-        text = _without(_read(self.file))
-        if self.conflicts and re.search(self.conflicts, text, re.MULTILINE):
+        is_new = not self.file.exists()
+        before = _read(self.file)
+        text = _without(before)
+        if text != before:  # it is connected already
+            is_new = noted_for(self.home, self.tool).get("new") is True
+        found = self.inspect(text)
+        if found.refusal:
             raise NodeError(
-                f"{self.file} says already where {self.tool} gets its files; put the "
-                f"lines there by hand, `caravan connect {self.tool}` shows them"
+                f"{self.file}: {found.refusal}; put the lines there by hand, "
+                f"`caravan connect {self.tool}` shows them"
             )
-        before = self._before(text)
-        if self.replaces:
-            text = re.sub(
-                self.replaces, lambda m: _ASIDE + m[0], text, flags=re.MULTILINE
-            )
-        _write(self.file, self._with_lines(text))
-        self._note(before)
+        lines = lines_of(text)
+        for number in found.lines:
+            lines[number] = _ASIDE + lines[number]
+        fresh = self._with_lines("".join(lines), "\r\n" if "\r\n" in text else "\n")
+        if self.is_toml:
+            self._check_toml(fresh)
+        _write(self.file, fresh)
+        self._note({"file": str(self.file), "before": found.before, "new": is_new})
 
     def undo(self) -> bool:
         """Take the lines out and put back what was there; False if none were."""
@@ -85,7 +91,8 @@ class Connection:
         clean = _without(text)
         if clean == text:
             return False
-        if clean.strip():
+        noted = noted_for(self.home, self.tool)
+        if clean.strip() or noted.get("new") is False:
             _write(self.file, clean)
         else:
             with suppress(OSError):
@@ -93,137 +100,52 @@ class Connection:
         self._note(None)
         return True
 
-    def _with_lines(self, text: str) -> str:
-        block = f"{_BEGIN}\n{self.lines}\n{_END}\n"
-        if not self.section:
-            return (text if not text or text.endswith("\n") else text + "\n") + block
-        header = f"[{self.section}]"
-        if match := re.search(rf"^\s*{re.escape(header)}\s*$\n?", text, re.MULTILINE):
-            place = match.end()
-            start = text[:place] if text[:place].endswith("\n") else text + "\n"
-            return start + block + text[place:]
-        whole = f"{_BEGIN}\n{header}\n{self.lines}\n{_END}\n"
-        return (text if not text or text.endswith("\n") else text + "\n") + whole
+    def _check_toml(self, text: str) -> None:
+        try:
+            tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise NodeError(
+                f"{self.file} would not be valid TOML with these lines ({error}); put "
+                f"them there by hand, `caravan connect {self.tool}` shows them"
+            ) from error
 
-    def _before(self, text: str) -> str:
-        """Return the index that the file named, for the gateway to ask."""
-        if self.tool == "npm":
-            found = re.search(r"^\s*registry\s*=\s*(\S+)", text, re.MULTILINE)
-            return found[1] if found else ""
-        if self.tool != "pip":
-            return ""
-        parser = configparser.RawConfigParser(strict=False)
-        with suppress(configparser.Error):
-            parser.read_string(text)
-            return parser.get("global", "index-url", fallback="")
-        return ""
+    def _with_lines(self, text: str, end: str) -> str:
+        body = self.lines.replace("\n", end)
+        block = f"{_BEGIN}{end}{body}{end}{_END}{end}"
+        if self.section and (place := _end_of_header(text, self.section)) is not None:
+            start, rest = text[:place], text[place:]
+            if start.endswith("\n"):
+                return start + block + rest
+            return start + end + block.replace(_BEGIN, _BEGIN_JOINED, 1)
+        if self.section:
+            block = block.replace(end, f"{end}[{self.section}]{end}", 1)
+        if text and not text.endswith("\n"):
+            return text + end + block.replace(_BEGIN, _BEGIN_JOINED, 1)
+        return text + block
 
-    def _note(self, before: str | None) -> None:
+    def _note(self, entry: dict[str, object] | None) -> None:
         """Keep in the node's folder what the tool used before; None forgets it."""
         path = self.home / CONNECTED_FILE
-        try:
-            noted = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            noted = {}
+        noted = _noted(self.home)
         noted.pop(self.tool, None)
-        if before is not None:
-            noted[self.tool] = {"file": str(self.file), "before": before}
+        if entry is not None:
+            noted[self.tool] = entry
         _write(path, json.dumps(noted, indent=1) + "\n")
 
 
-def connection(tool: str, home: Path, web: str) -> Connection:
-    """Return how `tool` is pointed at the node whose door is at `web`."""
-    return _MAKERS[tool](home, f"http://{web}")
+def noted_for(home: Path, tool: str) -> dict[str, Any]:
+    """Return what was noted when a tool was connected to the node at `home`."""
+    found = _noted(home).get(tool)
+    return found if isinstance(found, dict) else {}
 
 
-def _pip(home: Path, base: str) -> Connection:
-    return Connection(
-        "pip",
-        home,
-        _config("PIP_CONFIG_FILE", "pip", "pip.conf"),
-        f"index-url = {base}/pypi/simple",
-        "pip fails after 8 seconds of trying; `caravan connect pip --undo`, or "
-        "`pip install --index-url URL` for once.",
-        section="global",
-        replaces=r"^\s*index-url\s*[=:].*$",
-    )
+def used_before(home: Path, tool: str) -> str:
+    """Return the index that a tool used before it was connected to this node, or ""."""
+    url = str(noted_for(home, tool).get("before") or "")
+    return url if url.startswith(("http://", "https://")) else ""
 
 
-def _uv(home: Path, base: str) -> Connection:
-    return Connection(
-        "uv",
-        home,
-        _config("UV_CONFIG_FILE", "uv", "uv.toml"),
-        f'[[index]]\nname = "caravan"\nurl = "{base}/pypi/simple"\ndefault = true',
-        "uv fails after some seconds of trying; `caravan connect uv --undo`, or "
-        "`uv --no-config` for once.",
-        [UV_LOCK_NOTE],
-        conflicts=r"^\s*(?:default\s*=\s*true|index-url\s*=)",
-    )
-
-
-def _opam(home: Path, base: str) -> Connection:
-    root = Path(os.environ.get("OPAMROOT") or Path.home() / ".opam")
-    return Connection(
-        "opam",
-        home,
-        root / "config",
-        f'archive-mirrors: ["{base}/opam"]',
-        "opam goes to the origin at once.",
-        [OPAM_NOTE.format(base=base)],
-        replaces=r"^archive-mirrors:.*$",
-    )
-
-
-def _npm(home: Path, base: str) -> Connection:
-    named = os.environ.get("NPM_CONFIG_USERCONFIG")
-    return Connection(
-        "npm",
-        home,
-        Path(named) if named else Path.home() / ".npmrc",
-        f"registry={base}/npm/\nomit-lockfile-registry-resolved=true",
-        "npm fails after about a minute of trying; `caravan connect npm --undo`.",
-        replaces=r"^\s*(?:registry|omit-lockfile-registry-resolved)\s*=.*$",
-    )
-
-
-def _cargo(home: Path, base: str) -> Connection:
-    root = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
-    return Connection(
-        "cargo",
-        home,
-        root / "config.toml",
-        "[source.crates-io]\n"
-        'replace-with = "caravan"\n'
-        "[source.caravan]\n"
-        f'registry = "sparse+{base}/cargo/index/"',
-        "cargo fails; `caravan connect cargo --undo`. Cargo.lock is not touched.",
-        conflicts=r"^\s*\[source\.(?:crates-io|caravan)\]",
-    )
-
-
-def _apt(home: Path, base: str) -> Connection:
-    return Connection(
-        "apt",
-        home,
-        Path("/etc/apt/caravan-mirrors.list"),
-        f"{base}/debian/\tpriority:1",
-        "apt goes on to the next mirror after some seconds.",
-        [APT_NOTE],
-    )
-
-
-_MAKERS: dict[str, Callable[[Path, str], Connection]] = {
-    "pip": _pip,
-    "uv": _uv,
-    "opam": _opam,
-    "npm": _npm,
-    "cargo": _cargo,
-    "apt": _apt,
-}
-
-
-def _config(variable: str, folder: str, file: str) -> Path:
+def user_file(variable: str, folder: str, file: str) -> Path:
     """Return a user's configuration file, where its tool looks for it."""
     if named := os.environ.get(variable):
         return Path(named)
@@ -231,30 +153,74 @@ def _config(variable: str, folder: str, file: str) -> Path:
     return Path(xdg) / folder / file
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text with their ends; only a newline ends one."""
+    *most, last = text.split("\n")
+    return [f"{line}\n" for line in most] + ([last] if last else [])
+
+
+def _noted(home: Path) -> dict[str, Any]:
+    try:
+        noted = json.loads((home / CONNECTED_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _end_of_header(text: str, section: str) -> int | None:
+    """Return where the line `[section]` of a file ends, or None."""
+    place = 0
+    for line in lines_of(text):
+        place += len(line)
+        head = re.split("[#;]", line, maxsplit=1)[0].strip()
+        if head == f"[{section}]":
+            return place
+    return None
+
+
 def _without(text: str) -> str:
     """Return a file's text as it was before the lines were put in."""
-    return _BLOCK.sub("", text).replace(_ASIDE, "")
+    kept: list[str] = []
+    inside = False
+    for line in lines_of(text):
+        bare = line.rstrip("\r\n")
+        if bare in (_BEGIN, _BEGIN_JOINED):
+            inside = True
+            if bare == _BEGIN_JOINED and kept:
+                kept[-1] = kept[-1].removesuffix("\n").removesuffix("\r")
+        elif bare == _END and inside:
+            inside = False
+        elif not inside:
+            kept.append(line.removeprefix(_ASIDE))
+    return "".join(kept)
 
 
 def _read(path: Path) -> str:
+    """Return a file's text; bytes that are no UTF-8 come back unchanged in `_write`."""
     try:
-        return path.read_text("utf-8")
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
     except FileNotFoundError:
         return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise NodeError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise NodeError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _write(path: Path, text: str) -> None:
     """Replace a file at once, with its permissions; a link stays a link."""
     target = path.resolve()
-    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    fresh = target.with_name(f".caravan-{secrets.token_hex(8)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(
+            descriptor, "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.chmod(mode)
         fresh.replace(target)
     except OSError as error:
         with suppress(OSError):

@@ -8,18 +8,24 @@ and then read with bounds on everything.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from node.errors import NodeError
 from node.gateway import limits
-from node.gateway.published import AbsentError
+from node.gateway.bounded import BoundedCache
 from node.gateway.resolver import Resolver
 from node.model.packages import ArtifactEntry
 from transfer import Artifact, Digest, Store, TransferError
 
 T = TypeVar("T")
+
+
+class UnreadableFileError(NodeError):
+    """A published file is not what its index needs."""
+
+    exit_code = 4
 
 
 class FileMetadata:
@@ -28,22 +34,25 @@ class FileMetadata:
     def __init__(self, resolver: Resolver, store: Store) -> None:
         self._resolver = resolver
         self._store = store
-        self._known: OrderedDict[tuple[str, object], Any] = OrderedDict()
+        self._known: BoundedCache[tuple[str, object], Any] = BoundedCache(
+            limits.METADATA_REMEMBERED_MAX
+        )
 
     async def read(
         self, entry: ArtifactEntry, kind: object, read: Callable[[Path], T]
     ) -> T:
         """Return what `read` finds in a verified file, remembered under `kind`.
 
-        Raises AbsentError where `read` refuses the file, MissError without it.
+        Raises UnreadableFileError where `read` refuses the file, MissError without it.
         """
         key = (entry.digest, kind)
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key]  # type: ignore[no-any-return]
+        if (known := self._known.get(key)) is not None:
+            return known  # type: ignore[no-any-return]
         artifact = await self.artifact(entry)
         try:
-            found = await asyncio.to_thread(read, self._store.path(artifact))
+            path = self._store.path(artifact)
+            async with asyncio.timeout(limits.READ_SECONDS_MAX):
+                found = await asyncio.to_thread(read, path)
         except (
             ValueError,
             TypeError,
@@ -51,18 +60,26 @@ class FileMetadata:
             AttributeError,
             RecursionError,
         ) as error:
-            raise AbsentError(f"{entry.file} cannot be served: {error}") from error
+            raise UnreadableFileError(
+                f"{entry.file} cannot be served: {error}"
+            ) from error
+        except TimeoutError as error:
+            raise UnreadableFileError(
+                f"{entry.file} takes too long to be read"
+            ) from error
         except OSError as error:
-            raise AbsentError(f"{entry.file} cannot be read: {error}") from error
-        self._known[key] = found
-        while len(self._known) > limits.DERIVED_REMEMBERED_MAX:
-            self._known.popitem(last=False)
+            raise UnreadableFileError(
+                f"{entry.file} cannot be read: {error}"
+            ) from error
+        self._known.put(key, found)
         return found
 
     async def artifact(self, entry: ArtifactEntry) -> Artifact:
-        """Bring a published file; AbsentError for one too large, MissError."""
+        """Bring a published file; UnreadableFileError for one too large, MissError."""
         if entry.size > limits.PUBLISHED_BYTES_MAX:
-            raise AbsentError(f"{entry.file} is too large to be read for an index")
+            raise UnreadableFileError(
+                f"{entry.file} is too large to be read for an index"
+            )
         return await self._resolver.resolve(Digest.parse(entry.digest))
 
     async def digests(self, entry: ArtifactEntry) -> dict[str, Digest]:
@@ -71,5 +88,7 @@ class FileMetadata:
         try:
             whole = await asyncio.to_thread(self._store.with_aliases, artifact.digest)
         except TransferError as error:
-            raise AbsentError(f"{entry.file} cannot be read: {error}") from error
+            raise UnreadableFileError(
+                f"{entry.file} cannot be read: {error}"
+            ) from error
         return {one.algorithm: one for one in whole.digests}

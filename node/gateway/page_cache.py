@@ -1,174 +1,245 @@
 """What the gateway has read in the pages of upstreams: tables in catalogue.sqlite.
 
-Which file an upstream names for which digest, and the pages themselves, for when the
-upstream is down. All calls are short and run on the event loop's thread.
+A page is kept as what it is answered with: its forms, packed, and the files that it
+names as one text. All calls block; `Pages` makes them in a thread of their own.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 
+from node.gateway import limits
+from node.gateway.named_file import NamedFile
+from node.gateway.named_files import PREFIX_BYTES, NamedFiles
 from transfer import Digest
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS gateway_file (
-  digest TEXT NOT NULL, upstream TEXT NOT NULL, project TEXT NOT NULL,
-  file TEXT NOT NULL, url TEXT NOT NULL, size INTEGER, strong TEXT NOT NULL,
-  PRIMARY KEY (digest, upstream)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS gateway_file_by_name
-  ON gateway_file (upstream, project, file);
 CREATE TABLE IF NOT EXISTS gateway_page (
   upstream TEXT NOT NULL, path TEXT NOT NULL, url TEXT NOT NULL,
-  type TEXT NOT NULL, etag TEXT NOT NULL, asked_at REAL NOT NULL,
-  missing INTEGER NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (upstream, path)) STRICT, WITHOUT ROWID;
+  type TEXT NOT NULL, etag TEXT NOT NULL, modified TEXT NOT NULL,
+  asked_at REAL NOT NULL, missing INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  files BLOB NOT NULL,
+  PRIMARY KEY (upstream, path)) STRICT;
+CREATE TABLE IF NOT EXISTS gateway_form (
+  upstream TEXT NOT NULL, path TEXT NOT NULL, form TEXT NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (upstream, path, form)) STRICT;
+CREATE TABLE IF NOT EXISTS gateway_digests (
+  upstream TEXT NOT NULL, path TEXT NOT NULL, prefixes BLOB NOT NULL,
+  PRIMARY KEY (upstream, path)) STRICT;
 CREATE TABLE IF NOT EXISTS gateway_upstream (
-  name TEXT PRIMARY KEY, mark TEXT NOT NULL) STRICT;
+  name TEXT PRIMARY KEY, mark TEXT NOT NULL, public INTEGER) STRICT;
 """
-_STRENGTH = {"sha256": 0, "sha512": 1, "blake2b-256": 2, "sha1": 3, "md5": 4}
+_TABLES = ("gateway_page", "gateway_form", "gateway_digests")
+_LOG_BYTES_MAX = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFile:
-    """A file that a page of an upstream named."""
-
-    upstream: str
-    project: str
-    file: str
-    url: str
-    digests: tuple[Digest, ...]
-    """What the page says its digests are; never empty, the strongest first."""
-    size: int | None = None
-
-    @property
-    def strong(self) -> Digest:
-        """The digest that it is looked up and verified by."""
-        return self.digests[0]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredPage:
     """A page as it was when the upstream was last asked for it."""
 
-    url: str
-    content_type: str
-    etag: str
-    asked_at: float
-    missing: bool
-    body: bytes
+    files: NamedFiles
+    url: str = ""
+    content_type: str = ""
+    etag: str = ""
+    modified: str = ""
+    asked_at: float = 0.0
+    missing: bool = False
+    forms: dict[str, bytes] = field(default_factory=dict)
+    """What it is answered with, by form."""
 
-
-def strongest_first(digests: Iterable[Digest]) -> tuple[Digest, ...]:
-    """Return digests in the order in which they are trusted."""
-    return tuple(sorted(digests, key=lambda one: _STRENGTH[one.algorithm]))
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it takes, about."""
+        return len(self.files.text) + sum(map(len, self.forms.values())) + 1000
 
 
 class PageCache:
-    """Files and pages by upstream."""
+    """Pages and the files that they name, by upstream."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._db = database
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(
+            path, isolation_level=None, timeout=30, check_same_thread=False
+        )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_MAX}")
+        self._leave_old_tables()
         self._db.executescript(_SCHEMA)
 
-    def settle(self, upstreams: Mapping[str, str]) -> None:
-        """Forget all that came from an upstream whose URL is another one now.
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
 
-        Only digests of URLs are kept, because a URL may hold a password.
+    def settle_upstream(
+        self, name: str, url: str, *, public: bool | None = None
+    ) -> bool | None:
+        """Forget all that came from an upstream if its URL is another one now.
+
+        `url` has no credentials; only its digest is kept. `public` says whether the
+        upstream was found at public addresses; returned is what was said last.
         """
-        marks = {
-            name: sha256(url.encode()).hexdigest() for name, url in upstreams.items()
-        }
-        rows = self._db.execute("SELECT name, mark FROM gateway_upstream").fetchall()
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            for name, mark in rows:
-                if marks.get(name) != mark:
-                    for table in ("gateway_file", "gateway_page"):
-                        self._db.execute(
-                            f"DELETE FROM {table} WHERE upstream = ?",  # noqa: S608
-                            (name,),
-                        )
-            self._db.execute("DELETE FROM gateway_upstream")
-            self._db.executemany(
-                "INSERT INTO gateway_upstream VALUES (?,?)", marks.items()
+        mark = sha256(url.encode()).hexdigest()
+        row = self._db.execute(
+            "SELECT mark, public FROM gateway_upstream WHERE name = ?", (name,)
+        ).fetchone()
+        is_known = row is not None and row[0] == mark
+        last = bool(row[1]) if is_known and row[1] is not None else None
+        if is_known and public in (None, last):
+            return last
+        with self._transaction():
+            for table in () if is_known else _TABLES:
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE upstream = ?",  # noqa: S608
+                    (name,),
+                )
+            self._db.execute(
+                "INSERT OR REPLACE INTO gateway_upstream VALUES (?,?,?)",
+                (name, mark, public),
             )
-
-    def name_files(self, files: Iterable[NamedFile]) -> None:
-        """Remember what a page names; a later page replaces an earlier one."""
-        rows = [
-            (
-                str(digest), one.upstream, one.project, one.file, one.url, one.size,
-                str(one.strong),
-            )
-            for one in files
-            for digest in one.digests
-        ]  # fmt: skip
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "INSERT OR REPLACE INTO gateway_file VALUES (?,?,?,?,?,?,?)", rows
-            )
+        return public
 
     def find(self, digest: Digest) -> list[NamedFile]:
-        """Return what upstreams name for a digest, one for each upstream."""
-        return self._files("digest = ?", (str(digest),))
+        """Return what upstreams name for a digest, the newest page of each first."""
+        rows = self._db.execute(
+            "SELECT upstream, path FROM gateway_digests JOIN gateway_page"
+            " USING (upstream, path) WHERE instr(prefixes, ?) > 0"
+            " ORDER BY asked_at DESC",
+            (digest.raw[:PREFIX_BYTES],),
+        ).fetchall()
+        found: dict[str, NamedFile] = {}
+        for upstream, path in rows:
+            named = self._files(upstream, path).find(digest)
+            if named is not None:
+                found.setdefault(upstream, named)
+        return list(found.values())
 
-    def find_file(self, upstream: str, project: str, file: str) -> NamedFile | None:
-        """Return the file of this name in a project of an upstream, or None."""
-        found = self._files(
-            "upstream = ? AND project = ? AND file = ?", (upstream, project, file)
+    def paths(self, upstream: str, start: str) -> list[str]:
+        """Return the paths of kept pages that begin with `start`, newest first."""
+        rows = self._db.execute(
+            "SELECT path FROM gateway_page WHERE upstream = ? AND missing = 0"
+            " AND substr(path, 1, ?) = ? ORDER BY asked_at DESC",
+            (upstream, len(start), start),
         )
-        return found[0] if found else None
+        return [path for (path,) in rows.fetchall()]
 
-    def files_of(self, upstream: str, project: str) -> list[NamedFile]:
-        """Return the files that are known of a project, each by one digest."""
-        return self._files(
-            "upstream = ? AND project = ? AND digest = strong ORDER BY file",
-            (upstream, project),
-        )
+    def asked_at(self, upstream: str, path: str) -> float | None:
+        """Return when an upstream was last asked for a page, or None."""
+        row = self._db.execute(
+            "SELECT asked_at FROM gateway_page WHERE upstream = ? AND path = ?",
+            (upstream, path),
+        ).fetchone()
+        return None if row is None else float(row[0])
 
     def page(self, upstream: str, path: str) -> StoredPage | None:
         """Return a page of an upstream as it was last seen, or None."""
         row = self._db.execute(
-            "SELECT url, type, etag, asked_at, missing, body FROM gateway_page"
-            " WHERE upstream = ? AND path = ?",
+            "SELECT url, type, etag, modified, asked_at, missing, files"
+            " FROM gateway_page WHERE upstream = ? AND path = ?",
             (upstream, path),
         ).fetchone()
         if row is None:
             return None
-        url, kind, etag, asked_at, missing, body = row
-        return StoredPage(url, kind, etag, asked_at, bool(missing), body)
+        forms = self._db.execute(
+            "SELECT form, body FROM gateway_form WHERE upstream = ? AND path = ?",
+            (upstream, path),
+        ).fetchall()
+        url, kind, etag, modified, asked_at, missing, files = row
+        return StoredPage(
+            files=NamedFiles(upstream, zlib.decompress(files)),
+            url=url,
+            content_type=kind,
+            etag=etag,
+            modified=modified,
+            asked_at=asked_at,
+            missing=bool(missing),
+            forms={form: zlib.decompress(body) for form, body in forms},
+        )
 
-    def keep_page(self, upstream: str, path: str, page: StoredPage) -> None:
-        """Keep a page instead of the one kept before."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO gateway_page VALUES (?,?,?,?,?,?,?,?)",
-            (
-                upstream, path, page.url, page.content_type, page.etag,
-                page.asked_at, page.missing, page.body,
-            ),
-        )  # fmt: skip
+    def keep(self, upstream: str, path: str, page: StoredPage) -> None:
+        """Keep a page instead of the one kept before, and the whole within bounds."""
+        files = zlib.compress(page.files.text, 1)
+        forms = {form: zlib.compress(body, 1) for form, body in page.forms.items()}
+        prefixes = page.files.prefixes()
+        size = len(files) + len(prefixes) + sum(map(len, forms.values())) + 500
+        with self._transaction():
+            self._remove(upstream, path)
+            self._db.execute(
+                "INSERT INTO gateway_page VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (
+                    upstream, path, page.url, page.content_type, page.etag,
+                    page.modified, page.asked_at, page.missing, size, files,
+                ),
+            )  # fmt: skip
+            self._db.executemany(
+                "INSERT INTO gateway_form VALUES (?,?,?,?)",
+                [(upstream, path, form, body) for form, body in forms.items()],
+            )
+            if prefixes:
+                self._db.execute(
+                    "INSERT INTO gateway_digests VALUES (?,?,?)",
+                    (upstream, path, prefixes),
+                )
+            self._shrink()
 
-    def touch_page(self, upstream: str, path: str, now: float) -> None:
+    def touch(self, upstream: str, path: str, now: float) -> None:
         """Say that the upstream's page is still as it was."""
         self._db.execute(
             "UPDATE gateway_page SET asked_at = ? WHERE upstream = ? AND path = ?",
             (now, upstream, path),
         )
 
-    def _files(self, where: str, values: tuple[object, ...]) -> list[NamedFile]:
+    def _files(self, upstream: str, path: str) -> NamedFiles:
+        row = self._db.execute(
+            "SELECT files FROM gateway_page WHERE upstream = ? AND path = ?",
+            (upstream, path),
+        ).fetchone()
+        return NamedFiles(upstream, zlib.decompress(row[0]) if row else b"")
+
+    def _shrink(self) -> None:
+        """Forget the pages that were asked for longest ago, down to the bound."""
+        (total,) = self._db.execute("SELECT sum(bytes) FROM gateway_page").fetchone()
+        if total <= limits.PAGES_DISK_BYTES_MAX:
+            return
         rows = self._db.execute(
-            "SELECT upstream, project, file, url, size, digest, strong"  # noqa: S608
-            f" FROM gateway_file WHERE {where}",
-            values,
+            "SELECT upstream, path, bytes FROM gateway_page ORDER BY asked_at"
         ).fetchall()
-        return [
-            NamedFile(
-                upstream, project, file, url,
-                strongest_first({Digest.parse(strong), Digest.parse(digest)}), size,
+        for upstream, path, size in rows:
+            if total <= limits.PAGES_DISK_BYTES_MAX * 0.9:
+                return
+            self._remove(upstream, path)
+            total -= size
+
+    def _remove(self, upstream: str, path: str) -> None:
+        for table in _TABLES:
+            self._db.execute(
+                f"DELETE FROM {table} WHERE upstream = ? AND path = ?",  # noqa: S608
+                (upstream, path),
             )
-            for upstream, project, file, url, size, digest, strong in rows
-        ]  # fmt: skip
+
+    def _leave_old_tables(self) -> None:
+        """Drop the tables of 0.1, which held one row for each file of a page."""
+        columns = self._db.execute("PRAGMA table_info(gateway_page)").fetchall()
+        if columns and "modified" not in {row[1] for row in columns}:
+            for table in ("gateway_file", "gateway_page", "gateway_upstream"):
+                self._db.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """Begins at once, so that waiting for another writer happens at its start."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._db = database
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -1,34 +1,75 @@
 """Pages of upstreams: fetched once for all who ask, kept, served stale when it is down.
 
-A page is asked for again after a minute; whether an upstream has a name at all is
-believed for a day, where it cannot be asked.
+1. A page younger than a minute is answered from memory or disk, without a request.
+2. A little older, it is answered as it is, and asked for again in the background.
+3. Older than that, the upstream is asked, with the entity tag of what is known. Where
+   it cannot be asked, what is known is served all the same.
+4. All who want one page share one request. It goes on for a while without them: begun
+   anew, a page that takes long would never come.
+5. What an upstream does not have is believed for a day where it cannot be asked.
+
+A page is read once, in a thread of its own pool, into the forms it is answered with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import sqlite3
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from node.gateway import limits
+from node.gateway.bounded import BoundedCache
+from node.gateway.named_file import NamedFile
+from node.gateway.named_files import NamedFiles
 from node.gateway.origin import (
     DownError,
     MissingError,
     OriginClient,
     OriginError,
     OriginPage,
-    SilentError,
     without_credentials,
 )
-from node.gateway.page_cache import NamedFile, PageCache, StoredPage
-from node.gateway.upstreams import Upstream
+from node.gateway.page_cache import PageCache, StoredPage
+from node.gateway.retry import pause_before_retry
+from node.gateway.upstream import Upstream
 from node.wallclock import Now
+from transfer import ClosedError, Digest
+from transfer.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 
-Read = Callable[[StoredPage], list[NamedFile]]
-"""Returns the files that a page names; raises ValueError for one that is no page."""
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class ReadPage:
+    """What was found in a page: its forms, and the files that it names."""
+
+    files: NamedFiles
+    forms: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page below an upstream's URL, and how it is read."""
+
+    upstream: Upstream
+    path: str
+    accept: str
+    read: Callable[[OriginPage], ReadPage]
+    """Raises ValueError for an answer that is no such page. Blocks."""
+    key: str = ""
+    """Tells apart pages of one path that are asked for in different forms."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells pages apart."""
+        return self.upstream.name, self.key or self.path
 
 
 class PageMissingError(Exception):
@@ -38,159 +79,248 @@ class PageMissingError(Exception):
 class UnreachableError(Exception):
     """The upstream cannot be asked now, and nothing is remembered of the page."""
 
+    def __init__(self, message: str, cause: OriginError | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
 
 class Pages:
     """The pages of all upstreams."""
 
-    def __init__(self, client: OriginClient, ledger: PageCache, now: Now) -> None:
+    def __init__(self, client: OriginClient, cache: PageCache, now: Now) -> None:
         self._client = client
-        self._ledger = ledger
+        self._cache = cache
         self._now = now
-        self._under_way: dict[tuple[str, str], asyncio.Task[StoredPage]] = {}
+        self._flights: SingleFlight[tuple[str, str], StoredPage] = SingleFlight(
+            linger=limits.PAGE_LINGER_SECONDS
+        )
+        self._refreshing: set[asyncio.Task[StoredPage]] = set()
+        self._saving: set[asyncio.Future[None]] = set()
         self._down_until: dict[str, float] = {}
-        self._slots = asyncio.Semaphore(limits.PAGES_AT_ONCE)
+        self._memory: BoundedCache[tuple[str, str], StoredPage] = BoundedCache(
+            limits.PAGES_MEMORY_BYTES_MAX, lambda page: page.size
+        )
+        self._packed: BoundedCache[tuple[object, ...], bytes] = BoundedCache(
+            limits.PAGES_MEMORY_BYTES_MAX, len
+        )
+        self._database = ThreadPoolExecutor(1, "gateway-pages")
+        self._readers = ThreadPoolExecutor(2, "gateway-read")
 
-    async def get(
-        self,
-        upstream: Upstream,
-        path: str,
-        *,
-        accept: str,
-        read: Read,
-        key: str = "",
-        seconds: float | None = None,
-    ) -> StoredPage:
-        """Return the page at `path` below the upstream's URL.
+    async def get(self, request: PageRequest) -> StoredPage:
+        """Return a page, as new as it can be had.
 
-        What `read` finds in a new page is remembered. `key` tells apart pages of one
-        path that were asked for in different forms; a large page may take `seconds`.
         Raises PageMissingError or UnreachableError.
         """
-        place = (upstream.name, key or path)
-        task = self._under_way.get(place)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(
-                self._get(upstream, path, place, accept, read, seconds)
-            )
-            self._under_way[place] = task
-            task.add_done_callback(lambda _: self._under_way.pop(place, None))
-            task.add_done_callback(_look)
-        page = await asyncio.shield(task)
+        known = await self._known(request.place)
+        age = self._now() - known.asked_at if known else float("inf")
+        if known is None or not 0 <= age < limits.PAGE_FRESH_SECONDS * 1.5:
+            page = await self._ask_once(request)
+        else:
+            page = known
+            if age >= limits.PAGE_FRESH_SECONDS:
+                self._refresh(request)
         if page.missing:
             raise PageMissingError
         return page
 
-    async def name(self, files: Sequence[NamedFile]) -> None:
-        """Remember what was named, some at a time: a repository names very many."""
-        for start in range(0, len(files), limits.ROWS_AT_ONCE):
-            self._ledger.name_files(files[start : start + limits.ROWS_AT_ONCE])
-            await asyncio.sleep(0)
+    async def kept(self, place: tuple[str, str]) -> StoredPage | None:
+        """Return a page as it was last seen, however old; None without one."""
+        page = await self._known(place)
+        return None if page is None or page.missing else page
+
+    async def put(self, place: tuple[str, str], read: ReadPage) -> None:
+        """Keep what was read in a file that serves as a page."""
+        page = StoredPage(read.files, asked_at=self._now(), forms=read.forms)
+        await self._keep(place, page)
+
+    async def paths(self, upstream: str, start: str) -> list[str]:
+        """Return the paths of kept pages that begin with `start`, newest first."""
+        return await self._in(
+            self._database, lambda: self._cache.paths(upstream, start)
+        )
+
+    async def find(self, digest: Digest) -> list[NamedFile]:
+        """Return what upstreams name for a digest, one for each upstream."""
+        for saving in list(self._saving):
+            await asyncio.wait({saving})
+        return await self._in(self._database, lambda: self._cache.find(digest))
+
+    async def packed(self, page: StoredPage, form: str, body: bytes) -> bytes:
+        """Return a form of a page as gzip packs it; `body` is what is packed."""
+        key = (id(page.files), page.asked_at, form, hash(body))
+        found = self._packed.get(key)
+        if found is None:
+            found = await self._in(self._readers, lambda: gzipped(body))
+            self._packed.put(key, found)
+        return found
 
     def age(self, page: StoredPage) -> float:
         """Return how long ago the upstream was asked for a page, in seconds."""
         return self._now() - page.asked_at
 
-    async def close(self) -> None:
-        """Cancel what is under way."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def in_reader(self, work: Callable[[], T]) -> T:
+        """Do work that reads foreign bytes, in the pool for that, with a deadline."""
+        async with asyncio.timeout(limits.READ_SECONDS_MAX):
+            return await self._in(self._readers, work)
 
-    async def _get(
-        self,
-        upstream: Upstream,
-        path: str,
-        place: tuple[str, str],
-        accept: str,
-        read: Read,
-        seconds: float | None,
-    ) -> StoredPage:
-        kept = self._ledger.page(*place)
-        now = self._now()
-        if kept and 0 <= now - kept.asked_at < limits.PAGE_FRESH_SECONDS:
-            return kept
+    async def settle_upstream(
+        self, name: str, url: str, *, public: bool | None = None
+    ) -> bool | None:
+        """Forget what came from another URL of an upstream; see `PageCache`."""
         try:
-            self._check_up(upstream, now)
-            async with self._slots:
-                return await self._ask(
-                    upstream, path, place, accept, read, kept, seconds
-                )
-        except OriginError as error:
-            return self._without_it(upstream, path, kept, error)
+            return await self._in(
+                self._database,
+                lambda: self._cache.settle_upstream(name, url, public=public),
+            )
+        except sqlite3.Error as error:
+            log.warning("the pages of %s cannot be looked at: %s", name, error)
+            return None
 
-    def _check_up(self, upstream: Upstream, now: float) -> None:
-        if now < self._down_until.get(upstream.name, 0.0):
-            raise OriginError("it could not be reached a moment ago")
+    async def close(self) -> None:
+        """Cancel what is under way and close the cache."""
+        await self._flights.close()
+        for task in list(self._refreshing):
+            task.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
+        await asyncio.gather(*self._saving, return_exceptions=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        await self._in(self._database, self._cache.close)
+        self._database.shutdown()
 
-    async def _ask(
-        self,
-        upstream: Upstream,
-        path: str,
-        place: tuple[str, str],
-        accept: str,
-        read: Read,
-        kept: StoredPage | None,
-        seconds: float | None,
-    ) -> StoredPage:
-        has_page = kept is not None and not kept.missing
-        usual = (
-            limits.PAGE_SECONDS_MAX_IF_STALE if has_page else limits.PAGE_SECONDS_MAX
+    # --- what is known ---------------------------------------------------------------
+
+    async def _known(self, place: tuple[str, str]) -> StoredPage | None:
+        """Return a page from memory, or from disk, with the time it was asked for."""
+        is_saving = any(not saving.done() for saving in self._saving)
+        if is_saving and (fresh := self._memory.get(place)) is not None:
+            return fresh  # what is being written is newer than what can be read
+        asked_at = await self._in(self._database, lambda: self._cache.asked_at(*place))
+        known = self._memory.get(place)
+        if known is not None:
+            return known if asked_at is None else replace(known, asked_at=asked_at)
+        if asked_at is None:
+            return None
+        page = await self._in(self._database, lambda: self._cache.page(*place))
+        if page is not None:
+            self._memory.put(place, page)
+        return page
+
+    async def _keep(self, place: tuple[str, str], page: StoredPage) -> None:
+        self._memory.put(place, page)
+        saving = asyncio.ensure_future(
+            self._try(lambda: self._cache.keep(*place, page))
         )
+        self._saving.add(saving)
+        saving.add_done_callback(self._saving.discard)
+        if page.size < limits.PAGE_SAVED_AT_ONCE_BYTES:
+            await asyncio.shield(saving)
+
+    async def _try(self, work: Callable[[], None]) -> None:
+        """Write; a full disk does not keep a page from being answered."""
+        try:
+            await self._in(self._database, work)
+        except sqlite3.Error as error:
+            log.warning("a page cannot be kept: %s", error)
+
+    async def _in(self, pool: Executor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    # --- asking ----------------------------------------------------------------------
+
+    async def _ask_once(self, request: PageRequest) -> StoredPage:
+        try:
+            return await self._flights.run(request.place, lambda: self._ask(request))
+        except ClosedError as error:
+            raise UnreachableError("the node is stopping") from error
+
+    def _refresh(self, request: PageRequest) -> None:
+        if request.place in self._flights:
+            return
+        task = asyncio.get_running_loop().create_task(self._ask_once(request))
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _ask(self, request: PageRequest) -> StoredPage:
+        """Ask the upstream for a page, again where it failed for the moment."""
+        known = await self._known(request.place)
+        attempts = 1 if known else limits.PAGE_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            try:
+                self._check_up(request.upstream)
+                return await self._fetch(request, known)
+            except OriginError as error:
+                wait = pause_before_retry(error, attempt)
+                if wait is None or attempt == attempts:
+                    return self._without_it(request, known, error)
+                await asyncio.sleep(wait)
+        raise UnreachableError("it was not asked")
+
+    async def _fetch(
+        self, request: PageRequest, known: StoredPage | None
+    ) -> StoredPage:
+        before = None
+        if known is not None and not known.missing:
+            before = OriginPage(
+                b"", known.content_type, known.etag, known.url,
+                modified=known.modified,
+            )  # fmt: skip
         try:
             page = await self._client.page(
-                upstream.url + path,
-                accept=accept,
-                etag=kept.etag if kept and has_page else "",
-                seconds=seconds or usual,
+                request.upstream,
+                request.upstream.url + request.path,
+                accept=request.accept,
+                known=before,
             )
         except MissingError:
-            gone = StoredPage("", "", "", self._now(), missing=True, body=b"")
-            self._ledger.keep_page(*place, gone)
+            gone = StoredPage(NamedFiles(request.upstream.name), missing=True)
+            gone.asked_at = self._now()
+            await self._keep(request.place, gone)
             return gone
-        if page.unchanged and kept is not None:
-            self._ledger.touch_page(*place, self._now())
-            return replace(kept, asked_at=self._now())
-        return await self._keep(place, page, read)
-
-    async def _keep(
-        self, place: tuple[str, str], page: OriginPage, read: Read
-    ) -> StoredPage:
+        now = self._now()
+        if page.unchanged and known is not None:
+            self._memory.put(request.place, replace(known, asked_at=now))
+            await self._try(lambda: self._cache.touch(*request.place, now))
+            return replace(known, asked_at=now)
+        read = await self._read(request, page)
         stored = StoredPage(
-            page.url, page.content_type, page.etag, self._now(), False, page.body
-        )
-        try:
-            files = await asyncio.to_thread(read, stored)
-        except (ValueError, RecursionError) as error:
-            raise OriginError(f"its page could not be read: {error}") from error
-        self._ledger.keep_page(*place, stored)
-        await self.name(files)
+            read.files, page.url, page.content_type, page.etag, page.modified, now,
+            forms=read.forms,
+        )  # fmt: skip
+        await self._keep(request.place, stored)
         return stored
 
+    async def _read(self, request: PageRequest, page: OriginPage) -> ReadPage:
+        try:
+            return await self.in_reader(lambda: request.read(page))
+        except (ValueError, RecursionError) as error:
+            raise OriginError(f"its page could not be read: {error}") from error
+        except TimeoutError as error:
+            raise OriginError("its page takes too long to be read") from error
+
+    def _check_up(self, upstream: Upstream) -> None:
+        if self._now() < self._down_until.get(upstream.name, 0.0):
+            raise OriginError("it could not be reached a moment ago")
+
     def _without_it(
-        self,
-        upstream: Upstream,
-        path: str,
-        kept: StoredPage | None,
-        error: OriginError,
+        self, request: PageRequest, known: StoredPage | None, error: OriginError
     ) -> StoredPage:
         """Return what is known of a page whose upstream cannot be asked."""
         now = self._now()
-        if now >= self._down_until.get(upstream.name, 0.0):
-            where = without_credentials(upstream.url + path)
-            log.warning("%s cannot be asked for %s: %s", upstream.name, where, error)
+        name = request.upstream.name
+        if now >= self._down_until.get(name, 0.0):
+            where = without_credentials(request.upstream.url + request.path)
+            log.warning("%s cannot be asked for %s: %s", name, where, error)
             if isinstance(error, DownError):
-                silent = isinstance(error, SilentError)
-                wait = limits.SILENT_SECONDS if silent else limits.DOWN_SECONDS
-                self._down_until[upstream.name] = now + wait
-        if kept is None or (
-            kept.missing and now - kept.asked_at > limits.ABSENT_SECONDS
+                self._down_until[name] = now + limits.DOWN_SECONDS
+        if known is None or (
+            known.missing and now - known.asked_at > limits.ABSENT_SECONDS
         ):
-            raise UnreachableError(str(error)) from error
-        return kept
+            raise UnreachableError(str(error), error) from error
+        return known
 
 
-def _look(task: asyncio.Task[StoredPage]) -> None:
-    """See the error of a page that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
+def gzipped(body: bytes) -> bytes:
+    """Return a body as Content-Encoding gzip has it. Blocks."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-import tarfile
-import zipfile
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +19,11 @@ from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
 from node.gateway.caches import body_of, files_in
-from node.gateway.lockfiles import Entry, read_lockfile, usable
-from node.gateway.page_cache import NamedFile
+from node.gateway.ecosystems import ecosystems
+from node.gateway.locked import LeftOut, LockEntry
+from node.gateway.lockfiles import read_lockfile, usable
+from node.gateway.named_file import NamedFile
 from node.gateway.pages import PageMissingError, UnreachableError
-from node.gateway.python.wheels import project_of
 from node.gateway.resolver import MissError
 from node.gateway.service import Gateway
 from node.model.catalogue import Catalogue
@@ -42,27 +40,29 @@ class Lockfiles:
 
     def __init__(
         self,
-        *,
         gateway: Gateway,
+        *,
         store: Store,
         catalogue: Catalogue,
-        provide: ContentRouter,
+        router: ContentRouter,
         output: OutputWriter,
     ) -> None:
         self._gateway = gateway
         self._store = store
         self._catalogue = catalogue
-        self._provide = provide
+        self._router = router
         self._output = output
 
     async def prefetch(
         self, command: commands.PrefetchCommand, progress: Progress
     ) -> results.PrefetchResult:
         """Fetch what a lockfile names and this machine can use, and offer it."""
-        entries = await self._entries(command.lockfile, command.everything, progress)
+        entries, left_out = await self._entries(
+            command.lockfile, command.everything, progress
+        )
         missing: list[results.MissingFile] = []
 
-        async def fetch(entry: Entry) -> results.PrefetchedFile | None:
+        async def fetch(entry: LockEntry) -> results.PrefetchedFile | None:
             try:
                 return await self._fetch(entry)
             except MissError as error:
@@ -72,12 +72,16 @@ class Lockfiles:
         work = [fetch(entry) for entry in entries]
         done = await _all(work, "fetching what is locked", progress)
         fetched = [one for one in done if one is not None]
-        await self._provide.sync()
+        await self._router.sync()
         if command.output is not None:
             fetched = await self._write_out(
                 fetched, Path(command.output), force=command.force
             )
-        found = results.PrefetchResult(artifacts=fetched, missing=missing)
+        found = results.PrefetchResult(
+            artifacts=fetched,
+            missing=missing,
+            left_out=_all_left_out(left_out),
+        )
         if missing:
             first = missing[0]
             name = first.file or first.name
@@ -86,13 +90,19 @@ class Lockfiles:
                 f"them: {first.error}",
                 details=to_builtins(found),
             )
+        if left_out and command.strict:
+            raise NodeError(
+                f"{len(left_out)} entries of {command.lockfile} were left out, "
+                f"{left_out[0].name} among them: {left_out[0].why}",
+                details=to_builtins(found),
+            )
         return found
 
-    async def _fetch(self, entry: Entry) -> results.PrefetchedFile:
+    async def _fetch(self, entry: LockEntry) -> results.PrefetchedFile:
         """Bring one locked file; MissError."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        named = self._gateway.named(entry.digest)
+        named = await self._gateway.named(entry.digest)
         held = self._gateway.resolver.held(entry.digest) is not None
         artifact = await self._gateway.resolver.resolve(entry.digest, named)
         if entry.file and not named:
@@ -112,10 +122,12 @@ class Lockfiles:
         self, command: commands.SurveyCommand, progress: Progress
     ) -> results.SurveyResult:
         """Say for each file of a lockfile where it can be had."""
-        entries = await self._entries(command.lockfile, command.everything, progress)
+        entries, left_out = await self._entries(
+            command.lockfile, command.everything, progress
+        )
 
-        async def look(entry: Entry) -> results.SurveyedFile:
-            named = self._gateway.named(entry.digest)
+        async def look(entry: LockEntry) -> results.SurveyedFile:
+            named = await self._gateway.named(entry.digest)
             peers = 0
             if self._gateway.resolver.held(entry.digest) is not None:
                 state = "held"
@@ -129,6 +141,7 @@ class Lockfiles:
         states = [one.state for one in found]
         return results.SurveyResult(
             entries=found,
+            left_out=_all_left_out(left_out),
             counts={
                 state: states.count(state)
                 for state in ("held", "peers", "origin", "nowhere")
@@ -143,9 +156,9 @@ class Lockfiles:
         With a lockfile, the files that it names; without one, those that a public
         upstream names, so that nothing from a private index slips out.
         """
-        wanted: dict[Digest, Entry] | None = None
+        wanted: dict[Digest, LockEntry] | None = None
         if command.lockfile is not None:
-            entries = await self._entries(command.lockfile, True, progress)
+            entries, _ = await self._entries(command.lockfile, True, progress)
             wanted = {digest: one for one in entries for digest in one.digests}
         await self._gateway.ready()
         shared = []
@@ -164,26 +177,31 @@ class Lockfiles:
                 shared.append(
                     results.SharedArtifact(file=file, digest=digest, size=artifact.size)
                 )
-        await self._provide.sync()
+        await self._router.sync()
         return results.AdoptResult(artifacts=shared, looked_at=len(paths))
 
     # --- lockfiles ---------------------------------------------------------------
 
     async def _entries(
         self, lockfile: str, everything: bool, progress: Progress
-    ) -> list[Entry]:
+    ) -> tuple[list[LockEntry], list[LeftOut]]:
         """Read a lockfile, learn from upstreams what it means, choose what fits."""
         path = Path(lockfile)
         try:
             content = await asyncio.to_thread(_read, path)
         except OSError as error:
             raise NodeError(f"cannot read {path}: {error.strerror}") from error
-        entries = await asyncio.to_thread(read_lockfile, path.name, content)
-        await self._learn(entries, progress)
-        known = [self._with_file(entry) for entry in entries]
-        return known if everything else usable(known)
+        try:
+            locked = await self._gateway.pages.in_reader(
+                lambda: read_lockfile(path.name, content)
+            )
+        except TimeoutError as error:
+            raise UsageError(f"{path.name} takes too long to be read") from error
+        await self._learn(locked.files, progress)
+        known = [await self._with_file(entry) for entry in locked.files]
+        return known if everything else usable(known), locked.left_out
 
-    async def _learn(self, entries: Iterable[Entry], progress: Progress) -> None:
+    async def _learn(self, entries: Iterable[LockEntry], progress: Progress) -> None:
         """Read the upstreams' pages of what is locked, as far as they can be asked."""
         await self._gateway.ready()
         names = sorted({(one.ecosystem, one.name) for one in entries})
@@ -191,24 +209,16 @@ class Lockfiles:
         await _all(work, "asking the indexes", progress)
 
     async def _learn_one(self, ecosystem: str, name: str) -> None:
-        gateway = self._gateway
         try:
-            if ecosystem == "pypi":
-                await gateway.pypi.learn(name)
-            elif ecosystem == "cargo":
-                await gateway.cargo.learn(name)
-            elif ecosystem == "npm":
-                await gateway.npm.learn(name)
-            else:
-                await gateway.opam.learn()
+            await self._gateway.indexes[ecosystem].learn(name)
         except (PageMissingError, UnreachableError):
             return
 
-    def _with_file(self, entry: Entry) -> Entry:
+    async def _with_file(self, entry: LockEntry) -> LockEntry:
         """Fill in the file's name where only the index knows it."""
         if entry.file:
             return entry
-        named = self._gateway.named(entry.digest)
+        named = await self._gateway.named(entry.digest)
         return replace(entry, file=named[0].file) if named else entry
 
     async def _write_out(
@@ -230,7 +240,7 @@ class Lockfiles:
     # --- what is on disk ---------------------------------------------------------
 
     async def _wanted_file(
-        self, path: Path, wanted: dict[Digest, Entry] | None
+        self, path: Path, wanted: dict[Digest, LockEntry] | None
     ) -> str | None:
         """Return the file name of what is at `path` if it is to be offered."""
         if wanted is not None:
@@ -238,12 +248,12 @@ class Lockfiles:
             found = await asyncio.to_thread(_digests_of, path, algorithms)
             entry = next((wanted[one] for one in found if one in wanted), None)
             return None if entry is None else entry.file
-        project = await asyncio.to_thread(_project_in, path)
-        if project is None:
+        found_in = await self._gateway.pages.in_reader(lambda: _project_in(path))
+        if found_in is None:
             return None
-        await self._learn_one("pypi", project)
+        await self._learn_one(*found_in)
         digest = (await asyncio.to_thread(_digests_of, path, {"sha256"}))[0]
-        named: Sequence[NamedFile] = self._gateway.named(digest)
+        named: Sequence[NamedFile] = await self._gateway.named(digest)
         if not named or self._gateway.sources.is_private(named):
             return None
         return named[0].file
@@ -281,7 +291,7 @@ async def _all(
     return [task.result() for task in tasks]
 
 
-def _said(entry: Entry) -> dict[str, str]:
+def _said(entry: LockEntry) -> dict[str, str]:
     return {
         "name": entry.name,
         "version": entry.version,
@@ -314,25 +324,17 @@ def _digests_of(path: Path, algorithms: set[str]) -> list[Digest]:
     return [Digest.of_file(body, name) for name in sorted(algorithms)]
 
 
-def _project_in(path: Path) -> str | None:
-    """Return the Python project whose wheel or sdist a cached file is."""
+def _project_in(path: Path) -> tuple[str, str] | None:
+    """Return (ecosystem, project) that a cached file belongs to, or None. Blocks."""
     body = body_of(path)
-    try:
-        source: Any = io.BytesIO(body) if isinstance(body, bytes) else body
-        if zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                for name in archive.namelist():
-                    folder, _, rest = name.partition("/")
-                    if rest == "METADATA" and folder.endswith(".dist-info"):
-                        release = folder.removesuffix(".dist-info")
-                        parsed = project_of(f"{release}-py3-none-any.whl")
-                        return parsed[0] if parsed else None
-            return None
-        opened = {"fileobj": source} if isinstance(body, bytes) else {"name": source}
-        with tarfile.open(**opened, mode="r:gz") as archive:
-            first = archive.next()
-            folder = first.name.partition("/")[0] if first else ""
-            parsed = project_of(f"{folder}.tar.gz")
-            return parsed[0] if parsed else None
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError):
-        return None
+    for name, ecosystem in ecosystems().items():
+        if (project := ecosystem.project_in(body)) is not None:
+            return name, project
+    return None
+
+
+def _all_left_out(left_out: Sequence[LeftOut]) -> list[results.LeftOutEntry]:
+    return [
+        results.LeftOutEntry(name=one.name, version=one.version, why=one.why)
+        for one in left_out
+    ]

@@ -4,7 +4,7 @@ A followed publisher must not take over a name that the upstream has (dependency
 confusion), and an upstream must not take over one that came from the network. So a
 published name is served only where the upstream says that it has no such name, or
 where the owner's settings say who wins; anything else is refused with a sentence. The
-rule is the same for every index: `settle`.
+rule is the same for every index: `resolve_name`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ClashError(NodeError):
     exit_code = 6
 
 
-class AbsentError(NodeError):
-    """An index has nothing of this name."""
+class NothingNamedError(NodeError):
+    """No index has anything of this name."""
 
     exit_code = 4
 
@@ -89,15 +89,17 @@ def refusal(name: str, choice: Choice, publishers: list[bytes]) -> ClashError:
     )
 
 
-def settle(
+def resolve_name(
     name: str,
-    says: UpstreamSays,
     packages: Sequence[PublishedPackage],
+    *,
+    says: UpstreamSays,
     winner: Winner | None,
 ) -> PublishedPackage | None:
-    """Return the published package that a name means, or None for the upstream's.
+    """Decide whose package a name means, so that no dependency confusion is possible.
 
-    Raises ClashError where nobody may be served, AbsentError where there is nobody.
+    Returns the published package, or None for the upstream's. Raises ClashError where
+    the name is refused, NothingNamedError where nothing has it.
     """
     if winner != "upstream" and (lost := [one for one in packages if one.why_not]):
         raise ClashError(
@@ -115,18 +117,17 @@ def settle(
     if choice == "unknown":
         if packages and not winner:
             raise refusal(name, choice, publishers)
-        raise AbsentError(
-            f"the upstream index cannot be asked for {name} now, and no page of it is "
-            "remembered here"
+        raise NothingNamedError(
+            f"the upstream index is unreachable and no cached page for {name} exists"
         )
-    raise AbsentError(f"nothing is called {name} here or in the upstream index")
+    raise NothingNamedError(f"nothing is called {name} here or in the upstream index")
 
 
 class Published:
     """Finds what followed publishers have released under a name."""
 
-    def __init__(self, beliefs: TrustStore, releases: Releases) -> None:
-        self._beliefs = beliefs
+    def __init__(self, trust: TrustStore, releases: Releases) -> None:
+        self._trust = trust
         self._releases = releases
 
     async def packages(
@@ -138,7 +139,7 @@ class Published:
 
         Of those whose files are known, only the ones that have some for this index.
         """
-        follows = [row for row in self._beliefs.follows() if is_meant(row.name)]
+        follows = [row for row in self._trust.follows() if is_meant(row.name)]
         found = await asyncio.gather(
             *(self._newest(row.publisher, row.name) for row in follows)
         )
@@ -151,7 +152,7 @@ class Published:
             log.warning("%s is not served: %s", name, why)
             return PublishedPackage(publisher, name, "", [], why)
 
-        if self._beliefs.conflicts_of(publisher):
+        if self._trust.conflicts_of(publisher):
             return lost("its publisher has signed two releases under one number")
         release = self._releases.known(publisher, name)
         try:

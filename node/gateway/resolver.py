@@ -1,8 +1,8 @@
 """The resolver: a file by its digest, from the store, from peers or from its origin.
 
-Peers have a short head start; after it the origin runs beside them, and whoever
-delivers first wins. Whatever the source, nothing counts before its digest holds. All
-who ask for one file share one download.
+Peers have a short head start; after it the origin runs beside them, and the first to
+deliver wins. Whatever the source, nothing counts before its digest holds. All who ask
+for one file share one download.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from node.errors import NodeError
 from node.gateway import limits
-from node.gateway.growing_file import GrowingFile
-from node.gateway.page_cache import NamedFile
-from node.gateway.sources import Job, SourceError, Sources
-from transfer import Artifact, Digest, Store, TransferError
+from node.gateway.bounded import RecentKeys
+from node.gateway.in_flight import InFlightFile
+from node.gateway.named_file import NamedFile
+from node.gateway.origin import MissingError, OriginError
+from node.gateway.sources import SourceError, Sources
+from transfer import Artifact, ClosedError, Digest, Store, TransferError
+from transfer.growing_file import GrowingFile
+from transfer.single_flight import Flight, SingleFlight
 
 log = logging.getLogger(__name__)
+
+Key = tuple[Digest, bool]
 
 
 class MissError(NodeError):
@@ -27,26 +32,33 @@ class MissError(NodeError):
 
     exit_code = 4
 
+    def __init__(self, message: str, cause: OriginError | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+        """What the origin answered, where it was asked."""
 
-class OnItsWay:
-    """A large file of which enough has come to begin passing it on; close it."""
 
-    def __init__(self, resolver: Resolver, job: Job, arrival: GrowingFile) -> None:
-        self.arrival = arrival
-        self.strong = job.digest
+class StreamedFile:
+    """A file of which enough has come to begin passing it on; close it."""
+
+    def __init__(
+        self, file: InFlightFile, coming: GrowingFile, flight: Flight[Artifact]
+    ) -> None:
+        self.coming = coming
+        self.size = coming.size if file.has_known_size else None
+        """How long it is; None where one peer alone says so."""
+        self.strong = file.digest
         """What the whole must have; the last bytes are held back until it has."""
-        self._resolver = resolver
-        self._job = job
-        job.waiting += 1
+        self._flight = flight
+        flight.join()
 
     async def whole(self) -> Artifact:
         """Wait for the verified whole; raises MissError."""
-        await asyncio.wait({self._job.started})
-        return self._resolver.outcome(self._job)
+        return await outcome(self._flight)
 
     def close(self) -> None:
         """Say that nobody here waits for it any more."""
-        self._resolver.leave(self._job)
+        self._flight.leave()
 
 
 class Resolver:
@@ -64,21 +76,22 @@ class Resolver:
         self._sources = sources
         self._stream = stream
         self._keep = keep
-        self._jobs: dict[Digest, Job] = {}
-        self._missed: dict[tuple[Digest, bool], float] = {}
+        self._flights: SingleFlight[Key, Artifact] = SingleFlight()
+        self._files: dict[Key, InFlightFile] = {}
+        self._missed: RecentKeys[Key] = RecentKeys(limits.MISS_REMEMBERED_SECONDS)
 
     async def resolve(
         self, digest: Digest, named: Sequence[NamedFile] = ()
     ) -> Artifact:
         """Return the artifact that `digest` names, verified; MissError."""
         found = await self._open(digest, named, may_stream=False)
-        if isinstance(found, OnItsWay):  # it was not asked for
-            raise MissError
+        if isinstance(found, StreamedFile):
+            raise MissError("a stream was not asked for")
         return found
 
     async def open(
         self, digest: Digest, named: Sequence[NamedFile] = ()
-    ) -> Artifact | OnItsWay:
+    ) -> Artifact | StreamedFile:
         """Return the artifact, or a large one while it still comes in; MissError."""
         return await self._open(digest, named, may_stream=self._stream)
 
@@ -88,16 +101,13 @@ class Resolver:
 
     async def close(self) -> None:
         """Cancel every download."""
-        tasks = [job.task for job in self._jobs.values() if job.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.close()
 
     # --- one request ---------------------------------------------------------------
 
     async def _open(
         self, digest: Digest, named: Sequence[NamedFile], *, may_stream: bool
-    ) -> Artifact | OnItsWay:
+    ) -> Artifact | StreamedFile:
         if (held := self._store.find(digest)) is not None:
             if named:
                 self._keep(held, named)
@@ -105,40 +115,22 @@ class Resolver:
         strong = named[0].strong if named else digest
         if (held := self._store.find(strong)) is not None:
             return await self._checked(held, digest, named)
-        job = self._job(strong, named)
-        job.waiting += 1
+        # Whether a weak digest is right shows only in the whole.
+        may_stream = may_stream and digest == strong
+        file, flight = self._flight(strong, named)
         try:
-            await self._wait(job, may_stream=may_stream)
-            # Whether a weak digest is right shows only in the whole.
-            if may_stream and digest == job.digest and (arrival := job.streamed):
-                return OnItsWay(self, job, arrival)
-            await asyncio.wait({job.started})
-            artifact = self.outcome(job)
+            coming = await file.begun(flight.task, may_stream=may_stream)
+            if coming is not None:
+                return StreamedFile(file, coming, flight)
+            artifact = await outcome(flight)
+        except TimeoutError as error:
+            raise MissError(
+                f"no peer started sending {strong} within "
+                f"{limits.MISS_SECONDS_MAX:.0f} s"
+            ) from error
         finally:
-            self.leave(job)
+            flight.leave()
         return await self._checked(artifact, digest, named)
-
-    async def _wait(self, job: Job, *, may_stream: bool) -> None:
-        """Wait for the end, for enough to stream, or until nothing has moved."""
-        task = job.started
-        waits: set[asyncio.Future[Any]] = {task}
-        ready = asyncio.ensure_future(job.streamable.wait())
-        if may_stream:
-            waits.add(ready)
-        try:
-            patience = job.began + limits.MISS_SECONDS_MAX - job.now()
-            await asyncio.wait(
-                waits,
-                timeout=max(0.0, patience),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if task.done() or (may_stream and job.streamable.is_set()):
-                return
-            if not job.bytes_seen:
-                raise MissError(f"nobody has begun to send {job.digest} in time")
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
 
     async def _checked(
         self, artifact: Artifact, digest: Digest, named: Sequence[NamedFile]
@@ -148,7 +140,7 @@ class Resolver:
         A page may name a weak digest beside a strong one; that they belong to one
         file is only its word until the bytes have been hashed here.
         """
-        if digest != artifact.digest and digest not in artifact.aliases.values():
+        if digest != artifact.digest and digest not in artifact.digests:
             try:
                 artifact = await asyncio.to_thread(
                     self._store.with_aliases, artifact.digest
@@ -156,74 +148,58 @@ class Resolver:
             except TransferError as error:
                 raise MissError(str(error)) from error
             if digest not in artifact.digests:
-                raise MissError(f"{digest} was named beside a digest of another file")
+                raise MissError(f"{digest} belongs to another file than it was named")
         if named:
             self._keep(artifact, named)
         return artifact
 
-    def outcome(self, job: Job) -> Artifact:
-        """Return what a download that has ended gave; MissError."""
-        task = job.started
-        if task.cancelled():
-            raise MissError("the node is stopping")
-        error = task.exception()
-        if isinstance(error, SourceError):
-            raise MissError(str(error)) from error
-        if error is not None:
-            raise error
-        return task.result()
-
     # --- downloads under way ---------------------------------------------------------
 
-    def _job(self, digest: Digest, named: Sequence[NamedFile]) -> Job:
+    def _flight(
+        self, digest: Digest, named: Sequence[NamedFile]
+    ) -> tuple[InFlightFile, Flight[Artifact]]:
         """Return the download of `digest`, a new one where there is none."""
-        job = self._jobs.get(digest)
-        if job is not None and (job.named or not named):
-            return job
-        loop = asyncio.get_running_loop()
-        missed_at = self._missed.get((digest, bool(named)))
-        if (
-            missed_at is not None
-            and loop.time() - missed_at < limits.MISS_REMEMBERED_SECONDS
-        ):
-            raise MissError(f"{digest} was not to be had a moment ago")
-        if len(self._jobs) >= limits.DOWNLOADS_MAX:
-            raise MissError("too many downloads are under way")
-        job = Job(digest, tuple(named), loop)
-        job.task = loop.create_task(self._sources.race(job))
-        job.task.add_done_callback(lambda _: self._ended(job))
-        self._jobs[digest] = job
-        return job
+        key = (digest, bool(named))
+        if not named and self._flights.get((digest, True)) is not None:
+            key = (digest, True)  # one that has an origin serves these callers as well
+        if self._flights.get(key) is None:
+            self._check_may_begin(key)
+            self._files[key] = InFlightFile(digest, named)
+        file = self._files[key]
+        flight = self._flights.join(key, lambda: self._bring(key, file))
+        file.lingers = flight  # type: ignore[assignment] # it only says how long
+        return file, flight
 
-    def leave(self, job: Job) -> None:
-        """One who waited goes; without anybody, the download soon ends."""
-        job.waiting -= 1
-        if not job.waiting and not job.started.done():
-            delay = limits.LINGER_SECONDS if job.bytes_seen else 0.0
-            job.loop.call_later(delay, self._end_if_deserted, job)
+    def _check_may_begin(self, key: Key) -> None:
+        now = InFlightFile.now()
+        if self._missed.has(key, now):
+            raise MissError(f"{key[0]} was not to be had a moment ago")
+        if len(self._flights) >= limits.DOWNLOADS_MAX:
+            raise MissError(
+                f"{limits.DOWNLOADS_MAX} downloads are under way; try again later"
+            )
 
-    def _end_if_deserted(self, job: Job) -> None:
-        if not job.waiting:
-            job.started.cancel()
+    async def _bring(self, key: Key, file: InFlightFile) -> Artifact:
+        try:
+            artifact = await self._sources.race(file)
+        except SourceError as error:
+            log.info("%s is not to be had: %s", file.digest, error)
+            # A failure that may pass is not remembered: the next client asks again.
+            if error.cause is None or isinstance(error.cause, MissingError):
+                self._missed.add(key, file.now())
+            raise
+        finally:
+            if self._files.get(key) is file:
+                del self._files[key]
+        self._keep(artifact, file.named)
+        return artifact
 
-    def _ended(self, job: Job) -> None:
-        if self._jobs.get(job.digest) is job:
-            del self._jobs[job.digest]
-        task = job.started
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self._keep(task.result(), job.named)
-        elif isinstance(error, SourceError):
-            log.info("%s is not to be had: %s", job.digest, error)
-            self._remember_miss(job)
 
-    def _remember_miss(self, job: Job) -> None:
-        now = job.now()
-        self._missed = {
-            key: at
-            for key, at in self._missed.items()
-            if now - at < limits.MISS_REMEMBERED_SECONDS
-        }
-        self._missed[job.digest, bool(job.named)] = now
+async def outcome(flight: Flight[Artifact]) -> Artifact:
+    """Return what a download gives once it has ended; MissError."""
+    try:
+        return await flight.result()
+    except SourceError as error:
+        raise MissError(str(error), error.cause) from error
+    except ClosedError as error:
+        raise MissError("the node is stopping") from error

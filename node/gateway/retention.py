@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from node.background import Background
 from node.content.router import ContentRouter
-from node.gateway.page_cache import NamedFile
+from node.gateway.named_file import NamedFile
 from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue
 from transfer import Artifact, Digest
@@ -21,13 +21,14 @@ class Retention:
 
     def __init__(
         self,
+        *,
         catalogue: Catalogue,
-        provide: ContentRouter,
+        router: ContentRouter,
         background: Background,
         upstreams: Upstreams,
     ) -> None:
         self._catalogue = catalogue
-        self._provide = provide
+        self._router = router
         self._background = background
         self._upstreams = upstreams
         self._public: set[str] = set()
@@ -63,7 +64,7 @@ class Retention:
         if digest not in self._private and not self._catalogue.is_known(digest):
             self._private.add(digest)
             self._catalogue.make_private(digest, file)
-            self._provide.silence(digest)
+            self._router.silence(digest)
 
     async def _announce(self) -> None:
         """Announce once no more files come, or after a while all the same."""
@@ -74,4 +75,4 @@ class Retention:
             await asyncio.sleep(wait)
             wait = min(self._kept_at + QUIET_SECONDS, latest) - loop.time()
         self._announcing = None
-        await self._provide.sync()
+        await self._router.sync()

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from node.background import Background
 from node.content.router import ContentRouter
-from node.gateway import limits
-from node.gateway.cargo.index import CrateIndex
-from node.gateway.debian.index import PackageArchive
+from node.gateway import limits, urls
+from node.gateway.answers import Answer, FileAnswer, GatewayRequest, Route
+from node.gateway.ecosystems import ecosystem_of
 from node.gateway.file_metadata import FileMetadata
-from node.gateway.npm.index import PackageIndex
-from node.gateway.opam.index import ArchiveIndex
-from node.gateway.opam.published import PublishedRepository
+from node.gateway.index import IndexContext, PackageIndex
+from node.gateway.named_file import NamedFile
+from node.gateway.netrc_file import authorization_for
 from node.gateway.origin import OriginClient
-from node.gateway.page_cache import NamedFile, PageCache
+from node.gateway.page_cache import PageCache, StoredPage
 from node.gateway.pages import Pages
 from node.gateway.published import Published
-from node.gateway.python.index import PythonIndex
-from node.gateway.python.pip_config import index_of_pip, used_before
-from node.gateway.resolver import MissError, Resolver
+from node.gateway.resolver import MissError, Resolver, StreamedFile
 from node.gateway.retention import Retention
 from node.gateway.sources import Sources
-from node.gateway.upstreams import DEFAULTS, Upstreams
+from node.gateway.upstream import Upstream
+from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue
 from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from node.settings import Settings
 from node.wallclock import now
-from transfer import Digest, Leecher, Store
+from transfer import Artifact, Digest, Leecher, Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,11 @@ class Surroundings:
 
     store: Store
     leecher: Leecher
-    provide: ContentRouter
+    router: ContentRouter
     catalogue: Catalogue
-    beliefs: TrustStore
+    trust: TrustStore
     releases: Releases
     background: Background
-    database: sqlite3.Connection
 
 
 class Gateway:
@@ -55,120 +56,208 @@ class Gateway:
         self,
         settings: Settings,
         around: Surroundings,
+        *,
         upstreams: Upstreams,
         client: OriginClient,
     ) -> None:
         self._home = settings.home
-        self._settled: asyncio.Future[None] | None = None
+        self._around = around
         self.upstreams = upstreams
         self.store = around.store
-        self.provide = around.provide
-        self.client = client
-        self.ledger = PageCache(around.database)
-        self.pages = Pages(client, self.ledger, now)
-        self._catalogue = around.catalogue
-        self.keeping = Retention(
-            around.catalogue, around.provide, around.background, upstreams
+        self._client = client
+        self.pages = Pages(client, PageCache(settings.home / "catalogue.sqlite"), now)
+        retention = Retention(
+            catalogue=around.catalogue,
+            router=around.router,
+            background=around.background,
+            upstreams=upstreams,
         )
         self.sources = Sources(
-            around.store,
-            around.leecher,
-            around.provide,
-            client,
-            upstreams,
-            self.keeping.silence,
+            store=around.store,
+            leecher=around.leecher,
+            router=around.router,
+            client=client,
+            upstreams=upstreams,
+            silence=retention.silence,
             weak_digests=settings.weak_digests,
         )
         self.resolver = Resolver(
             around.store,
             self.sources,
             stream=settings.gateway.stream,
-            keep=self.keeping.keep,
+            keep=retention.keep,
         )
-        self._add_indexes(around, settings)
-
-    def _add_indexes(self, around: Surroundings, settings: Settings) -> None:
-        """Make what answers each package manager."""
-        upstreams = self.upstreams
-        published = Published(around.beliefs, around.releases)
-        derive = FileMetadata(self.resolver, around.store)
-        names = settings.gateway.names
-        self.pypi = PythonIndex(
-            upstreams,
-            self.pages,
-            self.ledger,
-            published,
-            self.resolver,
-            around.store,
-            names,
+        context = IndexContext(
+            upstreams=upstreams,
+            pages=self.pages,
+            published=Published(around.trust, around.releases),
+            metadata=FileMetadata(self.resolver, around.store),
+            resolver=self.resolver,
+            store=around.store,
+            winners=settings.gateway.names,
         )
-        self.cargo = CrateIndex(upstreams, self.pages, published, derive, names)
-        self.npm = PackageIndex(
-            upstreams, self.pages, self.ledger, published, derive, names
-        )
-        self.opam = ArchiveIndex(upstreams, self.pages)
-        self.opam_published = PublishedRepository(self.opam, published, derive, names)
-        self.debian = PackageArchive(upstreams, self.pages, self.ledger, around.store)
+        self.indexes: dict[str, PackageIndex] = {
+            name: ecosystem_of(name).index(context, name) for name in upstreams.names
+        }
+        self._ready: dict[str, asyncio.Task[None]] = {}
 
-    async def ready(self) -> None:
-        """Find out which indexes are used, where the settings do not say; once."""
-        if self._settled is None:
-            self._settled = asyncio.ensure_future(self._settle())
-        if not self._settled.done():
-            await asyncio.shield(self._settled)
+    def begin(self) -> None:
+        """Read what the tools' own configuration says, in the background."""
+        for name in self.upstreams.names:
+            self._ready[name] = self._around.background.start(
+                self._configure(name), f"reading which {name} index is used"
+            )
 
-    async def _settle(self) -> None:
-        if self.upstreams.lacks("pypi"):
-            url = await asyncio.to_thread(index_of_pip, self._home)
-            self.upstreams.add_default("pypi", url)
-        npm = used_before(self._home, "npm") if self.upstreams.lacks("npm") else ""
-        for name, url in {**DEFAULTS, "npm": npm or DEFAULTS["npm"]}.items():
-            self.upstreams.add_default(name, url)
-        self.ledger.settle({one.name: one.url for one in self.upstreams.all()})
+    async def ready(self, name: str | None = None) -> None:
+        """Wait until an upstream, or each of them, is known; MissError never comes."""
+        if not self._ready:
+            self.begin()
+        tasks = list(self._ready.values()) if name is None else [self._ready[name]]
+        await asyncio.wait(tasks)
+
+    async def _configure(self, name: str) -> None:
+        said = self.upstreams.setting(name)
+        if said.url != "":
+            found = await asyncio.to_thread(
+                _configured, name, said.url or "", self._home
+            )
+            if found is not None:
+                self.upstreams.configure(name, found)
+        upstream = self.upstreams.get(name)
+        url = "" if upstream is None else upstream.url
+        public = await self.pages.settle_upstream(name, url)
+        if upstream is None:
+            return
+        if public is not None:
+            self.upstreams.remember(name, public=public)
+        if upstream.share is None:
+            self._around.background.start(
+                self._find(name), f"finding the {name} upstream"
+            )
+
+    async def _find(self, name: str) -> None:
+        """Find out whether an upstream is in a private network, and remember it."""
+        upstream = self.upstreams.get(name)
+        if upstream is None:
+            return
+        await self._client.find(upstream)
+        is_public = self.upstreams.is_public(name)
+        if is_public is not None:
+            await self.pages.settle_upstream(name, upstream.url, public=is_public)
 
     async def close(self) -> None:
         """End everything that is under way."""
-        if self._settled is not None:
-            await asyncio.wait({self._settled})
-        await self.pages.close()
         await self.resolver.close()
+        await self.pages.close()
 
-    def named(self, digest: Digest) -> list[NamedFile]:
-        """Return what the upstreams of today name for a digest, public ones first."""
-        found = [
-            (upstream.share, one)
-            for one in self.ledger.find(digest)
-            if (upstream := self.upstreams.get(one.upstream)) is not None
+    # --- routes --------------------------------------------------------------------
+
+    def routes(self) -> list[tuple[str | None, Route]]:
+        """Return every route, each with the upstream that it waits for."""
+        found: list[tuple[str | None, Route]] = [
+            (None, Route("/blob/{algorithm}/{hex}", _blob)),
+            (None, Route("/blob/{algorithm}/{hex}/{name}", _blob)),
+            (None, Route("/.well-known/ni/{algorithm}/{text}", _ni)),
+            (None, Route("/packages/{one}/{two}/{rest}/{name}", _pool)),
         ]
-        return [one for _, one in sorted(found, key=lambda pair: not pair[0])]
+        for name, index in self.indexes.items():
+            found += [(name, route) for route in index.routes()]
+        return found
 
-    def is_behind_credential(self, digest: Digest, named: Sequence[NamedFile]) -> bool:
-        """Tell whether a file came, or would come, for a credential only.
+    async def open(self, answer: FileAnswer) -> Artifact | StreamedFile:
+        """Return the file that an answer names, or what has come of it; MissError."""
+        if answer.digest is None:
+            raise MissError("this is not a digest that can be asked for here")
+        held = self.resolver.held(answer.digest)
+        if held is not None and not answer.named:
+            return held
+        return await self.resolver.open(answer.digest, await self._named(answer))
 
-        What is private here and named by no page any more counts as such a file.
-        """
-        held = self.resolver.held(digest)
-        if held is not None and not self._catalogue.is_private(str(held.digest)):
-            return False
-        if not named:
-            return held is not None
-        return all(self.upstreams.needs_credential(one.upstream) for one in named)
-
-    async def size(self, digest: Digest, named: Sequence[NamedFile]) -> int | None:
+    async def size(self, answer: FileAnswer) -> int | None:
         """Return a file's length without downloading it; MissError if nobody has it.
 
         None where somebody offers it, and only its bytes would tell.
         """
-        held = self.resolver.held(digest)
+        if answer.digest is None:
+            raise MissError("this is not a digest that can be asked for here")
+        held = self.resolver.held(answer.digest)
         if held is not None:
             return held.size
+        named = await self._named(answer)
         for one in named:
             if one.size is not None:
                 return one.size
         for one in named:
-            size = await self.client.size(one.url, limits.MISS_SECONDS_MAX / 2)
-            if size is not None:
-                return size
-        if not await self.sources.providers(digest, named):
-            raise MissError(f"nobody offers {digest}")
+            upstream = self.upstreams.get(one.upstream)
+            if upstream is not None:
+                size = await self._client.size(
+                    upstream, one.url, limits.MISS_SECONDS_MAX / 2
+                )
+                if size is not None:
+                    return size
+        if not await self.sources.providers(answer.digest, named):
+            raise MissError(f"nobody offers {answer.digest}")
         return None
+
+    async def named(self, digest: Digest) -> list[NamedFile]:
+        """Return what the upstreams of today name for a digest, public ones first."""
+        found = [
+            one
+            for one in await self.pages.find(digest)
+            if self.upstreams.get(one.upstream) is not None
+        ]
+        return sorted(found, key=lambda one: self.upstreams.is_private(one.upstream))
+
+    async def is_behind_credential(self, answer: FileAnswer) -> bool:
+        """Tell whether a file came, or would come, for a credential only.
+
+        What is private here and named by no page any more counts as such a file.
+        """
+        if answer.digest is None:
+            return False
+        held = self.resolver.held(answer.digest)
+        catalogue = self._around.catalogue
+        if held is not None and not catalogue.is_private(str(held.digest)):
+            return False
+        named = await self._named(answer)
+        if not named:
+            return held is not None
+        return all(self.upstreams.needs_credential(one.upstream) for one in named)
+
+    async def packed(self, page: StoredPage, form: str, body: bytes) -> bytes:
+        """Return a page's body as gzip packs it, from memory where it was before."""
+        return await self.pages.packed(page, form, body)
+
+    @property
+    def client(self) -> OriginClient:
+        """What asks the upstreams."""
+        return self._client
+
+    async def _named(self, answer: FileAnswer) -> Sequence[NamedFile]:
+        if answer.named is not None or answer.digest is None:
+            return answer.named or ()
+        return await self.named(answer.digest)
+
+
+def _configured(name: str, url: str, home: Path) -> Upstream | None:
+    """Return an upstream with what the tools' configuration says of it. Blocks."""
+    found = ecosystem_of(name).upstream(home, url)
+    if found is None:
+        return None
+    secret = found.authorization or authorization_for(found.url)
+    return replace(found, authorization=secret)
+
+
+async def _blob(request: GatewayRequest) -> Answer:
+    given = request.parameters
+    return FileAnswer(urls.blob_digest(given["algorithm"], given["hex"]))
+
+
+async def _ni(request: GatewayRequest) -> Answer:
+    given = request.parameters
+    return FileAnswer(urls.ni_digest(given["algorithm"], given["text"]))
+
+
+async def _pool(request: GatewayRequest) -> Answer:
+    given = request.parameters
+    return FileAnswer(urls.pool_digest(given["one"], given["two"], given["rest"]))

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from node.content.router import ANNOUNCED_ALGORITHMS, ContentRouter
 from node.gateway import limits
-from node.gateway.growing_file import GrowingFile
-from node.gateway.origin import OriginClient, OriginError, OriginFile
-from node.gateway.page_cache import NamedFile
+from node.gateway.bounded import BoundedCache, RecentKeys
+from node.gateway.in_flight import InFlightFile
+from node.gateway.named_file import NamedFile
+from node.gateway.origin import (
+    MissingError,
+    OriginClient,
+    OriginError,
+    OriginFile,
+)
+from node.gateway.retry import pause_before_retry
+from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
 from node.results import SourceEntry
 from transfer import (
@@ -26,6 +34,7 @@ from transfer import (
     Store,
     TransferError,
 )
+from transfer.growing_file import GrowingFile
 
 log = logging.getLogger(__name__)
 
@@ -35,59 +44,10 @@ T = TypeVar("T")
 class SourceError(Exception):
     """No source could give the file; the message is one sentence."""
 
-
-class Job:
-    """One download under way, for everybody who waits for it."""
-
-    def __init__(
-        self,
-        digest: Digest,
-        named: tuple[NamedFile, ...],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.digest = digest
-        self.named = named
-        self.loop = loop
-        self.began = loop.time()
-        self.waiting = 0
-        self.bytes_seen = 0
-        self.arrival: GrowingFile | None = None
-        """What the source that came first has sent so far."""
-        self.streamable = asyncio.Event()
-        self.task: asyncio.Task[Artifact] | None = None
-
-    @property
-    def started(self) -> asyncio.Task[Artifact]:
-        """The task that downloads."""
-        if self.task is None:
-            raise RuntimeError("a job is started where it is made")
-        return self.task
-
-    @property
-    def streamed(self) -> GrowingFile | None:
-        """What can be passed on while it still comes in, or None."""
-        if self.arrival is None or not self.arrival.can_stream:
-            return None
-        return None if self.started.done() else self.arrival
-
-    @property
-    def size(self) -> int | None:
-        """What a page says of its length, in bytes."""
-        return next((one.size for one in self.named if one.size is not None), None)
-
-    def now(self) -> float:
-        """Return the loop's time, in seconds."""
-        return self.loop.time()
-
-    def progress(self, arrival: GrowingFile | None, length: int) -> None:
-        """Note that a source has sent `length` bytes from the start on."""
-        self.bytes_seen = max(self.bytes_seen, length)
-        if arrival is None:
-            return
-        arrival.advance(length)
-        if self.arrival is None and arrival.can_stream:
-            self.arrival = arrival
-            self.streamable.set()
+    def __init__(self, message: str, cause: OriginError | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+        """What the origin answered, where one was asked."""
 
 
 class Sources:
@@ -95,35 +55,37 @@ class Sources:
 
     def __init__(
         self,
+        *,
         store: Store,
         leecher: Leecher,
-        provide: ContentRouter,
+        router: ContentRouter,
         client: OriginClient,
         upstreams: Upstreams,
         silence: Callable[[Digest, str], None],
-        *,
         weak_digests: bool,
     ) -> None:
         self._store = store
         self._silence = silence
         self._leecher = leecher
-        self._provide = provide
+        self._router = router
         self._client = client
         self._upstreams = upstreams
         self._algorithms = {*ANNOUNCED_ALGORITHMS}
         if weak_digests:
             self._algorithms |= {"md5", "sha1"}
-        self._lookup_missed: dict[str, float] = {}
-        self._gave: OrderedDict[Digest, list[SourceEntry]] = OrderedDict()
+        self._lookup_missed: RecentKeys[str] = RecentKeys(limits.LOOKUP_MISS_SECONDS)
+        self._gave: BoundedCache[Digest, list[SourceEntry]] = BoundedCache(
+            limits.SOURCES_REMEMBERED_MAX
+        )
 
-    async def race(self, job: Job) -> Artifact:
-        """Return the file from whoever delivers it first; SourceError."""
+    async def race(self, file: InFlightFile) -> Artifact:
+        """Return the file from the source that delivers it first; SourceError."""
         tasks: list[asyncio.Task[Artifact]] = []
-        if self._may_ask_peers(job.digest, job.named):
-            tasks.append(job.loop.create_task(self._from_peers(job)))
+        if self._may_ask_peers(file.digest, file.named):
+            tasks.append(asyncio.create_task(self._from_peers(file)))
         peers = tasks[0] if tasks else None
-        if job.named:
-            tasks.append(job.loop.create_task(self._from_origin(job, peers)))
+        if file.named:
+            tasks.append(asyncio.create_task(self._from_origin(file, peers)))
         if not tasks:
             raise SourceError("it is not held, and its digest is too weak to be looked "
                               "up among strangers")  # fmt: skip
@@ -133,22 +95,17 @@ class Sources:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(self._tidy, job)
+            await asyncio.to_thread(self._tidy, file)
 
-    def _tidy(self, job: Job) -> None:
+    def _tidy(self, file: InFlightFile) -> None:
         """Remove what peers have sent of a file that the origin delivered first."""
-        if self._store.find(job.digest) is not None:
+        if self._store.find(file.digest) is not None:
             with contextlib.suppress(OSError):
-                self._store.partials.forget(job.digest)
+                self._store.partials.forget(file.digest)
 
     def sources_of(self, artifact: Artifact) -> list[SourceEntry]:
         """Return who gave the bytes of an artifact, if it came a short while ago."""
-        return self._gave.get(artifact.digest, [])
-
-    def _note(self, artifact: Artifact, sources: list[SourceEntry]) -> None:
-        self._gave[artifact.digest] = sources
-        while len(self._gave) > limits.SOURCES_REMEMBERED_MAX:
-            self._gave.popitem(last=False)
+        return self._gave.get(artifact.digest) or []
 
     def is_private(self, named: Sequence[NamedFile]) -> bool:
         """Tell whether only private upstreams name a file."""
@@ -162,7 +119,7 @@ class Sources:
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(limits.MISS_SECONDS_MAX / 2),
-                contextlib.aclosing(self._provide.peers(digest)) as peers,
+                contextlib.aclosing(self._router.peers(digest)) as peers,
             ):
                 async for _ in peers:
                     count += 1
@@ -174,131 +131,213 @@ class Sources:
 
     # --- peers -----------------------------------------------------------------------
 
-    async def _from_peers(self, job: Job) -> Artifact:
-        watch = _PeersWatch(self._store, job)
+    async def _from_peers(self, file: InFlightFile) -> Artifact:
+        watch = _PeersWatch(self._store, file)
         try:
-            async with contextlib.aclosing(self._provide.peers(job.digest)) as peers:
+            async with contextlib.aclosing(self._router.peers(file.digest)) as peers:
                 done = await self._leecher.download(
-                    job.digest,
+                    file.digest,
                     peers,
-                    size=job.size,
+                    size=file.size,
                     on_progress=watch.report,
                     in_order=True,
                 )
         except NoPeerError as error:
-            for one in job.named:
-                self._lookup_missed[one.upstream] = job.now()
+            for one in file.named:
+                self._lookup_missed.add(one.upstream, file.now())
             raise SourceError("nobody offers it") from error
         except TransferError as error:
             raise SourceError(f"peers failed: {error}") from error
         finally:
             watch.end()
-        for one in job.named:
-            self._lookup_missed.pop(one.upstream, None)
+        for one in file.named:
+            self._lookup_missed.discard(one.upstream)
         gave = [
             SourceEntry(address=str(one.peer), bytes=one.bytes) for one in done.sources
         ]
-        self._note(done.artifact, gave)
+        self._gave.put(done.artifact.digest, gave)
         return done.artifact
 
     # --- origins ---------------------------------------------------------------------
 
     async def _from_origin(
-        self, job: Job, peers: asyncio.Task[Artifact] | None
+        self, file: InFlightFile, peers: asyncio.Task[Artifact] | None
     ) -> Artifact:
         if peers is not None:
-            await self._head_start(job, peers)
+            await self._head_start(file, peers)
         reasons: list[str] = []
-        for one in job.named:
+        cause: OriginError | None = None
+        for one in file.named:
             try:
-                return await self._fetch(job, one)
-            except (OriginError, TransferError) as error:
-                log.info("the origin of %s failed: %s", one.file or job.digest, error)
+                return await self._fetch(file, one)
+            except OriginError as error:
+                # What may pass says more than an origin that has no such file.
+                if cause is None or isinstance(cause, MissingError):
+                    cause = error
                 reasons.append(f"{one.upstream}: {error}")
-        raise SourceError("; ".join(reasons))
+            except TransferError as error:
+                reasons.append(f"{one.upstream}: {error}")
+            log.info(
+                "the origin of %s failed: %s", one.file or file.digest, reasons[-1]
+            )
+        raise SourceError("; ".join(reasons), cause)
 
-    async def _head_start(self, job: Job, peers: asyncio.Task[Artifact]) -> None:
+    async def _head_start(
+        self, file: InFlightFile, peers: asyncio.Task[Artifact]
+    ) -> None:
         """Let peers begin alone, and go on alone where they are nearly done."""
-        now = job.now()
-        if any(
-            now - self._lookup_missed.get(one.upstream, -limits.LOOKUP_MISS_SECONDS)
-            < limits.LOOKUP_MISS_SECONDS
-            for one in job.named
-        ):
+        now = file.now()
+        if any(self._lookup_missed.has(one.upstream, now) for one in file.named):
             return
         await asyncio.wait({peers}, timeout=limits.HEAD_START_SECONDS)
-        if peers.done() or not job.size or not job.bytes_seen:
+        if peers.done() or not file.size or not file.bytes_seen:
             return
-        elapsed = job.now() - now
-        left = elapsed * (job.size - job.bytes_seen) / job.bytes_seen
+        elapsed = file.now() - now
+        left = elapsed * (file.size - file.bytes_seen) / file.bytes_seen
         if left <= limits.ABOUT_DONE_SECONDS:
             await asyncio.wait({peers}, timeout=limits.ABOUT_DONE_SECONDS)
 
-    async def _fetch(self, job: Job, named: NamedFile) -> Artifact:
+    async def _fetch(self, file: InFlightFile, named: NamedFile) -> Artifact:
         """Download from one origin and verify; OriginError or TransferError."""
-        if self._upstreams.get(named.upstream) is None:
+        upstream = self._upstreams.get(named.upstream)
+        if upstream is None:
             raise OriginError("its upstream is no longer configured")
-        expected = {named.strong, job.digest}
-        async with self._client.file(named.url) as file:
-            size = named.size if named.size is not None else file.size
-            if file.size is not None and file.size != size:
-                raise OriginError("the origin's file has another length")
-            if size is not None and size > limits.FILE_BYTES_MAX:
-                raise OriginError("the file is too large")
-            intake = Intake(self._store, expected, size)
-            await asyncio.to_thread(intake.__enter__)
-            try:
-                await self._take_in(job, intake, file, size)
-                name = await _in_thread(intake.verify)
-                if self.is_private(job.named):
-                    self._silence(name, named.file)
-                artifact = await _in_thread(intake.commit)
-            finally:
-                intake.__exit__(None, None, None)
-        self._note(artifact, [SourceEntry(address=named.upstream, bytes=artifact.size)])
+        intake = _OriginIntake(self._store, file, {named.strong, file.digest})
+        intake.is_private = self.is_private(file.named)
+        try:
+            await self._take_in(intake, upstream, named)
+            name = await _in_thread(intake.opened.verify)
+            if intake.is_private:
+                self._silence(name, named.file)
+            artifact = await _in_thread(intake.opened.commit)
+            intake.finish()
+        finally:
+            intake.close()
+        gave = SourceEntry(address=named.upstream, bytes=artifact.size)
+        self._gave.put(artifact.digest, [gave])
         return artifact
 
     async def _take_in(
-        self, job: Job, intake: Intake, file: OriginFile, size: int | None
+        self, intake: _OriginIntake, upstream: Upstream, named: NamedFile
     ) -> None:
-        arrival = None if size is None else GrowingFile(size, intake.descriptor)
-        try:
-            async for block in _blocks(file.parts()):
-                await _in_thread(partial(intake.write, block))
-                job.progress(arrival, intake.length)
-        finally:
-            if arrival is not None:
-                arrival.end()
+        """Download, going on from what has come where the origin fails for a moment."""
+        attempt = 0
+        while True:
+            had = intake.length
+            attempt += 1
+            try:
+                async with self._client.file(upstream, named.url, had) as reply:
+                    await intake.take(reply)
+            except OriginError as error:
+                if intake.length > had:
+                    attempt = 1  # what makes progress is not given up
+                wait = pause_before_retry(error, attempt)
+                if wait is None or attempt >= limits.ORIGIN_ATTEMPTS:
+                    raise
+                log.info("%s is asked for again: %s", named.file, error)
+                await asyncio.sleep(wait)
+            else:
+                return
+
+
+class _OriginIntake:
+    """A file that comes from an origin, in one piece or several."""
+
+    def __init__(self, store: Store, file: InFlightFile, expected: set[Digest]) -> None:
+        self._store = store
+        self._file = file
+        self._expected = expected
+        self._intake: Intake | None = None
+        self._coming: GrowingFile | None = None
+        self.is_private = False
+
+    @property
+    def length(self) -> int:
+        """How many bytes have come."""
+        return 0 if self._intake is None else self._intake.length
+
+    @property
+    def opened(self) -> Intake:
+        """Where the bytes are; only once some have come."""
+        if self._intake is None:
+            raise OriginError("it sent nothing")
+        return self._intake
+
+    async def take(self, reply: OriginFile) -> None:
+        """Take in what an origin sends; OriginError, TransferError."""
+        if self._intake is None:
+            await self._open(reply.size)
+        intake = self.opened
+        skip = intake.length - reply.start
+        if skip < 0:
+            raise OriginError("it sent another part than was asked for")
+        async for block in _blocks(reply.parts()):
+            fresh, skip = block[skip:], max(0, skip - len(block))
+            if fresh:
+                await _in_thread(partial(intake.write, fresh))
+                self._file.seen(intake.length)
+                if self._coming is not None:
+                    self._file.progress(
+                        self._coming, intake.length, has_known_size=True
+                    )
+
+    async def _open(self, size: int | None) -> None:
+        if size is not None and size > limits.FILE_BYTES_MAX:
+            raise OriginError("the file is too large")
+        intake = Intake(self._store, self._expected, size)
+        await asyncio.to_thread(intake.__enter__)
+        self._intake = intake
+        if self.is_private:
+            os.fchmod(intake.descriptor, 0o600)
+        if size:
+            self._coming = GrowingFile(intake.descriptor, size)
+
+    def finish(self) -> None:
+        """Let all of it be read: it was verified."""
+        if self._coming is not None:
+            self._coming.finish()
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is gone."""
+        if self._coming is not None:
+            self._coming.fail()
+        if self._intake is not None:
+            self._intake.__exit__(None, None, None)
 
 
 class _PeersWatch:
     """Follows the verified start of a download from peers, for those who stream it.
 
     It is verified against a manifest for which only peers vouch, so it may turn out
-    wrong with the whole; whoever passes it on holds the end back.
+    wrong with the whole, and the end is held back. The length in that manifest is
+    known only where the index says the same. Where there is an origin, which knows
+    the length, nothing is passed on from peers that name another one.
     """
 
-    def __init__(self, store: Store, job: Job) -> None:
+    def __init__(self, store: Store, file: InFlightFile) -> None:
         self._store = store
-        self._job = job
-        self._arrival: GrowingFile | None = None
+        self._file = file
+        self._coming: GrowingFile | None = None
 
     def report(self, done: int, total: int | None) -> None:
         """Take in the progress of a download."""
-        partial = self._store.partials.under_way(self._job.digest)
-        if partial is None or total is None or partial.descriptor < 0:
-            self._job.progress(None, done)
+        self._file.seen(done)
+        partial = self._store.partials.under_way(self._file.digest)
+        if partial is None or partial.descriptor < 0:
             return
-        if self._arrival is None or self._arrival.size != total:
+        is_known = total is not None and total == self._file.size
+        if total is None or (self._file.named and not is_known):
+            return
+        if self._coming is None or self._coming.size != total:
             self.end()
-            self._arrival = GrowingFile(total, partial.descriptor)
-        self._job.bytes_seen = max(self._job.bytes_seen, done)
-        self._job.progress(self._arrival, partial.prefix_bytes())
+            self._coming = GrowingFile(partial.descriptor, total)
+        length = partial.prefix_bytes()
+        self._file.progress(self._coming, length, has_known_size=is_known)
 
     def end(self) -> None:
         """Say that nothing more comes from peers."""
-        if self._arrival is not None:
-            self._arrival.end()
+        if self._coming is not None:
+            self._coming.fail()
 
 
 async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -329,13 +368,16 @@ async def _first(tasks: list[asyncio.Task[Artifact]]) -> Artifact:
     """Return the first result; SourceError of all once none is left."""
     pending: set[asyncio.Task[Artifact]] = set(tasks)
     reasons: list[str] = []
+    cause: OriginError | None = None
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             error = task.exception()
             if error is None:
                 return task.result()
-            if not isinstance(error, SourceError):
+            if isinstance(error, SourceError):
+                cause = cause or error.cause
+            else:
                 log.error("a source failed unexpectedly", exc_info=error)
             reasons.append(str(error) or type(error).__name__)
-    raise SourceError("; ".join(reasons))
+    raise SourceError("; ".join(reasons), cause)

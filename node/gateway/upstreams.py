@@ -1,105 +1,120 @@
-"""The upstreams: which index stands behind each of the gateway's routes."""
+"""The upstreams of a node: which there are, which are private, and what is at them.
+
+A private upstream is one whose files stay on this machine: they are not announced, not
+asked of peers and not served to them. An upstream is private where its settings say
+`share = false`; where they say nothing, if it needs a password or a certificate, or if
+it is in a private network. As long as its address is not known it counts as private.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from dataclasses import replace
+from ipaddress import ip_address
+from urllib.parse import urlsplit, urlunsplit
 
-from node.settings import UpstreamSettings
-
-DEFAULTS = {
-    "cargo": "https://index.crates.io/",
-    "npm": "https://registry.npmjs.org/",
-    "opam": "https://opam.ocaml.org/",
-}
-"""What cargo, npm and opam themselves use; for pypi, pip on this machine is asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """One index: its name among the settings and its URL, ending in a slash."""
-
-    name: str
-    url: str
-    share: bool = True
-    """False marks it private: nothing of it is announced or served to peers."""
+from node.gateway.netrc_file import authorization_for
+from node.gateway.upstream import Upstream, as_folder
+from node.settings import ECOSYSTEMS, UpstreamSettings
 
 
 class Upstreams:
     """All upstreams of a node, by name."""
 
     def __init__(self, settings: Mapping[str, UpstreamSettings]) -> None:
+        self._settings = {**dict.fromkeys(ECOSYSTEMS, _OWN), **settings}
         self._upstreams: dict[str, Upstream] = {}
-        self._hosts: set[str] = set()
-        self._configured = frozenset(settings)
-        for name, one in settings.items():
-            self._add(name, one.url, share=one.share)
+        self._addresses: dict[tuple[str, int], frozenset[str]] = {}
+        self._is_public: dict[str, bool] = {}
+        for name, said in self._settings.items():
+            if said.url:
+                self._add(Upstream(name, said.url, said.share))
 
-    def lacks(self, name: str) -> bool:
-        """Tell whether the settings say nothing of an upstream, not even "none"."""
-        return name not in self._configured and name not in self._upstreams
+    def setting(self, name: str) -> UpstreamSettings:
+        """Return what the settings say of an upstream."""
+        return self._settings[name]
 
-    def add_default(self, name: str, url: str) -> None:
-        """Use `url` for an upstream of which the settings say nothing.
+    def configure(self, name: str, found: Upstream) -> None:
+        """Take in an upstream with what its tools' own configuration says of it."""
+        self._add(replace(found, name=name, share=self._settings[name].share))
 
-        One that needs a password is private.
-        """
-        if self.lacks(name):
-            self._add(name, url, share=urlsplit(url).username is None)
+    @property
+    def names(self) -> list[str]:
+        """The names of all upstreams that there can be, switched off or not."""
+        return list(self._settings)
 
     def get(self, name: str) -> Upstream | None:
-        """Return the upstream of this name, or None where none is configured."""
+        """Return the upstream of this name, or None where there is none."""
         return self._upstreams.get(name)
 
     def all(self) -> list[Upstream]:
         """Return every upstream."""
         return list(self._upstreams.values())
 
-    def trusts(self, host: str) -> bool:
-        """Tell whether the owner's own configuration names a host."""
-        return host in self._hosts
+    def found_at(self, place: tuple[str, int], addresses: Iterable[str]) -> None:
+        """Note the addresses of a host and port at which an upstream is."""
+        self._addresses[place] = frozenset(addresses)
+        for one in self._upstreams.values():
+            if one.place == place:
+                self._is_public[one.name] = all(
+                    is_public(address) for address in self._addresses[place]
+                )
 
-    def hosts(self) -> list[str]:
-        """Return the hosts that the owner's own configuration names."""
-        return sorted(self._hosts)
+    def remember(self, name: str, *, public: bool) -> None:
+        """Note where an upstream was when it was last found, until it is found now."""
+        self._is_public.setdefault(name, public)
 
-    def credentials(self, url: str) -> tuple[str, str] | None:
-        """Return user and password of the upstream on whose server a URL is.
+    def is_public(self, name: str) -> bool | None:
+        """Tell whether an upstream has public addresses; None where nobody knows."""
+        return self._is_public.get(name)
 
-        Its files are often there too, named without them.
-        """
-        place = _place(url)
-        for upstream in self._upstreams.values():
-            parts = urlsplit(upstream.url)
-            if parts.username is not None and _place(upstream.url) == place:
-                return unquote(parts.username), unquote(parts.password or "")
-        return None
+    def addresses_of(self, place: tuple[str, int]) -> frozenset[str]:
+        """Return the addresses that an upstream's host and port were found at."""
+        return self._addresses.get(place, frozenset())
+
+    def is_private(self, name: str) -> bool:
+        """Tell whether the files of an upstream must stay here."""
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            return True
+        if upstream.share is not None:
+            return not upstream.share
+        return upstream.has_secret or not self._is_public.get(name, False)
 
     def needs_credential(self, name: str) -> bool:
-        """Tell whether a private upstream is asked with a user name or a password."""
-        upstream = self.get(name)
+        """Tell whether a private upstream is asked with a secret of the owner's."""
+        upstream = self._upstreams.get(name)
         if upstream is None or upstream.share:
             return False
-        return urlsplit(upstream.url).username is not None
+        return upstream.has_secret
 
     def are_private(self, names: Iterable[str]) -> bool:
         """Tell whether there is one of these upstreams, and all are private."""
-        shares = [one.share for name in names if (one := self.get(name)) is not None]
-        return bool(shares) and not any(shares)
+        known = [name for name in names if name in self._upstreams]
+        return bool(known) and all(self.is_private(name) for name in known)
 
-    def _add(self, name: str, url: str, *, share: bool) -> None:
-        if url:
-            self._upstreams[name] = Upstream(name, _folder(url), share)
-            self._hosts.add(urlsplit(url).hostname or "")
+    def _add(self, upstream: Upstream) -> None:
+        """Take in an upstream; what its URL holds of secrets is kept apart."""
+        url = as_folder(upstream.url)
+        parts = urlsplit(url)
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        secret = upstream.authorization
+        if parts.username is not None and not secret:
+            secret = authorization_for(url)
+        self._upstreams[upstream.name] = replace(
+            upstream, url=bare, authorization=secret
+        )
+        try:
+            self.found_at(upstream.place, [str(ip_address(upstream.place[0]))])
+        except ValueError:
+            return  # a name, whose addresses are noted when it is resolved
 
 
-def _place(url: str) -> tuple[str, str, int]:
-    """Return the scheme, host and port that a URL leads to."""
-    parts = urlsplit(url)
-    usual = 443 if parts.scheme == "https" else 80
-    return parts.scheme, parts.hostname or "", parts.port or usual
+_OWN = UpstreamSettings(None)
 
 
-def _folder(url: str) -> str:
-    return url if url.endswith("/") else url + "/"
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is a public one; ValueError if it is none."""
+    parsed = ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return bool((mapped or parsed).is_global) and not parsed.is_multicast

@@ -26,18 +26,30 @@ Rendezvous = Literal["off", "mainline"]
 Winner = Literal["upstream", "network"]
 """Who a name means where an upstream and a followed publisher both have it."""
 
-UPSTREAM_NAMES = ("pypi", "npm", "cargo", "opam", "debian")
+ECOSYSTEMS = {
+    "pypi": "python",
+    "npm": "npm",
+    "cargo": "cargo",
+    "opam": "opam",
+    "debian": "debian",
+}
+"""The upstream of each package ecosystem, and its folder in `node/gateway`.
+
+A new ecosystem is one more line here, and that folder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
-    """An index that the gateway asks; one without a URL is switched off.
+    """An index that the gateway asks: "" switches it off, None means the tools' own.
 
-    With `share` False it is private: nothing of it is announced or served to peers.
+    Nothing of a private upstream is announced, asked of peers or served to them. It is
+    private where `share` is False, and, where `share` is None, if it needs a password
+    or is in a private network.
     """
 
-    url: str
-    share: bool = True
+    url: str | None
+    share: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

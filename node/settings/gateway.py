@@ -2,61 +2,98 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from node.settings import (
-    UPSTREAM_NAMES,
+    ECOSYSTEMS,
     GatewaySettings,
     UpstreamSettings,
     Winner,
 )
-
-if TYPE_CHECKING:
-    from node.settings.source import SettingSource
+from node.settings.source import SettingSource
 
 VARIABLE = "UPSTREAM_"
 NONE = "none"
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 def upstreams_in(environ: Mapping[str, str], prefix: str) -> dict[str, object]:
-    """Return the upstreams that variables like CARAVAN_UPSTREAM_PYPI name."""
-    return {
-        name: url
-        for name in UPSTREAM_NAMES
-        if (url := environ.get(f"{prefix}{VARIABLE}{name.upper()}"))
-    }
+    """Return the upstreams that variables name.
+
+    CARAVAN_UPSTREAM_PYPI is a URL, CARAVAN_UPSTREAM_PYPI_SHARE says whether it is
+    shared; CARAVAN_UPSTREAM_DEBIAN_SECURITY is the upstream `debian-security`.
+    """
+    found: dict[str, dict[str, object]] = {}
+    start = prefix + VARIABLE
+    for variable, value in environ.items():
+        if not variable.startswith(start) or not value:
+            continue
+        name = variable.removeprefix(start).lower().replace("_", "-")
+        key = "share" if name.endswith("-share") else "url"
+        found.setdefault(name.removesuffix("-share"), {})[key] = value
+    return dict(found)
 
 
 def read_upstreams(value: object, source: SettingSource) -> dict[str, UpstreamSettings]:
-    """Read {name: URL} or {name: {url, share}}; "none" switches one off."""
+    """Read {name: URL} or {name: {url, share}}; "none" switches one off.
+
+    A name is that of an ecosystem; behind a hyphen it may have a label, for another
+    index of the same kind.
+    """
     if not isinstance(value, dict):
-        raise source.mistake('it is a table of names and URLs, like pypi = "URL"')
+        raise source.mistake('expected a table of names and URLs, like pypi = "URL"')
     found = {}
     for name, said in value.items():
-        if name not in UPSTREAM_NAMES:
-            known = ", ".join(UPSTREAM_NAMES)
+        ecosystem, hyphen, label = name.partition("-")
+        if ecosystem not in ECOSYSTEMS or (hyphen and not _LABEL.fullmatch(label)):
+            known = ", ".join(ECOSYSTEMS)
             raise source.mistake(f"there is no upstream {name!r}; there are {known}")
         table = {"url": said} if isinstance(said, str) else said
         if not isinstance(table, dict) or not table.keys() <= {"url", "share"}:
-            raise source.mistake(f"{name} is a URL, or a table with url and share")
-        share = table.get("share", True)
-        if not isinstance(share, bool):
-            raise source.mistake(f"{name}: share is true or false")
-        found[name] = UpstreamSettings(_url(name, table.get("url"), source), share)
+            raise source.mistake(f"{name}: expected a URL, or a table with url, share")
+        share = _share(name, table.get("share"), source)
+        url = _url(name, table["url"], source) if "url" in table else None
+        if url is None and (hyphen or share is None):
+            raise source.mistake(f"{name}: expected a URL")
+        found[name] = UpstreamSettings(url, share)
     return found
+
+
+def merge_upstreams(
+    base: Mapping[str, UpstreamSettings], over: Mapping[str, UpstreamSettings]
+) -> dict[str, UpstreamSettings]:
+    """Return `over` on top of `base`; one that has no URL keeps the one below it."""
+    merged = dict(base)
+    for name, one in over.items():
+        below = merged.get(name)
+        url = below.url if one.url is None and below is not None else one.url
+        merged[name] = UpstreamSettings(url, one.share)
+    return merged
+
+
+def _share(name: str, value: object, source: SettingSource) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if source.is_text and isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise source.mistake(f"{name}: share: expected true or false")
 
 
 def read_gateway(value: object, source: SettingSource) -> GatewaySettings:
     """Read `stream`, and who wins where a name would be refused."""
     if not isinstance(value, dict) or not value.keys() <= {"stream", "names"}:
-        raise source.mistake("it is a table with stream and names")
+        raise source.mistake("expected a table with stream and names")
     stream, names = value.get("stream", True), value.get("names", {})
     if not isinstance(stream, bool):
-        raise source.mistake("stream is true or false")
+        raise source.mistake("stream: expected true or false")
     winners = get_args(Winner)
     if not isinstance(names, dict) or not all(one in winners for one in names.values()):
-        raise source.mistake('names is a table like NAME = "network" or "upstream"')
+        raise source.mistake(
+            'names: expected a table like NAME = "network" or "upstream"'
+        )
     return GatewaySettings(stream, names)
 
 
@@ -74,7 +111,5 @@ def _url(name: str, url: object, source: SettingSource) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise source.mistake(
-            f'{name}: a URL with http or https belongs here, or "none"'
-        )
+        raise source.mistake(f'{name}: expected a URL with http or https, or "none"')
     return text

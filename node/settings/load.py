@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from node.errors import NodeError, UsageError
-from node.settings import PUBLIC_NETWORK, UPSTREAM_NAMES, Settings
-from node.settings.gateway import VARIABLE, upstreams_in
+from node.settings import ECOSYSTEMS, PUBLIC_NETWORK, Settings
+from node.settings.gateway import VARIABLE, merge_upstreams, upstreams_in
 from node.settings.site import SiteSettings
 from node.settings.source import SettingSource
 from node.settings.table import OTHER_VARIABLES, SETTINGS
@@ -72,7 +72,9 @@ def load_with_sources(
             site: SiteSettings = chosen.get("site", SiteSettings())
             read["site"] = replace(site, listen=read["site"].listen)
         if "upstreams" in read:
-            read["upstreams"] = {**chosen.get("upstreams", {}), **read["upstreams"]}
+            read["upstreams"] = merge_upstreams(
+                chosen.get("upstreams", {}), read["upstreams"]
+            )
         chosen |= read
         sources |= {name: source.name for name, (_, source) in layer.items()}
     return LoadedSettings(_with_secret(Settings(home=home, **chosen)), sources)
@@ -102,10 +104,10 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
 def _check_variables(environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like a setting and is none: a misspelt one."""
     known = {PREFIX + name.upper() for name in SETTINGS} | OTHER_VARIABLES.keys()
-    for name in UPSTREAM_NAMES:
-        variable = f"{PREFIX}{VARIABLE}{name.upper()}"
-        known |= {variable, f"{variable}_SHARE"}
+    known |= {f"{PREFIX}{VARIABLE}{name.upper()}" for name in ECOSYSTEMS}
     for variable in sorted(environ):
+        if variable.startswith(PREFIX + VARIABLE):
+            continue  # `read_upstreams` refuses what is no upstream
         if variable.startswith(PREFIX) and variable not in known:
             from difflib import get_close_matches
 

@@ -172,7 +172,10 @@ class Bench:
             self._mirror = None
 
     def node(self, name: str, *contacts: str) -> NodeProcess:
-        upstream = {"CARAVAN_UPSTREAM_PYPI": f"{self.origin}/simple"}
+        upstream = {
+            "CARAVAN_UPSTREAM_PYPI": f"{self.origin}/simple",
+            "CARAVAN_UPSTREAM_PYPI_SHARE": "true",
+        }
         node = NodeProcess(self.folder, name, upstream)
         self.nodes.append(node)
         node.join(*contacts)

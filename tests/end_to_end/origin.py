@@ -33,13 +33,15 @@ class _Server(ThreadingHTTPServer):
 class Origin:
     """Serves `files`, by path, until it is stopped; use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.files: dict[str, tuple[bytes, str]] = {}
+        self.redirects: dict[str, str] = {}
+        """Where paths lead, as the Location header says it."""
         self.asked: list[str] = []
         """The paths of all requests, in order."""
         self.headers: list[Message] = []
         """Their headers."""
-        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._server = _Server((host, 0), self._handler())
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
         )
@@ -61,7 +63,8 @@ class Origin:
     @property
     def url(self) -> str:
         """Where it is, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
 
     def put(
         self, path: str, body: bytes, kind: str = "application/octet-stream"
@@ -95,6 +98,12 @@ class Origin:
                 origin.headers.append(self.headers)
                 if self.path not in origin.files:
                     self._answer(404, b"nothing here", "text/plain")
+                    return
+                if target := origin.redirects.get(self.path):
+                    self.send_response(302)
+                    self.send_header("Location", target)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
                 body, kind = origin.files[self.path]
                 etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'

@@ -83,7 +83,12 @@ def apt(
 
 def start(caravan: Caravan, name: str, origin: Origin, *contacts: str) -> NodeProcess:
     upstream = f"{origin.url}/debian"
-    return caravan.join(name, *contacts, CARAVAN_UPSTREAM_DEBIAN=upstream)
+    return caravan.join(
+        name,
+        *contacts,
+        CARAVAN_UPSTREAM_DEBIAN=upstream,
+        CARAVAN_UPSTREAM_DEBIAN_SHARE="true",
+    )
 
 
 def test_apt_takes_a_package_from_the_origin_and_then_from_a_peer(
@@ -130,11 +135,16 @@ def test_apt_never_takes_what_a_hostile_peer_sends(
     assert digest not in held_digests(other)
 
 
-def test_what_no_index_named_is_a_miss(caravan: Caravan, origin: Origin) -> None:
-    """So that apt goes on to its next mirror; and the upstream's other files stay."""
-    origin.put("/debian/pool/secret", b"not in any Packages file")
+def test_what_no_index_named_is_passed_on_and_not_kept(
+    caravan: Caravan, origin: Origin
+) -> None:
+    """Apt verifies it; and what is not in the archive is never asked for."""
+    origin.put("/debian/pool/toy_1.0_all.deb", b"in no Packages file")
     origin.put("/secret", b"not in the archive")
     node = start(caravan, "a", origin)
-    for path in ("pool/secret", "pool/../../secret", "..%2fsecret", "secret"):
+    url = f"{gateway(node)}/debian/pool/toy_1.0_all.deb"
+    assert get(url) == (200, b"in no Packages file")
+    assert held_digests(node) == set()
+    for path in ("pool/../../secret", "..%2fsecret", "secret"):
         assert get(f"{gateway(node)}/debian/{path}")[0] == 404
-    assert origin.asked == []
+    assert origin.asked_for("/secret") == origin.asked_for("/debian/secret")

@@ -23,7 +23,9 @@ def start(caravan: Caravan, name: str, origin: Origin, *contacts: str) -> NodePr
         name,
         *contacts,
         CARAVAN_UPSTREAM_CARGO=f"sparse+{origin.url}/index/",
+        CARAVAN_UPSTREAM_CARGO_SHARE="true",
         CARAVAN_UPSTREAM_NPM=f"{origin.url}/npm/",
+        CARAVAN_UPSTREAM_NPM_SHARE="true",
     )
 
 

@@ -37,7 +37,9 @@ def test_what_is_locked_is_prefetched_and_offered(
     crate = put_crate(origin, "toycrate", "hello")
     upstreams = {
         "CARAVAN_UPSTREAM_PYPI": f"{origin.url}/simple",
+        "CARAVAN_UPSTREAM_PYPI_SHARE": "true",
         "CARAVAN_UPSTREAM_CARGO": f"{origin.url}/index",
+        "CARAVAN_UPSTREAM_CARGO_SHARE": "true",
     }
     first = caravan.join("a", **upstreams)
     second = caravan.join("b", first.address, **upstreams)
@@ -68,7 +70,11 @@ def test_what_cannot_be_had_is_said(
     caravan: Caravan, origin: Origin, tmp_path: Path
 ) -> None:
     data = put_wheel(origin, "packed", "hello")
-    node = caravan.join("a", CARAVAN_UPSTREAM_PYPI=f"{origin.url}/simple")
+    node = caravan.join(
+        "a",
+        CARAVAN_UPSTREAM_PYPI=f"{origin.url}/simple",
+        CARAVAN_UPSTREAM_PYPI_SHARE="true",
+    )
     lockfile = requirements(tmp_path, ("packed", data), ("gone", b"nobody has this"))
     counts = node.ask("lookup", "--lockfile", lockfile, "--all")["counts"]
     assert counts == {"held": 0, "peers": 0, "origin": 1, "nowhere": 1}
@@ -90,6 +96,7 @@ def test_what_is_on_disk_is_shared_if_a_lockfile_names_it(
     node = caravan.join(
         "a",
         CARAVAN_UPSTREAM_PYPI=f"{origin.url}/simple",
+        CARAVAN_UPSTREAM_PYPI_SHARE="true",
         PIP_CACHE_DIR=str(tmp_path / "pip-cache"),
         HOME=str(tmp_path),
     )
@@ -114,6 +121,7 @@ def test_of_pips_cache_only_what_the_index_names_is_shared(
     node = caravan.join(
         "a",
         CARAVAN_UPSTREAM_PYPI=f"{origin.url}/simple",
+        CARAVAN_UPSTREAM_PYPI_SHARE="true",
         PIP_CACHE_DIR=str(tmp_path / "pip-cache"),
     )
     shared = node.ask("share", "--pip-cache")["artifacts"]

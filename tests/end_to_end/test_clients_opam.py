@@ -19,7 +19,12 @@ pytestmark = pytest.mark.timeout(180)
 
 def start(caravan: Caravan, name: str, origin: Origin, *contacts: str) -> NodeProcess:
     """Start a node that reads the opam repository at `origin`."""
-    return caravan.join(name, *contacts, CARAVAN_UPSTREAM_OPAM=f"{origin.url}/opam")
+    return caravan.join(
+        name,
+        *contacts,
+        CARAVAN_UPSTREAM_OPAM=f"{origin.url}/opam",
+        CARAVAN_UPSTREAM_OPAM_SHARE="true",
+    )
 
 
 def prepare(node: NodeProcess, origin: Origin, folder: Path) -> Path:

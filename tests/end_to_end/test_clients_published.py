@@ -35,8 +35,11 @@ def two_nodes(caravan: Caravan, origin: Origin) -> tuple[NodeProcess, NodeProces
     upstreams = {
         "CARAVAN_UPSTREAM_PYPI": "none",
         "CARAVAN_UPSTREAM_CARGO": f"sparse+{origin.url}/index/",
+        "CARAVAN_UPSTREAM_CARGO_SHARE": "true",
         "CARAVAN_UPSTREAM_NPM": f"{origin.url}/npm/",
+        "CARAVAN_UPSTREAM_NPM_SHARE": "true",
         "CARAVAN_UPSTREAM_OPAM": f"{origin.url}/opam",
+        "CARAVAN_UPSTREAM_OPAM_SHARE": "true",
     }
     publisher = caravan.join("publisher", **upstreams)
     return publisher, caravan.join("reader", publisher.address, **upstreams)

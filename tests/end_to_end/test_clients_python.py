@@ -60,7 +60,12 @@ def word_in(target: Path, module: str) -> str:
 def start(caravan: Caravan, name: str, origin: Origin, *contacts: str) -> NodeProcess:
     """Start a node whose Python index is at `origin`."""
     upstream = f"{origin.url}/simple"
-    return caravan.join(name, *contacts, CARAVAN_UPSTREAM_PYPI=upstream)
+    return caravan.join(
+        name,
+        *contacts,
+        CARAVAN_UPSTREAM_PYPI=upstream,
+        CARAVAN_UPSTREAM_PYPI_SHARE="true",
+    )
 
 
 @CLIENTS

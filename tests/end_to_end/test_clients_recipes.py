@@ -32,8 +32,11 @@ def node(caravan: Caravan, origin: Origin, tmp_path: Path) -> NodeProcess:
     return caravan.join(
         "a",
         CARAVAN_UPSTREAM_PYPI=f"{origin.url}/simple",
+        CARAVAN_UPSTREAM_PYPI_SHARE="true",
         CARAVAN_UPSTREAM_CARGO=f"sparse+{origin.url}/index/",
+        CARAVAN_UPSTREAM_CARGO_SHARE="true",
         CARAVAN_UPSTREAM_NPM=f"{origin.url}/npm/",
+        CARAVAN_UPSTREAM_NPM_SHARE="true",
         **files,
     )
 

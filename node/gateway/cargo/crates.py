@@ -29,14 +29,14 @@ _CRATES_IO = re.compile(
 )
 
 
-def read_line(crate: Path, name: str, version: str, checksum: str) -> bytes:
+def read_line(crate: Path, name: str, version: str, *, checksum: str) -> bytes:
     """Return the index line of a crate; ValueError where it is not one. Blocks."""
     text = read_member(crate, f"{name}-{version}/Cargo.toml").decode("utf-8")
-    return index_line(tomllib.loads(text), name, version, checksum)
+    return index_line(tomllib.loads(text), name, version, checksum=checksum)
 
 
 def index_line(
-    manifest: dict[str, Any], name: str, version: str, checksum: str
+    manifest: dict[str, Any], name: str, version: str, *, checksum: str
 ) -> bytes:
     """Return what an index says of the crate with this Cargo.toml; ValueError."""
     package = _table(manifest, "package")
@@ -72,11 +72,11 @@ def _dependencies(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 about = {"version": said} if isinstance(said, str) else dict(said)
                 if kind == "dev" and "version" not in about:
                     continue  # cargo leaves it out as well: only its author has it
-                yield _dependency(alias, about, kind, target)
+                yield _dependency(alias, about, kind=kind, target=target)
 
 
 def _dependency(
-    alias: str, about: dict[str, Any], kind: str, target: str | None
+    alias: str, about: dict[str, Any], *, kind: str, target: str | None
 ) -> dict[str, Any]:
     version = _text(about, "version")
     if version is None:

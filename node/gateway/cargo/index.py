@@ -6,35 +6,32 @@ Beside the upstream's crates are those that were published in the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from node.gateway import limits
+from node.gateway.answers import Answer, GatewayRequest, PageAnswer, Route
 from node.gateway.cargo.crates import read_line
-from node.gateway.file_metadata import FileMetadata
-from node.gateway.page_cache import NamedFile, StoredPage
-from node.gateway.pages import PageMissingError, Pages, UnreachableError
-from node.gateway.published import (
-    Published,
-    PublishedPackage,
-    UpstreamSays,
-    settle,
-)
-from node.gateway.upstreams import Upstream, Upstreams
+from node.gateway.index import IndexContext, PublishedQuery
+from node.gateway.named_file import NamedFile, parse_digests
+from node.gateway.named_files import NamedFiles
+from node.gateway.origin import OriginPage
+from node.gateway.page_cache import StoredPage
+from node.gateway.pages import PageMissingError, PageRequest, ReadPage, UnreachableError
+from node.gateway.published import PublishedPackage, UpstreamSays
 from node.model.packages import ArtifactEntry
-from node.settings import Winner
-from transfer import Digest, DigestError
 
-UPSTREAM = "cargo"
 DOWNLOAD = "blob/sha256/{sha256-checksum}/{crate}-{version}.crate"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,100}")
 _MARKER = re.compile(r"\{(crate|version|prefix|lowerprefix|sha256-checksum)\}")
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
-class _Line(msgspec.Struct):
+class CrateLine(msgspec.Struct):
+    """One version of a crate, as its line in an index says."""
+
     name: str
     vers: str
     cksum: str
@@ -47,96 +44,106 @@ class _Config(msgspec.Struct):
 class CrateIndex:
     """Answers what cargo asks a sparse index."""
 
-    def __init__(
-        self,
-        upstreams: Upstreams,
-        pages: Pages,
-        published: Published,
-        derive: FileMetadata,
-        winners: Mapping[str, Winner],
-    ) -> None:
-        self._upstreams = upstreams
-        self._pages = pages
-        self._published = published
-        self._derive = derive
-        self._winners = {canonical(name): who for name, who in winners.items()}
+    def __init__(self, context: IndexContext, upstream: str) -> None:
+        self._context = context
+        self._upstream = upstream
 
-    def config(self, base: str) -> bytes:
-        """Return our config.json; `base` is the URL of this door."""
-        return msgspec.json.encode({"dl": f"{base}/{DOWNLOAD}", "api": None})
+    def routes(self) -> list[Route]:
+        """Return the routes of a sparse index."""
+        root = f"/{self._upstream}/index"
+        return [
+            Route(f"{root}/config.json", self._config),
+            Route(f"{root}/{{path:.+}}", self._crate),
+        ]
 
-    async def crate(self, path: str) -> bytes:
+    async def learn(self, name: str) -> None:
+        """Read the upstream's page of a crate."""
+        await self._page(name)
+
+    async def crate(self, path: str) -> bytes | StoredPage:
         """Return the index file of a crate.
 
-        Raises PageMissingError, UnreachableError; ClashError and AbsentError where
-        something of that name was published.
+        Raises PageMissingError, UnreachableError, ClashError, NothingNamedError.
         """
         name = path.rpartition("/")[2]
         if not _NAME.fullmatch(name) or path != index_path(name):
             raise PageMissingError
-        packages = await self._published.packages(
-            lambda followed: followed.lower() == name,
-            lambda package: crate_of(package) is not None,
+        query = PublishedQuery(
+            name,
+            canonical,
+            lambda package: (
+                package.name.lower() == name and crate_of(package) is not None
+            ),
+            lambda: self._says(name),
         )
-        winner = self._winners.get(canonical(name))
-        if packages or winner == "network":
-            says = await self._says(name)
-            package = settle(name, says, packages, winner)
-            if package is not None:
-                return await self._line(package)
-        return (await self._page(name)).body
+        package = await self._context.meant(query)
+        if package is not None:
+            return await self._line(package)
+        return await self._page(name)
 
-    async def learn(self, name: str) -> None:
-        """Read the upstream's page of a crate; PageMissingError, UnreachableError."""
-        await self._page(name)
+    # --- routes --------------------------------------------------------------------
+
+    async def _config(self, request: GatewayRequest) -> Answer:
+        document = {"dl": f"{request.base}/{DOWNLOAD}", "api": None}
+        return PageAnswer(msgspec.json.encode(document), "application/json")
+
+    async def _crate(self, request: GatewayRequest) -> Answer:
+        found = await self.crate(request.parameters["path"])
+        kind = "text/plain; charset=utf-8"
+        if isinstance(found, bytes):
+            return PageAnswer(found, kind)
+        return PageAnswer(found.forms[""], kind, found)
+
+    # --- names ---------------------------------------------------------------------
 
     async def _line(self, package: PublishedPackage) -> bytes:
         entry = crate_of(package)
         if entry is None:
             raise PageMissingError
-        checksum = entry.digest.partition(":")[2]
+        line = CrateLine(package.name, package.version, entry.digest.partition(":")[2])
 
         def read(crate: Path) -> bytes:
-            return read_line(crate, package.name, package.version, checksum)
+            return read_line(crate, line.name, line.vers, checksum=line.cksum)
 
-        return await self._derive.read(entry, UPSTREAM, read)
+        return await self._context.metadata.read(entry, self._upstream, read)
 
     async def _says(self, name: str) -> UpstreamSays:
         """Ask the upstream for a name, and for what it could be mistaken for."""
-        if self._upstreams.get(UPSTREAM) is None:
+        if self._context.upstreams.get(self._upstream) is None:
             return "has it not"
         folded = canonical(name)
-        for spelling in sorted({name, folded, folded.replace("-", "_")}):
-            try:
-                await self._page(spelling)
-            except PageMissingError:
-                continue
-            except UnreachableError:
-                return "nothing"
-            return "has it"
-        return "has it not"
+        spellings = sorted({name, folded, folded.replace("-", "_")})
+        try:
+            requests = [await self._request(one) for one in spellings]
+        except UnreachableError:
+            return "nothing"
+        return await self._context.says(*requests)
+
+    # --- the upstream's pages --------------------------------------------------------
 
     async def _page(self, name: str) -> StoredPage:
-        upstream = self._upstreams.get(UPSTREAM)
-        if upstream is None or not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             raise PageMissingError
-        template = await self._template(upstream)
+        return await self._context.pages.get(await self._request(name))
 
-        def read(page: StoredPage) -> list[NamedFile]:
-            return read_crate(page.body, template)
+    async def _request(self, name: str) -> PageRequest:
+        upstream = self._context.upstream(self._upstream)
+        template = await self._template()
 
-        return await self._pages.get(
-            upstream, index_path(name), accept="*/*", read=read
+        def read(page: OriginPage) -> ReadPage:
+            return read_crate(page.body, template, upstream.name)
+
+        return PageRequest(upstream, index_path(name), "*/*", read)
+
+    async def _template(self) -> str:
+        request = PageRequest(
+            self._context.upstream(self._upstream), "config.json", "*/*", _read_config
         )
-
-    async def _template(self, upstream: Upstream) -> str:
         try:
-            page = await self._pages.get(
-                upstream, "config.json", accept="*/*", read=_check_config
-            )
+            page = await self._context.pages.get(request)
         except PageMissingError as error:
             raise UnreachableError("it is no sparse index: no config.json") from error
-        return msgspec.json.decode(page.body, type=_Config).dl
+        return msgspec.json.decode(page.forms[""], type=_Config).dl
 
 
 def canonical(name: str) -> str:
@@ -167,50 +174,56 @@ def prefix_of(name: str) -> str:
     return f"{name[:2]}/{name[2:4]}"
 
 
-def read_crate(body: bytes, template: str) -> list[NamedFile]:
-    """Return the files that a crate's index file names; ValueError if it is none."""
-    files = []
-    lines = body.split(b"\n")
+def read_crate(body: bytes, template: str, upstream: str) -> ReadPage:
+    """Read a crate's index file, without its bad lines; ValueError if none is good."""
+    files: list[NamedFile] = []
+    sound: list[bytes] = []
+    lines = [text for text in body.split(b"\n") if text.strip()]
     if len(lines) > limits.FILES_PER_PAGE_MAX:
         raise ValueError("it names too many versions")
     for text in lines:
-        if not text.strip():
-            continue
         try:
-            line = msgspec.json.decode(text, type=_Line)
-            digest = Digest.parse(f"sha256:{line.cksum}")
-        except (msgspec.MsgspecError, DigestError) as error:
-            raise ValueError(str(error)) from error
-        if _NAME.fullmatch(line.name) and _VERSION.fullmatch(line.vers):
+            line = msgspec.json.decode(text, type=CrateLine)
+        except msgspec.MsgspecError:
+            continue
+        if (
+            _NAME.fullmatch(line.name)
+            and _VERSION.fullmatch(line.vers)
+            and _CHECKSUM.fullmatch(line.cksum)
+        ):
+            sound.append(text)
             files.append(
                 NamedFile(
-                    UPSTREAM,
+                    upstream,
                     line.name,
                     f"{line.name}-{line.vers}.crate",
-                    download_url(template, line.name, line.vers, line.cksum),
-                    (digest,),
+                    download_url(template, line),
+                    parse_digests([f"sha256:{line.cksum}"]),
                 )
             )
-    return files
+    if lines and not sound:
+        raise ValueError("none of its lines is that of a crate")
+    body = b"".join(text + b"\n" for text in sound)
+    return ReadPage(NamedFiles.of(upstream, files), {"": body})
 
 
-def download_url(template: str, name: str, version: str, checksum: str) -> str:
+def download_url(template: str, line: CrateLine) -> str:
     """Fill in the `dl` of an index's config.json."""
     if not _MARKER.search(template):
-        return f"{template}/{name}/{version}/download"
+        return f"{template}/{line.name}/{line.vers}/download"
     values = {
-        "crate": name,
-        "version": version,
-        "prefix": prefix_of(name),
-        "lowerprefix": prefix_of(name.lower()),
-        "sha256-checksum": checksum,
+        "crate": line.name,
+        "version": line.vers,
+        "prefix": prefix_of(line.name),
+        "lowerprefix": prefix_of(line.name.lower()),
+        "sha256-checksum": line.cksum,
     }
     return _MARKER.sub(lambda match: values[match[1]], template)
 
 
-def _check_config(page: StoredPage) -> list[NamedFile]:
+def _read_config(page: OriginPage) -> ReadPage:
     try:
         msgspec.json.decode(page.body, type=_Config)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
-    return []
+    return ReadPage(NamedFiles(""), {"": page.body})

@@ -1,128 +1,287 @@
-"""The Debian archive: signed index files passed through, packages by their digests.
+"""A Debian archive: signed files passed through, the rest by the digests in them.
 
-apt asks for index files by digest (by-hash) and for packages by path. The digest of a
-package is in the Packages file that apt fetched before, through here. What this cannot
-answer gets 404, at which apt goes on to the next mirror of its list.
+apt verifies everything itself, from the signed Release down. What this adds is peers
+and the store, for which a file's digest must be known:
+
+1. A path below `by-hash` holds the digest.
+2. Other index files are listed in the Release file beside which they are.
+3. Packages are listed in the Packages and Sources files. Those that apt fetches through
+   here are read; where apt has its lists from before, they are fetched when the first
+   package is asked for.
+4. What no signed file names is passed on from the upstream as it comes, and not kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import lzma
+import logging
+import platform
 import re
-from collections.abc import Iterator
-from typing import IO
+from dataclasses import replace
 
 from node.gateway import limits
-from node.gateway.page_cache import NamedFile, PageCache, StoredPage
-from node.gateway.pages import PageMissingError, Pages
-from node.gateway.upstreams import Upstream, Upstreams
-from transfer import Artifact, Digest, Store
+from node.gateway.answers import (
+    Answer,
+    FileAnswer,
+    GatewayRequest,
+    PageAnswer,
+    RelayAnswer,
+    Route,
+)
+from node.gateway.debian.packages import (
+    PATH,
+    ReleasedFile,
+    read_packages,
+    read_release,
+)
+from node.gateway.index import IndexContext
+from node.gateway.named_file import NamedFile, parse_digests
+from node.gateway.named_files import NamedFiles, line
+from node.gateway.origin import OriginPage, RelayRequest
+from node.gateway.pages import PageMissingError, PageRequest, ReadPage, UnreachableError
+from node.gateway.resolver import MissError
+from node.gateway.upstream import Upstream
+from node.gateway.urls import blob_digest
+from transfer import Artifact, ClosedError
+from transfer.single_flight import SingleFlight
 
-UPSTREAM = "debian"
-POOL = "pool"
-_PATH = re.compile(r"(?:dists|pool)(?:/[A-Za-z0-9_~+:-][A-Za-z0-9._~+:-]*)+")
-_SIGNED = ("InRelease", "Release", "Release.gpg")
-_BY_HASH = re.compile(r"(dists/.+)/by-hash/SHA256/([0-9a-f]{64})")
-_BINARY = re.compile(r"dists/.+/binary-[a-z0-9-]+")
-_FIELDS = re.compile(r"^(Filename|SHA256|Size): *(\S+)$", re.MULTILINE)
+log = logging.getLogger(__name__)
+
+_SIGNED = ("InRelease", "Release")
+_BY_HASH = re.compile(
+    r"(?:(.+)/)?by-hash/(MD5Sum|SHA1|SHA256|SHA512)/([0-9a-f]{32,128})"
+)
+_LISTS = re.compile(r"(?:.+/)?(?:binary-[a-z0-9-]+/Packages|source/Sources|Packages)")
+_PACKED = re.compile(r"\.(?:xz|gz|bz2)\Z")
+_ENDINGS = (".xz", ".gz", ".bz2", "")
+_LIST_KEY = "list:"
+_MACHINES = {
+    "x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386",
+    "ppc64le": "ppc64el", "riscv64": "riscv64", "s390x": "s390x",
+}  # fmt: skip
 
 
-class PackageArchive:
+class DebianArchive:
     """Answers what apt asks a mirror."""
 
-    def __init__(
-        self,
-        upstreams: Upstreams,
-        pages: Pages,
-        ledger: PageCache,
-        store: Store,
-    ) -> None:
-        self._upstreams = upstreams
-        self._pages = pages
-        self._ledger = ledger
-        self._store = store
-        self._read: set[Digest] = set()
+    def __init__(self, context: IndexContext, upstream: str) -> None:
+        self._context = context
+        self._upstream = upstream
+        self._readings: SingleFlight[str, None] = SingleFlight(
+            linger=limits.PAGE_LINGER_SECONDS
+        )
+        self._read: set[str] = set()
 
-    async def signed(self, path: str) -> StoredPage | None:
-        """Return a page that apt verifies by its signature; None for another path.
+    def routes(self) -> list[Route]:
+        """Return the one route, below which an archive is."""
+        return [Route(f"/{self._upstream}/{{path:.+}}", self._path, is_mirror=True)]
 
-        Raises PageMissingError, UnreachableError.
-        """
-        upstream = self._upstream(path)
-        if path.startswith("dists/") and path.rpartition("/")[2] in _SIGNED:
-            return await self._pages.get(
-                upstream, path, accept="*/*", read=lambda _page: []
+    async def learn(self, name: str = "") -> None:  # noqa: ARG002 - it has one page
+        """Read the lists of packages for this machine, of all suites that are known."""
+        for folder in await self._suites():
+            for one in await self._lists_of(folder):
+                await self._learn_list(folder, one)
+
+    async def _path(self, request: GatewayRequest) -> Answer:
+        path = request.parameters["path"]
+        upstream = self._context.upstream(self._upstream)
+        if not PATH.fullmatch(path) or ".." in path.split("/"):
+            raise PageMissingError
+        if path.rpartition("/")[2] in _SIGNED:
+            page = await self._context.pages.get(self._release(upstream, path))
+            return PageAnswer(page.forms[""], "text/plain; charset=utf-8", page)
+        named = await self._named(path)
+        if named is None:
+            url = upstream.url + request.tail
+            return RelayAnswer(
+                upstream,
+                RelayRequest(url, request.method, headers=_conditions(request)),
             )
+        # As apt writes it: a server may know "%2b" and not "+".
+        named = replace(named, url=upstream.url + request.tail)
+        await self._read_what_comes(path, named, request.method)
+        return FileAnswer(named.strong, (named,))
+
+    async def _read_what_comes(self, path: str, named: NamedFile, method: str) -> None:
+        """Read a list of packages that apt fetches, in the background."""
+        folder, name = self._list_at(path)
+        if method != "GET" or not name:
+            return
+        try:
+            artifact = await self._context.resolver.resolve(named.strong, [named])
+        except MissError:
+            return  # the same answer comes from the route
+        await self._once(f"{folder}/{name}", artifact)
+
+    # --- what is known of a path ---
+
+    async def _named(self, path: str) -> NamedFile | None:
+        """Return what signed files say of a path; None where they say nothing."""
+        if match := _BY_HASH.fullmatch(path):
+            digest = blob_digest(match[2].lower().replace("md5sum", "md5"), match[3])
+            if digest is not None:
+                url = self._context.upstream(self._upstream).url + path
+                return NamedFile(self._upstream, "", match[3], url, (digest,))
+        for folder in await self._suites():
+            if path.startswith(f"{folder}/"):
+                page = await self._context.pages.kept(
+                    (self._upstream, await self._release_path(folder))
+                )
+                if page and (found := page.files.find_file(path)):
+                    return found
+        found = await self._in_lists(path)
+        if found is None and not path.startswith("dists/"):
+            await self._learn_soon()
+            found = await self._in_lists(path)
+        return found
+
+    async def _in_lists(self, path: str) -> NamedFile | None:
+        """Return the package at a path, by the newest list that names it."""
+        pages = self._context.pages
+        for key in await pages.paths(self._upstream, _LIST_KEY):
+            page = await pages.kept((self._upstream, key))
+            if page and (found := page.files.find_file(path)):
+                return found
         return None
 
-    async def named(self, path: str) -> NamedFile:
-        """Return what is known of an index file or a package; PageMissingError."""
-        upstream = self._upstream(path)
+    async def _learn_soon(self) -> None:
+        """Read the lists, but let a client wait for that only a while."""
+        task = asyncio.ensure_future(self._readings.run("", self.learn))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({task}, timeout=limits.LEARN_SECONDS_MAX)
+
+    # --- Release files ---
+
+    def _release(self, upstream: Upstream, path: str) -> PageRequest:
+        folder = path.rpartition("/")[0]
+
+        def read(page: OriginPage) -> ReadPage:
+            prefix = f"{folder}/" if folder else ""
+            lines = [
+                line(
+                    prefix + one.path,
+                    size=one.size,
+                    digests=one.digest,
+                    origin=f"{folder}\t{upstream.url}{prefix}{one.path}",
+                )
+                for one in read_release(page.body)
+            ]
+            text = "".join(["\n", *lines]).encode("utf-8", "replace")
+            return ReadPage(NamedFiles(upstream.name, text), {"": page.body})
+
+        return PageRequest(upstream, path, "*/*", read)
+
+    async def _suites(self) -> list[str]:
+        """Return the folders of the Release files that apt has asked for here."""
+        paths = await self._context.pages.paths(self._upstream, "")
+        folders = (
+            path.rpartition("/")[0]
+            for path in paths
+            if path.rpartition("/")[2] in _SIGNED
+        )
+        return list(dict.fromkeys(folders))
+
+    async def _release_path(self, folder: str) -> str:
+        prefix = f"{folder}/" if folder else ""
+        for path in await self._context.pages.paths(self._upstream, prefix):
+            if path in {prefix + name for name in _SIGNED}:
+                return path
+        return f"{prefix}InRelease"
+
+    # --- lists of packages ---
+
+    def _list_at(self, path: str) -> tuple[str, str]:
+        """Return (folder, name) of the list at a path; ("", "") for other files."""
         if match := _BY_HASH.fullmatch(path):
-            digest = Digest.parse(f"sha256:{match[2]}")
-            url = upstream.url + path
-            return NamedFile(UPSTREAM, match[1], match[2], url, (digest,))
-        named = self._ledger.find_file(UPSTREAM, POOL, path)
-        if named is None:
-            raise PageMissingError
-        return named
+            folder = match[1] or ""
+            kind = folder.rpartition("/")[2]
+            is_list = kind.startswith("binary-") or kind == "source"
+            return (folder, "list") if is_list else ("", "")
+        bare = _PACKED.sub("", path)
+        is_list = _LISTS.fullmatch(bare) is not None
+        return (bare.rpartition("/")[0], "list") if is_list else ("", "")
 
-    async def learn(self, path: str, artifact: Artifact) -> None:
-        """Read a Packages file, once, so that packages are found by their paths."""
-        match = _BY_HASH.fullmatch(path)
-        if match is None or not _BINARY.fullmatch(match[1]):
-            return
-        if artifact.digest in self._read or artifact.size > limits.ARCHIVE_BYTES_MAX:
-            return
-        self._read.add(artifact.digest)
-        upstream = self._upstream(path)
-        found = await asyncio.to_thread(self._packages, artifact, upstream.url)
-        await self._pages.name(found)
-
-    def _upstream(self, path: str) -> Upstream:
-        upstream = self._upstreams.get(UPSTREAM)
-        if upstream is None or not _PATH.fullmatch(path):
-            raise PageMissingError
-        return upstream
-
-    def _packages(self, artifact: Artifact, base: str) -> list[NamedFile]:
-        try:
-            with self._store.path(artifact).open("rb") as file:
-                return list(read_packages(file, base))
-        except (OSError, EOFError, lzma.LZMAError, ValueError):
+    async def _lists_of(self, folder: str) -> list[ReleasedFile]:
+        """Return the lists of packages for this machine that a Release names."""
+        page = await self._context.pages.kept(
+            (self._upstream, await self._release_path(folder))
+        )
+        if page is None:
             return []
+        wanted = {f"binary-{_MACHINES.get(platform.machine(), 'all')}", "binary-all"}
+        found: dict[str, ReleasedFile] = {}
+        for one in read_release(page.forms[""]):
+            bare = _PACKED.sub("", one.path)
+            ending = one.path.removeprefix(bare)
+            known = found.get(bare)
+            if not _LISTS.fullmatch(bare) or ending not in _ENDINGS:
+                continue
+            kind = bare.rpartition("/")[0].rpartition("/")[2]
+            if kind and kind not in wanted:
+                continue
+            if known is None or _ENDINGS.index(ending) < _ENDINGS.index(
+                known.path.removeprefix(bare)
+            ):
+                found[bare] = one
+        return list(found.values())
+
+    async def _learn_list(self, folder: str, one: ReleasedFile) -> None:
+        path = f"{folder}/{one.path}" if folder else one.path
+        if one.digest in self._read:
+            return
+        upstream = self._context.upstream(self._upstream)
+        digests = parse_digests([one.digest])
+        if not digests:
+            return
+        named = NamedFile(
+            self._upstream, folder, path, upstream.url + path, digests, one.size
+        )
+        try:
+            artifact = await self._context.resolver.resolve(named.strong, [named])
+        except MissError as error:
+            log.info("a list of packages cannot be had: %s", error)
+            return
+        await self._once(path.rpartition("/")[0] + "/list", artifact)
+        self._read.add(one.digest)
+
+    async def _once(self, key: str, artifact: Artifact) -> None:
+        """Read a list of packages; a client that leaves does not undo it."""
+        try:
+            await asyncio.shield(
+                asyncio.ensure_future(
+                    self._readings.run(
+                        str(artifact.digest), lambda: self._take_in(key, artifact)
+                    )
+                )
+            )
+        except (ClosedError, PageMissingError, UnreachableError, TimeoutError):
+            return
+
+    async def _take_in(self, key: str, artifact: Artifact) -> None:
+        digest = str(artifact.digest)
+        if digest in self._read or artifact.size > limits.ARCHIVE_BYTES_MAX:
+            return
+        upstream = self._context.upstream(self._upstream)
+        path = self._context.store.path(artifact)
+
+        def read() -> NamedFiles | None:
+            try:
+                with path.open("rb") as file:
+                    return read_packages(file, upstream.name, upstream.url)
+            except (OSError, ValueError) as error:
+                log.warning("a list of packages cannot be read: %s", error)
+                return None
+
+        files = await self._context.pages.in_reader(read)
+        if files is not None:
+            place = (self._upstream, _LIST_KEY + key.rpartition("/")[0])
+            await self._context.pages.put(place, ReadPage(files))
+            self._read.add(digest)
 
 
-def read_packages(file: IO[bytes], base: str) -> Iterator[NamedFile]:
-    """Yield the packages that a Packages file, packed or not, names."""
-    text = _unpacked(file).decode("utf-8", "replace")
-    for count, stanza in enumerate(text.split("\n\n")):
-        if count > limits.ARCHIVE_MEMBERS_MAX:
-            raise ValueError("it names too many packages")
-        fields = dict(_FIELDS.findall(stanza))
-        path, digest = fields.get("Filename", ""), fields.get("SHA256", "")
-        path = path.removeprefix("./")
-        if not _PATH.fullmatch(path) or not re.fullmatch("[0-9a-f]{64}", digest):
-            continue
-        size = int(fields["Size"]) if fields.get("Size", "").isdigit() else None
-        named = (Digest.parse(f"sha256:{digest}"),)
-        yield NamedFile(UPSTREAM, POOL, path, base + path, named, size)
-
-
-def _unpacked(file: IO[bytes]) -> bytes:
-    start = file.read(6)
-    file.seek(0)
-    most = limits.ARCHIVE_BYTES_MAX + 1
-    if start.startswith(b"\x1f\x8b"):
-        with gzip.GzipFile(fileobj=file) as packed:
-            data = packed.read(most)
-    elif start.startswith(b"\xfd7zXZ"):
-        with lzma.LZMAFile(file) as packed:
-            data = packed.read(most)
-    else:
-        data = file.read(most)
-    if len(data) == most:
-        raise ValueError("it unpacks to too much")
-    return data
+def _conditions(request: GatewayRequest) -> tuple[tuple[str, str], ...]:
+    """Return the headers by which apt asks whether something has changed."""
+    names = ("if-modified-since", "if-none-match", "range", "if-range")
+    return tuple(
+        (name, text) for name, text in request.headers.items() if name.lower() in names
+    )

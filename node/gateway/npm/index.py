@@ -1,118 +1,152 @@
 """The npm registry: packuments with our own tarball URLs.
 
-Beside the upstream's packages are those that were published in the network.
+Beside the upstream's packages are those that were published in the network. What npm
+asks a registry beyond packages (audit, ping, search, dist-tags) is passed on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
-
-import msgspec
+from urllib.parse import quote, unquote
 
 from node.gateway import limits
-from node.gateway.file_metadata import FileMetadata
-from node.gateway.npm.published import read_manifest, tarball_of, write_packument
-from node.gateway.page_cache import NamedFile, PageCache, StoredPage, strongest_first
-from node.gateway.pages import PageMissingError, Pages, UnreachableError
-from node.gateway.published import (
-    Published,
-    PublishedPackage,
-    UpstreamSays,
-    settle,
+from node.gateway.answers import (
+    Answer,
+    FileAnswer,
+    GatewayRequest,
+    PageAnswer,
+    RelayAnswer,
+    Route,
 )
-from node.gateway.upstreams import Upstreams
-from node.settings import Winner
-from transfer import Digest, DigestError
+from node.gateway.index import IndexContext, PublishedQuery
+from node.gateway.npm.packument import BASE, read_packument
+from node.gateway.npm.published import read_manifest, tarball_of, write_packument
+from node.gateway.origin import OriginPage, RelayRequest
+from node.gateway.page_cache import StoredPage
+from node.gateway.pages import PageMissingError, PageRequest, ReadPage
+from node.gateway.published import PublishedPackage, UpstreamSays
+from transfer import Digest
 
-UPSTREAM = "npm"
 SHORT_TYPE = "application/vnd.npm.install-v1+json"
 FULL_TYPE = "application/json"
 _NAME = re.compile(r"(@[A-Za-z0-9~._-]{1,100}/)?[A-Za-z0-9~_-][A-Za-z0-9~._-]{0,213}")
-_FILE = re.compile(r"[A-Za-z0-9_~@-][A-Za-z0-9~@._+-]{0,250}")
-_TARBALL = re.compile(r"(.+)/-/([^/]+)")
+_TARBALL = re.compile(r"([^/]++(?:/[^/]++)?)/-/([^/]++)")
+_VERSION = re.compile(
+    r"((?:@[A-Za-z0-9~._-]{1,100}/)?[A-Za-z0-9~_-][A-Za-z0-9~._-]{0,213})"
+    r"/([A-Za-z0-9^~*][A-Za-z0-9.+~^*-]{0,100})"
+)
+# What npm asks beyond packages. The upstream is asked with the node's own credentials,
+# so nothing is passed on that could read or change an account.
+_AUDIT = "-/npm/v1/security/.+"
+_BEYOND = (
+    "-/(?:ping|whoami|v1/search|npm/v1/(?:keys|attestations/.+)|package/.+/dist-tags)"
+)
+# Headers of npm's that a registry needs; credentials of the client stay here.
+_PASSED_ON = ("content-type", "content-encoding", "accept", "npm-command", "user-agent")
 
 
-class PackageIndex:
+class NpmIndex:
     """Answers what npm asks a registry."""
 
-    def __init__(
-        self,
-        upstreams: Upstreams,
-        pages: Pages,
-        ledger: PageCache,
-        published: Published,
-        derive: FileMetadata,
-        winners: Mapping[str, Winner],
-    ) -> None:
-        self._upstreams = upstreams
-        self._pages = pages
-        self._ledger = ledger
-        self._published = published
-        self._derive = derive
-        self._winners = winners
+    def __init__(self, context: IndexContext, upstream: str) -> None:
+        self._context = context
+        self._upstream = upstream
 
-    async def packument(self, name: str, base: str, *, short: bool) -> bytes:
+    def routes(self) -> list[Route]:
+        """Return the routes of a registry."""
+        root = f"/{self._upstream}"
+        return [
+            Route(f"{root}/{{path:{_AUDIT}}}", self._beyond, ("GET", "HEAD", "POST")),
+            Route(f"{root}/{{path:{_BEYOND}}}", self._beyond),
+            Route(f"{root}/{{path:.+}}", self._package, kind=_type),
+        ]
+
+    async def learn(self, name: str) -> None:
+        """Read a package's document."""
+        await self._page(name, short=True)
+
+    async def packument(self, name: str, base: str, *, short: bool) -> PageAnswer:
         """Return a package's document, its tarballs at `base`.
 
-        Raises PageMissingError, UnreachableError; ClashError and AbsentError where
-        something of that name was published.
+        Raises PageMissingError, UnreachableError, ClashError, NothingNamedError.
         """
+        kind = SHORT_TYPE if short else FULL_TYPE
         package = await self._meant(name)
         if package is not None:
-            return await self._derived(package, base, short=short)
+            body = await self._published(package, base, short=short)
+            return PageAnswer(body, kind)
         page = await self._page(name, short=short)
-        return await asyncio.to_thread(rewrite, page.body, name, base)
+        body = page.forms[""].replace(BASE, f"{base}/{self._upstream}".encode())
+        return PageAnswer(body, kind, page, "")
 
-    async def tarball(self, name: str, file: str) -> tuple[Digest, list[NamedFile]]:
+    async def tarball(self, name: str, file: str) -> FileAnswer:
         """Return the digest of a tarball, whose URL holds none, and its origins."""
         package = await self._meant(name)
         if package is not None:
             entry = tarball_of(package)
             if entry is None or entry.file != file:
                 raise PageMissingError
-            return Digest.parse(entry.digest), []
-        named = self._ledger.find_file(UPSTREAM, name, file)
-        if named is None:
-            await self._page(name, short=True)
-            named = self._ledger.find_file(UPSTREAM, name, file)
+            return FileAnswer(Digest.parse(entry.digest), ())
+        # The newest page decides: a version can be rebuilt under the same name.
+        page = await self._any_page(name)
+        named = page.files.find_file(file) or page.files.find_file(f"-{file}")
         if named is None:
             raise PageMissingError
-        return named.strong, [named]
+        return FileAnswer(named.strong, (named,))
 
-    async def learn(self, name: str) -> None:
-        """Read a package's document; PageMissingError, UnreachableError."""
-        await self._page(name, short=True)
+    # --- routes --------------------------------------------------------------------
+
+    async def _package(self, request: GatewayRequest) -> Answer:
+        path = request.parameters["path"]
+        if match := _TARBALL.fullmatch(path):
+            return await self.tarball(match[1], match[2])
+        if not is_package_name(path) and _VERSION.fullmatch(path):
+            return self._relay(request)  # /NAME/VERSION: the document of one version
+        short = _type(request.accept) == SHORT_TYPE
+        return await self.packument(path, request.base, short=short)
+
+    async def _beyond(self, request: GatewayRequest) -> Answer:
+        return self._relay(request)
+
+    def _relay(self, request: GatewayRequest) -> RelayAnswer:
+        upstream = self._context.upstream(self._upstream)
+        if len(request.body) > limits.RELAY_BODY_BYTES_MAX:
+            raise PageMissingError
+        headers = tuple(
+            (name, text)
+            for name, text in request.headers.items()
+            if name.lower() in _PASSED_ON
+        )
+        return RelayAnswer(
+            upstream,
+            RelayRequest(
+                upstream.url + request.tail, request.method, request.body, headers
+            ),
+        )
+
+    # --- names ---------------------------------------------------------------------
 
     async def _meant(self, name: str) -> PublishedPackage | None:
         """Return the published package that a name means, None for the upstream's."""
         if not is_package_name(name):
             raise PageMissingError
-        packages = await self._published.packages(
-            lambda followed: followed == name,
+        query = PublishedQuery(
+            name,
+            lambda spelling: spelling,
             lambda package: tarball_of(package) is not None,
+            lambda: self._says(name),
         )
-        winner = self._winners.get(name)
-        if not packages and winner != "network":
-            return None
-        return settle(name, await self._says(name), packages, winner)
+        return await self._context.meant(query)
 
     async def _says(self, name: str) -> UpstreamSays:
-        if self._upstreams.get(UPSTREAM) is None:
+        if self._context.upstreams.get(self._upstream) is None:
             return "has it not"
-        try:
-            await self._page(name, short=True)
-        except PageMissingError:
-            return "has it not"
-        except UnreachableError:
-            return "nothing"
-        return "has it"
+        return await self._context.says(self._request(name, short=True))
 
-    async def _derived(
+    async def _published(
         self, package: PublishedPackage, base: str, *, short: bool
     ) -> bytes:
         entry = tarball_of(package)
@@ -122,23 +156,47 @@ class PackageIndex:
         def read(tarball: Path) -> dict[str, Any]:
             return read_manifest(tarball, package.name, package.version)
 
-        manifest = await self._derive.read(entry, UPSTREAM, read)
-        digests = await self._derive.digests(entry)
-        url = f"{base}/npm/{package.name}/-/{entry.file}"
-        return write_packument(manifest, url, digests, short=short)
+        metadata = self._context.metadata
+        manifest = await metadata.read(entry, self._upstream, read)
+        digests = await metadata.digests(entry)
+        url = f"{base}/{self._upstream}/{package.name}/-/{entry.file}"
+        return await asyncio.to_thread(
+            write_packument, manifest, url, digests, short=short
+        )
+
+    # --- the upstream's pages --------------------------------------------------------
 
     async def _page(self, name: str, *, short: bool) -> StoredPage:
-        upstream = self._upstreams.get(UPSTREAM)
-        if upstream is None or not is_package_name(name):
+        if not is_package_name(name):
             raise PageMissingError
+        return await self._context.pages.get(self._request(name, short=short))
+
+    async def _any_page(self, name: str) -> StoredPage:
+        """Return the document in the form that is known, or else the short one."""
+        pages = self._context.pages
+        short, full = (self._request(name, short=short) for short in (True, False))
+        known = await pages.kept(full.place)
+        is_fresh = known is not None and (pages.age(known) < limits.PAGE_FRESH_SECONDS)
+        return await pages.get(full if is_fresh else short)
+
+    def _request(self, name: str, *, short: bool) -> PageRequest:
+        upstream = self._context.upstream(self._upstream)
         path = quote(name, safe="@")
-        return await self._pages.get(
+
+        def read(page: OriginPage) -> ReadPage:
+            return read_packument(page.body, upstream.name, name)
+
+        return PageRequest(
             upstream,
             path,
-            accept=f"{SHORT_TYPE}, {FULL_TYPE};q=0.8" if short else FULL_TYPE,
-            read=lambda page: read_packument(page.body, name),
+            f"{SHORT_TYPE}, {FULL_TYPE};q=0.8" if short else FULL_TYPE,
+            read,
             key=f"{path} {'short' if short else 'full'}",
         )
+
+
+def _type(accept: str) -> str:
+    return SHORT_TYPE if SHORT_TYPE in accept else FULL_TYPE
 
 
 def is_package_name(name: str) -> bool:
@@ -152,61 +210,3 @@ def split_path(raw_path: str) -> tuple[str, str | None]:
     if match := _TARBALL.fullmatch(path):
         return match[1], match[2]
     return path, None
-
-
-def read_packument(body: bytes, name: str) -> list[NamedFile]:
-    """Return the tarballs that a packument names; ValueError where it is none."""
-    files = []
-    versions = _versions(_decoded(body))
-    if len(versions) > limits.FILES_PER_PAGE_MAX:
-        raise ValueError("it names too many versions")
-    for version in versions.values():
-        dist = version.get("dist") if isinstance(version, dict) else None
-        if not isinstance(dist, dict) or not isinstance(dist.get("tarball"), str):
-            continue
-        digests, file = _digests(dist), _file_of(dist["tarball"])
-        if digests and file:
-            files.append(NamedFile(UPSTREAM, name, file, dist["tarball"], digests))
-    return files
-
-
-def rewrite(body: bytes, name: str, base: str) -> bytes:
-    """Return a packument whose tarballs, those with a digest, are at `base`."""
-    document = _decoded(body)
-    for version in _versions(document).values():
-        dist = version.get("dist") if isinstance(version, dict) else None
-        if isinstance(dist, dict) and isinstance(dist.get("tarball"), str):
-            file = _file_of(dist["tarball"])
-            if file and _digests(dist):
-                dist["tarball"] = f"{base}/npm/{name}/-/{file}"
-    return msgspec.json.encode(document)
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
-
-
-def _versions(document: dict[str, Any]) -> dict[str, Any]:
-    versions = document.get("versions", {})
-    return versions if isinstance(versions, dict) else {}
-
-
-def _file_of(tarball: str) -> str:
-    file = unquote(urlsplit(tarball).path.rpartition("/")[2])
-    return file if _FILE.fullmatch(file) else ""
-
-
-def _digests(dist: dict[str, Any]) -> tuple[Digest, ...]:
-    texts = str(dist.get("integrity") or "").split()
-    if isinstance(dist.get("shasum"), str):
-        texts.append(f"sha1:{dist['shasum']}")
-    found = set()
-    for text in texts:
-        try:
-            found.add(Digest.parse(text.partition("?")[0]))
-        except DigestError:
-            continue
-    return strongest_first(found)

@@ -1,4 +1,4 @@
-"""The opam repository: read to learn where archives are, their digests, and names.
+"""opam: a mirror of archives, and a repository of what was published in the network.
 
 opam asks its mirrors for an archive by the first checksum of the opam file, which is
 often an MD5. The repository's index says which stronger digests belong to it.
@@ -9,121 +9,129 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import Iterator
-from hashlib import sha256
 
 from node.gateway import limits
+from node.gateway.answers import Answer, FileAnswer, GatewayRequest, PageAnswer, Route
 from node.gateway.archives import members_of
-from node.gateway.page_cache import NamedFile, StoredPage, strongest_first
-from node.gateway.pages import PageMissingError, Pages, UnreachableError
+from node.gateway.index import IndexContext
+from node.gateway.named_file import NamedFile
+from node.gateway.named_files import NamedFiles
+from node.gateway.opam.opam_file import archives_in
+from node.gateway.opam.published import PublishedRepository
+from node.gateway.origin import OriginPage
+from node.gateway.page_cache import StoredPage
+from node.gateway.pages import PageMissingError, PageRequest, ReadPage, UnreachableError
 from node.gateway.published import UpstreamSays
-from node.gateway.upstreams import Upstream, Upstreams
-from transfer import Digest, DigestError
+from node.gateway.urls import opam_digest
 
-UPSTREAM = "opam"
 INDEX = "index.tar.gz"
 _OPAM_FILE = re.compile(r"(?:\./)?packages/(?:[^/]+/)?([^/]+)/opam")
-_SECTION = re.compile(r'\b(?:url|extra-source\s+"[^"]*")\s*\{([^}]*)\}')
-_SOURCE = re.compile(r'\b(?:src|archive):\s*\[?\s*"([^"]+)"')
-_CHECKSUM = re.compile(r'"?\b(md5|sha1|sha256|sha512)=([0-9a-fA-F]+)"?')
 
 
-class ArchiveIndex:
-    """Knows the archives and the names of the configured opam repository."""
+class OpamIndex:
+    """Answers what opam asks a mirror and a repository."""
 
-    def __init__(self, upstreams: Upstreams, pages: Pages) -> None:
-        self._upstreams = upstreams
-        self._pages = pages
+    def __init__(self, context: IndexContext, upstream: str) -> None:
+        self._context = context
+        self._upstream = upstream
         self._learned_at = float("-inf")
-        self._names: tuple[bytes, frozenset[str]] = (b"", frozenset())
+        self.published = PublishedRepository(context, upstream, self.says)
 
-    async def learn(self) -> None:
+    def routes(self) -> list[Route]:
+        """Return the routes of a mirror, and of the published repository."""
+        root = f"/{self._upstream}"
+        return [
+            Route(f"{root}/published/index.tar.gz", self._packed, is_mirror=True),
+            Route(f"{root}/published/{{path:packages/.+}}", self._opam_file),
+            Route(
+                f"{root}/{{algorithm}}/{{folder}}/{{hex}}", self._archive,
+                is_mirror=True,
+            ),
+        ]  # fmt: skip
+
+    async def learn(self, name: str = "") -> None:  # noqa: ARG002 - it has one page
         """Read the repository's index, if that was not done just now.
 
         Does nothing where no repository is configured or it cannot be asked. Waits
         for a while only, and once: opam goes to the origin meanwhile.
         """
         now = asyncio.get_running_loop().time()
-        upstream = self._upstreams.get(UPSTREAM)
-        if upstream is None or now - self._learned_at < limits.PAGE_FRESH_SECONDS:
+        is_configured = self._context.upstreams.get(self._upstream) is not None
+        if not is_configured or now - self._learned_at < limits.PAGE_FRESH_SECONDS:
             return
         try:
             async with asyncio.timeout(limits.LEARN_SECONDS_MAX):
-                await self._page(upstream)
+                await self._page()
         except (PageMissingError, UnreachableError, TimeoutError):
             pass
         self._learned_at = asyncio.get_running_loop().time()
 
     async def says(self, name: str) -> UpstreamSays:
         """Say whether the repository has a package of this name, in any version."""
-        upstream = self._upstreams.get(UPSTREAM)
-        if upstream is None:
+        if self._context.upstreams.get(self._upstream) is None:
             return "has it not"
         try:
-            page = await self._page(upstream)
-            names = await asyncio.to_thread(self._names_in, page.body)
-        except (PageMissingError, UnreachableError, ValueError):
+            page = await self._page()
+        except (PageMissingError, UnreachableError):
             return "nothing"
-        if name in names:
+        if f"\n={name}\n".encode() in page.files.text:
             return "has it"
-        is_old = self._pages.age(page) > limits.ABSENT_SECONDS
+        is_old = self._context.pages.age(page) > limits.ABSENT_SECONDS
         return "nothing" if is_old else "has it not"
 
-    async def _page(self, upstream: Upstream) -> StoredPage:
-        return await self._pages.get(
-            upstream,
-            INDEX,
-            accept="*/*",
-            read=lambda page: read_index(page.body),
-            seconds=limits.INDEX_SECONDS_MAX,
-        )
+    # --- routes --------------------------------------------------------------------
 
-    def _names_in(self, body: bytes) -> frozenset[str]:
-        """Return the names in an index, read once. Blocks."""
-        mark = sha256(body).digest()
-        if self._names[0] != mark:
-            self._names = (mark, names_in(body))
-        return self._names[1]
+    async def _archive(self, request: GatewayRequest) -> Answer:
+        given = request.parameters
+        digest = opam_digest(given["algorithm"], given["folder"], given["hex"])
+        if digest is not None and self._context.resolver.held(digest) is None:
+            await self.learn()
+        return FileAnswer(digest)
+
+    async def _packed(self, request: GatewayRequest) -> Answer:
+        body = await self.published.packed(request.base)
+        return PageAnswer(body, "application/gzip")
+
+    async def _opam_file(self, request: GatewayRequest) -> Answer:
+        text = await self.published.opam_file(request.parameters["path"], request.base)
+        return PageAnswer(text.encode(), "text/plain; charset=utf-8")
+
+    async def _page(self) -> StoredPage:
+        upstream = self._context.upstream(self._upstream)
+
+        def read(page: OriginPage) -> ReadPage:
+            return read_index(page.body, upstream.name)
+
+        return await self._context.pages.get(PageRequest(upstream, INDEX, "*/*", read))
 
 
-def read_index(body: bytes) -> list[NamedFile]:
-    """Return the archives that a packed repository names; ValueError if it is none."""
+def read_index(body: bytes, upstream: str) -> ReadPage:
+    """Read a packed repository: archives and names; ValueError where it is none.
+
+    An opam file that cannot be read is left out. Blocks.
+    """
     files: list[NamedFile] = []
+    names: set[str] = set()
     for member, archive in members_of(io.BytesIO(body)):
         match = _OPAM_FILE.fullmatch(member.name)
         if match is None or not member.isfile():
             continue
+        names.add(match[1].partition(".")[0])
         if member.size > limits.ARCHIVE_MEMBER_BYTES_MAX:
             continue
-        if (file := archive.extractfile(member)) is not None:
-            files += archives_of(match[1], file.read().decode("utf-8", "replace"))
-    return files
-
-
-def names_in(body: bytes) -> frozenset[str]:
-    """Return the names of all packages of a packed repository; ValueError."""
-    found = (
-        _OPAM_FILE.fullmatch(member.name) for member, _ in members_of(io.BytesIO(body))
-    )
-    return frozenset(match[1].partition(".")[0] for match in found if match)
-
-
-def archives_of(package: str, text: str) -> Iterator[NamedFile]:
-    """Yield the archives that an opam file names with at least one digest."""
-    for section in _SECTION.findall(text):
-        source = _SOURCE.search(section)
-        digests = digests_in(section)
-        if source is not None and digests:
-            name = source[1].rpartition("/")[2]
-            yield NamedFile(UPSTREAM, package, name, source[1], digests)
-
-
-def digests_in(text: str) -> tuple[Digest, ...]:
-    """Return every checksum that a part of an opam file lists, the strongest first."""
-    found = set()
-    for algorithm, value in _CHECKSUM.findall(text):
-        try:
-            found.add(Digest.parse(f"{algorithm}:{value}"))
-        except DigestError:
+        if (file := archive.extractfile(member)) is None:
             continue
-    return strongest_first(found)
+        text = file.read().decode("utf-8", "replace")
+        try:
+            files += [
+                NamedFile(upstream, match[1], one.file, one.url, one.digests)
+                for one in archives_in(text)
+                if one.digests
+            ]
+        except ValueError:
+            continue
+    if not names:
+        raise ValueError("it has no packages")
+    found = NamedFiles.of(upstream, files)
+    marks = "".join(f"={name}\n" for name in sorted(names) if name.isprintable())
+    return ReadPage(NamedFiles(upstream, found.text + marks.encode()))

@@ -1,6 +1,8 @@
 """opam files, read as far as needed: their fields and sections, not what these mean.
 
-The grammar is in the manual, opam.ocaml.org/doc/Manual.html, "General syntax".
+The grammar is in the manual, opam.ocaml.org/doc/Manual.html, "General syntax". Every
+pattern takes time in proportion to what it reads: its quantifiers are possessive, and
+a string or comment without an end goes on to the end of the file.
 """
 
 from __future__ import annotations
@@ -9,9 +11,25 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_WORD = re.compile(r"[A-Za-z0-9_+-]+")
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+from node.gateway.named_file import parse_digests
+from transfer import Digest
+
+_TRIPLE = r'"""(?:[^"]++|"(?!""))*+(?:"""|\Z)'
+_SIMPLE = r'"(?:[^"\\]++|\\.)*+(?:"|\Z)'
+_COMMENT = r"\(\*(?:[^*]++|\*(?!\)))*+(?:\*\)|\Z)|\#[^\n]*+"
+_TOKEN = re.compile(
+    rf"(?P<skip>\s++|{_COMMENT})|(?P<triple>{_TRIPLE})|(?P<string>{_SIMPLE})"
+    r"|(?P<word>[A-Za-z0-9_+-]++)|(?P<sign>.)",
+    re.DOTALL,
+)
+# What matters for finding a section; all else is passed over at the speed of C.
+_LANDMARK = re.compile(
+    rf"{_COMMENT}|{_TRIPLE}|{_SIMPLE}|[\[\](){{}}]"
+    r"|(?<![A-Za-z0-9_+-])(?:url|extra-source)(?![A-Za-z0-9_+-])",
+    re.DOTALL,
+)
 _OPEN, _CLOSE = "{[(", "}])"
+_BARE_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,74 @@ class Token:
     start: int
     end: int
 
+    def is_sign(self, signs: str) -> bool:
+        """Tell whether it is one of these signs."""
+        return self.kind == "sign" and self.text in signs
+
+
+@dataclass(frozen=True, slots=True)
+class OpamArchive:
+    """An archive that an opam file names."""
+
+    url: str
+    digests: tuple[Digest, ...]
+    """Its checksums, the strongest first; empty where it has none."""
+
+    @property
+    def file(self) -> str:
+        """The last part of its URL."""
+        return self.url.partition("?")[0].rpartition("/")[2]
+
+
+def archives_in(text: str) -> Iterator[OpamArchive]:
+    """Yield the archives of the sections `url` and `extra-source`; ValueError."""
+    depth = place = 0
+    while (match := _LANDMARK.search(text, place)) is not None:
+        place = match.end()
+        first = match[0][0]
+        if match[0] in ("url", "extra-source") and not depth:
+            section = _section_at(text, place)
+            if section is not None:
+                tokens, place = section
+                if (archive := _archive(tokens)) is not None:
+                    yield archive
+        elif len(match[0]) == 1:
+            depth += (first in _OPEN) - (first in _CLOSE)
+
+
+def _section_at(text: str, place: int) -> tuple[list[Token], int] | None:
+    """Return the tokens in the braces that follow, and where they close, or None."""
+    tokens: list[Token] = []
+    depth = 0
+    for token in tokens_of(text, place):
+        if not depth and token.kind == "string" and not tokens:
+            continue  # the file that an extra source becomes
+        if token.is_sign(_OPEN):
+            depth += 1
+        elif token.is_sign(_CLOSE):
+            depth -= 1
+        elif not depth:
+            return None
+        if not depth:
+            return tokens[1:], token.end
+        tokens.append(token)
+    return None
+
+
+def _archive(tokens: list[Token]) -> OpamArchive | None:
+    """Read `src` (or `archive`, as it was called) and `checksum` of a section."""
+    url, sums, name = "", [], ""
+    for place, token in enumerate(tokens):
+        following = tokens[place + 1] if place + 1 < len(tokens) else None
+        if token.kind == "word" and following is not None and following.is_sign(":"):
+            name = token.text
+        elif token.kind == "string" and name in ("src", "archive", "http"):
+            url = url or token.text
+        elif token.kind == "string" and name == "checksum":
+            bare = _BARE_MD5.fullmatch(token.text)
+            sums.append(f"md5:{token.text}" if bare else token.text.replace("=", ":"))
+    return OpamArchive(url, parse_digests(sums)) if url else None
+
 
 def without_section(text: str, name: str) -> str:
     """Return an opam file without its sections `name { ... }`; ValueError."""
@@ -30,14 +116,14 @@ def without_section(text: str, name: str) -> str:
     depth, start = 0, -1
     tokens = list(tokens_of(text))
     for place, token in enumerate(tokens):
-        if token.kind == "sign" and token.text in _CLOSE:
+        if token.is_sign(_CLOSE):
             depth -= 1
             if depth == 0 and start >= 0:
                 places.append((start, token.end))
                 start = -1
         if not depth and start < 0 and _opens(tokens, place, name):
             start = token.start
-        if token.kind == "sign" and token.text in _OPEN:
+        if token.is_sign(_OPEN):
             depth += 1
         if depth < 0:
             raise ValueError("its opam file closes what was not opened")
@@ -50,56 +136,54 @@ def without_section(text: str, name: str) -> str:
 
 def field(text: str, name: str) -> str | None:
     """Return the string of a field `name: "..."` of an opam file; ValueError."""
+    value = _field(text, name)
+    return value[0].text if value and value[0].kind == "string" else None
+
+
+def field_span(text: str, name: str) -> tuple[int, int] | None:
+    """Return where a field `name: VALUE` begins and where its value ends; ValueError.
+
+    A value is a string, a word, or what stands in brackets.
+    """
+    value = _field(text, name)
+    if not value:
+        return None
+    depth = 0
+    for token in value:
+        depth += token.is_sign(_OPEN) - token.is_sign(_CLOSE)
+        if depth <= 0:
+            start = text.rindex(name, 0, value[0].start)
+            return start, token.end
+    raise ValueError(f"the value of {name} in it has no end")
+
+
+def _field(text: str, name: str) -> list[Token]:
+    """Return the tokens from the value of a field on; none where it is not there."""
     tokens = list(tokens_of(text))
     depth = 0
     for place, token in enumerate(tokens[:-2]):
-        if token.kind == "sign":
-            depth += (token.text in _OPEN) - (token.text in _CLOSE)
-        colon, value = tokens[place + 1], tokens[place + 2]
-        is_field = (token.kind, token.text, colon.text) == ("word", name, ":")
-        if not depth and is_field and value.kind == "string":
-            return value.text
-    return None
+        depth += token.is_sign(_OPEN) - token.is_sign(_CLOSE)
+        is_field = (token.kind, token.text) == ("word", name)
+        if not depth and is_field and tokens[place + 1].is_sign(":"):
+            return tokens[place + 2 :]
+    return []
 
 
-def tokens_of(text: str) -> Iterator[Token]:
+def tokens_of(text: str, place: int = 0) -> Iterator[Token]:
     """Yield the tokens of an opam file without its comments; ValueError."""
-    place = 0
-    while place < len(text):
-        if text[place].isspace():
-            place += 1
-        elif text[place] == "#":
-            place = _after(text, "\n", place, default=len(text))
-        elif text.startswith("(*", place):
-            place = _after(text, "*)", place + 2)
+    for match in _TOKEN.finditer(text, place):
+        kind, whole = match.lastgroup or "sign", match[0]
+        if kind == "skip":
+            if whole.startswith("(*") and not whole.endswith("*)"):
+                raise ValueError("a comment in its opam file has no end")
+            continue
+        if kind in ("triple", "string"):
+            mark = 3 if kind == "triple" else 1
+            if len(whole) < 2 * mark or not whole.endswith('"' * mark):
+                raise ValueError("a string in its opam file has no end")
+            yield Token("string", whole[mark:-mark], match.start(), match.end())
         else:
-            token = _token(text, place)
-            yield token
-            place = token.end
-
-
-def _token(text: str, place: int) -> Token:
-    if text.startswith('"""', place):
-        end = _after(text, '"""', place + 3)
-        return Token("string", text[place + 3 : end - 3], place, end)
-    if text[place] == '"':
-        match = _STRING.match(text, place)
-        if match is None:
-            raise ValueError("a string in its opam file has no end")
-        return Token("string", match[1], place, match.end())
-    if match := _WORD.match(text, place):
-        return Token("word", match[0], place, match.end())
-    return Token("sign", text[place], place, place + 1)
-
-
-def _after(text: str, mark: str, place: int, default: int | None = None) -> int:
-    """Return where the next `mark` ends."""
-    found = text.find(mark, place)
-    if found >= 0:
-        return found + len(mark)
-    if default is None:
-        raise ValueError("a comment or string in its opam file has no end")
-    return default
+            yield Token(kind, whole, match.start(), match.end())
 
 
 def _opens(tokens: list[Token], place: int, name: str) -> bool:
@@ -111,5 +195,4 @@ def _opens(tokens: list[Token], place: int, name: str) -> bool:
     is_value = (
         before is not None and before.kind == "sign" and before.text not in _CLOSE
     )
-    following = tokens[place + 1]
-    return not is_value and (following.kind, following.text) == ("sign", "{")
+    return not is_value and tokens[place + 1].is_sign("{")

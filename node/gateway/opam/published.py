@@ -12,24 +12,21 @@ import gzip
 import io
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from node.errors import NodeError
 from node.gateway import limits
-from node.gateway.file_metadata import FileMetadata
-from node.gateway.opam.index import UPSTREAM, ArchiveIndex
+from node.gateway.index import IndexContext, PublishedQuery
 from node.gateway.opam.opam_file import field, without_section
 from node.gateway.published import (
-    AbsentError,
     ClashError,
-    Published,
+    NothingNamedError,
     PublishedPackage,
-    settle,
+    UpstreamSays,
 )
 from node.model.packages import ArtifactEntry
-from node.settings import Winner
 from transfer import Digest
 
 _NAME = re.compile(r"[A-Za-z0-9_+-]*[A-Za-z][A-Za-z0-9_+-]*")
@@ -50,15 +47,13 @@ class PublishedRepository:
 
     def __init__(
         self,
-        index: ArchiveIndex,
-        published: Published,
-        derive: FileMetadata,
-        winners: Mapping[str, Winner],
+        context: IndexContext,
+        upstream: str,
+        says: Callable[[str], Awaitable[UpstreamSays]],
     ) -> None:
-        self._index = index
-        self._published = published
-        self._derive = derive
-        self._winners = winners
+        self._context = context
+        self._upstream = upstream
+        self._says = says
 
     async def packed(self, base: str) -> bytes:
         """Return the repository as opam fetches it, archives at `base`."""
@@ -73,33 +68,31 @@ class PublishedRepository:
         name = path.removeprefix("packages/").partition("/")[0]
         if name in repository.refused:
             raise repository.refused[name]
-        raise AbsentError(f"nobody who is followed here publishes {name} for opam")
+        raise NothingNamedError(
+            f"no publisher that is followed here has published {name} for opam"
+        )
 
     async def _read(self, base: str) -> Repository:
-        found = await self._published.packages(
+        found = await self._context.published.packages(
             lambda name: _NAME.fullmatch(name) is not None,
             lambda package: opam_file_of(package) is not None,
         )
-        by_name: dict[str, list[PublishedPackage]] = {}
-        for one in found:
-            by_name.setdefault(one.name, []).append(one)
         repository = Repository({}, {})
-        for name, packages in sorted(by_name.items()):
+        for name in sorted({one.name for one in found}):
             try:
-                await self._add(repository, name, packages, base)
+                await self._add(repository, name, base)
             except NodeError as error:
                 repository.refused[name] = error
         return repository
 
-    async def _add(
-        self,
-        repository: Repository,
-        name: str,
-        packages: list[PublishedPackage],
-        base: str,
-    ) -> None:
-        winner = self._winners.get(name)
-        package = settle(name, await self._index.says(name), packages, winner)
+    async def _add(self, repository: Repository, name: str, base: str) -> None:
+        query = PublishedQuery(
+            name,
+            lambda spelling: spelling,
+            lambda package: opam_file_of(package) is not None,
+            lambda: self._says(name),
+        )
+        package = await self._context.meant(query)
         entry = None if package is None else opam_file_of(package)
         if package is None or entry is None:
             return
@@ -108,7 +101,7 @@ class PublishedRepository:
         def read(file: Path) -> str:
             return checked(_text_of(file), name, version)
 
-        text = await self._derive.read(entry, UPSTREAM, read)
+        text = await self._context.metadata.read(entry, self._upstream, read)
         if (archive := archive_of(package)) is not None:
             text = with_archive(text, archive, base)
         repository.files[f"packages/{name}/{name}.{version}/opam"] = text

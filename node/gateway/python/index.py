@@ -3,115 +3,175 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 
-from node.gateway.page_cache import NamedFile, PageCache, StoredPage
-from node.gateway.pages import PageMissingError, Pages, UnreachableError
-from node.gateway.published import (
-    AbsentError,
-    Published,
-    PublishedPackage,
-    UpstreamSays,
-    settle,
+from node.gateway.answers import (
+    Answer,
+    FileAnswer,
+    GatewayRequest,
+    MovedAnswer,
+    PageAnswer,
+    RelayAnswer,
+    Route,
 )
+from node.gateway.index import IndexContext, PublishedQuery
+from node.gateway.named_file import NamedFile, parse_digests
+from node.gateway.origin import RelayRequest
+from node.gateway.page_cache import StoredPage
+from node.gateway.pages import PageMissingError, PageRequest
+from node.gateway.published import PublishedPackage, UpstreamSays
 from node.gateway.python import simple
-from node.gateway.python.simple import Project, ProjectFile, normalized
-from node.gateway.python.wheels import project_of, read_metadata
-from node.gateway.resolver import MissError, Resolver
-from node.gateway.upstreams import Upstreams
-from node.settings import Winner
-from transfer import Digest, Store, TransferError
+from node.gateway.python.simple import Project, ProjectFile
+from node.gateway.python.wheels import normalized, project_of, read_metadata
+from node.gateway.resolver import MissError
+from node.gateway.urls import blob_digest
+from transfer import Digest, TransferError
 
 
 class PythonIndex:
     """Answers what pip and uv ask an index."""
 
-    def __init__(
-        self,
-        upstreams: Upstreams,
-        pages: Pages,
-        ledger: PageCache,
-        published: Published,
-        resolver: Resolver,
-        store: Store,
-        winners: Mapping[str, Winner],
-    ) -> None:
-        self._upstreams = upstreams
-        self._pages = pages
-        self._ledger = ledger
-        self._published = published
-        self._resolver = resolver
-        self._store = store
-        self._winners = {normalized(name): who for name, who in winners.items()}
+    def __init__(self, context: IndexContext, upstream: str) -> None:
+        self._context = context
+        self._upstream = upstream
 
-    async def project(self, name: str) -> Project:
-        """Return a project's page; AbsentError, ClashError."""
-        name = normalized(name)
-        packages, (says, page) = await asyncio.gather(
-            self._published.packages(
-                lambda followed: normalized(followed) == name,
-                lambda package: bool(_files_of(name, package)),
-            ),
-            self._upstream(name),
-        )
-        package = settle(name, says, packages, self._winners.get(name))
-        if package is not None:
-            return Project(name, _files_of(name, package), [package.version])
-        if page is None:
-            raise AbsentError(f"there is no project {name}")
-        return page
+    def routes(self) -> list[Route]:
+        """Return the routes of the simple API and of files."""
+        root = f"/{self._upstream}"
+        return [
+            Route(f"{root}/simple/{{name}}", self._without_slash),
+            Route(f"{root}/simple/{{name}}/", self._project, kind=_type),
+            Route(f"{root}/files/{{algorithm}}/{{hex}}/{{name}}", self._file),
+            Route(f"{root}/unverified/{{project}}/{{name}}", self._unverified),
+        ]
 
     async def learn(self, name: str) -> None:
-        """Read the upstream's page of a project, so that its files have an origin."""
-        await self._upstream(normalized(name))
+        """Read the upstream's page of a project."""
+        await self._context.pages.get(self._request(normalized(name)))
 
-    async def metadata(
-        self, digest: Digest, file: str, named: Sequence[NamedFile]
-    ) -> bytes:
-        """Return the METADATA of a wheel called `file`; MissError.
+    async def project(self, name: str) -> Project | StoredPage:
+        """Return a published project, or else the upstream's page.
+
+        Raises ClashError, NothingNamedError, PageMissingError, UnreachableError.
+        """
+        name = normalized(name)
+        query = PublishedQuery(
+            name,
+            normalized,
+            lambda package: bool(_files_of(name, package)),
+            lambda: self._says(name),
+        )
+        package = await self._context.meant(query)
+        if package is not None:
+            return Project(name, _files_of(name, package), [package.version])
+        return await self._context.pages.get(self._request(name))
+
+    async def metadata(self, digest: Digest, file: str) -> bytes:
+        """Return the METADATA of the wheel with this digest; MissError.
 
         It comes from the wheel, or, so that a large one need not come for it, from
         an index that has it apart with a digest of its own.
         """
-        if self._resolver.held(digest) is None:
-            apart = self._metadata_apart(file)
-            if apart is not None:
+        context = self._context
+        named = await self.named(digest, file)
+        if context.resolver.held(digest) is None:
+            for one in await self._metadata_apart(digest, named, file):
                 try:
-                    small = await self._resolver.resolve(apart.strong, [apart])
-                    return await asyncio.to_thread(self._store.read, small)
+                    small = await context.resolver.resolve(one.strong, [one])
+                    return await asyncio.to_thread(context.store.read, small)
                 except (MissError, TransferError):
-                    pass  # the wheel has it too
-        wheel = await self._resolver.resolve(digest, named)
-        data = await asyncio.to_thread(read_metadata, self._store.path(wheel))
+                    continue  # the wheel has it too
+        wheel = await context.resolver.resolve(digest, named)
+        path = context.store.path(wheel)
+        data = await context.pages.in_reader(lambda: read_metadata(path))
         if data is None:
             raise MissError("this wheel has no metadata")
         return data
 
-    def _metadata_apart(self, file: str) -> NamedFile | None:
+    async def named(self, digest: Digest, file: str) -> list[NamedFile]:
+        """Return where a file is, by its project's page if that names it."""
+        page = await self._page_of(file)
+        found = None if page is None else page.files.find(digest)
+        return [found] if found is not None else await self._context.pages.find(digest)
+
+    # --- routes --------------------------------------------------------------------
+
+    async def _without_slash(self, request: GatewayRequest) -> Answer:
+        name = normalized(_project_name(request))
+        return MovedAnswer(f"../simple/{name}/")
+
+    async def _project(self, request: GatewayRequest) -> Answer:
+        kind, form = _form(request.accept)
+        found = await self.project(_project_name(request))
+        if not isinstance(found, StoredPage):
+            body = simple.write_json(found)
+            return PageAnswer(
+                simple.html_of(body) if form == simple.HTML else body, kind
+            )
+        if form not in found.forms:
+            body = found.forms[simple.JSON]
+            made = await self._context.pages.in_reader(lambda: simple.html_of(body))
+            found.forms[form] = made
+        return PageAnswer(found.forms[form], kind, found, form)
+
+    async def _file(self, request: GatewayRequest) -> Answer:
+        given = request.parameters
+        digest = blob_digest(given["algorithm"], given["hex"])
+        name = given["name"]
+        if digest is None:
+            return FileAnswer(None)
+        if name.endswith(f".whl{simple.METADATA}"):
+            data = await self.metadata(digest, name.removesuffix(simple.METADATA))
+            return PageAnswer(data, "text/plain; charset=utf-8")
+        if self._context.resolver.held(digest) is not None:
+            return FileAnswer(digest)
+        return FileAnswer(digest, tuple(await self.named(digest, name)))
+
+    async def _unverified(self, request: GatewayRequest) -> Answer:
+        """Pass a file through that the index names without a digest."""
+        upstream = self._context.upstream(self._upstream)
+        page = await self._context.pages.get(
+            self._request(normalized(request.parameters["project"]))
+        )
+        url = simple.file_without_digest(page.files, request.parameters["name"])
+        if not url:
+            raise PageMissingError
+        return RelayAnswer(upstream, RelayRequest(url, request.method))
+
+    # --- the upstream ----------------------------------------------------------------
+
+    async def _says(self, name: str) -> UpstreamSays:
+        if self._context.upstreams.get(self._upstream) is None:
+            return "has it not"
+        return await self._context.says(self._request(name))
+
+    def _request(self, name: str) -> PageRequest:
+        upstream = self._context.upstream(self._upstream)
+        return PageRequest(
+            upstream,
+            f"{name}/",
+            simple.ACCEPT,
+            lambda page: simple.read_page(upstream.name, name, page),
+        )
+
+    async def _page_of(self, file: str) -> StoredPage | None:
+        """Return the kept page of the project that a file's name belongs to."""
         parsed = project_of(file)
         if parsed is None:
             return None
-        return self._ledger.find_file(
-            simple.UPSTREAM, parsed[0], file + simple.METADATA
-        )
+        return await self._context.pages.kept((self._upstream, f"{parsed[0]}/"))
 
-    async def _upstream(self, name: str) -> tuple[UpstreamSays, Project | None]:
-        upstream = self._upstreams.get(simple.UPSTREAM)
-        if upstream is None:
-            return "has it not", None
-
-        def read(page: StoredPage) -> list[NamedFile]:
-            return simple.named_files(simple.read_project(name, page))
-
-        try:
-            page = await self._pages.get(
-                upstream, f"{name}/", accept=simple.ACCEPT, read=read
-            )
-        except PageMissingError:
-            return "has it not", None
-        except UnreachableError:
-            return "nothing", None
-        return "has it", await asyncio.to_thread(simple.read_project, name, page)
+    async def _metadata_apart(
+        self, digest: Digest, named: list[NamedFile], file: str
+    ) -> list[NamedFile]:
+        """Return where the metadata of the wheel with this digest is apart."""
+        page = await self._page_of(file)
+        if page is None:
+            return []
+        names = [str(one) for source in named for one in source.digests]
+        for name in (str(digest), *names):
+            if (found := page.files.find_file(simple.metadata_name(name))) is not None:
+                return [found]
+        return []
 
 
 def _files_of(name: str, package: PublishedPackage) -> list[ProjectFile]:
@@ -120,6 +180,29 @@ def _files_of(name: str, package: PublishedPackage) -> list[ProjectFile]:
     for entry in package.artifacts:
         parsed = project_of(entry.file)
         if parsed is not None and parsed[0] == name:
-            digest = Digest.parse(entry.digest)
-            files.append(ProjectFile(entry.file, "", (digest,), entry.size))
+            digests = tuple(map(str, parse_digests([entry.digest])))
+            files.append(ProjectFile(entry.file, "", digests, entry.size))
     return files
+
+
+def _project_name(request: GatewayRequest) -> str:
+    name = request.parameters["name"]
+    if not simple.NAME.fullmatch(name):
+        raise PageMissingError
+    return name
+
+
+def _type(accept: str) -> str:
+    return _form(accept)[0]
+
+
+def _form(accept: str) -> tuple[str, str]:
+    """Return (content type, form) in which a client wants a page (PEP 691)."""
+    if (
+        simple.JSON_TYPE in accept
+        or "application/vnd.pypi.simple.latest+json" in accept
+    ):
+        return simple.JSON_TYPE, simple.JSON
+    if simple.HTML_TYPE in accept:
+        return simple.HTML_TYPE, simple.HTML
+    return simple.PLAIN_HTML_TYPE, simple.HTML

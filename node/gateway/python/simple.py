@@ -1,7 +1,9 @@
 """The simple repository API: PEP 503 (HTML) and PEP 691 (JSON), read and written.
 
-An upstream's page is read into `Project`; ours is written with relative URLs that name
-each file by its digest, so it needs no address of its own.
+An upstream's page is read once, into our page in both forms and the text in which its
+files are found. Our URLs are relative and name each file by its digest, so a page needs
+no address of its own. A popular project has thousands of files: what is done for each
+of them is kept short.
 """
 
 from __future__ import annotations
@@ -9,31 +11,35 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from html import escape
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 
 from node.gateway import limits
-from node.gateway.page_cache import NamedFile, StoredPage, strongest_first
-from transfer import Digest, DigestError
+from node.gateway.named_file import parse_digests
+from node.gateway.named_files import NamedFiles, line
+from node.gateway.origin import OriginPage
+from node.gateway.pages import ReadPage
+from node.gateway.python.html_links import tags
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "application/vnd.pypi.simple.v1+html"
+PLAIN_HTML_TYPE = "text/html; charset=utf-8"
 ACCEPT = f"{JSON_TYPE}, {HTML_TYPE};q=0.2, text/html;q=0.1"
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,127}[A-Za-z0-9])?")
-UPSTREAM = "pypi"
 METADATA = ".metadata"
+JSON, HTML = "json", "html"
 
-_BY_BLAKE2B = re.compile(r"/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/[^/]+\Z")
 _KEPT = ("requires-python", "yanked", "upload-time")
-_TEXTS = ("requires-python", "upload-time")
-
-
-def normalized(name: str) -> str:
-    """Return the name that all spellings of a project share (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+_PLAIN = re.compile(r"[A-Za-z0-9_.+!-]{1,250}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ALGORITHMS = ("sha256", "sha512", "blake2b-256", "sha1", "md5")
+# What pip takes for a distribution (its utils/filetypes.py), and eggs of old.
+_ENDINGS = (
+    ".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar", ".tar.xz", ".txz", ".tlz",
+    ".tar.lz", ".tar.lzma", ".tbz", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +48,12 @@ class ProjectFile:
 
     name: str
     url: str
-    digests: tuple[Digest, ...]
+    digests: tuple[str, ...] = ()
+    """Each as ALGORITHM:HEX, the strongest first; none where the index names none."""
     size: int | None = None
     more: dict[str, Any] = field(default_factory=dict, hash=False)
     """requires-python, yanked and upload-time, as the index says them."""
-    metadata: Digest | bool = False
+    metadata: str | bool = False
     """Whether the index has a wheel's metadata apart (PEP 658), and its digest."""
 
 
@@ -59,50 +66,77 @@ class Project:
     versions: list[str] = field(default_factory=list)
 
 
-def read_project(name: str, page: StoredPage) -> Project:
+def read_page(upstream: str, name: str, page: OriginPage) -> ReadPage:
+    """Read an upstream's page in either form; ValueError where it is none. Blocks."""
+    project = read_project(name, page)
+    return ReadPage(named_files(project, upstream), {JSON: write_json(project)})
+
+
+def read_project(name: str, page: OriginPage) -> Project:
     """Read a page in either form; ValueError where it is none."""
-    if page.content_type.partition(";")[0].strip().lower().endswith("json"):
+    kind = page.content_type.partition(";")[0].strip().lower()
+    if kind.endswith("json"):
         return _read_json(name, page)
+    if kind and "html" not in kind:
+        raise ValueError(f"{kind} is no type of an index page")
     return _read_html(name, page)
 
 
-def named_files(project: Project, upstream: str = UPSTREAM) -> list[NamedFile]:
-    """Return what the ledger remembers of a page: each file with any digest.
+def named_files(project: Project, upstream: str) -> NamedFiles:
+    """Return the text in which a project's files are found.
 
-    Metadata that the index has apart is a small file of its own.
+    Metadata that the index has apart is a small file of its own, called after the
+    wheel's digest: another wheel can have the same file name.
     """
-    files = []
+    lines = ["\n"]
     for one in project.files:
-        if one.digests:
-            files.append(
-                NamedFile(
-                    upstream, project.name, one.name, one.url, one.digests, one.size
-                )
-            )
-        if one.digests and isinstance(one.metadata, Digest):
-            name, url = one.name + METADATA, one.url + METADATA
-            files.append(NamedFile(upstream, project.name, name, url, (one.metadata,)))
-    return files
+        origin = f"{project.name}\t{one.url}"
+        digests = " ".join(one.digests)
+        lines.append(line(one.name, size=one.size, digests=digests, origin=origin))
+        if isinstance(one.metadata, str) and one.digests:
+            name = metadata_name(one.digests[0])
+            origin += METADATA
+            lines.append(line(name, size=None, digests=one.metadata, origin=origin))
+    return NamedFiles(upstream, "".join(lines).encode("utf-8", "replace"))
+
+
+def metadata_name(wheel: str) -> str:
+    """Return what the metadata of a wheel is called, by the wheel's digest."""
+    return f"{wheel}{METADATA}"
+
+
+def file_without_digest(files: NamedFiles, name: str) -> str:
+    """Return the URL of a file that the index names without a digest, or ""."""
+    start = files.text.find(f"\n{name}\t".encode("utf-8", "replace"))
+    if start < 0:
+        return ""
+    end = files.text.find(b"\n", start + 1)
+    parts = files.text[start + 1 : end].decode("utf-8", "replace").split("\t")
+    return parts[-1] if len(parts) == 5 and not parts[2] else ""
 
 
 def write_json(project: Project) -> bytes:
     """Write our page in JSON (PEP 691)."""
     files = []
     for one in project.files:
+        hashes = dict(
+            text.split(":", 1) for text in one.digests if not text.startswith("blake2b")
+        )
         entry: dict[str, Any] = {
             "filename": one.name,
-            "url": our_url(one),
-            "hashes": {
-                digest.algorithm: digest.hex
-                for digest in one.digests
-                if digest.algorithm != "blake2b-256"
-            },
+            "url": our_url(project.name, one),
+            "hashes": hashes,
             **one.more,
         }
         if one.size is not None:
             entry["size"] = one.size
-        if _has_metadata(one):
-            entry["core-metadata"] = entry["dist-info-metadata"] = True
+        if one.metadata and one.digests:
+            said = one.metadata
+            apart: Any = True
+            if isinstance(said, str):
+                algorithm, _, value = said.partition(":")
+                apart = {algorithm: value}
+            entry["core-metadata"] = entry["dist-info-metadata"] = apart
         files.append(entry)
     document: dict[str, Any] = {
         "meta": {"api-version": "1.0"},
@@ -115,54 +149,90 @@ def write_json(project: Project) -> bytes:
     return msgspec.json.encode(document)
 
 
-def write_html(project: Project) -> bytes:
-    """Write our page in HTML (PEP 503)."""
+def html_of(page: bytes) -> bytes:
+    """Return our page in HTML (PEP 503), from our page in JSON. Blocks."""
+    document: dict[str, Any] = msgspec.json.decode(page)
     lines = [
         "<!DOCTYPE html>",
         '<html><head><meta name="pypi:repository-version" content="1.0">',
-        f"<title>{escape(project.name)}</title></head><body>",
+        f"<title>Links for {escape(document['name'])}</title></head><body>",
     ]
-    for one in project.files:
-        attributes = ""
-        if text := one.more.get("requires-python"):
-            attributes += f' data-requires-python="{escape(str(text))}"'
-        if (yanked := one.more.get("yanked")) not in (None, False):
-            why = "" if yanked is True else str(yanked)
-            attributes += f' data-yanked="{escape(why)}"'
-        if _has_metadata(one):
-            attributes += ' data-core-metadata="true" data-dist-info-metadata="true"'
-        fragment = _fragment(one)
+    for entry in document["files"]:
+        hashes: dict[str, str] = entry["hashes"]
+        first = next(iter(hashes.items()), None)
+        url = entry["url"] + (f"#{first[0]}={first[1]}" if first else "")
         lines.append(
-            f'<a href="{escape(our_url(one) + fragment)}"{attributes}>'
-            f"{escape(one.name)}</a><br>"
+            f'<a href="{escape(url)}"{_html_attributes(entry)}>'
+            f"{escape(entry['filename'])}</a><br>"
         )
-    return "\n".join([*lines, "</body></html>", ""]).encode()
+    return "\n".join([*lines, "</body></html>", ""]).encode("utf-8", "replace")
 
 
-def our_url(file: ProjectFile) -> str:
+def our_url(project: str, file: ProjectFile) -> str:
     """Return where this gateway has a file, seen from its project's page.
 
-    A file without a digest cannot be verified, so its own URL is left as it is.
+    One without a digest is passed through from its origin, under the project's name.
     """
+    name = file.name if _PLAIN.fullmatch(file.name) else quote(file.name)
     if not file.digests:
-        return file.url
-    digest = file.digests[0]
-    return f"../../files/{digest.algorithm}/{digest.hex}/{quote(file.name)}"
+        return f"../../unverified/{project}/{name}"
+    digest = file.digests[0].replace(":", "/", 1)
+    return f"../../files/{digest}/{name}"
 
 
-def _fragment(file: ProjectFile) -> str:
-    usable = [one for one in file.digests if one.algorithm != "blake2b-256"]
-    return f"#{usable[0].algorithm}={usable[0].hex}" if usable else ""
+def _html_attributes(entry: dict[str, Any]) -> str:
+    attributes = ""
+    if text := entry.get("requires-python"):
+        attributes += f' data-requires-python="{escape(text)}"'
+    if yanked := entry.get("yanked"):
+        why = "" if yanked is True else yanked
+        attributes += f' data-yanked="{escape(why)}"'
+    if said := entry.get("core-metadata"):
+        digest = next(iter(said.items())) if isinstance(said, dict) else None
+        text = f"{digest[0]}={digest[1]}" if digest else "true"
+        attributes += f' data-core-metadata="{text}" data-dist-info-metadata="{text}"'
+    return attributes
 
 
-def _has_metadata(file: ProjectFile) -> bool:
-    return file.name.endswith(".whl") and bool(file.digests)
+# --- what both forms share -----------------------------------------------------------
+
+
+def _digest_texts(hashes: dict[str, Any]) -> tuple[str, ...]:
+    """Return the digests that can be verified; the usual one quickly."""
+    sha256 = hashes.get("sha256")
+    if isinstance(sha256, str) and len(hashes) == 1 and _SHA256.fullmatch(sha256):
+        return (f"sha256:{sha256}",)
+    texts = (f"{algorithm}:{text}" for algorithm, text in hashes.items())
+    return tuple(map(str, parse_digests(texts)))
+
+
+def _metadata(said: object) -> str | bool:
+    if isinstance(said, dict):
+        digests = _digest_texts(said)
+        return digests[0] if digests else True
+    return said is True
+
+
+def _is_file(name: str) -> bool:
+    """Tell whether a text can be a distribution's name: one step of a path, a line."""
+    if _PLAIN.fullmatch(name) is None and not (
+        0 < len(name) <= 250
+        and name.isprintable()
+        and "/" not in name
+        and "\\" not in name
+    ):
+        return False
+    return not name.startswith(".") and name.lower().endswith(_ENDINGS)
+
+
+def _is_url(url: str) -> bool:
+    return url.startswith(("https://", "http://")) and url.isprintable()
 
 
 # --- JSON --------------------------------------------------------------------------
 
 
-def _read_json(name: str, page: StoredPage) -> Project:
+def _read_json(name: str, page: OriginPage) -> Project:
     try:
         document = msgspec.json.decode(page.body, type=dict[str, Any])
     except msgspec.MsgspecError as error:
@@ -188,101 +258,91 @@ def _file_of(entry: dict[str, Any], base: str) -> ProjectFile | None:
     file, url, hashes = entry.get("filename"), entry.get("url"), entry.get("hashes")
     if not isinstance(file, str) or not isinstance(url, str) or not _is_file(file):
         return None
+    if not url.startswith("https://") or "#" in url:
+        url = urldefrag(urljoin(base, url)).url
+    if not _is_url(url):
+        return None
     size = entry.get("size")
-    more = {name: entry[name] for name in _KEPT if _is_kept(name, entry.get(name))}
-    metadata = entry.get("core-metadata", entry.get("dist-info-metadata", False))
-    target = urldefrag(urljoin(base, url)).url
+    more = {key: entry[key] for key in _KEPT if _is_kept(key, entry.get(key))}
     return ProjectFile(
         file,
-        target,
-        _digests(hashes if isinstance(hashes, dict) else {}, target),
+        url,
+        _digest_texts(hashes) if isinstance(hashes, dict) else (),
         size if isinstance(size, int) and size >= 0 else None,
         more,
-        _metadata(metadata),
+        _metadata(entry.get("core-metadata", entry.get("dist-info-metadata"))),
     )
 
 
 def _is_kept(name: str, value: object) -> bool:
-    if name in _TEXTS:
-        return isinstance(value, str)
-    return isinstance(value, bool | str)
-
-
-def _metadata(said: object) -> Digest | bool:
-    if isinstance(said, dict):
-        digests = _digests(said, "")
-        return digests[0] if digests else True
-    return said is True
-
-
-def _digests(hashes: dict[str, Any], url: str) -> tuple[Digest, ...]:
-    """Return the digests that can be verified, with the one in a path of PyPI's."""
-    found = set()
-    for algorithm, text in hashes.items():
-        try:
-            found.add(Digest.parse(f"{algorithm}:{text}"))
-        except DigestError:
-            continue
-    if found and (match := _BY_BLAKE2B.search(urlsplit(url).path)):
-        found.add(Digest("blake2b-256", bytes.fromhex("".join(match.groups()))))
-    return strongest_first(found)
-
-
-def _is_file(name: str) -> bool:
-    """Tell whether a text can be a file's name: one step of a path, in one line."""
-    return (
-        0 < len(name) <= 250
-        and name.isprintable()
-        and "/" not in name
-        and "\\" not in name
-        and not name.startswith(".")
-    )
+    if name == "yanked":
+        return value is True or isinstance(value, str)
+    return isinstance(value, str)
 
 
 # --- HTML --------------------------------------------------------------------------
 
 
-class _Links(HTMLParser):
-    """Collects the anchors of a page."""
-
-    def __init__(self, base: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.base = base
-        self.files: list[ProjectFile] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take in an anchor, or the base of the URLs."""
-        given = {name: text or "" for name, text in attrs}
-        if tag == "base" and given.get("href"):
-            self.base = urljoin(self.base, given["href"])
-        if tag != "a" or "href" not in given:
-            return
-        if len(self.files) >= limits.FILES_PER_PAGE_MAX:
-            raise ValueError("it names too many files")
-        url, fragment = urldefrag(urljoin(self.base, given["href"]))
-        algorithm, _, text = fragment.partition("&")[0].partition("=")
-        hashes = {algorithm: text} if text else {}
-        more: dict[str, Any] = {}
-        if python := given.get("data-requires-python"):
-            more["requires-python"] = python
-        if "data-yanked" in given:
-            more["yanked"] = given["data-yanked"] or True
-        said = given.get("data-core-metadata", given.get("data-dist-info-metadata"))
-        name = unquote(urlsplit(url).path.rpartition("/")[2])
-        if _is_file(name):
-            self.files.append(
-                ProjectFile(
-                    name, url, _digests(hashes, url), None, more, _said_in_html(said)
-                )
-            )
+def _read_html(name: str, page: OriginPage) -> Project:
+    text = page.body.decode("utf-8", "replace")
+    files: list[ProjectFile] = []
+    base, links, is_index = page.url, 0, "Links for" in text[:4096]
+    for tag, given in tags(text):
+        if tag == "meta":
+            is_index = is_index or given.get("name") == "pypi:repository-version"
+        elif tag == "base" and given.get("href"):
+            base = _joined(base, given["href"])
+        elif tag == "a" and "href" in given:
+            links += 1
+            if len(files) >= limits.FILES_PER_PAGE_MAX:
+                raise ValueError("it names too many files")
+            if (file := _linked(base, given)) is not None:
+                files.append(file)
+    if not files and not is_index:
+        # A login page of a hotel has links, or none; an index page says what it is.
+        raise ValueError("it names no file of a project")
+    return Project(name, files)
 
 
-def _said_in_html(said: str | None) -> Digest | bool:
-    algorithm, _, text = (said or "").partition("=")
-    return _metadata({algorithm: text}) if text else said is not None
+def _linked(base: str, given: dict[str, str]) -> ProjectFile | None:
+    url, fragment = urldefrag(_joined(base, given["href"].strip()))
+    if not _is_url(url):
+        return None
+    try:
+        file = unquote(urlsplit(url).path.rpartition("/")[2])
+    except ValueError:
+        return None
+    if not _is_file(file):
+        return None
+    more: dict[str, Any] = {}
+    if python := given.get("data-requires-python"):
+        more["requires-python"] = python
+    if "data-yanked" in given:
+        more["yanked"] = given["data-yanked"] or True
+    said = given.get("data-core-metadata", given.get("data-dist-info-metadata"))
+    hashes = {
+        algorithm: value
+        for part in fragment.split("&")
+        if (algorithm := part.partition("=")[0]) in _ALGORITHMS
+        and (value := part.partition("=")[2])
+    }
+    return ProjectFile(
+        file, url, _digest_texts(hashes), None, more, _said_in_html(said)
+    )
 
 
-def _read_html(name: str, page: StoredPage) -> Project:
-    links = _Links(page.url)
-    links.feed(page.body.decode("utf-8", "replace"))
-    return Project(name, links.files)
+def _joined(base: str, href: str) -> str:
+    """Return an absolute URL as it was written, or "" where there is none."""
+    if href.startswith(("https://", "http://")):
+        return href
+    try:
+        return urljoin(base, href)
+    except ValueError:
+        return ""
+
+
+def _said_in_html(said: str | None) -> str | bool:
+    if said is None or said == "false":
+        return False
+    algorithm, _, text = said.partition("=")
+    return _metadata({algorithm: text}) if text else True

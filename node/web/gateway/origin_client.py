@@ -1,84 +1,106 @@
 """The HTTP client that asks upstreams and origins.
 
-Redirects are followed by hand, so that every step passes the same rules: no other
-scheme, no private network, no way back from https to http for a page.
+Each upstream has its own connections, credentials, certificates and proxies. Redirects
+are followed by hand, so that every step passes the same rules (`node.gateway.origin`),
+and request targets go out exactly as they were written: a signature in a query can
+cover each of its characters.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
+import email.utils
 import logging
+import os
 import socket
-from collections.abc import AsyncIterator
-from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+import ssl
+import time
+import urllib.request
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from node.gateway import limits
 from node.gateway.origin import (
+    BrokenOffError,
+    BusyError,
     DownError,
+    ForbiddenUrlError,
     MissingError,
     OriginError,
     OriginFile,
     OriginPage,
-    SilentError,
+    OriginReply,
+    Reach,
+    RelayRequest,
+    SlowError,
     check_url,
-    may_connect,
 )
-from node.gateway.upstreams import Upstreams
+from node.gateway.upstream import Upstream, place_of
+from node.gateway.upstreams import Upstreams, is_public
 
 CONNECT_SECONDS_MAX = 5.0
-CONNECTIONS_MAX = 32
 USER_AGENT = "caravan"
 _REDIRECTS = (301, 302, 303, 307, 308)
+_PRINTABLE = "".join(map(chr, range(33, 127)))
+_PASSED_BACK = (
+    "content-type", "content-encoding", "content-length", "content-range", "etag",
+    "last-modified", "retry-after", "npm-notice",
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
+class ForbiddenAddressError(OSError):
+    """A name leads where the upstream's pages must not."""
+
+
 class GuardedResolver(AbstractResolver):
-    """Resolves names; those that nobody configured must not lead into the LAN.
+    """Resolves names for one upstream; they must not lead where its pages must not."""
 
-    They may lead where a configured upstream is itself: behind a proxy, or in a
-    network of one's own, its file host is often the same machine.
-    """
-
-    def __init__(self, upstreams: Upstreams) -> None:
+    def __init__(self, upstream: Upstream, upstreams: Upstreams) -> None:
+        self._upstream = upstream
         self._upstreams = upstreams
+        self._reach = Reach(upstream, upstreams)
         self._resolver = aiohttp.ThreadedResolver()
+        self._proxies = frozenset(_proxy_hosts())
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of `host` that may be connected to; OSError if none."""
         found = await self._resolver.resolve(host, port, family)
-        if self._upstreams.trusts(host) or all(
-            may_connect(one["host"]) for one in found
-        ):
+        if host in self._proxies:
             return found
-        known = await self._addresses_of_upstreams(port, family)
-        found = [
-            one for one in found if may_connect(one["host"]) or one["host"] in known
-        ]
-        if not found:
-            raise OSError(f"{host} leads into a private network")
-        return found
+        addresses = [one["host"] for one in found]
+        if (host, port) == self._upstream.place:
+            self._upstreams.found_at((host, port), addresses)
+        elif not all(map(is_public, addresses)):
+            await self._find_others()
+        try:
+            allowed = self._reach.allowed((host, port), addresses)
+        except OriginError as error:
+            raise ForbiddenAddressError(str(error)) from error
+        return [one for one in found if one["host"] in allowed]
 
     async def close(self) -> None:
         """Release what the resolver holds."""
         await self._resolver.close()
 
-    async def _addresses_of_upstreams(
-        self, port: int, family: socket.AddressFamily
-    ) -> set[str]:
-        known: set[str] = set()
-        for host in self._upstreams.hosts():
-            with contextlib.suppress(OSError):
-                found = await self._resolver.resolve(host, port, family)
-                known |= {one["host"] for one in found}
-        return known
+    async def _find_others(self) -> None:
+        """Find out where all upstreams are: other ports of their hosts are refused."""
+        for one in self._upstreams.all():
+            if not self._upstreams.addresses_of(one.place):
+                with contextlib.suppress(OSError):
+                    found = await self._resolver.resolve(*one.place)
+                    self._upstreams.found_at(one.place, [a["host"] for a in found])
 
 
 class HttpOrigin:
@@ -86,152 +108,323 @@ class HttpOrigin:
 
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(upstreams), limit=CONNECTIONS_MAX
-            ),
-            headers={"User-Agent": USER_AGENT},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                sock_connect=CONNECT_SECONDS_MAX,
-                sock_read=limits.STALL_SECONDS_MAX,
-            ),
-        )
+        self._sessions: dict[Upstream, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
+
+    async def find(self, upstream: Upstream) -> None:
+        """Resolve an upstream's host, so that `Upstreams` knows where it is."""
+        host, port = upstream.place
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError, UnicodeError):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self._upstreams.found_at((host, port), [str(one[4][0]) for one in found])
 
     async def page(
-        self, url: str, *, accept: str, etag: str, seconds: float
+        self, upstream: Upstream, url: str, *, accept: str, known: OriginPage | None
     ) -> OriginPage:
-        """Fetch a page within `seconds`; raises MissingError or OriginError."""
-        headers = {"Accept": accept}
-        if etag:
-            headers["If-None-Match"] = etag
-        try:
-            async with (
-                asyncio.timeout(seconds),
-                self._request("GET", url, headers, is_page=True) as response,
-            ):
-                final = str(response.url)
-                if response.status == 304 and etag:
-                    return OriginPage(b"", "", etag, final, unchanged=True)
-                _check_status(response)
-                body = await _bounded(response, limits.PAGE_BYTES_MAX)
-                kind = response.headers.get("Content-Type", "")
-                return OriginPage(body, kind, response.headers.get("ETag", ""), final)
-        except TimeoutError as error:
-            raise SilentError("it did not answer in time") from error
+        """Fetch a page; `known` is what to compare with. Raises OriginError."""
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        if known is not None and known.etag:
+            headers["If-None-Match"] = known.etag
+        if known is not None and known.modified:
+            headers["If-Modified-Since"] = known.modified
+        request = _Request(url, headers=headers, is_page=True)
+        async with self._request(upstream, request) as response:
+            final = str(response.url)
+            if response.status == 304 and known is not None:
+                return OriginPage(b"", "", known.etag, final, unchanged=True)
+            _check_status(response)
+            body = await _page_body(response)
+            said = response.headers
+            return OriginPage(
+                body,
+                said.get("Content-Type", ""),
+                said.get("ETag", ""),
+                final,
+                modified=said.get("Last-Modified", ""),
+            )
 
     @contextlib.asynccontextmanager
-    async def file(self, url: str) -> AsyncIterator[OriginFile]:
-        """Begin to fetch a file; raises MissingError or OriginError."""
+    async def file(
+        self, upstream: Upstream, url: str, start: int = 0
+    ) -> AsyncIterator[OriginFile]:
+        """Begin to fetch a file, from `start` on if it can; raises OriginError."""
         headers = {"Accept-Encoding": "identity", "Accept": "*/*"}
-        async with self._request("GET", url, headers, is_page=False) as response:
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        request = _Request(url, headers=headers)
+        async with self._request(upstream, request) as response:
             _check_status(response)
             yield HttpFile(response)
 
-    async def size(self, url: str, seconds: float) -> int | None:
+    async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         """Ask how long a file is, without fetching it; None if that is unknown."""
         headers = {"Accept-Encoding": "identity", "Accept": "*/*"}
+        request = _Request(url, "HEAD", headers)
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._request("HEAD", url, headers, is_page=False) as response,
+                self._request(upstream, request) as response,
             ):
                 return response.content_length if response.status == 200 else None
         except (TimeoutError, OriginError):
             return None
 
     @contextlib.asynccontextmanager
+    async def relay(
+        self, upstream: Upstream, request: RelayRequest
+    ) -> AsyncIterator[OriginReply]:
+        """Pass a request on; raises OriginError."""
+        headers = {"Accept-Encoding": "identity", **dict(request.headers)}
+        asked = _Request(request.url, request.method, headers, body=request.body)
+        async with self._request(upstream, asked) as response:
+            yield HttpReply(response)
+
+    # --- one request -----------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
     async def _request(
-        self, method: str, url: str, headers: dict[str, str], *, is_page: bool
+        self, upstream: Upstream, request: _Request
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask, following redirects; every error of the network is an OriginError."""
         try:
+            session = self._session(upstream)
+            url = request.url
             for _ in range(limits.REDIRECTS_MAX + 1):
-                check_url(url, self._upstreams.trusts)
-                own = _authorization(self._upstreams.credentials(url))
-                async with self._session.request(
-                    method,
-                    _bare(url),
-                    headers={**headers, **own},
+                self._check(url, upstream)
+                own = {}
+                if upstream.authorization and _is_at(url, upstream):
+                    own["Authorization"] = upstream.authorization
+                async with session.request(
+                    request.method,
+                    _exact(url),
+                    headers={**request.headers, **own},
+                    data=request.body or None,
                     allow_redirects=False,
+                    proxy=_proxy_for(url),
                 ) as response:
                     if response.status not in _REDIRECTS:
                         yield response
                         return
-                    url = _next(url, response, is_page=is_page)
-        except (aiohttp.ClientError, ConnectionError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise SilentError("it did not answer in time") from error
+                    url = _next(url, response, is_page=request.is_page)
+        except TimeoutError as error:
+            raise SlowError("it sent nothing for too long") from error
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ForbiddenAddressError):
+                raise ForbiddenUrlError(str(error.os_error)) from error
             raise DownError(_sentence(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise BrokenOffError(_sentence(error)) from error
         except ValueError as error:
             raise OriginError("the URL is malformed") from error
         raise OriginError("it redirects too often")
 
+    def _check(self, url: str, upstream: Upstream) -> None:
+        """Raise OriginError for a URL that must not be asked."""
+        check_url(url, upstream)
+        place = place_of(url)
+        try:
+            address = str(ip_address(place[0]))
+        except ValueError:
+            return  # a name, checked where it is resolved
+        if _proxy_for(url) is None or not is_public(address):
+            Reach(upstream, self._upstreams).allowed(place, [address])
+
+    def _session(self, upstream: Upstream) -> aiohttp.ClientSession:
+        """Return the connections of one upstream, as it is configured now."""
+        if upstream not in self._sessions:
+            self._sessions[upstream] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=GuardedResolver(upstream, self._upstreams),
+                    limit=limits.CONNECTIONS_PER_UPSTREAM,
+                    # An answer that was checked for one place is none for another.
+                    use_dns_cache=False,
+                    ssl=_tls(upstream),
+                ),
+                headers={"User-Agent": USER_AGENT},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                requote_redirect_url=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    sock_connect=CONNECT_SECONDS_MAX,
+                    sock_read=limits.ORIGIN_FIRST_SECONDS_MAX,
+                ),
+            )
+        return self._sessions[upstream]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked, before any redirect."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = None  # type: ignore[assignment] # always given
+    body: bytes = b""
+    is_page: bool = False
+
 
 class HttpFile:
-    """A file that an HTTP origin has begun to send."""
+    """A file that an HTTP origin has begun to send; its body is taken as it is sent."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-        self.size = None if encoded else response.content_length
+        self.start = 0
+        length = response.content_length
+        self.size = length
+        if response.status == 206:
+            given = response.headers.get("Content-Range", "")
+            first = given.removeprefix("bytes ").partition("-")[0]
+            if not first.isdecimal() or len(first) > 18:
+                raise OriginError("it sent a part and does not say which")
+            self.start = int(first)
+            self.size = None if length is None else self.start + length
 
-    async def parts(self) -> AsyncIterator[bytes]:
+    def parts(self) -> AsyncIterator[bytes]:
         """Yield the bytes as they come; raises OriginError."""
+        return _parts(self._response)
+
+
+class HttpReply:
+    """An answer that is passed on as it comes."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = [
+            (name, text)
+            for name, text in response.headers.items()
+            if name.lower() in _PASSED_BACK
+        ]
+
+    def parts(self) -> AsyncIterator[bytes]:
+        """Yield the body as it was sent; raises OriginError."""
+        return _parts(self._response)
+
+
+async def _parts(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for part in response.content.iter_any():
+            yield part
+    except TimeoutError as error:
+        raise SlowError("it sent nothing for too long") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise BrokenOffError(_sentence(error)) from error
+
+
+async def _page_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read a page's body, unpacked, of PAGE_BYTES_MAX at most."""
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        raise OriginError(f"it packs its pages as {encoding}, which nobody asked for")
+    unpacker = None
+    if encoding not in ("identity", ""):
+        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
+    parts: list[bytes] = []
+    left = limits.PAGE_BYTES_MAX
+    async for part in _parts(response):
         try:
-            async for part in self._response.content.iter_any():
-                yield part
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OriginError(_sentence(error)) from error
+            data = part if unpacker is None else unpacker.decompress(part, left + 1)
+        except zlib.error as error:
+            raise OriginError("its page cannot be unpacked") from error
+        left -= len(data)
+        if left < 0:
+            raise OriginError("the page is too long")
+        parts.append(data)
+    if unpacker is not None and not unpacker.eof:
+        raise BrokenOffError("its page ended early")
+    return b"".join(parts)
 
 
-def _authorization(known: tuple[str, str] | None) -> dict[str, str]:
-    """Return the header that carries a user and password (RFC 7617)."""
-    if known is None:
-        return {}
-    text = base64.b64encode(":".join(known).encode()).decode()
-    return {"Authorization": f"Basic {text}"}
+def _exact(url: str) -> URL:
+    """Return a URL whose target goes out as it was written."""
+    return URL(quote(url.partition("#")[0], safe=_PRINTABLE), encoded=True)
 
 
-def _bare(url: str) -> str:
-    """Return a URL without user and password, which are sent as a header."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def _is_at(url: str, upstream: Upstream) -> bool:
+    """Tell whether a URL is at an upstream itself, and no less protected."""
+    schemes = urlsplit(url).scheme, urlsplit(upstream.url).scheme
+    return place_of(url) == upstream.place and schemes[0] == schemes[1]
 
 
 def _next(url: str, response: aiohttp.ClientResponse, *, is_page: bool) -> str:
-    target = urljoin(url, response.headers.get("Location", ""))
-    schemes = urlsplit(url).scheme, urlsplit(target).scheme
-    if is_page and schemes == ("https", "http"):
+    given = response.headers.get("Location", "")
+    target = given if "://" in given.partition("?")[0] else urljoin(url, given)
+    if is_page and (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
         raise OriginError("it redirects a page from https to http")
     return target
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:
-    if response.status in (404, 410):
+    status = response.status
+    if status in (404, 410):
         raise MissingError("the origin has no such thing")
-    if response.status != 200:
-        raise OriginError(f"it answered with HTTP status {response.status}")
+    if status == 429 or status >= 500 or status in (408, 425):
+        raise BusyError(status, _retry_after(response.headers.get("Retry-After", "")))
+    if status not in (200, 206):
+        raise OriginError(f"it answered with HTTP status {status}")
 
 
-async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Read a body, unpacked, of at most `most` bytes."""
-    parts: list[bytes] = []
-    count = 0
-    async for part in response.content.iter_any():
-        count += len(part)
-        if count > most:
-            raise OriginError("the page is too long")
-        parts.append(part)
-    return b"".join(parts)
+def _retry_after(text: str) -> float | None:
+    """Return the seconds that a Retry-After names (RFC 9110, 10.2.3)."""
+    if text.strip().isdecimal() and len(text) < 10:
+        return float(text)
+    try:
+        return max(
+            0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        )
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _sentence(error: Any) -> str:
+def _proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, or None."""
+    proxies = urllib.request.getproxies_environment()
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    place = f"{host}:{parts.port}" if parts.port else host
+    bypasses = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
+    if bypasses(place, proxies):
+        return None
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if proxy and proxy.startswith(("http://", "https://")) else None
+
+
+def _proxy_hosts() -> list[str]:
+    proxies = urllib.request.getproxies_environment()
+    return [host for one in proxies.values() if (host := urlsplit(one).hostname)]
+
+
+def _tls(upstream: Upstream) -> ssl.SSLContext:
+    """Return what certificates of an upstream are trusted, and which is ours."""
+    context = ssl.create_default_context()
+    files = list(upstream.ca_files)
+    if system := os.environ.get("SSL_CERT_FILE"):
+        files.append(Path(system))
+    for path in files:
+        try:
+            if path.is_dir():  # of names that OpenSSL has made
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            _log.warning("the certificates in %s cannot be read: %s", path, error)
+    if upstream.client_certificate is not None:
+        try:
+            context.load_cert_chain(upstream.client_certificate)
+        except (OSError, ssl.SSLError) as error:
+            _log.warning(
+                "the certificate for %s cannot be read: %s", upstream.name, error
+            )
+    return context
+
+
+def _sentence(error: BaseException) -> str:
     """Say what went wrong, without a URL, which may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         reason = error.os_error.strerror or str(error.os_error)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+_RANGE = re.compile(
+    r"\s*+bytes\s*+=\s*+([0-9]{0,18})\s*+-\s*+([0-9]{0,18})\s*+", re.IGNORECASE
+)
 
 
 class UnsatisfiableError(Exception):
@@ -40,3 +44,19 @@ def matches(condition: str, etag: str) -> bool:
         return True
     tags = {one.strip().removeprefix("W/") for one in condition.split(",")}
     return etag in tags
+
+
+def is_not_newer(modified: str, since: str) -> bool:
+    """Tell whether a Last-Modified is no later than an If-Modified-Since."""
+    first, second = _date(modified), _date(since)
+    return first is not None and second is not None and first <= second
+
+
+def _date(text: str) -> datetime | None:
+    if not text or len(text) > 50:
+        return None
+    try:
+        found = parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found.tzinfo is not None else None

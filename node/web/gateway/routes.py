@@ -1,29 +1,44 @@
-"""The gateway's routes: URLs and headers of package managers, nothing decided here."""
+"""The gateway's routes as HTTP: each index names its own, nothing is decided here."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from node.errors import NodeError
-from node.gateway import limits, urls
-from node.gateway.npm.index import SHORT_TYPE, split_path
-from node.gateway.page_cache import NamedFile
+from node.gateway import limits
+from node.gateway.answers import (
+    Answer,
+    FileAnswer,
+    GatewayRequest,
+    MovedAnswer,
+    PageAnswer,
+    RelayAnswer,
+    Route,
+)
+from node.gateway.origin import (
+    BusyError,
+    ForbiddenUrlError,
+    MissingError,
+    OriginError,
+)
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
-from node.gateway.python import simple
-from node.gateway.resolver import OnItsWay
+from node.gateway.resolver import MissError, StreamedFile
 from node.gateway.service import Gateway
-from node.settings import UPSTREAM_NAMES
-from node.web.gateway.serving import FileSender, page_response
+from node.web.gateway.serving import (
+    PAGE_HEADERS,
+    FileSender,
+    abort,
+    page_response,
+    write,
+)
 from node.web.guard import Refusal
-from transfer import Digest
 
-T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REASON_CHARACTERS_MAX = 300
 _RELAY = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}")
@@ -34,204 +49,178 @@ class GatewayRoutes:
 
     def __init__(self, gateway: Gateway, *, with_credentials: bool = True) -> None:
         """Serve what needs a credential of the owner's only `with_credentials`."""
-        self._gateway = gateway
         self._with_credentials = with_credentials
+        self._gateway = gateway
         self._sender = FileSender(gateway.store)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Register every route; all of them only read."""
-        routes: dict[str, Handler] = {
-            "/blob/{algorithm}/{hex}": self._blob,
-            "/blob/{algorithm}/{hex}/{name}": self._blob,
-            "/.well-known/ni/{algorithm}/{text}": self._ni,
-            "/opam/{algorithm}/{folder}/{hex}": self._opam,
-            "/opam/published/index.tar.gz": self._opam_index,
-            "/opam/published/{path:packages/.+}": self._opam_file,
-            "/pypi/simple/{name}": self._project_without_slash,
-            "/pypi/simple/{name}/": self._project,
-            "/pypi/files/{algorithm}/{hex}/{name}": self._python_file,
-            "/packages/{one}/{two}/{rest}/{name}": self._pool,
-            "/cargo/index/config.json": self._crate_config,
-            "/cargo/index/{path:.+}": self._crate,
-            "/npm/{path:.+}": self._npm,
-            "/debian/{path:.+}": self._debian,
-        }
-        for path, handler in routes.items():
-            router.add_get(path, _told(self._gateway, self._guarded(handler)))
+        """Register every route."""
+        for upstream, route in self._gateway.routes():
+            handler = self._handler(upstream, route)
+            for method in route.methods:
+                router.add_route(method, route.path, handler)
 
-    def _guarded(self, handler: Handler) -> Handler:
-        """Refuse the pages of an upstream that is asked with a credential."""
-        if self._with_credentials:
-            return handler
+    def _handler(self, upstream: str | None, route: Route) -> Handler:
+        """Return what answers a route; its errors become answers of their own."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            resource = request.match_info.route.resource
-            path = "" if resource is None else resource.canonical
-            for name in UPSTREAM_NAMES:
-                if f"/{name}/" in path and self._gateway.upstreams.needs_credential(
-                    name
-                ):
-                    raise Refusal(403, f"{name} needs a credential of its owner", 6)
-            return await handler(request)
+            with _refusals(is_mirror=route.is_mirror):
+                try:
+                    await self._gateway.ready(upstream)
+                    self._check_credentials(upstream)
+                    asked = await _asked(request)
+                    answering = asyncio.ensure_future(route.handle(asked))
+                    answering.add_done_callback(_seen)
+                    padded = None
+                    if route.kind is not None and request.method == "GET":
+                        kind = route.kind(asked.accept)
+                        padded = await _padded(request, kind, answering)
+                    return await self._answer(request, await answering, padded)
+                except ClashError as error:
+                    return web.json_response(
+                        {"error": str(error), "exit_code": error.exit_code},
+                        status=409,
+                        reason=str(error)[:_REASON_CHARACTERS_MAX],
+                    )
 
         return handle
 
-    # --- files by digest -------------------------------------------------------------
+    def _check_credentials(self, upstream: str | None) -> None:
+        """Refuse the pages of an upstream that is asked with a credential."""
+        if self._with_credentials or upstream is None:
+            return
+        if self._gateway.upstreams.needs_credential(upstream):
+            raise Refusal(403, f"{upstream} needs a credential of its owner", 6)
 
-    async def _blob(self, request: web.Request) -> web.StreamResponse:
-        info = request.match_info
-        digest = urls.blob_digest(info["algorithm"], info["hex"])
-        return await self._file(request, digest)
-
-    async def _ni(self, request: web.Request) -> web.StreamResponse:
-        info = request.match_info
-        return await self._file(
-            request, urls.ni_digest(info["algorithm"], info["text"])
-        )
-
-    async def _opam(self, request: web.Request) -> web.StreamResponse:
-        info = request.match_info
-        digest = urls.opam_digest(info["algorithm"], info["folder"], info["hex"])
-        if digest is not None and self._gateway.resolver.held(digest) is None:
-            await self._gateway.opam.learn()
-        return await self._file(request, digest)
-
-    async def _opam_index(self, request: web.Request) -> web.StreamResponse:
-        body = await self._gateway.opam_published.packed(_base(request))
-        return page_response(request, body, "application/gzip")
-
-    async def _opam_file(self, request: web.Request) -> web.StreamResponse:
-        text = await self._gateway.opam_published.opam_file(
-            request.match_info["path"], _base(request)
-        )
-        return page_response(request, text.encode(), "text/plain; charset=utf-8")
-
-    async def _pool(self, request: web.Request) -> web.StreamResponse:
-        info = request.match_info
-        digest = urls.pool_digest(info["one"], info["two"], info["rest"])
-        return await self._file(request, digest)
-
-    async def _file(
+    async def _answer(
         self,
         request: web.Request,
-        digest: Digest | None,
-        named: Sequence[NamedFile] | None = None,
+        answer: Answer,
+        padded: web.StreamResponse | None,
     ) -> web.StreamResponse:
-        if digest is None:
+        if isinstance(answer, PageAnswer):
+            if padded is not None:
+                await write(padded, answer.body)
+                await padded.write_eof()
+                return padded
+            return await self._page(request, answer)
+        if padded is not None:
+            abort(request)  # its head promised a page
+            return padded
+        if isinstance(answer, MovedAnswer):
+            return web.Response(status=301, headers={"Location": answer.path})
+        if isinstance(answer, RelayAnswer):
+            return await self._relay(request, answer)
+        return await self._file(request, answer)
+
+    async def _page(
+        self, request: web.Request, answer: PageAnswer
+    ) -> web.StreamResponse:
+        packed = None
+        accepts = request.headers.get("Accept-Encoding", "")
+        if answer.page is not None and "gzip" in accepts and len(answer.body) > 2000:
+            packed = await self._gateway.packed(answer.page, answer.form, answer.body)
+        return page_response(request, answer, packed=packed)
+
+    async def _file(
+        self, request: web.Request, answer: FileAnswer
+    ) -> web.StreamResponse:
+        if answer.digest is None:
             raise Refusal(404, "this is not a digest that can be asked for here", 2)
-        gateway = self._gateway
-        if not self._with_credentials and gateway.is_behind_credential(
-            digest, gateway.named(digest) if named is None else named
+        if not self._with_credentials and await self._gateway.is_behind_credential(
+            answer
         ):
             raise Refusal(403, "this file needs a credential of its owner", 6)
-        if named is None:
-            held = gateway.resolver.held(digest)
-            if held is not None and request.method == "GET":
-                return await self._sender.send(request, digest, held)
-            named = gateway.named(digest)
         if request.method == "HEAD":
-            return self._sender.head(digest, await gateway.size(digest, named))
-        found = await gateway.resolver.open(digest, named)
-        if not isinstance(found, OnItsWay):
-            return await self._sender.send(request, digest, found)
+            size = await self._gateway.size(answer)
+            return self._sender.head(answer.digest, size)
+        found = await self._gateway.open(answer)
+        if not isinstance(found, StreamedFile):
+            return await self._sender.send(request, answer.digest, found)
         try:
-            return await self._sender.stream(request, digest, found)
+            return await self._sender.stream(request, answer.digest, found)
         finally:
             found.close()
 
-    # --- Python -----------------------------------------------------------------
-
-    async def _project_without_slash(self, request: web.Request) -> web.StreamResponse:
-        name = _project_name(request)
-        return web.Response(
-            status=301, headers={"Location": f"../simple/{simple.normalized(name)}/"}
-        )
-
-    async def _project(self, request: web.Request) -> web.StreamResponse:
-        project = await _soon(self._gateway.pypi.project(_project_name(request)))
-        kind = _simple_type(request.headers.get("Accept", ""))
-        if kind == simple.JSON_TYPE:
-            return page_response(request, simple.write_json(project), kind)
-        return page_response(request, simple.write_html(project), kind)
-
-    async def _python_file(self, request: web.Request) -> web.StreamResponse:
-        info = request.match_info
-        digest = urls.blob_digest(info["algorithm"], info["hex"])
-        name = info["name"]
-        if digest is None or not name.endswith(f".whl{simple.METADATA}"):
-            return await self._file(request, digest)
-        data = await self._gateway.pypi.metadata(
-            digest, name.removesuffix(simple.METADATA), self._gateway.named(digest)
-        )
-        return page_response(request, data, "text/plain; charset=utf-8")
-
-    # --- cargo, npm and apt -----------------------------------------------------
-
-    async def _crate_config(self, request: web.Request) -> web.StreamResponse:
-        body = self._gateway.cargo.config(_base(request))
-        return page_response(request, body, "application/json")
-
-    async def _crate(self, request: web.Request) -> web.StreamResponse:
-        body = await _soon(self._gateway.cargo.crate(request.match_info["path"]))
-        return page_response(request, body, "text/plain; charset=utf-8")
-
-    async def _npm(self, request: web.Request) -> web.StreamResponse:
-        name, file = split_path(request.rel_url.raw_path.partition("/npm/")[2])
-        npm = self._gateway.npm
-        if file is not None:
-            digest, named = await _soon(npm.tarball(name, file))
-            return await self._file(request, digest, named)
-        short = SHORT_TYPE in request.headers.get("Accept", "")
-        body = await _soon(npm.packument(name, _base(request), short=short))
-        kind = SHORT_TYPE if short else "application/json"
-        return page_response(request, body, kind)
-
-    async def _debian(self, request: web.Request) -> web.StreamResponse:
-        path, debian = request.match_info["path"], self._gateway.debian
-        page = await debian.signed(path)
-        if page is not None:
-            return page_response(request, page.body, "text/plain; charset=utf-8")
-        named = await debian.named(path)
-        if request.method == "GET" and path.startswith("dists/"):
-            artifact = await self._gateway.resolver.resolve(named.strong, [named])
-            await debian.learn(path, artifact)
-        return await self._file(request, named.strong, [named])
+    async def _relay(
+        self, request: web.Request, answer: RelayAnswer
+    ) -> web.StreamResponse:
+        """Pass on what the upstream answers, as it comes."""
+        client = self._gateway.client
+        async with client.relay(answer.upstream, answer.request) as reply:
+            headers = {**dict(reply.headers), "Cache-Control": "no-store"}
+            response = web.StreamResponse(status=reply.status, headers=headers)
+            await response.prepare(request)
+            try:
+                async for part in reply.parts():
+                    await write(response, part)
+                await response.write_eof()
+            except (OriginError, TimeoutError):
+                abort(request)
+            return response
 
 
-def _told(gateway: Gateway, handler: Handler) -> Handler:
-    """Turn what the gateway raises into answers that clients understand.
+@contextlib.contextmanager
+def _refusals(*, is_mirror: bool):  # type: ignore[no-untyped-def] # a generator
+    """Turn what the gateway raises into answers that keep their meaning.
 
-    A miss is always 404: clients then go on to the origin at once, where for 503 they
-    would ask again and again.
+    404 says that there is no such thing; where the upstream could not be asked, that
+    is said, so that a client comes again. A mirror answers 404 for both: its clients
+    then go on to the origin at once, where for others they would wait.
     """
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            await gateway.ready()
-            return await handler(request)
-        except PageMissingError as error:
-            raise Refusal(404, "the upstream has no such page", 4) from error
-        except UnreachableError as error:
-            raise Refusal(404, f"the upstream cannot be asked: {error}", 4) from error
-        except ClashError as error:
-            return web.json_response(
-                {"error": str(error), "exit_code": error.exit_code},
-                status=409,
-                reason=str(error)[:_REASON_CHARACTERS_MAX],
-            )
-        except NodeError as error:
-            raise Refusal(404, str(error), error.exit_code) from error
-
-    return handle
-
-
-async def _soon(work: Coroutine[None, None, T]) -> T:
-    """Give up on a page before its client does; what was begun for it goes on."""
     try:
-        async with asyncio.timeout(limits.PAGE_ANSWER_SECONDS_MAX):
-            return await work
-    except TimeoutError as error:
-        raise UnreachableError("it did not answer in time") from error
+        yield
+    except PageMissingError as error:
+        raise Refusal(404, "the upstream has no such page", 4) from error
+    except UnreachableError as error:
+        sentence = (
+            f"the upstream index is unreachable and no cached page exists: {error}"
+        )
+        raise _failed(sentence, error.cause, is_mirror=is_mirror) from error
+    except MissError as error:
+        raise _failed(str(error), error.cause, is_mirror=is_mirror) from error
+    except OriginError as error:
+        raise _failed(f"the upstream: {error}", error, is_mirror=is_mirror) from error
+    except NodeError as error:
+        raise Refusal(404, str(error), error.exit_code) from error
+
+
+def _failed(sentence: str, cause: OriginError | None, *, is_mirror: bool) -> Refusal:
+    """Return the refusal for what an origin could not do."""
+    if is_mirror or isinstance(cause, MissingError | ForbiddenUrlError):
+        return Refusal(404, sentence, 4)
+    if isinstance(cause, BusyError):
+        seconds = 5 if cause.retry_after is None else round(cause.retry_after + 0.5)
+        status = 429 if cause.status == 429 else 503
+        return Refusal(status, sentence, 4, Retry_After=str(seconds))
+    return Refusal(404 if cause is None else 502, sentence, 4)
+
+
+async def _padded(
+    request: web.Request, kind: str, answering: asyncio.Future[Answer]
+) -> web.StreamResponse | None:
+    """Keep a client waiting for a page with bytes that it skips.
+
+    Clients give up where nothing comes for 15 seconds. Returns the answer that was
+    begun, or None where the page came in time.
+    """
+    await asyncio.wait({answering}, timeout=limits.PADDING_AFTER_SECONDS)
+    if answering.done():
+        return None
+    response = web.StreamResponse(headers={**PAGE_HEADERS, "Content-Type": kind})
+    await response.prepare(request)
+    while not answering.done():
+        await write(response, b"\n")
+        await asyncio.wait({answering}, timeout=limits.PADDING_EVERY_SECONDS)
+    if answering.cancelled() or answering.exception() is not None:
+        abort(request)
+    return response
+
+
+def _seen(answering: asyncio.Future[Answer]) -> None:
+    """See the error of an answer that no client waits for any more."""
+    if not answering.cancelled():
+        answering.exception()
 
 
 def _base(request: web.Request) -> str:
@@ -246,20 +235,19 @@ def _base(request: web.Request) -> str:
     return given if _RELAY.fullmatch(given) else f"http://{request.host}"
 
 
-def _project_name(request: web.Request) -> str:
-    name = request.match_info["name"]
-    if not simple.NAME.fullmatch(name):
-        raise Refusal(404, "this is not the name of a project", 2)
-    return name
-
-
-def _simple_type(accept: str) -> str:
-    """Return the form in which a client wants a project's page (PEP 691)."""
-    if (
-        simple.JSON_TYPE in accept
-        or "application/vnd.pypi.simple.latest+json" in accept
-    ):
-        return simple.JSON_TYPE
-    if simple.HTML_TYPE in accept:
-        return simple.HTML_TYPE
-    return "text/html; charset=utf-8"
+async def _asked(request: web.Request) -> GatewayRequest:
+    """Return a request as the indexes read it."""
+    parameters = dict(request.match_info)
+    raw = request.rel_url.raw_path_qs
+    # The last parameter, as it was written: what stands before it has no slashes more.
+    known = request.match_info.route.resource
+    start = known.canonical.partition("{")[0] if known is not None else ""
+    return GatewayRequest(
+        parameters=parameters,
+        tail=raw.removeprefix(start),
+        base=_base(request),
+        accept=request.headers.get("Accept", ""),
+        method=request.method,
+        body=await request.read() if request.method == "POST" else b"",
+        headers=dict(request.headers),
+    )

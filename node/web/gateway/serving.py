@@ -12,14 +12,20 @@ import hashlib
 import os
 import select
 import time
-from collections import OrderedDict
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from node.gateway import limits as bounds
-from node.gateway.resolver import MissError, OnItsWay
+from node.gateway.answers import PageAnswer
+from node.gateway.bounded import BoundedCache
+from node.gateway.resolver import MissError, StreamedFile
 from node.web import limits
-from node.web.gateway.ranges import UnsatisfiableError, matches, parse_range
+from node.web.gateway.ranges import (
+    UnsatisfiableError,
+    is_not_newer,
+    matches,
+    parse_range,
+)
 from node.web.guard import Refusal
 from transfer import Artifact, Digest, Store, TransferError
 
@@ -46,15 +52,31 @@ def file_headers(digest: Digest) -> dict[str, str]:
     return headers
 
 
+PAGE_HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept, Accept-Encoding"}
+
+
 def page_response(
-    request: web.Request, body: bytes, content_type: str
+    request: web.Request, answer: PageAnswer, *, packed: bytes | None
 ) -> web.StreamResponse:
-    """Return a page with an entity tag, or 304 where the client has it."""
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
-    if matches(request.headers.get("If-None-Match", ""), etag):
+    """Return a page, or 304 where the client has it (RFC 9110, chapter 13).
+
+    `packed` is the page as gzip has it, for a client that accepts that.
+    """
+    etag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
+    headers = {**PAGE_HEADERS, "ETag": etag}
+    modified = answer.page.modified if answer.page is not None else ""
+    if modified:
+        headers["Last-Modified"] = modified
+    condition = request.headers.get("If-None-Match")
+    since = request.headers.get("If-Modified-Since", "")
+    if matches(condition or "", etag) or (
+        condition is None and is_not_newer(modified, since)
+    ):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers={**headers, "Content-Type": content_type})
+    headers["Content-Type"] = answer.content_type
+    if packed is not None:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=packed or answer.body, headers=headers)
 
 
 class FileSender:
@@ -62,8 +84,7 @@ class FileSender:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._memory: OrderedDict[bytes, bytes] = OrderedDict()
-        self._memory_bytes = 0
+        self._memory: BoundedCache[bytes, bytes] = BoundedCache(MEMORY_BYTES_MAX, len)
 
     def head(self, digest: Digest, size: int | None) -> web.StreamResponse:
         """Answer a HEAD; aiohttp keeps the length that is said."""
@@ -83,34 +104,27 @@ class FileSender:
         if artifact.size <= MEMORY_FILE_BYTES_MAX:
             data = await self._in_memory(artifact)
             return web.Response(status=status, headers=headers, body=data[start:end])
-        return await self._from_disk(request, artifact, status, headers, start, end)
+        return await self._from_disk(request, artifact, answer)
 
     async def _in_memory(self, artifact: Artifact) -> bytes:
         """Return a small artifact, verified when it was read."""
         name = artifact.digest.raw
         if (data := self._memory.get(name)) is not None:
-            self._memory.move_to_end(name)
             return data
         try:
             data = await asyncio.to_thread(self._store.read, artifact)
         except TransferError as error:
             raise Refusal(404, str(error), 4) from error
-        if name not in self._memory:
-            self._memory[name] = data
-            self._memory_bytes += len(data)
-        while self._memory_bytes > MEMORY_BYTES_MAX:
-            self._memory_bytes -= len(self._memory.popitem(last=False)[1])
+        self._memory.put(name, data)
         return data
 
     async def _from_disk(
         self,
         request: web.Request,
         artifact: Artifact,
-        status: int,
-        headers: dict[str, str],
-        start: int,
-        end: int,
+        answer: tuple[int, dict[str, str], int, int],
     ) -> web.StreamResponse:
+        status, headers, start, end = answer
         try:
             descriptor = await asyncio.to_thread(self._store.open_checked, artifact)
         except TransferError as error:
@@ -119,20 +133,22 @@ class FileSender:
             response = web.StreamResponse(status=status, headers=headers)
             response.content_length = end - start
             await response.prepare(request)
-            await send_part(request, descriptor, start, end - start)
+            await send_part(request, descriptor, offset=start, count=end - start)
             await response.write_eof()
         finally:
             os.close(descriptor)
         return response
 
     async def stream(
-        self, request: web.Request, digest: Digest, coming: OnItsWay
+        self, request: web.Request, digest: Digest, coming: StreamedFile
     ) -> web.StreamResponse:
         """Pass on a file, or a part of it, that still comes in.
 
         The end of what was asked for leaves only once the whole file is right.
         """
-        size = coming.arrival.size
+        size = coming.size
+        if size is None:
+            return await self._stream_unsized(request, digest, coming)
         status, headers, start, end = answer_of(request, digest, size)
         if status not in (200, 206):
             return web.Response(status=status, headers=headers)
@@ -140,30 +156,63 @@ class FileSender:
         response.content_length = end - start
         await response.prepare(request)
         passed = hashlib.sha256()
-        sent, free = start, end - bounds.HOLD_BACK_BYTES
+        sent, free = start, end - _held_back(end - start)
         try:
             while sent < free:
-                if not await coming.arrival.wait(sent):
+                if not await coming.coming.wait(sent):
                     break
-                block = coming.arrival.read(sent, min(SEND_BYTES, free - sent))
+                block = coming.coming.read(sent, min(SEND_BYTES, free - sent))
                 passed.update(block)
                 await write(response, block)
                 sent += len(block)
             artifact = await coming.whole()
             _check_size(artifact, size)
-            await asyncio.to_thread(self._check_part, artifact, start, sent, passed)
-            await self._send_rest(response, artifact, sent, end)
+            await asyncio.to_thread(
+                self._check_part, artifact, part=(start, sent), passed=passed
+            )
+            await self._send_rest(response, artifact, part=(sent, end))
+        except (MissError, TransferError, TimeoutError):
+            abort(request)
+        return response
+
+    async def _stream_unsized(
+        self, request: web.Request, digest: Digest, coming: StreamedFile
+    ) -> web.StreamResponse:
+        """Pass on a file whose length one peer alone vouches for.
+
+        It goes out in chunks (RFC 9112, 7.1), so no length is promised. A client that
+        wants a range, or knows no chunks, waits for the whole.
+        """
+        if request.headers.get("Range") or request.version < HttpVersion11:
+            return await self.send(request, digest, await coming.whole())
+        response = web.StreamResponse(headers=file_headers(digest))
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        passed, sent = hashlib.sha256(), 0
+        try:
+            while await coming.coming.wait(sent + bounds.HOLD_BACK_BYTES):
+                free = coming.coming.length - bounds.HOLD_BACK_BYTES - sent
+                block = coming.coming.read(sent, min(SEND_BYTES, free))
+                passed.update(block)
+                await write(response, block)
+                sent += len(block)
+            artifact = await coming.whole()
+            await asyncio.to_thread(
+                self._check_part, artifact, part=(0, sent), passed=passed
+            )
+            await self._send_rest(response, artifact, part=(sent, artifact.size))
         except (MissError, TransferError, TimeoutError):
             abort(request)
         return response
 
     def _check_part(
-        self, artifact: Artifact, start: int, end: int, passed: hashlib._Hash
+        self, artifact: Artifact, *, part: tuple[int, int], passed: hashlib._Hash
     ) -> None:
         """Raise MissError if what was passed on is not that part. Blocks.
 
         From the start on, only the rest need be read: together they have its digest.
         """
+        start, end = part
         from_start = start == 0
         found = passed.copy() if from_start else hashlib.sha256()
         place, last = (end, artifact.size) if from_start else (start, end)
@@ -182,9 +231,14 @@ class FileSender:
             raise MissError("what was sent is not that part of the file")
 
     async def _send_rest(
-        self, response: web.StreamResponse, artifact: Artifact, sent: int, end: int
+        self,
+        response: web.StreamResponse,
+        artifact: Artifact,
+        *,
+        part: tuple[int, int],
     ) -> None:
         """Send the end from the store, where the whole has been verified."""
+        sent, end = part
         descriptor = await asyncio.to_thread(self._store.open_checked, artifact)
         try:
             while sent < end:
@@ -218,6 +272,11 @@ def answer_of(
     return 200, headers, 0, size
 
 
+def _held_back(count: int) -> int:
+    """Return how many of the last bytes wait until the whole is verified."""
+    return max(1, min(bounds.HOLD_BACK_BYTES, count // 4))
+
+
 def _check_size(artifact: Artifact, promised: int) -> None:
     if artifact.size != promised:
         raise MissError("peers have named a wrong size")
@@ -236,7 +295,7 @@ def abort(request: web.Request) -> None:
 
 
 async def send_part(
-    request: web.Request, descriptor: int, offset: int, count: int
+    request: web.Request, descriptor: int, *, offset: int, count: int
 ) -> None:
     """Send bytes of an open file straight from the kernel, in a thread.
 
@@ -256,7 +315,7 @@ async def send_part(
     copy = os.dup(descriptor)
     stop = [False]
     future = asyncio.get_running_loop().run_in_executor(
-        None, _send_file, socket, copy, offset, count, stop
+        None, lambda: _send_file(socket, copy, part=(offset, count), stop=stop)
     )
     try:
         await asyncio.shield(future)
@@ -270,9 +329,13 @@ async def send_part(
 
 
 def _send_file(
-    socket: int, file: int, offset: int, count: int, stop: list[bool]
+    socket: int, file: int, *, part: tuple[int, int], stop: list[bool]
 ) -> None:
-    """Send with `sendfile`, waiting for room; closes both descriptors. Blocks."""
+    """Send with `sendfile`, waiting for room; closes both descriptors. Blocks.
+
+    `part` is where it begins and how many bytes it has.
+    """
+    offset, count = part
     end = offset + count
     try:
         ready = select.poll()

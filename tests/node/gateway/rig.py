@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from node.background import Background
+from node.gateway.named_file import NamedFile
+from node.gateway.named_files import NamedFiles
 from node.gateway.origin import (
     DownError,
     MissingError,
     OriginError,
     OriginPage,
+    Reach,
     check_url,
 )
-from node.gateway.page_cache import NamedFile
+from node.gateway.page_cache import StoredPage
 from node.gateway.service import Gateway, Surroundings
+from node.gateway.upstream import Upstream, place_of
 from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
@@ -67,6 +73,7 @@ class MadeUpFile:
     body: bytes
     size: int | None
     pause: asyncio.Event | None = None
+    start: int = 0
 
     async def parts(self) -> AsyncIterator[bytes]:
         half = len(self.body) // 2
@@ -83,6 +90,7 @@ class MadeUpOrigin:
     pages: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    kind: str = "application/json"
     dead: bool = False
     error: OriginError = field(default_factory=lambda: DownError("no connection"))
     pause: asyncio.Event | None = None
@@ -90,24 +98,33 @@ class MadeUpOrigin:
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def page(
-        self, url: str, *, accept: str, etag: str, seconds: float
+        self, upstream: Upstream, url: str, *, accept: str, known: OriginPage | None
     ) -> OriginPage:
         body = self._answer(url, self.pages)
-        return OriginPage(body, "application/json", "", url)
+        return OriginPage(body, self.kind, "", url)
 
     @contextlib.asynccontextmanager
-    async def file(self, url: str) -> AsyncIterator[MadeUpFile]:
+    async def file(
+        self, upstream: Upstream, url: str, start: int = 0
+    ) -> AsyncIterator[MadeUpFile]:
         body = self._answer(url, self.files)
         yield MadeUpFile(body, len(body), self.pause)
 
-    async def size(self, url: str, seconds: float) -> int | None:
+    async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         return len(self._answer(url, self.files))
+
+    async def find(self, upstream: Upstream) -> None:
+        self.upstreams.found_at(upstream.place, ["1.1.1.1"])
 
     def _answer(self, url: str, known: dict[str, bytes]) -> bytes:
         self.asked.append(url)
         self.was_asked.set()
         if self.upstreams is not None:
-            check_url(url, self.upstreams.trusts)
+            upstream = self.upstreams.all()[0]
+            check_url(url, upstream)
+            with contextlib.suppress(ValueError):  # a name: nothing resolves it here
+                address = str(ip_address(place_of(url)[0]))
+                Reach(upstream, self.upstreams).allowed(place_of(url), [address])
         if self.dead:
             raise self.error
         if url not in known:
@@ -119,7 +136,7 @@ class Rig:
     """A gateway on a folder, with everything around it in reach."""
 
     def __init__(
-        self, folder: Path, *, share: bool = True, stream: bool = True
+        self, folder: Path, *, share: bool | None = True, stream: bool = True
     ) -> None:
         from node.settings import GatewaySettings
 
@@ -139,10 +156,18 @@ class Rig:
         nobody: Any = None
         fake: Any = self.peers
         around = Surroundings(
-            self.store, fake, fake, self.catalogue, TrustStore(self.database), nobody,
-            self.background, self.database,
-        )  # fmt: skip
-        self.gateway = Gateway(settings, around, upstreams, self.origin)
+            store=self.store,
+            leecher=fake,
+            router=fake,
+            catalogue=self.catalogue,
+            trust=TrustStore(self.database),
+            releases=nobody,
+            background=self.background,
+        )
+        self.gateway = Gateway(
+            settings, around, upstreams=upstreams, client=self.origin
+        )
+        self._named = 0
 
     def name(
         self, data: bytes, url: str = "https://files.test/toy.whl", **changes: Any
@@ -151,7 +176,9 @@ class Rig:
         digest = Digest.of(data)
         self.origin.files[url] = data
         named = NamedFile("pypi", "toy", "toy.whl", url, (digest,), len(data))
-        self.gateway.ledger.name_files([named])
+        self._named += 1
+        page = StoredPage(NamedFiles.of("pypi", [named]), asked_at=time.time())
+        self.gateway.pages._cache.keep("pypi", f"toy-{self._named}/", page)
         return digest, [named]
 
     async def close(self) -> None:

@@ -12,7 +12,8 @@ import socket
 import pytest
 
 from node.gateway import limits as bounds
-from node.gateway.origin import OriginError
+from node.gateway.origin import OriginError, SlowError
+from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
 from node.settings import UpstreamSettings
 from node.web import limits
@@ -192,7 +193,7 @@ async def test_a_name_that_clashes_is_refused_in_words(tmp_path, monkeypatch):
         return [PublishedPackage(bytes(32), "toy", "9.0", [entry])]
 
     async with opened_in(tmp_path) as door:
-        published = door.rig.gateway.pypi._published
+        published = door.rig.gateway.indexes["pypi"]._context.published
         monkeypatch.setattr(published, "packages", packages)
         page = {"meta": {"api-version": "1.0"}, "files": []}
         door.rig.origin.pages[f"{INDEX}/toy/"] = json.dumps(page).encode()
@@ -213,23 +214,29 @@ def server():
         yield origin
 
 
-def client_of(server: Origin) -> HttpOrigin:
-    return HttpOrigin(Upstreams({"pypi": UpstreamSettings(server.url)}))
+def client_of(server: Origin, **settings: object) -> HttpOrigin:
+    return HttpOrigin(Upstreams({"pypi": UpstreamSettings(server.url, **settings)}))
+
+
+def upstream_of(client: HttpOrigin) -> Upstream:
+    return client._upstreams.all()[0]
 
 
 async def page_of(client: HttpOrigin, url: str) -> bytes:
-    return (await client.page(url, accept="*/*", etag="", seconds=5)).body
+    page = await client.page(upstream_of(client), url, accept="*/*", known=None)
+    return page.body
 
 
 async def test_the_client_asks_upstreams_and_says_what_failed(server):
     client = client_of(server)
     try:
         url = server.put("/page", b"hello", "text/html")
+        upstream = upstream_of(client)
         assert await page_of(client, url) == b"hello"
-        async with client.file(url) as file:
+        async with client.file(upstream, url) as file:
             assert file.size == 5
             assert b"".join([part async for part in file.parts()]) == b"hello"
-        assert await client.size(url, 5) == 5
+        assert await client.size(upstream, url, 5) == 5
         server.die()
         with pytest.raises(OriginError, match="connection"):
             await page_of(client, url)
@@ -243,13 +250,12 @@ async def test_passwords_go_to_the_upstreams_own_server_only(server):
     client = HttpOrigin(Upstreams({"pypi": UpstreamSettings(with_password)}))
     try:
         url = server.put("/page", b"hello")
-        page = await client.page(url, accept="*/*", etag="", seconds=5)
+        upstream = upstream_of(client)
+        page = await client.page(upstream, url, accept="*/*", known=None)
         assert "secret" not in page.url
-        with Origin() as other:
-            client._upstreams._hosts.add("localhost")
-            await page_of(
-                client, other.put("/x", b"").replace("127.0.0.1", "localhost")
-            )
+        assert "secret" not in repr(upstream)
+        with Origin("127.0.0.2") as other:
+            await page_of(client, other.put("/x", b""))
             assert [one.get("Authorization") for one in other.headers] == [None]
         assert server.headers[0]["Authorization"].startswith("Basic ")
     finally:
@@ -257,14 +263,52 @@ async def test_passwords_go_to_the_upstreams_own_server_only(server):
 
 
 async def test_a_host_that_nobody_configured_must_be_public(server):
-    """The same server under a name that only its page mentions."""
-    client = HttpOrigin(Upstreams({}))
+    """A server on loopback that a public upstream's page names."""
+    upstreams = Upstreams({"pypi": UpstreamSettings("https://index.test/")})
+    upstreams.found_at(("index.test", 443), ["1.1.1.1"])
+    client = HttpOrigin(upstreams)
     try:
         url = server.put("/page", b"hello")
         for refused in (url, url.replace("127.0.0.1", "localhost")):
             with pytest.raises(OriginError):
                 await page_of(client, refused)
         assert server.asked == []
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
+async def test_no_other_port_of_an_upstreams_host_is_reached(server, host):
+    """Other services run there: the node's own door, for one."""
+    client = client_of(server)
+    try:
+        with Origin() as inside:
+            url = inside.put("/admin", b"done").replace("127.0.0.1", host)
+            with pytest.raises(OriginError):
+                await page_of(client, url)
+            server.files["/away"] = (b"", "text/html")
+            server.redirects["/away"] = url
+            with pytest.raises(OriginError):
+                await page_of(client, server.url + "/away")
+            assert inside.asked == []
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("by", ["page", "redirect"])
+async def test_a_private_upstream_may_have_its_files_on_another_private_host(
+    server, by
+):
+    client = client_of(server)
+    try:
+        with Origin("127.0.0.2") as files:
+            url = files.put("/toy.whl", b"wheel")
+            if by == "redirect":
+                server.files["/toy.whl"] = (b"", "text/html")
+                server.redirects["/toy.whl"] = url
+                url = server.url + "/toy.whl"
+            async with client.file(upstream_of(client), url) as file:
+                assert b"".join([part async for part in file.parts()]) == b"wheel"
     finally:
         await client.close()
 
@@ -284,15 +328,42 @@ async def test_a_page_is_bounded_also_when_it_is_packed(server, monkeypatch):
         await client.close()
 
 
-async def test_silence_of_an_origin_ends(server):
+async def test_a_file_is_taken_as_it_is_sent(server):
+    """Many servers label a .tar.gz with the encoding that its name says."""
     client = client_of(server)
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
+    packed = gzip.compress(b"x" * 20_000)
+    server.files["/toy.tar.gz"] = (
+        packed,
+        "application/x-tar\r\nContent-Encoding: gzip",
+    )
     try:
-        with pytest.raises(OriginError, match="in time"):
-            await client.page(
-                f"http://127.0.0.1:{port}/", accept="*/*", etag="", seconds=0.2
-            )
+        async with client.file(upstream_of(client), server.url + "/toy.tar.gz") as file:
+            assert b"".join([part async for part in file.parts()]) == packed
+    finally:
+        await client.close()
+
+
+async def test_a_request_target_goes_out_as_it_is_written(server):
+    client = client_of(server)
+    target = "/toy.whl?sig=a%2Fb%2B+c&e=%7e~"
+    server.put(target, b"signed")
+    server.files["/toy.whl"] = (b"", "text/html")
+    server.redirects["/toy.whl"] = server.url + target
+    try:
+        assert await page_of(client, server.url + "/toy.whl") == b"signed"
+        assert server.asked[-1] == target
+    finally:
+        await client.close()
+
+
+async def test_silence_of_an_origin_ends(monkeypatch):
+    monkeypatch.setattr(bounds, "ORIGIN_FIRST_SECONDS_MAX", 0.2)
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    client = HttpOrigin(Upstreams({"pypi": UpstreamSettings(url)}))
+    try:
+        with pytest.raises(SlowError):
+            await page_of(client, url)
     finally:
         await client.close()
         listening.close()

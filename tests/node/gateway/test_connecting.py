@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from node.errors import NodeError
-from node.gateway.connecting import TOOLS, connection
+from node.gateway.ecosystems import recipe, tools
 
 WEB = "127.0.0.1:4748"
 
@@ -25,9 +25,9 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "apt"])
+@pytest.mark.parametrize("tool", [tool for tool in tools() if tool != "apt"])
 def test_writing_and_undoing_leaves_no_trace(home, tool):
-    made = connection(tool, home / "node", WEB)
+    made = recipe(tool, home / "node", WEB)
     assert made.file.is_relative_to(home)
     made.write()
     assert WEB in made.file.read_text()
@@ -50,7 +50,7 @@ def test_writing_and_undoing_leaves_no_trace(home, tool):
     ],
 )
 def test_what_was_there_comes_back(home, tool, before):
-    made = connection(tool, home / "node", WEB)
+    made = recipe(tool, home / "node", WEB)
     made.file.parent.mkdir(parents=True, exist_ok=True)
     made.file.write_text(before)
     made.write()
@@ -64,7 +64,7 @@ def test_what_was_there_comes_back(home, tool, before):
 
 def test_the_index_that_pip_used_is_remembered_for_the_gateway(home):
     """Else the gateway would take itself for pip's index."""
-    made = connection("pip", home / "node", WEB)
+    made = recipe("pip", home / "node", WEB)
     made.file.parent.mkdir(parents=True)
     made.file.write_text("[global]\nindex-url = https://old.test/simple\n")
     made.write()
@@ -76,7 +76,7 @@ def test_the_index_that_pip_used_is_remembered_for_the_gateway(home):
 
 def test_written_toml_is_valid(home):
     for tool in ("cargo", "uv"):
-        made = connection(tool, home / "node", WEB)
+        made = recipe(tool, home / "node", WEB)
         made.write()
         assert tomllib.loads(made.file.read_text())
 
@@ -89,7 +89,7 @@ def test_written_toml_is_valid(home):
     ],
 )
 def test_what_would_not_go_together_is_refused(home, tool, before):
-    made = connection(tool, home / "node", WEB)
+    made = recipe(tool, home / "node", WEB)
     made.file.parent.mkdir(parents=True)
     made.file.write_text(before)
     with pytest.raises(NodeError, match="by hand"):
@@ -99,7 +99,7 @@ def test_what_would_not_go_together_is_refused(home, tool, before):
 
 def test_permissions_are_kept(home):
     """An .npmrc may hold a token."""
-    made = connection("npm", home / "node", WEB)
+    made = recipe("npm", home / "node", WEB)
     made.file.write_text("//old.test/:_authToken=secret\n")
     made.file.chmod(0o600)
     made.write()

@@ -19,7 +19,9 @@ PACKAGE = {"name": "toy", "version": "1.0.0"}
 
 
 def line(**manifest: object) -> dict[str, object]:
-    made = index_line({"package": PACKAGE, **manifest}, "toy", "1.0.0", CHECKSUM)
+    made = index_line(
+        {"package": PACKAGE, **manifest}, "toy", "1.0.0", checksum=CHECKSUM
+    )
     return json.loads(made)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import hashlib
 import io
@@ -14,8 +15,9 @@ import pytest
 
 from node.gateway import limits, urls
 from node.gateway.cargo import index as cargo
-from node.gateway.debian import index as debian
+from node.gateway.debian import packages as debian
 from node.gateway.npm import index as npm
+from node.gateway.npm.packument import BASE, read_packument
 from node.gateway.opam import index as opam
 from node.gateway.python import wheels
 from tests.end_to_end.packages import tarball, wheel
@@ -41,14 +43,23 @@ def test_where_a_sparse_index_has_a_crate(name, path):
 
 def test_a_crate_file_is_read():
     line = {"name": "toy", "vers": "1.0.0", "cksum": SHA, "deps": []}
-    (file,) = cargo.read_crate(json.dumps(line).encode() + b"\n", "https://dl.test/c")
+    body = json.dumps(line).encode() + b"\n"
+    page = cargo.read_crate(body, "https://dl.test/c", "cargo")
+    file = page.files.find(Digest.parse(f"sha256:{SHA}"))
     assert file.url == "https://dl.test/c/toy/1.0.0/download"
-    assert file.digests == (Digest.parse(f"sha256:{SHA}"),)
+    assert page.forms[""] == body
+
+
+def test_a_bad_line_is_left_out():
+    good = json.dumps({"name": "toy", "vers": "1.0.0", "cksum": SHA}).encode()
+    body = b'{"name":"toy","vers":"0.1.0"}\n' + good + b"\n{\n"
+    page = cargo.read_crate(body, "https://dl.test", "cargo")
+    assert page.forms[""] == good + b"\n"
 
 
 def test_markers_of_a_download_template_are_filled_in():
     template = "https://dl.test/{lowerprefix}/{crate}/{version}/{sha256-checksum}"
-    url = cargo.download_url(template, "Abcd", "1.0", SHA)
+    url = cargo.download_url(template, cargo.CrateLine("Abcd", "1.0", SHA))
     assert url == f"https://dl.test/ab/cd/Abcd/1.0/{SHA}"
 
 
@@ -57,7 +68,7 @@ def test_markers_of_a_download_template_are_filled_in():
 )
 def test_what_is_no_crate_file_is_refused(body):
     with pytest.raises(ValueError, match=r".+"):
-        cargo.read_crate(body, "https://dl.test")
+        cargo.read_crate(body, "https://dl.test", "cargo")
 
 
 def packument(**dist: object) -> bytes:
@@ -68,18 +79,48 @@ def packument(**dist: object) -> bytes:
 
 
 def test_a_packument_is_read_and_rewritten():
-    (file,) = npm.read_packument(packument(), "toy")
+    page = read_packument(packument(), "npm", "toy")
+    file = page.files.find_file("toy-1.0.0.tgz")
     assert (file.file, file.strong.raw) == ("toy-1.0.0.tgz", SHA512)
-    ours = json.loads(npm.rewrite(packument(), "toy", "http://127.0.0.1:1"))
+    ours = json.loads(page.forms[""].replace(BASE, b"http://127.0.0.1:1/npm"))
     url = ours["versions"]["1.0.0"]["dist"]["tarball"]
     assert url == "http://127.0.0.1:1/npm/toy/-/toy-1.0.0.tgz"
 
 
 def test_a_tarball_without_a_digest_is_left_alone():
-    body = packument(integrity="")
-    assert npm.read_packument(body, "toy") == []
-    ours = json.loads(npm.rewrite(body, "toy", "http://127.0.0.1:1"))
-    assert "npm.test" in ours["versions"]["1.0.0"]["dist"]["tarball"]
+    page = read_packument(packument(integrity=""), "npm", "toy")
+    assert page.files.find_file("toy-1.0.0.tgz") is None
+    assert b"npm.test" in page.forms[""]
+
+
+def test_tarballs_of_one_name_are_told_apart_by_their_versions():
+    versions = {
+        version: {
+            "dist": {
+                "tarball": f"https://npm.test/{version}/package.tgz",
+                "shasum": hashlib.sha1(version.encode()).hexdigest(),
+            }
+        }
+        for version in ("1.0.0", "1.1.0")
+    }
+    body = json.dumps({"name": "toy", "versions": versions}).encode()
+    files = read_packument(body, "npm", "toy").files
+    for version in versions:
+        url = files.find_file(f"toy-{version}.tgz").url
+        assert url == f"https://npm.test/{version}/package.tgz"
+
+
+def test_a_bad_version_of_a_packument_is_left_out():
+    document = json.loads(packument())
+    document["versions"]["0.1.0"] = {"dist": {"tarball": 5}}
+    page = read_packument(json.dumps(document).encode(), "npm", "toy")
+    assert list(json.loads(page.forms[""])["versions"]) == ["1.0.0"]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"{", b'{"name": "a", "versions": 5}'])
+def test_what_is_no_packument_is_refused(body):
+    with pytest.raises(ValueError, match=r".+"):
+        read_packument(body, "npm", "toy")
 
 
 @pytest.mark.parametrize(
@@ -113,42 +154,82 @@ extra-source "fix.patch" {{ src: "https://a.test/fix" checksum: "sha256={SHA}" }
 
 def test_an_opam_repository_is_read():
     body = tarball({"packages/toy/toy.1.0/opam": OPAM, "repo": "", "x/opam": OPAM})
-    archive, patch = opam.read_index(body)
+    files = opam.read_index(body, "opam").files
+    archive = files.find(Digest.of(b"x", "md5"))
     assert archive.url == "https://a.test/toy-1.0.tar.gz"
     assert [one.algorithm for one in archive.digests] == ["sha512", "md5"]
-    assert patch.strong.hex == SHA
+    assert files.find(Digest.parse(SHA)).url == "https://a.test/fix"
+    assert b"\n=toy\n" in files.text
+
+
+@pytest.mark.parametrize(
+    ("section", "url"),
+    [
+        ('src: "https://a.test/x" # a } in a comment', "https://a.test/x"),
+        ('src: "https://a.test/}x"', "https://a.test/}x"),
+        ('src: """https://a.test/x"""', "https://a.test/x"),
+        ('archive: [ "https://a.test/x" ]', "https://a.test/x"),
+    ],
+)
+def test_braces_in_comments_and_strings_end_no_section(section, url):
+    text = f'url {{\n{section}\nchecksum: "{hashlib.md5(b"x").hexdigest()}"\n}}\n'
+    files = opam.read_index(tarball({"packages/a/a.1/opam": text}), "opam").files
+    assert files.find(Digest.of(b"x", "md5")).url == url
 
 
 def test_a_repository_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(limits, "ARCHIVE_BYTES_MAX", 10_000)
     with pytest.raises(ValueError, match="too much"):
-        opam.read_index(tarball({"packages/toy/toy.1.0/opam": "x" * 20_000}))
+        opam.read_index(tarball({"packages/toy/toy.1.0/opam": "x" * 20_000}), "opam")
 
 
 def stanza(path: str) -> bytes:
     return f"Package: toy\nFilename: {path}\nSize: 7\nSHA256: {SHA}\n\n".encode()
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
-def test_a_packages_file_of_debian_is_read(pack):
-    body = stanza("pool/main/t/toy_1.0_all.deb") + stanza("pool/../../etc/passwd")
-    found = list(debian.read_packages(io.BytesIO(pack(body)), "https://deb.test/"))
-    (file,) = found
-    assert file.url == "https://deb.test/pool/main/t/toy_1.0_all.deb"
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize(
+    "path", ["pool/main/t/toy_1.0_all.deb", "packages/x+y~1.deb", "./toy.deb"]
+)
+def test_a_packages_file_of_debian_is_read(pack, path):
+    body = stanza(path) + stanza("pool/main/\tx")
+    found = debian.read_packages(io.BytesIO(pack(body)), "debian", "https://deb.test/")
+    plain = path.removeprefix("./")
+    file = found.find_file(plain)
+    assert file.url == f"https://deb.test/{plain}"
     assert (file.strong.hex, file.size) == (SHA, 7)
+
+
+def test_a_sources_file_of_debian_is_read():
+    text = f"Package: toy\nDirectory: pool/t\nChecksums-Sha256:\n {SHA} 7 toy.dsc\n\n"
+    body = io.BytesIO(text.encode())
+    file = debian.read_packages(body, "debian", "https://deb.test/").find_file(
+        "pool/t/toy.dsc"
+    )
+    assert (file.strong.hex, file.size) == (SHA, 7)
+
+
+def test_a_release_file_of_debian_is_read():
+    sums = f"MD5Sum:\n {'0' * 32} 1 a/Packages\nSHA256:\n {SHA} 7 a/Packages\n"
+    text = "Suite: stable\n" + sums
+    (file,) = debian.read_release(text.encode())
+    assert (file.path, file.digest, file.size) == ("a/Packages", f"sha256:{SHA}", 7)
+    with pytest.raises(ValueError, match="no Release"):
+        debian.read_release(b"<html>log in</html>")
 
 
 def test_a_packages_file_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(limits, "ARCHIVE_BYTES_MAX", 100)
-    packed = io.BytesIO(gzip.compress(b"x" * 1000))
-    with pytest.raises(ValueError, match="too much"):
-        list(debian.read_packages(packed, "https://deb.test/"))
+    for pack in (gzip.compress, lzma.compress, bz2.compress):
+        packed = io.BytesIO(pack(b"x" * 1000))
+        with pytest.raises(ValueError, match="too much"):
+            debian.read_packages(packed, "debian", "https://deb.test/")
 
 
 @pytest.mark.parametrize("body", [b"", b"no gzip", b"\x1f\x8b\x08\x00"])
 def test_what_is_no_repository_is_refused(body):
     with pytest.raises(ValueError, match=r".+"):
-        opam.read_index(body)
+        opam.read_index(body, "opam")
 
 
 def test_metadata_comes_out_of_a_wheel(tmp_path):
@@ -159,7 +240,7 @@ def test_metadata_comes_out_of_a_wheel(tmp_path):
 
 def test_a_wheel_that_lies_about_its_size_is_bounded(tmp_path, monkeypatch):
     """A bomb: a few bytes that unpack to more than metadata may have."""
-    monkeypatch.setattr(wheels, "METADATA_BYTES_MAX", 1000)
+    monkeypatch.setattr(limits, "METADATA_BYTES_MAX", 1000)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a-1.dist-info/METADATA", b"0" * 100_000)

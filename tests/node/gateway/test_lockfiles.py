@@ -97,13 +97,13 @@ url {{
     ],
 )
 def test_every_form_is_read(name, content, ecosystem, file):
-    first = read_lockfile(name, content.encode())[0]
+    first = read_lockfile(name, content.encode()).files[0]
     assert (first.ecosystem, first.file) == (ecosystem, file)
     assert first.digest.algorithm == ("sha512" if ecosystem == "npm" else "sha256")
 
 
 def test_a_requirement_has_all_its_digests():
-    entries = read_lockfile("requirements.txt", REQUIREMENTS.encode())
+    entries = read_lockfile("requirements.txt", REQUIREMENTS.encode()).files
     assert [one.digest.hex for one in entries] == [SHA, OTHER]
     assert {one.version for one in entries} == {"1.0"}
 
@@ -115,13 +115,13 @@ def test_of_each_release_the_file_that_fits_best_is_chosen():
         f'[{{url = "{one["url"]}", hash = "{one["hash"]}"}}]\n'
         for one in wheels
     )
-    entries = read_lockfile("uv.lock", text.encode())
+    entries = read_lockfile("uv.lock", text.encode()).files
     assert [one.file for one in usable(entries)] == [PURE]
 
 
 def test_a_source_archive_counts_where_no_wheel_fits():
     text = UV.replace(PURE, FOREIGN)
-    entries = read_lockfile("uv.lock", text.encode())
+    entries = read_lockfile("uv.lock", text.encode()).files
     assert [one.file for one in usable(entries)] == [SDIST]
 
 

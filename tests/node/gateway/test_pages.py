@@ -9,8 +9,9 @@ import time
 import pytest
 
 from node.gateway import limits
-from node.gateway.origin import DownError, SilentError
-from node.gateway.published import AbsentError
+from node.gateway.origin import BusyError, DownError, SlowError
+from node.gateway.page_cache import StoredPage
+from node.gateway.pages import PageMissingError, UnreachableError
 from tests.node.gateway.rig import INDEX, rig_in
 from transfer import Digest
 
@@ -30,7 +31,9 @@ def project(*versions: str) -> bytes:
 
 
 async def files(rig) -> list[str]:
-    return [one.name for one in (await rig.gateway.pypi.project("toy")).files]
+    found = await rig.gateway.indexes["pypi"].project("toy")
+    assert isinstance(found, StoredPage)
+    return [one["filename"] for one in json.loads(found.forms["json"])["files"]]
 
 
 async def test_many_who_ask_at_once_cause_one_request(tmp_path):
@@ -60,53 +63,89 @@ async def test_an_old_page_is_served_when_the_upstream_is_down(tmp_path, monkeyp
         assert await files(rig) == [FILE]
 
 
-async def test_an_origin_that_is_silent_is_left_alone_for_longer(tmp_path, monkeypatch):
-    """Each time it is asked costs seconds; one that refuses says so at once."""
+async def test_an_origin_that_cannot_be_reached_is_left_alone_for_a_while(
+    tmp_path, monkeypatch
+):
+    """Each time it is asked costs seconds."""
     monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
     async with rig_in(tmp_path) as rig:
         rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
         await files(rig)
         rig.origin.dead = True
-        for error, seconds in (
-            (DownError("refused"), limits.DOWN_SECONDS),
-            (SilentError("silent"), limits.SILENT_SECONDS),
-        ):
-            start = time.time()
-            rig.gateway.pages._down_until.clear()
-            rig.gateway.pages._now = lambda start=start: start
-            rig.origin.error = error
+        start = time.time()
+        rig.gateway.pages._now = lambda: start
+        assert await files(rig) == [FILE]
+        asked = len(rig.origin.asked)
+        for later, more in ((-1, 0), (1, 1)):
+            now = start + limits.DOWN_SECONDS + later
+            rig.gateway.pages._now = lambda now=now: now
             assert await files(rig) == [FILE]
-            asked = len(rig.origin.asked)
-            for later, more in ((seconds - 1, 0), (seconds + 1, 1)):
-                rig.gateway.pages._now = lambda now=start + later: now
-                assert await files(rig) == [FILE]
-                assert len(rig.origin.asked) == asked + more
+            assert len(rig.origin.asked) == asked + more
+
+
+async def test_one_slow_page_makes_no_other_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PAGE_ATTEMPTS", 1)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.dead = True
+        rig.origin.error = SlowError("nothing came")
+        with pytest.raises(UnreachableError):
+            await files(rig)
+        rig.origin.dead = False
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        assert await files(rig) == [FILE]
 
 
 async def test_without_an_old_page_a_dead_upstream_is_no_404_of_its_own(tmp_path):
-    """The sentence says that it could not be asked."""
     async with rig_in(tmp_path) as rig:
         rig.origin.dead = True
-        with pytest.raises(AbsentError, match="cannot be asked"):
+        with pytest.raises(UnreachableError) as raised:
             await files(rig)
+        assert isinstance(raised.value.cause, DownError)
+
+
+async def test_a_busy_upstream_is_asked_again_when_it_says(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        rig.origin.dead = True
+        rig.origin.error = BusyError(503, 0.1)
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        asking = asyncio.create_task(files(rig))
+        await rig.origin.was_asked.wait()
+        rig.origin.dead = False
+        assert await asking == [FILE]
+        assert len(rig.origin.asked) == 2
+
+
+async def test_a_page_a_little_old_is_answered_at_once(tmp_path):
+    """It is asked for again in the background."""
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        rig.origin.pages[f"{INDEX}/toy/"] = project("2.0")
+        later = time.time() + limits.PAGE_FRESH_SECONDS + 1
+        rig.gateway.pages._now = lambda: later
+        assert await files(rig) == [FILE]
+        async with asyncio.timeout(10):
+            while await files(rig) == [FILE]:  # noqa: ASYNC110 - nothing says so
+                await asyncio.sleep(0.01)
+        assert await files(rig) == [FILE.replace("1.0", "2.0")]
 
 
 async def test_a_name_that_the_upstream_does_not_have(tmp_path):
     async with rig_in(tmp_path) as rig:
-        with pytest.raises(AbsentError, match="nothing is called"):
+        with pytest.raises(PageMissingError):
             await files(rig)
 
 
 async def test_an_absence_is_believed_for_a_day_and_no_longer(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
     async with rig_in(tmp_path) as rig:
-        with pytest.raises(AbsentError):
+        with pytest.raises(PageMissingError):
             await files(rig)
         rig.origin.dead = True
-        with pytest.raises(AbsentError, match="nothing is called"):
+        with pytest.raises(PageMissingError):
             await files(rig)
         monkeypatch.setattr(limits, "ABSENT_SECONDS", 0.0)
-        with pytest.raises(AbsentError, match="cannot be asked"):
+        with pytest.raises(UnreachableError):
             await files(rig)
 
 
@@ -123,6 +162,48 @@ async def test_one_bad_page_does_not_make_an_upstream_seem_dead(tmp_path):
     async with rig_in(tmp_path) as rig:
         rig.origin.pages[f"{INDEX}/bad/"] = b"{"
         rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
-        with pytest.raises(AbsentError):
-            await rig.gateway.pypi.project("bad")
+        with pytest.raises(UnreachableError):
+            await rig.gateway.indexes["pypi"].project("bad")
         assert await files(rig) == [FILE]
+
+
+@pytest.mark.parametrize(
+    "portal",
+    [
+        "<html><body><h1>Welcome</h1><a href='/login?next=x'>log in</a></body></html>",
+        "<html><body><form action=/login></form></body></html>",
+        "",
+    ],
+)
+async def test_a_captive_portal_does_not_replace_a_page(tmp_path, monkeypatch, portal):
+    monkeypatch.setattr(limits, "PAGE_FRESH_SECONDS", 0.0)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        rig.origin.kind = "text/html"
+        rig.origin.pages[f"{INDEX}/toy/"] = portal.encode()
+        assert await files(rig) == [FILE]
+
+
+async def test_pages_survive_a_restart(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+    async with rig_in(tmp_path) as rig:
+        assert await files(rig) == [FILE]
+        assert rig.origin.asked == []
+        digest = Digest.of(b"1.0")
+        assert [one.file for one in await rig.gateway.named(digest)] == [FILE]
+
+
+async def test_pages_are_bounded(tmp_path, monkeypatch):
+    """The ones asked for longest ago go first."""
+    monkeypatch.setattr(limits, "PAGES_DISK_BYTES_MAX", 6_000)
+    async with rig_in(tmp_path) as rig:
+        index = rig.gateway.indexes["pypi"]
+        for number in range(20):
+            rig.origin.pages[f"{INDEX}/toy{number}/"] = project("1.0")
+            await index.project(f"toy{number}")
+        paths = await rig.gateway.pages.paths("pypi", "")
+        assert 1 <= len(paths) < 12
+        assert paths[0] == "toy19/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import random
@@ -11,6 +12,7 @@ import random
 import pytest
 
 from node.gateway import limits
+from node.gateway.origin import BusyError, DownError, MissingError, OriginError
 from node.gateway.python import simple
 from tests.end_to_end.packages import wheel
 from tests.node.doors import send
@@ -177,20 +179,98 @@ async def test_a_page_in_the_form_that_was_asked_for(tmp_path):
 
 
 async def test_metadata_is_taken_out_of_the_wheel(tmp_path):
+    """It is not promised, for it waits for the whole wheel."""
     async with opened_in(tmp_path) as door:
         document = json.loads(await toy(door, Accept=simple.JSON_TYPE))
         entry = document["files"][0]
-        assert entry["core-metadata"] is True
+        assert "core-metadata" not in entry
         path = entry["url"].replace("../../", "/pypi/")
         answer = await door.ask(f"{path}.metadata")
         assert answer.body.startswith(b"Metadata-Version: 2.1\nName: toy")
+
+
+async def test_a_page_is_packed_for_clients_that_accept_it(tmp_path):
+    async with opened_in(tmp_path) as door:
+        versions = [f"1.{number}" for number in range(100)]
+        body = project_of(versions)
+        door.rig.origin.pages[f"{INDEX}/many/"] = body
+        plain = await door.ask("/pypi/simple/many/", Accept=simple.JSON_TYPE)
+        packed = await door.ask(
+            "/pypi/simple/many/", Accept=simple.JSON_TYPE, Accept_Encoding="gzip"
+        )
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(packed.body) == plain.body
+        assert len(packed.body) < len(plain.body) / 2
+
+
+async def test_a_page_that_takes_long_is_waited_for_with_blanks(tmp_path, monkeypatch):
+    """A client gives up where nothing comes for fifteen seconds."""
+    monkeypatch.setattr(limits, "PADDING_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "PADDING_EVERY_SECONDS", 0.05)
+    async with opened_in(tmp_path) as door:
+        hold = asyncio.Event()
+        ask = door.rig.origin.page
+
+        async def slow(*arguments: object, **options: object) -> object:
+            await hold.wait()
+            return await ask(*arguments, **options)
+
+        door.rig.origin.page = slow
+        door.rig.origin.pages[f"{INDEX}/toy/"] = project_of(["1.0"])
+        raw = door.raw("/pypi/simple/toy/", Accept=simple.JSON_TYPE)
+        reader, writer = await send(door.address, raw)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 200")
+        assert await reader.readexactly(1) == b"\n"
+        hold.set()
+        document = json.loads(await reader.read(-1))
+        assert len(document["files"]) == 1
+        writer.close()
+
+
+def project_of(versions: list[str]) -> bytes:
+    files = [
+        {
+            "filename": f"toy-{version}-py3-none-any.whl",
+            "url": f"https://files.test/{version}",
+            "hashes": {"sha256": Digest.of(version.encode()).hex},
+        }
+        for version in versions
+    ]
+    return json.dumps({"meta": {"api-version": "1.0"}, "files": files}).encode()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (BusyError(429, 100.0), 429, "100"),
+        (BusyError(503, 100.0), 503, "100"),
+        (DownError("no connection"), 502, None),
+        (OriginError("it answered with HTTP status 401"), 502, None),
+        (MissingError("gone"), 404, None),
+    ],
+)
+async def test_what_an_upstream_could_not_do_keeps_its_meaning(
+    tmp_path, monkeypatch, error, status, retry_after
+):
+    """404 says that there is no such thing, never that it could not be asked for."""
+    monkeypatch.setattr(limits, "PAGE_ATTEMPTS", 1)
+    async with opened_in(tmp_path) as door:
+        _, named = door.rig.name(SMALL)
+        del door.rig.origin.files[named[0].url]
+        door.rig.origin.dead, door.rig.origin.error = True, error
+        for path in ("/pypi/simple/toy/", path_of(SMALL)):
+            answer = await door.ask(path)
+            assert answer.status == status, path
+            if retry_after:
+                assert answer.headers["Retry-After"] == retry_after
 
 
 async def test_names_lead_to_their_normal_form(tmp_path):
     async with opened_in(tmp_path) as door:
         answer = await door.ask("/pypi/simple/Toy_Box")
         assert answer.status == 301
-        assert answer.headers["Location"] == "/pypi/simple/toy-box/"
+        assert answer.headers["Location"] == "../simple/toy-box/"
 
 
 async def test_a_pages_entity_tag_saves_sending_it_again(tmp_path):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from ipaddress import ip_address
+
 import pytest
 
 from node.errors import UsageError
-from node.gateway.origin import OriginError, check_url, may_connect, without_credentials
+from node.gateway.origin import OriginError, Reach, check_url, without_credentials
 from node.gateway.published import choose, refusal
-from node.gateway.python.pip_config import is_gateway
-from node.gateway.upstreams import Upstreams
+from node.gateway.python.configured import is_gateway
+from node.gateway.upstream import Upstream, place_of
+from node.gateway.upstreams import Upstreams, is_public
 from node.settings import UpstreamSettings
-from node.settings.gateway import read_gateway, read_upstreams, upstreams_in
+from node.settings.gateway import (
+    merge_upstreams,
+    read_gateway,
+    read_upstreams,
+    upstreams_in,
+)
 from node.settings.source import SettingSource
 from node.web.gateway.ranges import UnsatisfiableError, matches, parse_range
 
@@ -46,8 +55,17 @@ def test_a_refusal_says_what_to_do():
     assert "unfollow" in str(refusal("toy", "network", [bytes(32), bytes(32)]))
 
 
-def trusts(host: str) -> bool:
-    return host in ("index.test", "10.1.2.3")
+UPSTREAM = Upstream("pypi", "http://index.test:8080/simple/")
+
+
+def reached(url: str, own: str = "1.1.1.1") -> None:
+    """Raise OriginError for a URL to an address that must not be connected to."""
+    upstreams = Upstreams({"pypi": UpstreamSettings(UPSTREAM.url)})
+    upstreams.found_at(UPSTREAM.place, [own])
+    check_url(url, UPSTREAM)
+    with contextlib.suppress(ValueError):
+        address = str(ip_address(place_of(url)[0]))
+        Reach(UPSTREAM, upstreams).allowed(place_of(url), [address])
 
 
 @pytest.mark.parametrize(
@@ -73,21 +91,44 @@ def trusts(host: str) -> bool:
 )
 def test_urls_that_are_never_fetched(url):
     with pytest.raises(OriginError):
-        check_url(url, trusts)
+        reached(url)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["https://host.test/x", "http://index.test:8080/x", "http://10.1.2.3/simple/"],
+    ["https://host.test/x", "http://index.test:8080/x", "http://1.2.3.4:8080/simple/"],
 )
 def test_urls_that_are_fetched(url):
-    """Names are checked when they are resolved; upstreams were named by the owner."""
-    check_url(url, trusts)
+    """Names are checked when they are resolved."""
+    reached(url)
+
+
+@pytest.mark.parametrize(
+    ("own", "url", "is_reached"),
+    [
+        ("10.0.0.5", "http://10.0.0.6/x", True),
+        ("10.0.0.5", "http://10.0.0.6:9000/x", True),
+        ("10.0.0.5", "http://10.0.0.5:9000/x", False),
+        ("10.0.0.5", "http://10.0.0.5:8080/x", True),
+        ("10.0.0.5", "http://127.0.0.1:631/x", False),
+        ("10.0.0.5", "http://169.254.169.254/x", False),
+        ("127.0.0.1", "http://127.0.0.2:1234/x", True),
+        ("127.0.0.1", "http://127.0.0.1:4748/x", False),
+        ("1.1.1.1", "http://10.0.0.6/x", False),
+        ("1.1.1.1", "http://1.1.1.1:9000/x", False),
+    ],
+)
+def test_where_the_pages_of_an_upstream_may_lead(own, url, is_reached):
+    if is_reached:
+        reached(url, own)
+    else:
+        with pytest.raises(OriginError):
+            reached(url, own)
 
 
 def test_addresses_of_private_networks():
-    assert not any(map(may_connect, ["10.0.0.1", "fe80::1", "224.0.0.1", "0.0.0.0"]))
-    assert may_connect("1.1.1.1")
+    assert not any(map(is_public, ["10.0.0.1", "fe80::1", "224.0.0.1", "0.0.0.0"]))
+    assert is_public("1.1.1.1")
 
 
 def test_a_log_holds_no_credentials():
@@ -141,12 +182,32 @@ def test_upstreams_are_read():
     assert upstreams.get("pypi").url == "https://a.test/simple/"
     assert upstreams.get("cargo").url == "https://c.test/"
     assert upstreams.get("opam") is None
-    assert not upstreams.lacks("opam")
-    assert upstreams.lacks("debian")
+    upstreams.found_at(("a.test", 443), ["1.1.1.1"])
     assert upstreams.are_private(["npm"])
     assert not upstreams.are_private(["npm", "pypi"])
     assert not upstreams.are_private([])
-    assert upstreams.trusts("a.test")
+
+
+@pytest.mark.parametrize(
+    ("url", "share", "addresses", "private"),
+    [
+        ("https://a.test/", None, ["1.1.1.1"], False),
+        ("https://a.test/", None, ["10.0.0.1"], True),
+        ("https://a.test/", None, ["1.1.1.1", "10.0.0.1"], True),
+        ("https://a.test/", None, [], True),
+        ("http://127.0.0.1:3141/", None, [], True),
+        ("http://127.0.0.1:3141/", True, [], False),
+        ("https://u:p@a.test/", None, ["1.1.1.1"], True),
+        ("https://u:p@a.test/", True, ["1.1.1.1"], False),
+        ("https://a.test/", False, ["1.1.1.1"], True),
+    ],
+)
+def test_which_upstreams_are_private(url, share, addresses, private):
+    """Until it is known where one is, it counts as private."""
+    upstreams = Upstreams({"pypi": UpstreamSettings(url, share)})
+    if addresses:
+        upstreams.found_at(upstreams.get("pypi").place, addresses)
+    assert upstreams.is_private("pypi") == private
 
 
 @pytest.mark.parametrize(
@@ -175,14 +236,28 @@ def test_gateway_settings_that_cannot_be_read(value):
 
 
 def test_upstreams_come_from_the_environment():
-    environ = {"CARAVAN_UPSTREAM_NPM": "https://n.test", "CARAVAN_HOME": "x"}
-    assert upstreams_in(environ, "CARAVAN_") == {"npm": "https://n.test"}
+    environ = {
+        "CARAVAN_UPSTREAM_NPM": "https://n.test",
+        "CARAVAN_UPSTREAM_PYPI_SHARE": "true",
+        "CARAVAN_UPSTREAM_DEBIAN_SECURITY": "https://s.test",
+        "CARAVAN_HOME": "x",
+    }
+    found = read_upstreams(upstreams_in(environ, "CARAVAN_"), ORIGIN)
+    assert found == {
+        "npm": UpstreamSettings("https://n.test"),
+        "pypi": UpstreamSettings(None, True),
+        "debian-security": UpstreamSettings("https://s.test"),
+    }
+    below = {"pypi": UpstreamSettings("https://a.test")}
+    merged = merge_upstreams(below, found)
+    assert merged["pypi"] == UpstreamSettings("https://a.test", True)
 
 
-def test_a_default_never_replaces_what_was_said():
+def test_an_upstream_that_is_switched_off_stays_so(tmp_path):
     upstreams = Upstreams({"pypi": UpstreamSettings("")})
-    upstreams.add_default("pypi", "https://a.test/simple")
+    assert upstreams.setting("pypi").url == ""
     assert upstreams.get("pypi") is None
+    assert upstreams.is_private("pypi")
 
 
 def test_our_own_index_is_told_from_others():

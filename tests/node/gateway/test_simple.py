@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from node.gateway.page_cache import StoredPage
+from node.gateway.origin import OriginPage
 from node.gateway.python import simple
+from node.gateway.python.wheels import normalized
 from transfer import Digest
 
 SHA = hashlib.sha256(b"a wheel").hexdigest()
@@ -17,11 +18,11 @@ FILE = "toy-1.0-py3-none-any.whl"
 
 def page(
     body: str, kind: str, url: str = "https://index.test/simple/toy/"
-) -> StoredPage:
-    return StoredPage(url, kind, "", 0.0, False, body.encode())
+) -> OriginPage:
+    return OriginPage(body.encode(), kind, "", url)
 
 
-def json_page(**file: object) -> StoredPage:
+def json_page(**file: object) -> OriginPage:
     entry = {"filename": FILE, "url": f"../../f/{FILE}", "hashes": {"sha256": SHA}}
     document = {"meta": {"api-version": "1.1"}, "files": [{**entry, **file}]}
     return page(json.dumps(document), simple.JSON_TYPE)
@@ -31,7 +32,7 @@ def test_a_json_page_is_read():
     project = simple.read_project("toy", json_page(size=7, yanked="broken"))
     (file,) = project.files
     assert file.url == f"https://index.test/f/{FILE}"
-    assert file.digests == (Digest.parse(f"sha256:{SHA}"),)
+    assert file.digests == (f"sha256:{SHA}",)
     assert (file.size, file.more) == (7, {"yanked": "broken"})
 
 
@@ -43,7 +44,7 @@ def test_an_html_page_is_read():
     (file,) = simple.read_project("toy", page(text, "text/html")).files
     assert file.name == FILE
     assert file.more == {"requires-python": ">=3.8", "yanked": True}
-    assert file.metadata == Digest.parse(f"sha256:{SHA}")
+    assert file.metadata == f"sha256:{SHA}"
 
 
 def test_the_path_of_a_file_host_names_its_blake2b():
@@ -52,9 +53,13 @@ def test_the_path_of_a_file_host_names_its_blake2b():
     url = (
         f"https://files.test/packages/{blake2b[:2]}/{blake2b[2:4]}/{blake2b[4:]}/{FILE}"
     )
-    (file,) = simple.read_project("toy", json_page(url=url)).files
-    assert Digest.parse(f"blake2b-256:{blake2b}") in file.digests
-    assert file.digests[0].algorithm == "sha256"
+    project = simple.read_project("toy", json_page(url=url))
+    files = simple.named_files(project, "pypi")
+    for digest in (f"blake2b-256:{blake2b}", f"sha256:{SHA}"):
+        file = files.find(Digest.parse(digest))
+        assert file.strong == Digest.parse(f"sha256:{SHA}")
+        assert Digest.parse(f"blake2b-256:{blake2b}") in file.digests
+        assert Digest.parse(digest).raw[:8] in files.prefixes()
 
 
 @pytest.mark.parametrize(
@@ -72,33 +77,60 @@ def test_what_is_no_page_is_refused(body):
         simple.read_project("toy", page(body, simple.JSON_TYPE))
 
 
-def test_our_pages_have_relative_urls_and_digests():
-    """Both forms, read back by our own reader."""
-    project = simple.read_project("toy", json_page(size=7))
+@pytest.mark.parametrize(
+    ("said", "kept"), [({"sha256": SHA}, f"sha256:{SHA}"), (True, True), (None, False)]
+)
+def test_our_pages_have_relative_urls_and_digests(said, kept):
+    """Both forms, read back by our own reader; metadata as the index has it."""
+    project = simple.read_project("toy", json_page(size=7, **{"core-metadata": said}))
+    written = simple.write_json(project)
     for body, kind in [
-        (simple.write_json(project), simple.JSON_TYPE),
-        (simple.write_html(project), "text/html"),
+        (written, simple.JSON_TYPE),
+        (simple.html_of(written), "text/html"),
     ]:
         ours = page(body.decode(), kind, "http://127.0.0.1:1/pypi/simple/toy/")
         (file,) = simple.read_project("toy", ours).files
         assert file.url == f"http://127.0.0.1:1/pypi/files/sha256/{SHA}/{FILE}"
         assert file.digests == project.files[0].digests
-        assert file.metadata is True
+        assert file.metadata == kept
 
 
-def test_a_file_without_a_digest_keeps_its_own_url():
-    """It cannot be verified here, so it does not come through here."""
+def test_metadata_is_found_by_the_wheels_digest():
+    """Two wheels may have one file name; each has its own metadata."""
+    other = hashlib.sha256(b"metadata").hexdigest()
+    project = simple.read_project(
+        "toy", json_page(**{"core-metadata": {"sha256": other}})
+    )
+    files = simple.named_files(project, "pypi")
+    found = files.find_file(simple.metadata_name(f"sha256:{SHA}"))
+    assert (found.strong.hex, found.url) == (
+        other,
+        f"https://index.test/f/{FILE}.metadata",
+    )
+    assert files.find_file(simple.metadata_name(f"sha256:{other}")) is None
+
+
+def test_a_file_without_a_digest_is_passed_through():
+    """It cannot be verified here, so it is neither found by a digest nor kept."""
     project = simple.read_project("toy", json_page(hashes={}))
-    assert simple.named_files(project) == []
     entry = json.loads(simple.write_json(project))["files"][0]
-    assert entry["url"] == f"https://index.test/f/{FILE}"
+    assert entry["url"] == f"../../unverified/toy/{FILE}"
     assert "core-metadata" not in entry
+    files = simple.named_files(project, "pypi")
+    assert files.find_file(FILE) is None
+    assert simple.file_without_digest(files, FILE) == f"https://index.test/f/{FILE}"
+
+
+def test_a_digest_is_found_anywhere_in_a_fragment():
+    text = f'<a href="/f/{FILE}#egg=toy&amp;sha256={SHA}">x</a>'
+    (file,) = simple.read_project("toy", page(text, "text/html")).files
+    assert file.digests == (f"sha256:{SHA}",)
 
 
 def test_html_is_escaped():
     project = simple.read_project("toy", json_page(filename='a"><b>.whl'))
-    assert b"<b>" not in simple.write_html(project)
+    assert b"<b>" not in simple.html_of(simple.write_json(project))
 
 
 def test_names_are_normalized():
-    assert simple.normalized("Foo_.-Bar") == "foo-bar"
+    assert normalized("Foo_.-Bar") == "foo-bar"

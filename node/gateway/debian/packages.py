@@ -1,0 +1,169 @@
+"""The index files of a Debian archive: Release, Packages and Sources, read fast.
+
+They are control files of stanzas and fields (Debian policy 5.1, and the wiki's
+"DebianRepository/Format"). Debian's own Packages has 63,000 stanzas.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from node.gateway import limits
+from node.gateway.named_files import NamedFiles
+
+PATH = re.compile(r"(?:\./)?[A-Za-z0-9_~+:.-]+(?:/[A-Za-z0-9_~+:.-]+)*")
+_FIELDS = re.compile(r"^(Filename|SHA256|SHA512|SHA1|Size): *+(\S++)$", re.MULTILINE)
+_HEX = re.compile(r"[0-9a-f]{40,128}")
+_SUMS = {"MD5Sum": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
+_SOURCE_SUMS = {"Checksums-Sha256": "sha256", "Checksums-Sha512": "sha512"}
+_READ_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedFile:
+    """One index file, as a Release file lists it."""
+
+    path: str
+    """Below the folder of the Release file."""
+    digest: str
+    """As ALGORITHM:HEX, the strongest that is listed."""
+    size: int
+
+
+def read_release(body: bytes) -> list[ReleasedFile]:
+    """Return the files that a Release or InRelease lists; ValueError if it is none."""
+    text = body.decode("utf-8", "replace")
+    found: dict[str, ReleasedFile] = {}
+    algorithm = ""
+    for line in text.split("\n"):
+        if not line.startswith(" "):
+            algorithm = _SUMS.get(line.partition(":")[0], "")
+            continue
+        if not algorithm:
+            continue
+        parts = line.split()
+        if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 15:
+            continue
+        value, size, path = parts
+        known = found.get(path)
+        if PATH.fullmatch(path) and not (known and known.digest.startswith("sha256")):
+            found[path] = ReleasedFile(path, f"{algorithm}:{value}", int(size))
+    if not found and "Codename:" not in text and "Suite:" not in text:
+        raise ValueError("it is no Release file")
+    return list(found.values())
+
+
+def read_packages(file: IO[bytes], upstream: str, base: str) -> NamedFiles:
+    """Return the packages of a Packages or Sources file, packed or not. Blocks.
+
+    Raises ValueError, OSError, EOFError or an error of the packer.
+    """
+    text = unpacked(file).decode("utf-8", "replace")
+    is_sources = "\nChecksums-Sha256:" in text[:100_000]
+    lines = _sources(text, base) if is_sources else _binaries(text, base)
+    return NamedFiles(upstream, "\n".join(["", *lines, ""]).encode("utf-8", "replace"))
+
+
+def _binaries(text: str, base: str) -> Iterator[str]:
+    """Yield one line of `NamedFiles` for each package."""
+    fields: dict[str, str] = {}
+    for match in _FIELDS.finditer(text):
+        name, value = match.groups()
+        if name in fields:  # the next stanza: each of these fields is there once
+            if line := _line(fields, base):
+                yield line
+            fields = {}
+        fields[name] = value
+    if line := _line(fields, base):
+        yield line
+
+
+def _line(fields: dict[str, str], base: str) -> str:
+    path = fields.get("Filename", "")
+    digests = " ".join(
+        f"{name.lower()}:{value}"
+        for name in ("SHA256", "SHA512", "SHA1")
+        if (value := fields.get(name)) and _HEX.fullmatch(value)
+    )
+    size = fields.get("Size", "")
+    if not digests or not PATH.fullmatch(path):
+        return ""
+    length = size if size.isdecimal() and len(size) < 16 else ""
+    path = path.removeprefix("./")
+    return f"{path}\t{length}\t{digests}\tpool\t{base}{path}"
+
+
+def _sources(text: str, base: str) -> Iterator[str]:
+    """Yield one line of `NamedFiles` for each file of the source packages."""
+    folder, algorithm = "", ""
+    found: dict[str, tuple[str, str]] = {}
+    for line in text.split("\n"):
+        if line.startswith(" ") and algorithm:
+            parts = line.split()
+            if len(parts) == 3 and parts[1].isdecimal() and _HEX.fullmatch(parts[0]):
+                found.setdefault(parts[2], (parts[1], f"{algorithm}:{parts[0]}"))
+            continue
+        field, _, value = line.partition(":")
+        algorithm = _SOURCE_SUMS.get(field, "")
+        if field == "Directory":
+            folder = value.strip()
+        elif not line:
+            for name, (size, digest) in found.items():
+                path = name if folder in ("", ".") else f"{folder}/{name}"
+                if PATH.fullmatch(path):
+                    yield f"{path}\t{size}\t{digest}\tpool\t{base}{path}"
+            folder, found = "", {}
+
+
+def unpacked(file: IO[bytes]) -> bytes:
+    """Return the content of a packed file; ValueError where it is too much. Blocks."""
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return _bounded(gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        return _bounded(bz2.BZ2File(file))
+    if start.startswith((b"\xfd7zXZ", b"\x5d\x00\x00")):
+        return _unpacked_lzma(file)
+    return _bounded(file)
+
+
+def _bounded(file: IO[bytes] | gzip.GzipFile | bz2.BZ2File) -> bytes:
+    parts = []
+    left = limits.ARCHIVE_BYTES_MAX
+    try:
+        while part := file.read(min(_READ_BYTES, left + 1)):
+            left -= len(part)
+            if left < 0:
+                raise ValueError("it unpacks to too much")
+            parts.append(part)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"it cannot be unpacked: {error}") from error
+    return b"".join(parts)
+
+
+def _unpacked_lzma(file: IO[bytes]) -> bytes:
+    """Unpack with a bound on the memory that the file asks for, too."""
+    unpacker = lzma.LZMADecompressor(memlimit=limits.LZMA_MEMORY_BYTES_MAX)
+    parts = []
+    left = limits.ARCHIVE_BYTES_MAX
+    try:
+        while not unpacker.eof:
+            packed = file.read(_READ_BYTES) if unpacker.needs_input else b""
+            if unpacker.needs_input and not packed:
+                raise ValueError("it ends too early")
+            part = unpacker.decompress(packed, min(_READ_BYTES, left + 1))
+            left -= len(part)
+            if left < 0:
+                raise ValueError("it unpacks to too much")
+            parts.append(part)
+    except lzma.LZMAError as error:
+        raise ValueError(f"it cannot be unpacked: {error}") from error
+    return b"".join(parts)

@@ -1,0 +1,39 @@
+"""The package ecosystems, by the names of their upstreams."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node.gateway.ecosystem import Ecosystem
+from node.settings import ECOSYSTEMS
+
+if TYPE_CHECKING:
+    from node.gateway.connecting import Recipe
+
+
+@cache
+def ecosystems() -> dict[str, Ecosystem]:
+    """Return every ecosystem by the name of its upstream."""
+    found: dict[str, Ecosystem] = {}
+    for name, folder in ECOSYSTEMS.items():
+        module = importlib.import_module(f"node.gateway.{folder}.ecosystem")
+        found[name] = module.ECOSYSTEM
+    return found
+
+
+def ecosystem_of(upstream: str) -> Ecosystem:
+    """Return the ecosystem of an upstream, which may have a label behind a hyphen."""
+    return ecosystems()[upstream.partition("-")[0]]
+
+
+def tools() -> dict[str, Ecosystem]:
+    """Return the ecosystem of each tool that `connect` knows."""
+    return {tool: one for one in ecosystems().values() for tool in one.tools}
+
+
+def recipe(tool: str, home: Path, web: str) -> Recipe:
+    """Return how `tool` is pointed at the node whose door is at `web`."""
+    return tools()[tool].recipe(tool, home, f"http://{web}")

@@ -1,0 +1,125 @@
+"""Packuments: the documents of npm packages, with the tarballs at this node.
+
+A packument can have ten megabytes, of which little is needed: the `dist` of each
+version is decoded, and the tarballs' URLs are put into the bytes as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from node.gateway import limits
+from node.gateway.named_file import parse_digests
+from node.gateway.named_files import NamedFiles, line
+from node.gateway.pages import ReadPage
+
+BASE = b"http://caravan.invalid"
+"""Stands for the URL of the registry at this node, which depends on who asks."""
+_TARBALL = re.compile(rb'"tarball"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"')
+_FILE = re.compile(r"[A-Za-z0-9_~@-][A-Za-z0-9~@._+-]{0,250}")
+
+
+class _Dist(msgspec.Struct):
+    tarball: str = ""
+    integrity: str | None = None
+    shasum: str | None = None
+
+
+class _Version(msgspec.Struct):
+    dist: _Dist | None = None
+
+
+class _Packument(msgspec.Struct):
+    name: str
+    versions: dict[str, _Version] = {}
+
+
+def read_packument(body: bytes, upstream: str, name: str) -> ReadPage:
+    """Read a packument; ValueError where it is none. Blocks."""
+    body, document = _decoded(body)
+    if len(document.versions) > limits.FILES_PER_PAGE_MAX:
+        raise ValueError("it names too many versions")
+    lines, urls = ["\n"], {}
+    bare = name.rpartition("/")[2]
+    for version, about in document.versions.items():
+        dist = about.dist
+        if dist is None or not _is_url(dist.tarball):
+            continue
+        digests = _digests(dist)
+        file = f"{bare}-{version}.tgz"
+        if not digests or not _FILE.fullmatch(file):
+            continue
+        # Two versions may have tarballs of one name: our own name tells them apart.
+        urls[dist.tarball] = b"%s/%s/-/%s" % (BASE, name.encode(), file.encode())
+        given = _file_of(dist.tarball)
+        # Older lockfiles name a tarball as its own registry does.
+        for one in {file, f"-{given}"} if given not in ("", file) else {file}:
+            origin = f"{name}\t{dist.tarball}"
+            lines.append(line(one, size=None, digests=digests, origin=origin))
+    files = NamedFiles(upstream, "".join(lines).encode("utf-8", "replace"))
+    return ReadPage(files, {"": _rewritten(body, urls)})
+
+
+def _rewritten(body: bytes, urls: dict[str, bytes]) -> bytes:
+    def replaced(match: re.Match[bytes]) -> bytes:
+        given = match[1]
+        try:
+            url = msgspec.json.decode(b'"' + given + b'"', type=str)
+        except msgspec.MsgspecError:
+            return match[0]
+        ours = urls.get(url)
+        return match[0] if ours is None else b'"tarball":"' + ours + b'"'
+
+    return _TARBALL.sub(replaced, body)
+
+
+def _decoded(body: bytes) -> tuple[bytes, _Packument]:
+    """Return a packument, without the versions that cannot be read."""
+    try:
+        return body, msgspec.json.decode(body, type=_Packument)
+    except msgspec.ValidationError:
+        pass
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+    try:
+        whole = msgspec.json.decode(body, type=dict[str, Any])
+        versions = whole.get("versions")
+        whole["versions"] = {
+            version: about
+            for version, about in (versions or {}).items()
+            if _is_sound(about)
+        }
+        return msgspec.json.encode(whole), msgspec.convert(whole, _Packument)
+    except (msgspec.MsgspecError, AttributeError) as error:
+        raise ValueError(f"it is no packument: {error}") from error
+
+
+def _is_sound(about: object) -> bool:
+    try:
+        msgspec.convert(about, _Version)
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def _digests(dist: _Dist) -> str:
+    texts = [one.partition("?")[0] for one in (dist.integrity or "").split()]
+    if dist.shasum:
+        texts.append(f"sha1:{dist.shasum}")
+    return " ".join(map(str, parse_digests(texts)))
+
+
+def _file_of(tarball: str) -> str:
+    try:
+        file = unquote(urlsplit(tarball).path.rpartition("/")[2])
+    except ValueError:
+        return ""
+    return file if _FILE.fullmatch(file) else ""
+
+
+def _is_url(url: str) -> bool:
+    return url.startswith(("https://", "http://")) and url.isprintable()

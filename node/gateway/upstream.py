@@ -1,0 +1,46 @@
+"""One upstream: an index that stands behind routes of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_USUAL_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One index: its name among the settings and its URL, ending in a slash."""
+
+    name: str
+    url: str
+    share: bool | None = None
+    """Whether its files go to peers; None where that follows from where it is."""
+    authorization: str = field(default="", repr=False)
+    """The Authorization header that its own host is sent, or ""."""
+    ca_files: tuple[Path, ...] = ()
+    """Certificate authorities that are trusted beside those of the system."""
+    client_certificate: Path | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The host and port that it is at."""
+        return place_of(self.url)
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether it is asked with a password, token or certificate."""
+        secret = self.authorization or self.client_certificate
+        return bool(secret) or urlsplit(self.url).username is not None
+
+
+def place_of(url: str) -> tuple[str, int]:
+    """Return the host, in lower case, and the port that a URL leads to; ValueError."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _USUAL_PORTS.get(parts.scheme, 0)
+
+
+def as_folder(url: str) -> str:
+    """Return a URL that ends in a slash."""
+    return url if url.endswith("/") else url + "/"
