@@ -10,6 +10,7 @@ from dht.alerts import NotifyReport
 from dht.announcer import OfferReport
 from dht.clock import Clock, SystemClock
 from dht.contacts import Contact, ContactStatus
+from dht.dial_back import Reachable, ReachVerdict
 from dht.errors import AddressError, ClosedError, DhtError, RecordError
 from dht.identity import KeySigner, Signer, Verify, is_weak_key, verify_ed25519
 from dht.keys import (
@@ -43,6 +44,8 @@ __all__ = [
     "OfferReport",
     "ProviderRecord",
     "ProviderSearch",
+    "ReachVerdict",
+    "Reachable",
     "RecordError",
     "RecordSearch",
     "ReleaseRecord",

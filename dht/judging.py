@@ -51,7 +51,10 @@ def _proven(core: Core, pending: InFlight, received: Received) -> Contact | None
     if key == core.public_key or not core.is_proof_of(key, proof, part):
         core.stats["refused.proof"] += 1
         return None
-    if core.reach.contradicts(observed, pending.address):
+    # A contact of the table is heard: when the own address has changed, all of them
+    # contradict what was reported before.
+    known = contact in core.table_of(contact.address)
+    if not known and core.reach.contradicts(observed, pending.address):
         core.stats["refused.relayed"] += 1
         return None
     core.peer_memory.remember_proof(contact, now)

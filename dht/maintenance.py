@@ -12,22 +12,17 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dht.addresses import Address, Scope, unpack_address
-from dht.bounded import TtlSet
-from dht.errors import DatagramError
 from dht.limits import (
     BUCKET_REFRESH_SECONDS,
     FORMER_CONTACTS_MAX,
-    HINT_PING_SECONDS,
     LOOK_BACK_SECONDS,
-    PROBE_SECONDS,
     RENEW_SECONDS,
     REPUBLISH_RETRY_SECONDS,
     REPUBLISH_SCARCE_SECONDS,
     REPUBLISH_SCARCE_SECONDS_MAX,
     TICK_SECONDS,
 )
-from dht.wire import Ping, RequestFlag
+from dht.wire import Ping
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -35,14 +30,13 @@ if TYPE_CHECKING:
     from dht.announcer import Announcer
     from dht.contacts import Contact
     from dht.core import Core
-    from dht.in_flight import Asked, ProvenReply
+    from dht.dial_back import DialBackService
+    from dht.in_flight import ProvenReply
     from dht.joining import Joining
     from dht.local_storage import LocalStorage
     from dht.record_client import RecordClient
     from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
-
-_PROBED_MAX = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +51,7 @@ class Maintenance:
         rpc_client: RpcClient,
         tasks: Tasks,
         joining: Joining,
+        dial_back: DialBackService,
         local_storage: LocalStorage,
         announcer: Announcer,
         record_client: RecordClient,
@@ -68,8 +63,8 @@ class Maintenance:
         self._announcer = announcer
         self._record_client = record_client
         self._joining = joining
+        self._dial_back = dial_back
         self._grown = asyncio.Event()
-        self._probed: TtlSet[bytes] = TtlSet(HINT_PING_SECONDS, _PROBED_MAX)
         self._questioned: set[Contact] = set()
         self._former: deque[Contact] = deque(maxlen=FORMER_CONTACTS_MAX)
 
@@ -85,21 +80,19 @@ class Maintenance:
     async def _tick(self) -> None:
         """Drop what has ended, refresh what is stale, learn whether we are reached."""
         core = self._core
-        probe_at = look_back_at = 0.0
+        look_back_at = 0.0
         while True:
             await asyncio.sleep(TICK_SECONDS * core.rng.uniform(0.8, 1.2))
             now = core.clock.monotonic()
             self._local_storage.expire(now)
             core.peer_memory.expire(now)
+            self._dial_back.tick(now)
             if now >= look_back_at:
                 look_back_at = now + LOOK_BACK_SECONDS
                 self._look_back()
             for family in sorted(core.families):
                 refreshing = self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
                 await self._survive(refreshing, "refresh")
-                if now >= probe_at and core.reach.needs_probe(family):
-                    probe_at = now + PROBE_SECONDS
-                    self._ask_for_probes(family)
 
     async def _renew(self) -> None:
         """Announce all offers and store all kept records again, every two hours."""
@@ -177,55 +170,6 @@ class Maintenance:
                 self._core.table_of(contact.address).remove(contact)
 
         self._rpc_client.ask(contact, Ping(), done)
-
-    def _ask_for_probes(self, family: int) -> None:
-        """Ask three contacts to have somebody else ping this node.
-
-        A ping from a host to which nothing was ever sent shows that others can
-        reach this node; see `dht.reach`.
-        """
-        public = [
-            contact
-            for contact in self._core.tables[family]
-            if contact.address.scope is Scope.PUBLIC
-        ]
-        for contact in self._core.rng.sample(public, min(3, len(public))):
-            self._ping_echoing(contact, Ping(), RequestFlag.PROBE)
-
-    def _ping_echoing(self, contact: Contact, ping: Ping, flags: int = 0) -> None:
-        """Ping a contact with a token of its own, without which it does no favour."""
-
-        def got_token(answer: ProvenReply | None) -> None:
-            if answer is not None:
-                self._rpc_client.ask(contact, ping, _ignore, flags=flags)
-
-        self._rpc_client.ask(contact, Ping(), got_token)
-
-    def pinged(self, ping: Ping, asked: Asked) -> None:
-        """Do what a ping asks for beside its answer."""
-        now = asked.now
-        table = self._core.table_of(asked.source)
-        if asked.echoed and asked.request.flags & RequestFlag.PROBE:
-            if self._probed.has(asked.source.packed, now):
-                return
-            self._probed.add(asked.source.packed, now)
-            others = [c for c in table if c.address.group != asked.source.group]
-            if others:
-                chosen = self._core.rng.choice(others)
-                self._ping_echoing(chosen, Ping(asked.source.packed))
-        elif asked.echoed and ping.probe and asked.sender in table:
-            self._probe(ping.probe, now)
-
-    def _probe(self, packed: bytes, now: float) -> None:
-        """Ping an address for a contact, once a minute at most."""
-        try:
-            address: Address = unpack_address(packed)
-        except DatagramError:
-            return
-        if address.scope is not Scope.PUBLIC or self._probed.has(packed, now):
-            return
-        self._probed.add(packed, now)
-        self._rpc_client.probe(address)
 
 
 def _ignore(answer: ProvenReply | None) -> None:

@@ -9,10 +9,11 @@
    there are fewer, and at least a quarter of all report it. A node signs its address
    only where it is agreed on or one of the machine's own, so a lying keeper collects
    no signed record that points at a victim.
-4. A node counts as reachable towards loopback and private ranges at once, and towards
-   public addresses when the address they report is its own, or once a datagram arrives
-   from a host to which it has sent nothing for ten minutes. Until then it says that it
-   is read-only there.
+4. A node counts as reachable towards loopback and private ranges at once. Towards
+   public addresses others' dial-backs decide (`dht.dial_back`). Before they have, it is
+   presumed reachable when the address that others report is its own, or once a datagram
+   arrives from a host to which it has sent nothing for ten minutes. Until then, and
+   where dial-backs fail, it says that it is read-only there.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Observed:
             if observer.scope is Scope.PUBLIC
         )
 
+    def forget(self) -> None:
+        """Forget all reports, because the address has changed."""
+        self._reports.clear()
+        self._public_hosts.clear()
+
     def address(self, scope: Scope | None = None) -> Address | None:
         """Return the address that most report if they agree on it.
 
@@ -70,6 +76,15 @@ class Observed:
         hosts = Counter(address.host for address, _ in reports)
         most = seen.most_common(1)[0][0]
         return most if _agree(hosts[most.host], len(reports)) else None
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the latest report is of another IP than most are."""
+        if not self._reports:
+            return False
+        latest, _ = self._reports[next(reversed(self._reports))]
+        agreed = self.address(latest.scope)
+        return agreed is not None and agreed.host != latest.host
 
     def agrees_on(self, host: str, scope: Scope) -> bool:
         """Whether enough observers of a scope see this node at an IP address."""
@@ -115,13 +130,23 @@ def _agree(votes: int, total: int) -> bool:
 class UdpReach:
     """Decides whether this node says that it is read-only."""
 
-    __slots__ = ("_fixed", "_is_own", "_reachable", "_sent_to", "observed")
+    __slots__ = (
+        "_fixed",
+        "_is_own",
+        "_judged",
+        "_reachable",
+        "_sent_to",
+        "observed",
+        "remembers_sent",
+    )
 
     def __init__(self, *, read_only: bool | None, is_own: Callable[[str], bool]):
         """`is_own` says whether an IP address belongs to this machine's sockets."""
         self._fixed = read_only
         self._is_own = is_own
         self._reachable: set[int] = set()  # address families
+        self._judged: dict[int, bool] = {}  # the same, by others' dial-backs
+        self.remembers_sent = False
         self._sent_to: TtlSet[bytes] = TtlSet(SENT_TO_MEMORY_SECONDS, SENT_TO_HOSTS_MAX)
         self.observed = {4: Observed(), 6: Observed()}
 
@@ -131,11 +156,33 @@ class UdpReach:
             return self._fixed
         if towards.scope is not Scope.PUBLIC:
             return False
-        return towards.family not in self._reachable
+        return not self._is_reachable(towards.family)
+
+    def judge(self, family: int, reachable: bool | None) -> None:
+        """Take what dial-backs have shown; None forgets it, with all presumptions."""
+        if reachable is None:
+            self._judged.pop(family, None)
+            self._reachable.discard(family)
+            self.observed[family].forget()
+        else:
+            self._judged[family] = reachable
+
+    def is_own(self, host: str) -> bool:
+        """Whether an IP address is one of this machine's."""
+        return self._is_own(host)
+
+    def has_sent_to(self, address: Address, now: float) -> bool:
+        """Whether something was sent to an IP address in the last ten minutes."""
+        return self._sent_to.has(address.host.encode(), now)
+
+    def _is_reachable(self, family: int) -> bool:
+        return self._judged.get(family, family in self._reachable)
 
     def sent(self, to: Address, now: float) -> None:
         """Remember that something was sent, which opens a way back through a NAT."""
-        if to.scope is Scope.PUBLIC and to.family not in self._reachable:
+        if to.scope is Scope.PUBLIC and (
+            self.remembers_sent or to.family not in self._reachable
+        ):
             self._sent_to.add(to.host.encode(), now)
 
     def received(self, source: Address, now: float) -> None:
@@ -174,6 +221,6 @@ class UdpReach:
         """Whether a contact should be asked to have this node pinged."""
         return (
             self._fixed is None
-            and family not in self._reachable
+            and not self._is_reachable(family)
             and self.observed[family].address(Scope.PUBLIC) is not None
         )

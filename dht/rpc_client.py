@@ -153,13 +153,12 @@ class RpcClient:
         )
         return future
 
-    def probe(self, address: Address) -> None:
-        """Send one short ping to an address that asked, through others, for it."""
+    def probe_datagram(self, address: Address, nonce: bytes) -> bytes:
+        """Return a short ping whose transaction is a nonce, and await no answer."""
         pending = InFlight(address, None, Ping(), done=_ignore)
-        pending.again = False
-        pending.hearsay = True
+        pending.transaction = nonce
         pending.size = REQUEST_BYTES_MIN
-        self._begin(pending)
+        return compose(self._core, pending, self._core.clock.monotonic())
 
     def close(self) -> None:
         """Give up all requests, now and from now on; each callback hears of it."""

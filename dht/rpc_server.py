@@ -29,6 +29,8 @@ from dht.wire import (
     REPLY_PROOF_BYTES,
     Announce,
     Announced,
+    DialBack,
+    DialedBack,
     FindNode,
     FindProviders,
     FindRecord,
@@ -36,7 +38,6 @@ from dht.wire import (
     Nodes,
     Notified,
     Notify,
-    Ping,
     Pong,
     Providers,
     RecordFound,
@@ -76,13 +77,13 @@ class RpcServer:
         core: Core,
         local_storage: LocalStorage,
         on_notify: Callable[[Notify, Asked, int], None],
-        on_ping: Callable[[Ping, Asked], None],
+        on_dial_back: Callable[[DialBack, Asked], DialedBack],
     ) -> None:
         """`on_notify` gets the notify, who sent it and its length in bytes."""
         self._core = core
         self._local_storage = local_storage
         self._on_notify = on_notify
-        self._on_ping = on_ping
+        self._on_dial_back = on_dial_back
         self._proofs_read = SenderBudget(
             per_second=PROOFS_READ_PER_SOURCE_PER_SECOND,
             burst=4 * PROOFS_READ_PER_SOURCE_PER_SECOND,
@@ -210,7 +211,8 @@ class RpcServer:
         if isinstance(body, Notify):
             self._on_notify(body, asked, size)
             return Notified()
-        self._on_ping(body, asked)
+        if isinstance(body, DialBack):
+            return self._on_dial_back(body, asked)
         return Pong()
 
     def _providers(self, asked: Asked, body: FindProviders) -> Providers:

@@ -14,10 +14,13 @@ from dht.announcer import Announcer, OfferReport
 from dht.clock import SystemClock, system_entropy
 from dht.contacts import Contact, ContactStatus
 from dht.core import Core
+from dht.dial_back import DialBackService
+from dht.dial_back_helper import DialBackHelper
 from dht.errors import ClosedError, DatagramError
 from dht.identity import KeySigner, verify_ed25519
 from dht.joining import Joining
 from dht.keys import PUBLIC_NETWORK, Network
+from dht.limits import ADDRESS_SETTLE_SECONDS
 from dht.local_storage import LocalStorage
 from dht.lookups import Lookups
 from dht.maintenance import Maintenance
@@ -171,6 +174,11 @@ class Dht:
         """Hand on datagrams of another protocol that begin as BitTorrent's do."""
         self._core.on_foreign = take
 
+    @property
+    def dial_back(self) -> DialBackService:
+        """Whether others reach this node, by their own word."""
+        return self._run.dial_back
+
     def send_foreign(self, datagram: bytes, address: Address) -> bool:
         """Send a datagram of another protocol from this node's socket.
 
@@ -306,10 +314,12 @@ class _Running:
         self.joining = Joining(
             core=core, rpc_client=self.rpc_client, lookups=self.lookups, tasks=tasks
         )
+        helper = self._compose_dial_back(tasks)
         self.maintenance = Maintenance(
             core=core,
             rpc_client=self.rpc_client,
             tasks=tasks,
+            dial_back=self.dial_back,
             joining=self.joining,
             local_storage=self.local_storage,
             announcer=self.announcer,
@@ -319,8 +329,24 @@ class _Running:
             core=core,
             local_storage=self.local_storage,
             on_notify=self.alerts.received,
-            on_ping=self.maintenance.pinged,
+            on_dial_back=helper.asked,
         )
+
+    def _compose_dial_back(self, tasks: Tasks) -> DialBackHelper:
+        core, rpc_client = self._core, self.rpc_client
+        helper = DialBackHelper(core, rpc_client, self.transport.send_once, tasks=tasks)
+        self.dial_back = DialBackService(core, rpc_client, helper, tasks=tasks)
+        self.dial_back.on_new_address = lambda: tasks.start(
+            self._move(), "caravan-dht-new-address"
+        )
+        return helper
+
+    async def _move(self) -> None:
+        """Announce everything again, once the new address is known."""
+        self.dial_back.ask_observers()
+        await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
+        await self.joining.look_up_self()
+        await self.announcer.renew()
 
     def _on_datagram(self, datagram: bytes, source: Address) -> None:
         """Read one datagram and answer it; count what is wrong with it."""
@@ -329,6 +355,8 @@ class _Running:
             message, packed = self._open(datagram, source)
             if isinstance(message, Reply):
                 self.rpc_client.receive(message, packed, source)
+                return
+            if self.dial_back.arrived_udp(message.transaction, source):
                 return
             reply = self.rpc_server.answer(message, packed, source, size=len(datagram))
         except DatagramError as error:

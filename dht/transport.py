@@ -8,6 +8,7 @@ the socket, because asyncio-dgram reports a failed send to whoever sends next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -160,6 +161,22 @@ class Transport:
         self._stats["sent"] += 1
         self._stats["bytes_sent"] += len(datagram)
         return True
+
+    def send_once(self, datagram: bytes, address: Address) -> None:
+        """Send a datagram from a fresh port, which is closed again."""
+        bound = self._bound.get(address.family)
+        if bound is None or not address.dialable:
+            return
+        try:
+            fresh = self._sockets.bind(address_of(bound[0].host, 0))
+        except OSError:
+            self._stats["dropped.send"] += 1
+            return
+        with contextlib.closing(fresh):
+            try:
+                fresh.sendto(datagram, (address.host, address.port))
+            except OSError:
+                self._stats["dropped.send"] += 1
 
     def is_own(self, host: str) -> bool:
         """Whether an IP address is one that this node is bound to."""

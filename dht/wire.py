@@ -51,7 +51,6 @@ class RequestFlag:
     READ_ONLY: Final = 2  # answer me, but do not pass me on
     IPV4: Final = 4  # I can use IPv4 contacts
     IPV6: Final = 8
-    PROBE: Final = 16  # have somebody else ping me
 
 
 class ReplyFlag:
@@ -81,10 +80,16 @@ class MessageBody(
     """The part of a message that depends on its kind."""
 
 
-class Ping(MessageBody, frozen=True):
-    """A sign of life is asked for; `probe`, if any, is an address to ping."""
+class DialBackStatus(enum.IntEnum):
+    """What becomes of a request for a dial-back."""
 
-    probe: PackedAddress = b""
+    STARTED = 0
+    REFUSED = 1
+    DIALED = 2  # a contact has agreed to dial, and did
+
+
+class Ping(MessageBody, frozen=True):
+    """A sign of life is asked for."""
 
 
 class FindNode(MessageBody, frozen=True):
@@ -136,6 +141,24 @@ class Notify(MessageBody, frozen=True):
 
     record: RecordBytes
     hints: Annotated[bytes, Meta(max_length=HINTS_MAX * 51)] = b""
+
+
+class DialBack(MessageBody, frozen=True):
+    """Dial an address back; an empty one asks to have the sender dialled.
+
+    `port` is the TCP port, 0 where only UDP is to be tried. The nonce is the
+    transaction of the ping that is sent, and the first bytes over TCP.
+    """
+
+    address: PackedAddress
+    port: Annotated[int, Meta(ge=0, le=65535)]
+    nonce: Transaction
+
+
+class DialedBack(MessageBody, frozen=True):
+    """Whether it will be done, or was."""
+
+    status: Annotated[int, Meta(ge=0, le=15)]
 
 
 class Pong(MessageBody, frozen=True):
@@ -195,6 +218,7 @@ REQUEST_KINDS: Final[dict[int, type[MessageBody]]] = {
     5: FindRecord,
     6: StoreRecord,
     7: Notify,
+    8: DialBack,
 }
 REPLY_KINDS: Final[dict[int, type[MessageBody]]] = {
     1: Pong,
@@ -204,6 +228,7 @@ REPLY_KINDS: Final[dict[int, type[MessageBody]]] = {
     5: RecordFound,
     6: RecordStored,
     7: Notified,
+    8: DialedBack,
 }
 _KIND_OF: Final[dict[type[MessageBody], int]] = {
     **{body: kind for kind, body in REQUEST_KINDS.items()},

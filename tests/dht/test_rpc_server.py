@@ -18,6 +18,9 @@ from dht.rpc_server import RpcServer
 from dht.tokens import write_scope
 from dht.wire import (
     Announce,
+    DialBack,
+    DialBackStatus,
+    DialedBack,
     FindNode,
     FindProviders,
     FindRecord,
@@ -65,7 +68,7 @@ class Keeper:
             core=self.core,
             local_storage=self.local_storage,
             on_notify=lambda notify, asked, size: self.heard.update(["notify"]),
-            on_ping=lambda ping, asked: self.heard.update(["ping"]),
+            on_dial_back=lambda body, asked: DialedBack(DialBackStatus.REFUSED),
         )
 
     def fill(self) -> None:
@@ -138,7 +141,7 @@ def keeper(request: pytest.FixtureRequest) -> Keeper:
 bodies = st.sampled_from(
     [
         Ping(),
-        Ping(ASKER.packed),
+        DialBack(ASKER.packed, 4747, bytes(8)),
         FindNode(key(3)),
         FindProviders(key(0)),
         FindProviders(key(0), 1 << 16 | 8),

@@ -23,7 +23,13 @@ def exactly(size: int) -> st.SearchStrategy[bytes]:
 
 tokens = st.sampled_from([b"", b"12345678"])
 request_bodies = st.one_of(
-    st.builds(wire.Ping, st.sampled_from([b"", b"\x04\x01\x02\x03\x04\x12\x8b"])),
+    st.builds(wire.Ping),
+    st.builds(
+        wire.DialBack,
+        st.sampled_from([b"", b"\x04\x01\x02\x03\x04\x12\x8b"]),
+        st.integers(0, 65535),
+        exactly(8),
+    ),
     st.builds(wire.FindNode, exactly(32)),
     st.builds(wire.FindProviders, exactly(32), st.integers(0, 2**32 - 1)),
     st.builds(
@@ -53,6 +59,7 @@ reply_bodies = st.one_of(
     ),
     st.builds(wire.RecordStored, st.integers(0, 15), st.binary(max_size=700)),
     st.builds(wire.Notified),
+    st.builds(wire.DialedBack, st.integers(0, 15)),
 )
 
 
@@ -142,20 +149,20 @@ def test_any_bytes_are_a_message_or_a_wire_error(packed: bytes) -> None:
         (pack([1, 1]), "shape"),
         (pack(7), "shape"),
         (pack({}), "shape"),
-        (pack([2, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "version"),
-        (pack([True, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "version"),
-        (pack([1, 0, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
-        (pack([1, 8, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
-        (pack([1, 129, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
-        (pack([1, -63, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "kind"),
-        (pack([1, 1.0, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b""]), "shape"),
-        (pack([1, 1, b"t" * 7, b"k" * 32, 0, b"", [b""], b"", b""]), "shape"),
-        (pack([1, 1, b"t" * 8, b"k" * 31, 0, b"", [b""], b"", b""]), "shape"),
-        (pack([1, 1, b"t" * 8, b"k" * 32, 256, b"", [b""], b"", b""]), "shape"),
-        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [b"", 1], b"", b""]), "shape"),
+        (pack([2, 1, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "version"),
+        (pack([True, 1, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "version"),
+        (pack([1, 0, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "kind"),
+        (pack([1, 63, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "kind"),
+        (pack([1, 129, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "kind"),
+        (pack([1, -63, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "kind"),
+        (pack([1, 1.0, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 7, b"k" * 32, 0, b"", [], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 31, 0, b"", [], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 256, b"", [], b"", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [1], b"", b""]), "shape"),
         (pack([1, 2, b"t" * 8, b"k" * 32, 0, b"", [], b"", b""]), "shape"),
-        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], b"", b"p"]), "proof"),
-        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [b""], "", b""]), "shape"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [], b"", b"p"]), "proof"),
+        (pack([1, 1, b"t" * 8, b"k" * 32, 0, b"", [], "", b""]), "shape"),
     ],
 )
 def test_what_is_refused_is_counted_by_reason(packed: bytes, reason: str) -> None:
@@ -179,7 +186,7 @@ def vector_messages() -> dict[str, Request | Reply]:
     key, token, record = bytes(range(32)), b"addrtokn", b"record bytes"
     bodies: dict[str, wire.MessageBody] = {
         "ping": wire.Ping(),
-        "ping_probe": wire.Ping(b"\x04\x08\x08\x08\x08\x12\x8b"),
+        "dial_back": wire.DialBack(b"\x04\x08\x08\x08\x08\x12\x8b", 4747, b"nonce---"),
         "find_node": wire.FindNode(key),
         "find_providers": wire.FindProviders(key, 7 << 16 | 8),
         "announce": wire.Announce(b"writetok", 4747, [bytes(104)]),
@@ -195,6 +202,7 @@ def vector_messages() -> dict[str, Request | Reply]:
         "record_found": wire.RecordFound(b"", b"writetok", record),
         "record_stored": wire.RecordStored(4, record),
         "notified": wire.Notified(),
+        "dialed_back": wire.DialedBack(2),
     }
     found: dict[str, Request | Reply] = {}
     for name, body in bodies.items():
