@@ -5,9 +5,10 @@
    refused.
 2. A device or pipe is never replaced: bytes are written through it.
 3. In a folder, names come from packages and indexes, not from the user. So a file that
-   exists is overwritten only if `fetch` wrote it and it has not changed since, or with
-   `force`. All names are checked before the first one is written, and a name that was
-   free is taken without replacing what appears there meanwhile.
+   exists is overwritten only if `fetch` wrote it and it has not changed since, if it
+   is the same file already, or with `force`. All names are checked before the first
+   one is written, and a name that was free is taken without replacing what appears
+   there meanwhile.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class OutputWriter:
     ) -> None:
         free = {path for path in artifacts if not os.path.lexists(path)}
         for path in artifacts.keys() - free:
-            if not (force or _is_unchanged(path, before.get(path))):
+            harmless = {before.get(path), str(artifacts[path].digest)}
+            if not (force or _has_digest(path, harmless)):
                 raise NodeError(
                     f"{path} exists, and `caravan fetch` did not write it; nothing was "
                     "written. Choose another folder, or overwrite it with --force"
@@ -176,12 +178,13 @@ def _write_fully(sink: int, part: bytes) -> None:
                 ) from None
 
 
-def _is_unchanged(path: Path, digest: str | None) -> bool:
-    """Tell whether a file is what `fetch` once wrote there."""
-    if digest is None or path.is_symlink() or not path.is_file():
+def _has_digest(path: Path, digests: set[str | None]) -> bool:
+    """Tell whether a regular file has one of these digests."""
+    if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"sha256:{found}" in digests
 
 
 def _distinct_names(files: Sequence[NamedArtifact]) -> list[str]:

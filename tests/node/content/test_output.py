@@ -144,6 +144,13 @@ async def test_in_a_folder_the_users_own_file_stays(place):
     assert own.read_bytes() == CONTENT
 
 
+async def test_the_same_file_in_a_folder_is_no_reason_to_stop(place):
+    own = place.folder / "conftest.py"
+    own.write_bytes(CONTENT)
+    assert await place.into_folder() == [own]
+    assert own.read_bytes() == CONTENT
+
+
 async def test_nothing_is_written_where_one_name_is_taken(place):
     (place.folder / "b").write_bytes(b"mine")
     named = [NamedArtifact(place.artifact, name) for name in ("a", "b", "c")]
