@@ -17,6 +17,7 @@ SMALL_ARTIFACT_BYTES_MAX = 64 * MIB
 CHUNK_BYTES_LARGE_MIN = MIB
 CHUNKS_MAX = 16_384
 ARTIFACT_BYTES_MAX = 2**40
+CHUNK_BYTES_MAX = ARTIFACT_BYTES_MAX // CHUNKS_MAX
 BUFFER_BYTES = MIB
 READ_BYTES_MAX = 64 * MIB
 
@@ -44,6 +45,9 @@ BAD_PEERS_MAX = 64
 # Peers that fail are asked after others for a while.
 BACKOFF_SECONDS = 30.0
 BACKOFF_PEERS_MAX = 1024
+
+# What came of a chunk before its connection failed is kept, if it is more than this.
+KEPT_BYTES_MIN = 4 * KIB
 
 # Whom others may have a leecher dial.
 PEX_PEERS_PER_SEEDER_MAX = 64
@@ -139,8 +143,6 @@ class LeecherLimits:
     """Chunks asked of one peer at once, by number and by bytes."""
     snub_seconds_min: float = 2.0
     """No peer is snubbed sooner than this after a request or its last bytes."""
-    attempts_max: int = 3
-    """Tries of one peer that fails without having sent anything useful."""
     warm_connections_max: int = 64
     warm_seconds: float = 30.0
     bytes_per_second: int | None = None

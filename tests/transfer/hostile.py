@@ -86,11 +86,15 @@ class Hostile:
         await channel.write(frames)
 
     async def on_get(self, channel: Channel, get: wire.Get) -> None:
-        await self.send_chunk(channel, get, self.chunk(get.index))
+        await self.send_rest(channel, get)
 
     def chunk(self, index: int) -> bytes:
         start = self.manifest.offset(index)
         return self.data[start : start + self.manifest.length(index)]
+
+    async def send_rest(self, channel: Channel, get: wire.Get) -> None:
+        """Send a chunk from where it is asked for."""
+        await self.send_chunk(channel, get, self.chunk(get.index)[get.start :])
 
     async def send_chunk(self, channel: Channel, get: wire.Get, data: bytes) -> None:
         head = wire.Chunk(get.number, get.index, len(data))
@@ -134,7 +138,7 @@ class Unasked(Hostile):
     """Sends a message that no seeder sends."""
 
     async def on_get(self, channel, get):
-        await channel.write(wire.encode(wire.Get(get.number, get.index)))
+        await channel.write(wire.encode(wire.Get(get.number, get.index, 0)))
 
 
 class GiantLength(Hostile):
@@ -155,7 +159,7 @@ class Truncated(Hostile):
     """Closes in the middle of a chunk."""
 
     async def on_get(self, channel, get):
-        data = self.chunk(get.index)
+        data = self.chunk(get.index)[get.start :]
         head = wire.Chunk(get.number, get.index, len(data))
         await channel.write(wire.encode(head) + data[: len(data) // 2])
         channel.abort()

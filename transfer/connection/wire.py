@@ -20,9 +20,9 @@ from msgspec import Meta
 from transfer.content.digest import Digest
 from transfer.errors import DigestError, WireError
 from transfer.limits import (
-    ARTIFACT_BYTES_MAX,
     BITMAP_BYTES_MAX,
     BUSY_SECONDS_MAX,
+    CHUNK_BYTES_MAX,
     CHUNKS_MAX,
     EAGER_BYTES_MAX,
     PEX_ENTRY_BYTES,
@@ -69,15 +69,13 @@ class Want(Message, frozen=True, tag=2):
     """A leecher asks for an artifact and gives its request a number.
 
     `manifest` is empty, or the digest of the manifest that the leecher has.
-    `eager` is up to how many bytes it takes a whole artifact at once; `port` is
-    where it serves what it has verified meanwhile, 0 where it does not.
+    `port` is where it serves what it has verified meanwhile, 0 if it does not.
     """
 
     number: Number
     algorithm: Annotated[str, Meta(max_length=16)]
     digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
     manifest: OptionalKey
-    eager: Annotated[int, Meta(ge=0, le=EAGER_BYTES_MAX)]
     port: Annotated[int, Meta(ge=0, le=65_535)]
 
     @property
@@ -103,18 +101,19 @@ class Have(Message, frozen=True, tag=4):
 
 
 class Get(Message, frozen=True, tag=5):
-    """A leecher asks for one chunk."""
+    """A leecher asks for one chunk, without its first `start` bytes."""
 
     number: Number
     index: ChunkIndex
+    start: Annotated[int, Meta(ge=0, lt=CHUNK_BYTES_MAX)]
 
 
 class Chunk(Message, frozen=True, tag=6):
-    """A seeder sends one chunk; `length` raw bytes follow this frame."""
+    """A seeder sends a chunk from where it was asked to; `length` bytes follow."""
 
     number: Number
     index: ChunkIndex
-    length: Annotated[int, Meta(ge=0, le=ARTIFACT_BYTES_MAX // CHUNKS_MAX)]
+    length: Annotated[int, Meta(ge=0, le=CHUNK_BYTES_MAX)]
 
 
 class Absent(Message, frozen=True, tag=7):

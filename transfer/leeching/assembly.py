@@ -14,20 +14,22 @@ them at a time. What blocks says so and belongs in a thread.
 
 from __future__ import annotations
 
-import enum
 import os
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from transfer.connection.buffers import own_buffer
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.errors import FalseManifestError, StoreError
 from transfer.growing_file import SizeEvidence
+from transfer.leeching.contender import ChunkClaim, Contender
 from transfer.leeching.manifests import Claims
+from transfer.leeching.outcome import Settlement, WholeVerdict
 from transfer.leeching.picker import ChunkPicker, PeerState
 from transfer.leeching.prefix import PrefixHasher
+from transfer.limits import KEPT_BYTES_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,55 +42,6 @@ if TYPE_CHECKING:
     from transfer.store.partial import Partial
 
 Whole = dict[str, Digest] | OSError
-
-
-class WholeVerdict(enum.Enum):
-    """What a whole file turned out to be."""
-
-    COMMITTED = enum.auto()
-    DAMAGED_HERE = enum.auto()
-    """The disk did not give back what was written: no peer is to blame."""
-    FALSE_MANIFEST = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """A verdict, with what follows from it."""
-
-    verdict: WholeVerdict
-    artifact: Artifact | None = None
-    liars: list[PeerState] = field(default_factory=list)
-    """Connections of peers that named the false manifest."""
-
-
-@dataclass(slots=True, eq=False)
-class Contender:
-    """One claimed manifest: its plan, its file and what lies in that file."""
-
-    manifest: Manifest
-    picker: ChunkPicker
-    partial: Partial
-    held: bytearray
-    """1 for each chunk that lies in this file; the plan counts others' as well."""
-
-    def names_alike(self, manifest: Manifest, index: int) -> bool:
-        """Whether both manifests name the same chunk at the same place."""
-        own = self.manifest
-        return own is manifest or (
-            own.chunk_size == manifest.chunk_size
-            and index < min(own.count, manifest.count)
-            and own.chunk(index) == manifest.chunk(index)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkClaim:
-    """The right to write one chunk into one file."""
-
-    home: Contender
-    index: int
-    hasher: PrefixHasher | None
-    """What follows the file, if it leads."""
 
 
 class Assembly:
@@ -250,15 +203,17 @@ class Assembly:
             if have is None:
                 self._claims.add(manifest, peer)
             whole = bytearray(b"\x01" * manifest.count) if have is None else have
-            return contender.picker.join(
-                PeerState(
-                    source=peer.source,
-                    manifest=contender.manifest,
-                    whole=have is None,
-                    have=whole,
-                    round_trip=round_trip,
-                )
+            state = PeerState(
+                source=peer.source,
+                manifest=contender.manifest,
+                whole=have is None,
+                have=whole,
+                round_trip=round_trip,
             )
+            for index, (source, _) in contender.parts.items():
+                if source == peer.source:
+                    state.continued.append(index)
+            return contender.picker.join(state)
 
     def leave(self, peer: PeerState) -> None:
         """Remove a peer; what it owes is asked of others."""
@@ -350,7 +305,9 @@ class Assembly:
                 home = lead
             if not home.picker.claim(index):
                 return None
-            return ChunkClaim(home, index, self._hasher if home is lead else None)
+            part = home.parts.pop(index, None)  # it may be written over from now on
+            hasher = self._hasher if home is lead else None
+            return ChunkClaim(home, index, hasher, part)
 
     def write(self, claim: ChunkClaim, offset: int, data: memoryview) -> None:
         """Write bytes of a claimed chunk."""
@@ -360,6 +317,59 @@ class Assembly:
         """Give a claim back: what was written is not the chunk."""
         with self._lock:
             claim.home.picker.unclaim(claim.index)
+
+    def part_of(self, peer: PeerState, index: int) -> int:
+        """Return how many bytes of a chunk this source sent before it broke off."""
+        with self._lock:
+            home = self._contenders.get(peer.manifest.digest)
+            part = None if home is None else home.parts.get(index)
+            return part[1] if part is not None and part[0] == peer.source else 0
+
+    def read_part(self, peer: PeerState, index: int, view: memoryview) -> bool:
+        """Read back such a part; False if it is gone."""
+        if self.part_of(peer, index) != len(view):
+            return False
+        home = self._contenders[peer.manifest.digest]
+        offset = home.manifest.offset(index)
+        return os.preadv(home.partial.descriptor, [view], offset) == len(view)
+
+    def hash_part(
+        self, claim: ChunkClaim, length: int, update: Callable[[memoryview], object]
+    ) -> None:
+        """Hash what lies in the file of a claimed chunk; raise StoreError."""
+        descriptor, place = claim.home.partial.descriptor, 0
+        while place < length:
+            view = own_buffer()[: min(len(own_buffer()), length - place)]
+            offset = claim.home.manifest.offset(claim.index) + place
+            if os.preadv(descriptor, [view], offset) != len(view):
+                raise StoreError("The download cannot be read back.")
+            update(view)
+            place += len(view)
+
+    def keep_part(self, peer: PeerState, index: int, data: memoryview) -> None:
+        """Keep what came of a chunk, so that its source can go on from there."""
+        with self._lock:
+            home = self._contenders.get(peer.manifest.digest)
+            if home is None or not home.picker.claim(index):
+                return
+            part = home.parts.pop(index, None)
+        claim = ChunkClaim(home, index, None, part)
+        try:
+            self.write(claim, home.manifest.offset(index), data)
+        except StoreError:
+            self.unclaim(claim)
+            raise
+        self.break_off(claim, peer, len(data))
+
+    def break_off(self, claim: ChunkClaim, peer: PeerState, length: int) -> None:
+        """Give back the claim to a chunk of which `length` bytes are written."""
+        home, part = claim.home, claim.part
+        with self._lock:
+            home.picker.unclaim(claim.index)
+            if length >= KEPT_BYTES_MIN and home.manifest is peer.manifest:
+                home.parts[claim.index] = peer.source, length
+                before = part[1] if part is not None and part[0] == peer.source else 0
+                peer.bytes_kept += length - before
 
     def written(self, claim: ChunkClaim, peer: PeerState) -> None:
         """Count a claimed chunk as held, for every manifest that names it."""

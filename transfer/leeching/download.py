@@ -16,7 +16,8 @@ from transfer.content.hashing import Contents
 from transfer.content.manifest import Manifest
 from transfer.errors import FalseManifestError, NoPeerError, WrongBytesError
 from transfer.growing_file import GrowingFile
-from transfer.leeching.assembly import Assembly, WholeVerdict
+from transfer.leeching.assembly import Assembly
+from transfer.leeching.outcome import WholeVerdict
 from transfer.leeching.result import Downloaded, DownloadProgress, Source
 from transfer.leeching.swarm import Swarm
 from transfer.limits import BUFFER_BYTES

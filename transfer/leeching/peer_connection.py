@@ -30,7 +30,7 @@ from transfer.errors import (
     PeerRefusedError,
     WireError,
 )
-from transfer.limits import BUFFER_BYTES
+from transfer.limits import BUFFER_BYTES, KEPT_BYTES_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +82,9 @@ class PeerConnection:
         self._on_peer_exchange = on_peer_exchange
         self._on_first_chunk: Callable[[PeerState], None] | None = on_first_chunk
         self._number = -1
+        self._starts: dict[int, int] = {}
+        """From which byte on the chunks under way were asked for."""
+        self._filled = 0
         self._state: PeerState | None = None
 
     # Negotiation, on the event loop.
@@ -134,7 +137,6 @@ class PeerConnection:
             algorithm=digest.algorithm,
             digest=digest.raw,
             manifest=b"" if known is None else known.digest,
-            eager=0,
             port=self._port,
         )
         await self.channel.write(wire.encode(want))
@@ -226,7 +228,13 @@ class PeerConnection:
     def _ask(self) -> None:
         picked = self._assembly.pick(self.state)
         if picked:
-            gets = [wire.encode(wire.Get(self._number, index)) for index in picked]
+            self._starts.update(
+                (index, self._assembly.part_of(self.state, index)) for index in picked
+            )
+            gets = [
+                wire.encode(wire.Get(self._number, index, self._starts[index]))
+                for index in picked
+            ]
             self.channel.send(b"".join(gets))
 
     def _hear(self, message: wire.AnyMessage) -> None:
@@ -289,22 +297,32 @@ class PeerConnection:
         if message.number != self._number or index not in state.asked:
             raise WireError("The seeder sent a chunk that nobody asked for.")
         length = state.manifest.length(index)
-        if message.length != length:
+        start = self._starts.pop(index, 0)
+        if message.length != length - start:
             raise WireError("The seeder sent a chunk of the wrong length.")
         if length <= BUFFER_BYTES:
-            self._take_buffered(index, length)
+            self._take_buffered(index, length, start)
         else:
-            self._take_streamed(index, length)
+            self._take_streamed(index, length, start)
         self._assembly.answered(state, index)
         if self._on_first_chunk is not None:
             self._on_first_chunk(state)
             self._on_first_chunk = None
 
-    def _take_buffered(self, index: int, length: int) -> None:
+    def _take_buffered(self, index: int, length: int, start: int) -> None:
         """Receive a chunk into memory, verify it, then write it."""
         assembly, state = self._assembly, self.state
         view = own_buffer()[:length]
-        self._fill(view)
+        if start and not assembly.read_part(state, index, view[:start]):
+            self._fill(view[start:])  # its beginning is gone: it is asked for again
+            return
+        try:
+            self._fill(view[start:])
+        except (PeerError, OSError):
+            came = start + self._filled
+            if came >= KEPT_BYTES_MIN:
+                assembly.keep_part(state, index, view[:came])
+            raise
         if blake3(view).digest() != state.manifest.chunk(index):
             raise BadChunkError(self._number, index)
         claim = assembly.claim(state, index)
@@ -321,46 +339,56 @@ class PeerConnection:
             claim.hasher.take(offset, view)
         assembly.advance()
 
-    def _take_streamed(self, index: int, length: int) -> None:
+    def _take_streamed(self, index: int, length: int, start: int) -> None:
         """Receive a chunk that is larger than a buffer.
 
         It is written part by part and counts only once it is verified whole.
         """
         assembly, state = self._assembly, self.state
         claim = assembly.claim(state, index)
-        digest = blake3()
-        buffer = own_buffer()
-        place = state.manifest.offset(index)
-        end = place + length
-        try:
-            while place < end:
-                view = buffer[: min(BUFFER_BYTES, end - place)]
-                self._fill(view)
-                digest.update(view)
-                if claim is not None:
-                    assembly.write(claim, place, view)
-                place += len(view)
-            if digest.digest() != state.manifest.chunk(index):
-                raise BadChunkError(self._number, index)  # noqa: TRY301 (unclaimed below)
-        except BaseException:
+        if claim is None or (start and claim.part != (state.source, start)):
+            self._drain(length - start)  # it is here by now, or its beginning is gone
             if claim is not None:
                 assembly.unclaim(claim)
+            return
+        digest, place = blake3(), start
+        try:
+            assembly.hash_part(claim, start, digest.update)
+            while place < length:
+                view = own_buffer()[: min(BUFFER_BYTES, length - place)]
+                self._fill(view)
+                digest.update(view)
+                assembly.write(claim, state.manifest.offset(index) + place, view)
+                place += len(view)
+        except BaseException:
+            assembly.break_off(claim, state, place)
             raise
-        if claim is not None:
-            assembly.written(claim, state)
-            assembly.advance()
+        if digest.digest() != state.manifest.chunk(index):
+            assembly.unclaim(claim)
+            raise BadChunkError(self._number, index)
+        assembly.written(claim, state)
+        assembly.advance()
+
+    def _drain(self, count: int) -> None:
+        """Receive bytes that are of no use any more."""
+        while count > 0:
+            view = own_buffer()[: min(BUFFER_BYTES, count)]
+            self._fill(view)
+            count -= len(view)
 
     def _fill(self, view: memoryview) -> None:
         """Receive bytes at the rate that is allowed, and count them as they come."""
         limits, assembly, state = self._limits, self._assembly, self.state
         pace = Pace(limits.pace_window_seconds, limits.bytes_per_second_min)
         step = self._rate.slice_bytes(len(view))
+        self._filled = 0
         while view:
             if assembly.over.is_set():
                 raise ClosedError
             part = view[:step]
             for count in self.channel.receive_parts(part, pace):
                 assembly.note_bytes(state, count)
+                self._filled += count
             self._rate.take(len(part))
             view = view[len(part) :]
 

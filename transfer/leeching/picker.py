@@ -81,6 +81,10 @@ class PeerState:
     snubbed_until: float = 0.0
     snub_seconds: float = 0.0
     bytes_given: int = 0
+    bytes_kept: int = 0
+    """Bytes of chunks that broke off and can be continued."""
+    continued: list[int] = field(default_factory=list)
+    """Chunks of which this source has sent a part already: it is asked for the rest."""
     redirected: set[int] = field(default_factory=set)
     """Chunks that it sent us to others for."""
     _given_to_others: bytearray = field(default_factory=bytearray)
@@ -353,6 +357,11 @@ class ChunkPicker:
         if self._seeders_suffice(peer, now):
             return None
         todo, second_best = self._todo, None
+        while peer.continued:
+            index = peer.continued.pop()
+            if index in todo and self._can_ask(peer, index, now):
+                todo.remove(index)
+                return index
         for place in range(len(todo) - 1, -1, -1):
             index = todo[place]
             if not self._can_ask(peer, index, now):

@@ -34,6 +34,7 @@ from transfer.errors import (
     WireError,
 )
 from transfer.leeching.peer_connection import Outcome, PeerConnection
+from transfer.limits import KEPT_BYTES_MIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -153,6 +154,8 @@ class Swarm:
         self.met_at = time.monotonic()
         """When the last new peer came."""
         self.bytes_given: Counter[Peer] = Counter()
+        self._bytes_of_use: Counter[Peer] = Counter()
+        """Bytes that peers gave, and those of chunks that broke off and are kept."""
         self.too_large: FullError | None = None
         """What is said of a manifest that could never be held."""
 
@@ -299,15 +302,15 @@ class Swarm:
         return given
 
     async def _attempt(self, peer: Peer) -> None:
-        """Converse with a peer, again while it fails but was of use."""
-        for attempt in range(self._limits.attempts_max):
-            before = self.bytes_given[peer]
-            if peer in self._banned or await self._try(peer):
+        """Converse with a peer, again for as long as it is of use before it fails."""
+        while peer not in self._banned:
+            before = self._bytes_of_use[peer]
+            if await self._try(peer):
                 return
-            if self.bytes_given[peer] == before:
+            if self._bytes_of_use[peer] < before + KEPT_BYTES_MIN:
                 self._context.backoff.start(peer)
                 return
-            await asyncio.sleep(_RETRY_SECONDS * 2**attempt)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _try(self, peer: Peer) -> bool:
         """Converse once; False if that failed and may be tried again."""
@@ -408,6 +411,8 @@ class Swarm:
             self._active.discard(one)
             self._assembly.leave(one.state)
             self.bytes_given[one.peer] += one.state.bytes_given
+            used = one.state.bytes_given + one.state.bytes_kept
+            self._bytes_of_use[one.peer] += used
             self.wake_idle()
         if in_order:
             await peer.done()

@@ -428,12 +428,6 @@ class UploadSession:
             parts.append(wire.encode(wire.Listing(want.number, manifest.encode())))
         parts.append(wire.encode(offer.have(want.number, now)))
         yield b"".join(parts)
-        if (
-            offer.partial is None
-            and manifest.count == 1
-            and manifest.size <= want.eager
-        ):
-            yield from self._give_whole_chunk(offer, wire.Get(want.number, 0))
         yield from self._name_peers(want.number, offer, now)
 
     def _give_chunk(self, get: wire.Get) -> Iterator[Part]:
@@ -442,19 +436,21 @@ class UploadSession:
             raise WireError("The leecher asks for chunks of what it does not want.")
         if get.index >= offer.manifest.count:
             raise WireError("The leecher asks for a chunk beyond the end.")
+        if get.start >= offer.manifest.length(get.index):
+            raise WireError("The leecher asks for nothing of a chunk.")
         if offer.partial is not None:
             yield from self._give_partial_chunk(offer, offer.partial, get)
             return
         if offer.swarm_peer is not None:
-            elsewhere = offer.swarm_peer.decide(get.index)
-            if elsewhere is not None:
-                yield wire.encode(wire.Redirect(get.number, get.index, elsewhere))
+            given = offer.swarm_peer.decide(get.index)
+            if given is not None:
+                yield wire.encode(wire.Redirect(get.number, get.index, given))
                 return
         yield from self._give_whole_chunk(offer, get)
 
     def _give_whole_chunk(self, offer: Offer, get: wire.Get) -> Iterator[Part]:
         manifest = offer.manifest
-        length = manifest.length(get.index)
+        length = manifest.length(get.index) - get.start
         try:
             with self.uploads.files.descriptor(offer.file):
                 pass  # it was closed to spare descriptors, and may have gone since
@@ -462,7 +458,7 @@ class UploadSession:
             yield wire.encode(wire.Lacking(get.number, get.index))
             return
         yield HeadPart(wire.encode(wire.Chunk(get.number, get.index, length)))
-        yield FilePart(offer.file, manifest.offset(get.index), length)
+        yield FilePart(offer.file, manifest.offset(get.index) + get.start, length)
         self.uploads.count(length)
 
     def _give_partial_chunk(
@@ -474,8 +470,8 @@ class UploadSession:
         place of ours meanwhile, and then its bytes may lie there.
         """
         manifest = offer.manifest
-        start = offset = manifest.offset(get.index)
-        end = start + manifest.length(get.index)
+        start = offset = manifest.offset(get.index) + get.start
+        end = manifest.offset(get.index) + manifest.length(get.index)
         while offset < end:
             part = own_buffer()[: min(PART_BYTES, end - offset)]
             try:

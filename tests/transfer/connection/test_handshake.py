@@ -96,7 +96,7 @@ async def speak(node, data: bytes) -> bytes:
         wire.MAGIC_TLS + b"not a handshake, whatever else it is" * 10,
         wire.MAGIC_PLAINTEXT + b"\xff" * 100,
         wire.MAGIC_PLAINTEXT + b"\x00\x00\x00\x00",
-        wire.MAGIC_PLAINTEXT + wire.encode(wire.Get(0, 0)),
+        wire.MAGIC_PLAINTEXT + wire.encode(wire.Get(0, 0, 0)),
         wire.MAGIC_PLAINTEXT + wire.encode(wire.Hello(2, SECRET, SECRET, b"")),
     ],
 )
@@ -111,10 +111,10 @@ async def test_strangers_are_dropped(new_node, data):
 @pytest.mark.parametrize(
     "requests",
     [
-        [wire.Get(3, 0)],
-        [wire.Want(1, "sha256", SECRET, b"", 0, 0), wire.Hello(1, SECRET, SECRET, b"")],
-        [wire.Want(1, "sha256", b"x" * 16, b"", 0, 0)],
-        [wire.Want(1, "crc32", SECRET, b"", 0, 0)],
+        [wire.Get(3, 0, 0)],
+        [wire.Want(1, "sha256", SECRET, b"", 0), wire.Hello(1, SECRET, SECRET, b"")],
+        [wire.Want(1, "sha256", b"x" * 16, b"", 0)],
+        [wire.Want(1, "crc32", SECRET, b"", 0)],
         [wire.Bye("enough")],
     ],
 )

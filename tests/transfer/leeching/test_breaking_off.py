@@ -15,7 +15,7 @@ from transfer.connection import wire
 
 AT_ONCE = 24
 CHUNK = 256 * 1024
-LIMITS = LeecherLimits(attempts_max=1, answer_seconds=5.0)
+LIMITS = LeecherLimits(answer_seconds=5.0)
 
 
 class Counting(hostile.Disconnecting):
@@ -79,13 +79,13 @@ async def test_a_seeder_breaks_off_at_every_byte(new_node, size, payload):
 def requests_of(digest, manifest) -> bytes:
     """Return all that a leecher says, from the first byte to the last."""
     hello = wire.Hello(1, secrets.token_bytes(32), secrets.token_bytes(32), b"")
-    want = wire.Want(0, digest.algorithm, digest.raw, b"", 0, 4747)
+    want = wire.Want(0, digest.algorithm, digest.raw, b"", 4747)
     messages = [
         hello,
         want,
-        *(wire.Get(0, index) for index in range(manifest.count)),
+        *(wire.Get(0, index, 0) for index in range(manifest.count)),
         wire.Done(0),
-        wire.Want(1, digest.algorithm, digest.raw, manifest.digest, 0, 0),
+        wire.Want(1, digest.algorithm, digest.raw, manifest.digest, 0),
         wire.Complaint(1, 0),
     ]
     return wire.MAGIC_PLAINTEXT + b"".join(map(wire.encode, messages))
