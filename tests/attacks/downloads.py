@@ -146,7 +146,7 @@ def _wants(address: tuple[str, int], digest: Digest) -> Any:
         loop = asyncio.get_running_loop()
         terms = Terms(Identity(Ed25519PrivateKey.generate()))
         wants = b"".join(
-            wire.encode(wire.Want(number, "sha256", digest.raw, b"", 0, 0))
+            wire.encode(wire.Want(number, "sha256", digest.raw, b"", 0))
             for number in range(64)
         )
         async with contextlib.AsyncExitStack() as stack:
@@ -315,7 +315,7 @@ async def _complain(node: NodeProcess, digests: list[Digest]) -> None:
         sock.setblocking(False)
         await loop.sock_connect(sock, (host, int(port)))
         channel = await greet_seeder(sock, terms, None, tls=False)
-        want = wire.Want(0, "sha256", digest.raw, b"", 0, 0)
+        want = wire.Want(0, "sha256", digest.raw, b"", 0)
         await channel.write(wire.encode(want) + wire.encode(wire.Complaint(0, 0)))
         await asyncio.sleep(0.2)
         channel.close()
