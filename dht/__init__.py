@@ -11,7 +11,7 @@ from dht.announcer import OfferReport
 from dht.clock import Clock, SystemClock
 from dht.contacts import Contact, ContactStatus
 from dht.dial_back import Reachable, ReachVerdict
-from dht.errors import AddressError, ClosedError, DhtError, RecordError
+from dht.errors import AddressError, DhtClosedError, DhtError, RecordError
 from dht.identity import KeySigner, Signer, Verify, is_weak_key, verify_ed25519
 from dht.keys import (
     Network,
@@ -32,11 +32,11 @@ __all__ = [
     "Address",
     "AddressError",
     "Clock",
-    "ClosedError",
     "Contact",
     "ContactStatus",
     "Delegation",
     "Dht",
+    "DhtClosedError",
     "DhtError",
     "KeySigner",
     "Network",

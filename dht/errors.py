@@ -26,5 +26,5 @@ class DatagramError(DhtError):
         self.reason = reason
 
 
-class ClosedError(DhtError):
+class DhtClosedError(DhtError):
     """The DHT is not running."""

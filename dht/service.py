@@ -16,7 +16,7 @@ from dht.contacts import Contact, ContactStatus
 from dht.core import Core
 from dht.dial_back import DialBackService
 from dht.dial_back_helper import DialBackHelper
-from dht.errors import ClosedError, DatagramError
+from dht.errors import DatagramError, DhtClosedError
 from dht.identity import KeySigner, verify_ed25519
 from dht.joining import Joining
 from dht.keys import PUBLIC_NETWORK, Network
@@ -273,7 +273,7 @@ class Dht:
     @property
     def _run(self) -> _Running:
         if self._running is None:
-            raise ClosedError("The DHT is not running.")
+            raise DhtClosedError("The DHT is not running.")
         return self._running
 
     def _is_own(self, host: str) -> bool:

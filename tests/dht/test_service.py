@@ -13,10 +13,10 @@ import pytest
 
 from dht import (
     Address,
-    ClosedError,
     Contact,
     Delegation,
     Dht,
+    DhtClosedError,
     Network,
     ReleaseRecord,
     delegation_key,
@@ -437,7 +437,7 @@ async def test_a_taken_port_is_an_os_error_and_leaves_nothing_open() -> None:
         other = Dht(private_key(5))
         with pytest.raises(OSError, match="in use"):
             await other.start([HERE, node.addresses[0]])
-        with pytest.raises(ClosedError):
+        with pytest.raises(DhtClosedError):
             await other.join([])
         await other.start([HERE])
         await other.close()
@@ -452,7 +452,7 @@ async def test_closing_leaves_no_task_and_is_quick() -> None:
         started = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - started < 5
     assert asyncio.all_tasks() == before
-    with pytest.raises(ClosedError):
+    with pytest.raises(DhtClosedError):
         first.find_providers(key(1))
 
 

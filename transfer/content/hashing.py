@@ -109,6 +109,7 @@ def digests_of(
     descriptor: int,
     size: int,
     algorithms: Iterable[str],
+    *,
     stop: threading.Event | None = None,
 ) -> dict[str, Digest]:
     """Compute digests of an open file in this thread alone."""

@@ -46,7 +46,7 @@ def _computed(
     lacking = [one for one in ALIAS_ALGORITHMS if one not in artifact.aliases]
     descriptor = store.open_checked(artifact, stop)
     try:
-        found[name] = digests_of(descriptor, artifact.size, lacking, stop)
+        found[name] = digests_of(descriptor, artifact.size, lacking, stop=stop)
     finally:
         os.close(descriptor)
     return True

@@ -320,7 +320,7 @@ class Store:
         lacking = [name for name in ALIAS_ALGORITHMS if name not in artifact.aliases]
         descriptor = self.open_checked(artifact, stop)
         try:
-            aliases = digests_of(descriptor, artifact.size, lacking, stop)
+            aliases = digests_of(descriptor, artifact.size, lacking, stop=stop)
         finally:
             os.close(descriptor)
         self.index.set_aliases({artifact.digest: aliases})
