@@ -48,6 +48,7 @@ from transfer.content.manifest import chunk_size_of
 MIB = 1024 * 1024
 TIMES = 8
 COMPLAINT_SECONDS_MAX = 0.15  # SHA-256 of 512 MiB alone takes more than twice as long
+ATTACKER = "127.0.0.66"
 PLAIN = {"CARAVAN_ENCRYPTION": "false"}
 
 
@@ -86,13 +87,21 @@ def _silent(first_bytes: bytes, count: int) -> Any:
                 opened = [one for one in opened if not _is_closed(one)]
                 with contextlib.suppress(OSError):
                     while len(opened) < count:
-                        sock = socket.create_connection(address, 1)
+                        sock = socket.create_connection(address, 1, (ATTACKER, 0))
                         stack.callback(sock.close)
                         sock.sendall(first_bytes)
                         opened.append(sock)
                 over.wait(0.05)
 
     return attack
+
+
+def attackers_socket() -> socket.socket:
+    """Return a socket with the attacker's address, which no honest node has."""
+    sock = socket.socket()
+    sock.bind((ATTACKER, 0))
+    sock.setblocking(False)
+    return sock
 
 
 def _is_closed(sock: socket.socket) -> bool:
@@ -110,8 +119,7 @@ def _half_frames(address: tuple[str, int], over: threading.Event) -> None:
         terms = Terms(Identity(Ed25519PrivateKey.generate()))
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(60):
-                sock = socket.socket()
-                sock.setblocking(False)
+                sock = attackers_socket()
                 try:
                     await loop.sock_connect(sock, address)
                     channel = await greet_seeder(sock, terms, None, tls=False)
@@ -151,8 +159,7 @@ def _wants(address: tuple[str, int], digest: Digest) -> Any:
         )
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(64):
-                sock = socket.socket()
-                sock.setblocking(False)
+                sock = attackers_socket()
                 try:
                     await loop.sock_connect(sock, address)
                     channel = await greet_seeder(sock, terms, None, tls=False)
@@ -311,8 +318,7 @@ async def _complain(node: NodeProcess, digests: list[Digest]) -> None:
     terms = Terms(Identity(Ed25519PrivateKey.generate()))
     loop = asyncio.get_running_loop()
     for digest in digests:
-        sock = socket.socket()
-        sock.setblocking(False)
+        sock = attackers_socket()
         await loop.sock_connect(sock, (host, int(port)))
         channel = await greet_seeder(sock, terms, None, tls=False)
         want = wire.Want(0, "sha256", digest.raw, b"", 0)
