@@ -114,6 +114,12 @@ class DelegateCommand(Command[results.DelegateResult]):
     delegation: str
 
 
+class EpochCommand(Command[results.EpochResult]):
+    """Which epoch of a publisher (its text) counts, as far as the network knows."""
+
+    publisher: str
+
+
 class BroadcastCommand(Command[results.BroadcastResult]):
     """Alert holders and followers of the newest release of `name` again."""
 
@@ -145,6 +151,12 @@ class UpdatesCommand(Command[results.UpdatesResult]):
     wait: bool = False
     """Answer when there is a release whose digest, or a doubt whose id, is new."""
     seen: list[str] = []
+
+
+class AuditCommand(Command[results.AuditResult]):
+    """What security releases replaced of what is held, or a lockfile names."""
+
+    lockfile: str | None = None
 
 
 class ListCommand(Command[results.ListResult]):
@@ -209,9 +221,9 @@ COMMANDS: dict[str, type[Command[Any]]] = {
     for struct in (
         StatusCommand, PeersCommand, DoctorCommand, LookupCommand, ShareCommand,
         FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand, PublishCommand,
-        DelegateCommand, BroadcastCommand, FollowCommand, FollowsCommand,
-        UnfollowCommand, UpdatesCommand, ListCommand, PinCommand, UnpinCommand,
-        CleanCommand, VerifyCommand, InviteCommand, TransfersCommand, LimitCommand,
-        OpenCommand, LeaveCommand,
+        DelegateCommand, EpochCommand, BroadcastCommand, FollowCommand, FollowsCommand,
+        UnfollowCommand, UpdatesCommand, AuditCommand, ListCommand, PinCommand,
+        UnpinCommand, CleanCommand, VerifyCommand, InviteCommand, TransfersCommand,
+        LimitCommand, OpenCommand, LeaveCommand,
     )
 }  # fmt: skip

@@ -226,6 +226,13 @@ class DelegateResult(Result, frozen=True, kw_only=True):
     signed_anew: list[str]
 
 
+class EpochResult(Result, frozen=True, kw_only=True):
+    """The highest epoch known of a publisher; 0 where it has never delegated."""
+
+    publisher: str
+    epoch: int
+
+
 class BroadcastResult(Result, frozen=True, kw_only=True):
     """How far an alert got."""
 
@@ -294,12 +301,58 @@ class DoubtEntry(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
+class ReplacedDependencyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A package in the cache that depends on what a security release replaced.
+
+    The package keeps working. `package`, `dependency` and `replaced_by_digest` are
+    digests; the last one is of the package file of the release.
+    """
+
+    publisher: str
+    name: str
+    version: str
+    package: str
+    dependency: str
+    dependency_name: str
+    replaced_by: str
+    replaced_by_publisher: str
+    replaced_by_digest: str
+    note: str
+
+
+class AuditFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a security release replaced; `given` if peers may still have it.
+
+    `advisory` is the digest of the release's package file, and `fixed` its version.
+    """
+
+    digest: str
+    file: str
+    purl: str
+    advisory: str
+    publisher: str
+    name: str
+    fixed: str
+    note: str
+    held: bool
+    given: bool
+
+
+class AuditResult(Result, frozen=True, kw_only=True):
+    """What security releases replaced of what is held, or of what a lockfile names."""
+
+    found: list[AuditFinding]
+    dependents: list[ReplacedDependencyEntry]
+
+
 class UpdatesResult(Result, frozen=True, kw_only=True):
     """What is new among the names that are held or followed."""
 
     updates: list[UpdateEntry]
     applied: bool
     doubts: list[DoubtEntry]
+    dependents: list[ReplacedDependencyEntry] = []
+    """Packages in the cache whose dependencies were replaced by security releases."""
 
 
 class HeldArtifact(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from dht import Address, Contact, Dht, ReleaseRecord
 from node import commands, results, sockets
 from node.background import Background
 from node.commands import Command, Progress, ResultT
+from node.content.audit import Auditor
 from node.content.cleaning import Cleaning
 from node.content.fetch_command import FetchCommands
 from node.content.fetcher import ContentFetcher
@@ -332,6 +333,7 @@ class Node:
             releases=self._releases,
             updates=self._updates,
             router=self._router,
+            withdrawal=self._withdrawal,
             background=self._background,
         )
         self._runs |= {
@@ -382,6 +384,7 @@ class Node:
             commands.PublishCommand: publisher.publish,
             commands.BroadcastCommand: publisher.broadcast,
             commands.DelegateCommand: delegate.delegate,
+            commands.EpochCommand: delegate.epoch,
         }
 
     def _compose_care(self) -> None:
@@ -471,10 +474,18 @@ class Node:
             output=self._output,
         )
         self._gateway = gateway
+        auditor = Auditor(
+            store=self._store,
+            catalogue=self._catalogue,
+            withdrawal=self._withdrawal,
+            router=self._router,
+            locked=lockfiles.digests,
+        )
         self._runs |= {
             commands.PrefetchCommand: lockfiles.prefetch,
             commands.SurveyCommand: lockfiles.survey,
             commands.AdoptCommand: lockfiles.adopt,
+            commands.AuditCommand: auditor.audit,
         }
         door = Door(
             self,

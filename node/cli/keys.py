@@ -126,16 +126,21 @@ def key_delegate(
     """Make a release key NAME that may publish for ROOT, for some days.
 
     Revokes every release key of a lower epoch, for all names of the publisher, once
-    the network knows it. ROOT can go offline afterwards.
+    the network knows it. ROOT can go offline afterwards. Epochs that were given before
+    are remembered beside ROOT, and compared with what the network knows if a node runs.
     """
     from node.model.keys import PublisherKeys
 
-    made = PublisherKeys(session.home).delegate(
+    keys = PublisherKeys(session.home)
+    opening = passphrase_for(session.home, root)
+    publisher = keys.load(root, opening).text
+    made = keys.delegate(
         name,
         root,
         days=days,
         epoch=epoch,
-        passphrase=passphrase_for(session.home, root),
+        known_epoch=_known_epoch(session, publisher),
+        passphrase=opening,
         new_passphrase=new_passphrase() if passphrase else "",
     )
     if made.delegation is None:
@@ -209,7 +214,9 @@ def _answer_delegated(
 ) -> None:
     """Tell the node that runs here, if one does, and say what is known now."""
     from node.cli.results import KeyDelegateResult
+    from node.model.keys import PublisherKeys
 
+    revoked = PublisherKeys(session.home).revoked_by(delegation)
     text = base64.b64encode(delegation.raw).decode()
     stored: int | None
     try:
@@ -222,14 +229,25 @@ def _answer_delegated(
         epoch=delegation.epoch,
         ends=delegation.not_after,
         stored=stored,
+        revokes=[f"{one.name} (epoch {one.epoch})" for one in revoked],
     )
     session.answer(result, _delegated_words)
+
+
+def _known_epoch(session: Session, publisher: str) -> int:
+    """Return the highest epoch that the network knows; 0 where no node runs here."""
+    try:
+        epoch: int = session.ask("epoch", publisher=publisher).epoch
+    except NotRunningError:
+        return 0
+    return epoch
 
 
 def _delegated_words(result: KeyDelegateResult) -> None:
     say(f"publisher     {result.publisher}")
     say(f"release key   {result.name}, until {_day(result.ends)}")
-    say(f"epoch         {result.epoch}: keys of lower epochs are revoked")
+    say(f"epoch         {result.epoch}")
+    say(f"revoked       {', '.join(result.revokes) or 'no key that was made here'}")
     if result.stored is None:
         say("announced     not yet: a node that starts with this key announces it")
     elif not result.stored:

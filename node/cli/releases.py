@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.audit import dependent_words
 from node.cli.content import absolute, target_text
 from node.cli.group import CliCommand
 from node.cli.secret import passphrase_for
@@ -239,6 +240,8 @@ def _updates_words(result: UpdatesResult) -> None:
     for doubt in result.doubts:
         words = f"caution: {doubt.name} by {doubt.publisher}: {doubt.why}"
         click.echo(clean(words), err=True)
+    for one in result.dependents:
+        click.echo(clean(dependent_words(one)), err=True)
     if not result.updates and not result.doubts:
         click.echo("everything is up to date", err=True)
     elif result.updates and result.applied:

@@ -50,6 +50,8 @@ class KeyDelegateResult(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     ends: float
     stored: int | None
+    revokes: list[str]
+    """Release keys made here whose epochs end with it."""
 
 
 class KeyExportResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,6 +46,7 @@ _SECTIONS = {
         "follow": "node.cli.releases:follow",
         "unfollow": "node.cli.releases:unfollow",
         "updates": "node.cli.releases:updates",
+        "audit": "node.cli.audit:audit",
     },
     "Keys and networks": {
         "key": "node.cli.keys:key",

@@ -20,7 +20,7 @@ from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
 from node.gateway.caches import body_of, files_in
 from node.gateway.ecosystems import ecosystems
-from node.gateway.locked import LeftOut, LockEntry
+from node.gateway.locked import LeftOut, LockEntry, Locked
 from node.gateway.lockfiles import read_lockfile, usable
 from node.gateway.named_file import NamedFile
 from node.gateway.pages import PageMissingError, UnreachableError
@@ -148,6 +148,15 @@ class Lockfiles:
             },
         )
 
+    async def digests(self, lockfile: str) -> set[str]:
+        """Return the SHA-256 of what a lockfile names, where that is known here."""
+        found: set[str] = set()
+        for entry in (await self._locked(Path(lockfile))).files:
+            for digest in entry.digests:
+                held = await asyncio.to_thread(self._store.find, digest)
+                found.add(str(held.digest if held is not None else digest))
+        return found
+
     async def adopt(
         self, command: commands.AdoptCommand, progress: Progress
     ) -> results.AdoptResult:
@@ -187,19 +196,23 @@ class Lockfiles:
     ) -> tuple[list[LockEntry], list[LeftOut]]:
         """Read a lockfile, learn from upstreams what it means, choose what fits."""
         path = Path(lockfile)
+        locked = await self._locked(path)
+        await self._learn(locked.files, progress)
+        known = [await self._with_file(entry) for entry in locked.files]
+        return known if everything else usable(known), locked.left_out
+
+    async def _locked(self, path: Path) -> Locked:
+        """Read a lockfile; UsageError or NodeError say why it cannot be read."""
         try:
             content = await asyncio.to_thread(_read, path)
         except OSError as error:
             raise NodeError(f"cannot read {path}: {error.strerror}") from error
         try:
-            locked = await self._gateway.pages.in_reader(
+            return await self._gateway.pages.in_reader(
                 lambda: read_lockfile(path.name, content)
             )
         except TimeoutError as error:
             raise UsageError(f"{path.name} takes too long to be read") from error
-        await self._learn(locked.files, progress)
-        known = [await self._with_file(entry) for entry in locked.files]
-        return known if everything else usable(known), locked.left_out
 
     async def _learn(self, entries: Iterable[LockEntry], progress: Progress) -> None:
         """Read the upstreams' pages of what is locked, as far as they can be asked."""

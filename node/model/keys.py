@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dht import Delegation, RecordError
 from node.errors import NodeError, UsageError
 from node.model import keyfiles
+from node.model.epochs import GivenEpoch, GivenEpochs
 from node.wallclock import now
 
 DEFAULT_KEY = "default"
@@ -76,6 +77,7 @@ class PublisherKeys:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "publishers"
+        self._given = GivenEpochs(self._folder)
 
     def new(self, name: str = DEFAULT_KEY, passphrase: str = "") -> str:
         """Make a root key; returns its publisher. NodeError if the name is taken."""
@@ -90,20 +92,30 @@ class PublisherKeys:
         *,
         days: float,
         epoch: int | None = None,
+        known_epoch: int = 0,
         passphrase: str = "",
         new_passphrase: str = "",
     ) -> PublisherKey:
         """Make the release key `name` that acts for the key `root` for some days.
 
         `passphrase` opens the root key, `new_passphrase` will open the new one. A new
-        epoch revokes the release keys of all epochs before it. Without `epoch`
-        it is one more than the highest that was delegated here.
+        epoch revokes the release keys of all epochs before it. Without `epoch` it is
+        one more than the highest that was ever given here or that the network knows
+        (`known_epoch`). Raise NodeError for one that is revoked already.
         """
         owner = self.load(root, passphrase)
         if owner.delegation is not None:
             raise NodeError(f"{root!r} is a release key; only a root key can delegate")
+        if self._path(name).exists():
+            raise NodeError(f"there is a key {name!r} already; it was kept")
+        highest = max([known_epoch, *self._epochs(owner.publisher)])
         if epoch is None:
-            epoch = 1 + max(self._epochs(owner.publisher), default=0)
+            epoch = highest + 1
+        elif 0 < epoch < highest:
+            raise NodeError(
+                f"epoch {epoch} is revoked: {highest} was given already; choose "
+                f"--epoch {highest} or more"
+            )
         if not 0 < days <= DAYS_MAX:
             raise UsageError(f"a delegation is for up to {DAYS_MAX} days")
         if not 0 < epoch <= EPOCH_MAX:
@@ -115,9 +127,17 @@ class PublisherKeys:
             epoch=epoch,
             not_after=now() + days * 86_400,
         )
+        # First what was given, then the key: a crash between wastes a number only.
+        given = GivenEpoch(epoch, delegation.not_after, name)
+        self._given.add(owner.text, given)
         pem = keyfiles.to_pem(key, new_passphrase)
         self._write(name, pem + _block(delegation))
         return PublisherKey(key, owner.publisher, delegation)
+
+    def revoked_by(self, delegation: Delegation) -> list[GivenEpoch]:
+        """Return the release keys given here that a delegation revokes."""
+        given = self._given.of(publisher_text(delegation.publisher))
+        return [one for one in given if one.epoch < delegation.epoch]
 
     def names(self) -> list[str]:
         """Return the names of the keys, sorted."""
@@ -182,7 +202,10 @@ class PublisherKeys:
         }
 
     def _epochs(self, publisher: bytes) -> list[int]:
-        return [one.epoch for one in self.delegations() if one.publisher == publisher]
+        """Return the epochs of a publisher that were given here, or are held here."""
+        given = [one.epoch for one in self._given.of(publisher_text(publisher))]
+        held = [one.epoch for one in self.delegations() if one.publisher == publisher]
+        return given + held
 
     def _content(self, name: str) -> bytes:
         path = self._path(name)

@@ -9,7 +9,7 @@ from dht import Delegation, Dht, RecordError
 from node import commands, results
 from node.commands import Progress
 from node.errors import RefusedError
-from node.model.keys import publisher_text
+from node.model.keys import parse_publisher, publisher_text
 from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from node.releases.renewal import Renewal
@@ -33,6 +33,16 @@ class DelegationPublisher:
         self._releases = releases
         self._renewal = renewal
         self._now = now
+
+    async def epoch(
+        self, command: commands.EpochCommand, _progress: Progress
+    ) -> results.EpochResult:
+        """Ask the network for the newest delegation of a publisher."""
+        publisher = parse_publisher(command.publisher)
+        await self._releases.read_delegation(publisher, fresh=True)
+        return results.EpochResult(
+            publisher=command.publisher, epoch=self._trust_store.epoch_of(publisher)
+        )
 
     async def delegate(
         self, command: commands.DelegateCommand, _progress: Progress

@@ -8,7 +8,9 @@ import re
 from node import commands, results
 from node.background import Background
 from node.commands import Progress
+from node.content.audit import describe
 from node.content.routing import Routing
+from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.model.keys import publisher_text
 from node.model.targets import parse_followed
@@ -29,12 +31,14 @@ class FollowCommands:
         releases: Releases,
         updates: UpdateTracker,
         router: Routing,
+        withdrawal: Withdrawal,
         background: Background,
     ) -> None:
         self._trust_store = trust_store
         self._releases = releases
         self._updates = updates
         self._router = router
+        self._withdrawal = withdrawal
         self._background = background
 
     async def follow(
@@ -102,5 +106,8 @@ class FollowCommands:
         else:
             entries = await self._updates.report()
         return results.UpdatesResult(
-            updates=entries, applied=command.apply, doubts=self._updates.doubts()
+            updates=entries,
+            applied=command.apply,
+            doubts=self._updates.doubts(),
+            dependents=[describe(one) for one in self._withdrawal.dependents()],
         )

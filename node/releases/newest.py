@@ -208,7 +208,7 @@ class Releases:
         """
         search, _ = await asyncio.gather(
             self._dht.find_record(release_key_of(self.network, publisher, name)),
-            self._read_delegation(publisher),
+            self.read_delegation(publisher),
         )
         found, is_news = search.newest, False
         if isinstance(found, ReleaseRecord):
@@ -221,11 +221,18 @@ class Releases:
             await self._repair(known.record, search)
         return Reading(is_news, search.asked)
 
-    async def _read_delegation(self, publisher: bytes) -> None:
-        """Ask for a publisher's newest delegation, unless that was done just now."""
+    async def read_delegation(self, publisher: bytes, *, fresh: bool = False) -> None:
+        """Ask for a publisher's newest delegation, unless that was done just now.
+
+        With `fresh`, ask in any case.
+        """
         now = asyncio.get_running_loop().time()
         read_at = self._delegation_read_at.get(publisher)
-        if read_at is not None and now - read_at < DELEGATION_FRESH_SECONDS:
+        if (
+            not fresh
+            and read_at is not None
+            and now - read_at < DELEGATION_FRESH_SECONDS
+        ):
             return
         self._delegation_read_at[publisher] = now
         search = await self._dht.find_record(delegation_key_of(self.network, publisher))

@@ -105,6 +105,48 @@ def test_a_release_key_travels_without_its_root(tmp_path):
     assert online.names() == ["mine"]
 
 
+def test_epochs_are_remembered_where_the_key_file_has_left(tmp_path):
+    """The stolen laptop's key is revoked by the next one, and that is said."""
+    keys = PublisherKeys(tmp_path)
+    keys.new("root")
+    first = keys.delegate("laptop", "root", days=90)
+    (tmp_path / "publishers" / "laptop.key").unlink()
+    second = keys.delegate("new-laptop", "root", days=90)
+    assert first.delegation is not None
+    assert second.delegation is not None
+    assert second.delegation.epoch == first.delegation.epoch + 1
+    (revoked,) = keys.revoked_by(second.delegation)
+    assert (revoked.name, revoked.epoch) == ("laptop", 1)
+    assert keys.revoked_by(first.delegation) == []
+    assert [one["name"] for one in keys.show()] == ["new-laptop", "root"]
+    memory = tmp_path / "publishers" / f"{first.text}.epochs"
+    assert stat.S_IMODE(memory.stat().st_mode) == 0o600
+
+
+def test_the_network_may_know_more_epochs_than_this_machine(tmp_path):
+    """Two machines with one root key must not give one epoch twice."""
+    keys = PublisherKeys(tmp_path)
+    keys.new("root")
+    made = keys.delegate("laptop", "root", days=90, known_epoch=6)
+    assert made.delegation is not None
+    assert made.delegation.epoch == 7
+    with pytest.raises(NodeError, match="epoch 3 is revoked"):
+        keys.delegate("other", "root", days=90, epoch=3, known_epoch=6)
+    beside = keys.delegate("server", "root", days=90, epoch=7)
+    assert beside.delegation is not None
+    assert beside.delegation.epoch == 7
+
+
+def test_a_damaged_memory_of_epochs_is_said(tmp_path):
+    keys = PublisherKeys(tmp_path)
+    publisher = keys.new("root")
+    keys.delegate("laptop", "root", days=90)
+    with (tmp_path / "publishers" / f"{publisher}.epochs").open("a") as file:
+        file.write("2 17")
+    with pytest.raises(NodeError, match="damaged line"):
+        keys.delegate("other", "root", days=90)
+
+
 def test_a_delegation_for_another_key_is_refused(tmp_path):
     """A delegation block that was moved to another key's file is noticed."""
     keys = PublisherKeys(tmp_path)
