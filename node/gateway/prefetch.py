@@ -20,7 +20,7 @@ from node.errors import NobodyOffersError, NodeError, UsageError
 from node.gateway import limits
 from node.gateway.caches import body_of, files_in
 from node.gateway.ecosystems import ecosystems
-from node.gateway.locked import LeftOut, LockEntry, Locked
+from node.gateway.locked import LeftOut, Locked, LockEntry
 from node.gateway.lockfiles import read_lockfile, usable
 from node.gateway.named_file import NamedFile
 from node.gateway.pages import PageMissingError, UnreachableError
