@@ -59,6 +59,7 @@ async def test_a_release_key_is_delegated_exported_and_imported(tmp_path):
 
 
 async def test_a_delegation_is_made_known_by_the_running_node(tmp_path):
+    """It is asked first which epochs the network knows."""
     node = Node({"stored": 7, "publisher": "p", "epoch": 1})
     async with running(tmp_path, node):
         await caravan(tmp_path, "key", "new", "root")
@@ -67,7 +68,11 @@ async def test_a_delegation_is_made_known_by_the_running_node(tmp_path):
             *("key", "delegate", "laptop", "--from", "root", "--days", "30", "--json"),
         )
     assert made.document["stored"] == 7
-    assert type(node.asked[0]).__name__ == "DelegateCommand"
+    assert made.document["epoch"] == 2  # the network knows of epoch 1
+    assert [type(one).__name__ for one in node.asked] == [
+        "EpochCommand",
+        "DelegateCommand",
+    ]
 
 
 async def test_a_passphrase_is_needed_from_then_on(tmp_path):
