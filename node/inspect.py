@@ -16,6 +16,7 @@ from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
+from node.results import SourceTraffic
 from node.settings import Settings
 from node.wallclock import now
 from transfer import Digest, DigestError, Leecher, Seeder, Store
@@ -28,6 +29,9 @@ class Described(Protocol):
 
     def describe(self) -> results.NodeDescription:
         """Return who and where it is."""
+
+    def traffic(self) -> dict[str, SourceTraffic]:
+        """Return what package managers were given, by its source."""
 
 
 class Inspector:
@@ -74,6 +78,7 @@ class Inspector:
             uploads=seeder.uploads,
             transfer=results.TransferStatus(seeder=seeder, leecher=leecher),
             dht=self._dht.stats(),
+            gateway=self._node.traffic(),
             failing=self._background.failing,
         )
 

@@ -38,6 +38,13 @@ class TransferStatus(msgspec.Struct, frozen=True, kw_only=True):
     leecher: LeecherStats
 
 
+class SourceTraffic(msgspec.Struct, kw_only=True):
+    """Files and bytes that package managers were given since the node started."""
+
+    files: int = 0
+    bytes: int = 0
+
+
 class StatusResult(Result, frozen=True, kw_only=True):
     """What the node is and does."""
 
@@ -52,6 +59,8 @@ class StatusResult(Result, frozen=True, kw_only=True):
     uploads: int
     transfer: TransferStatus
     dht: dict[str, int]
+    gateway: dict[str, SourceTraffic] = {}
+    """What package managers were given: "store", "peers" or "origin"."""
     failing: list[Failing] = []
     """The loops in the background whose last round failed, and is tried again."""
 

@@ -56,6 +56,7 @@ from node.releases.pipeline import ReleasePipeline
 from node.releases.publish import ReleasePublisher
 from node.releases.renewal import Renewal
 from node.releases.updates import UpdateTracker
+from node.results import SourceTraffic
 from node.settings import Settings, Sharing
 from node.settings.home import Home
 from node.settings.networks import load_network
@@ -122,6 +123,10 @@ class Node:
         """
         result: ResultT = await self._runs[type(command)](command, progress)
         return result
+
+    def traffic(self) -> dict[str, SourceTraffic]:
+        """Return what package managers were given, by its source."""
+        return self._gateway.traffic.by_source
 
     def describe(self) -> results.NodeDescription:
         """Return who and where this node is."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from node.gateway import limits
 from node.gateway.named_file import NamedFile
+from node.gateway.traffic import SourceName
 from transfer import Artifact, Digest
 from transfer.growing_file import GrowingFile
 from transfer.single_flight import Flight
@@ -24,6 +25,8 @@ class InFlightFile:
         """The run that goes on for a while without callers, once bytes have come."""
         self.coming: GrowingFile | None = None
         """What the source that came first has sent so far."""
+        self.source: SourceName = "origin"
+        """Where what is coming comes from."""
         self.has_known_size = False
         """Whether more than one peer vouches for the length of what is coming."""
         self.started = asyncio.Event()
@@ -48,13 +51,19 @@ class InFlightFile:
             self.lingers.linger = limits.LINGER_SECONDS
 
     def progress(
-        self, coming: GrowingFile, length: int, *, has_known_size: bool
+        self,
+        coming: GrowingFile,
+        length: int,
+        *,
+        source: SourceName,
+        has_known_size: bool,
     ) -> None:
         """Note that a source has sent the first `length` bytes, which may be read."""
         self.seen(length)
         coming.advance(length)
         if self.coming is None or self.coming.ended:
             self.coming, self.has_known_size = coming, has_known_size
+            self.source = source
         if self.coming is not coming or not length:
             return
         self.started.set()

@@ -47,6 +47,8 @@ class StreamedFile:
         self.coming = coming
         self.size = coming.size if file.has_known_size else None
         """How long it is; None where one peer alone says so."""
+        self.source = file.source
+        """Where it comes from."""
         self.strong = file.digest
         """What the whole must have; the last bytes are held back until it has."""
         self._flight = flight

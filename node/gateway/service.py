@@ -24,6 +24,7 @@ from node.gateway.published import Published
 from node.gateway.resolver import MissError, Resolver, StreamedFile
 from node.gateway.retention import Retention
 from node.gateway.sources import Sources
+from node.gateway.traffic import Traffic
 from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue
@@ -99,6 +100,7 @@ class Gateway:
         self.indexes: dict[str, PackageIndex] = {
             name: ecosystem_of(name).index(context, name) for name in upstreams.names
         }
+        self.traffic = Traffic()
         self._ready: dict[str, asyncio.Task[None]] = {}
 
     def begin(self) -> None:

@@ -22,6 +22,7 @@ from node.gateway.origin import (
     OriginFile,
 )
 from node.gateway.retry import pause_before_retry
+from node.gateway.traffic import SourceName
 from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
 from node.results import SourceEntry
@@ -106,6 +107,14 @@ class Sources:
     def sources_of(self, artifact: Artifact) -> list[SourceEntry]:
         """Return who gave the bytes of an artifact, if it came a short while ago."""
         return self._gave.get(artifact.digest) or []
+
+    def source_of(self, artifact: Artifact) -> SourceName:
+        """Return from where an artifact came, if that was a short while ago."""
+        gave = self.sources_of(artifact)
+        if not gave:
+            return "store"
+        names = self._upstreams.names
+        return "origin" if all(one.address in names for one in gave) else "peers"
 
     def is_private(self, named: Sequence[NamedFile]) -> bool:
         """Tell whether only private upstreams name a file."""
@@ -278,7 +287,10 @@ class _OriginIntake:
                 self._file.seen(intake.length)
                 if self._coming is not None:
                     self._file.progress(
-                        self._coming, intake.length, has_known_size=True
+                        self._coming,
+                        intake.length,
+                        source="origin",
+                        has_known_size=True,
                     )
 
     async def _open(self, size: int | None) -> None:
@@ -332,7 +344,9 @@ class _PeersWatch:
             self.end()
             self._coming = GrowingFile(partial.descriptor, total)
         length = partial.prefix_bytes()
-        self._file.progress(self._coming, length, has_known_size=is_known)
+        self._file.progress(
+            self._coming, length, source="peers", has_known_size=is_known
+        )
 
     def end(self) -> None:
         """Say that nothing more comes from peers."""

@@ -25,6 +25,7 @@ from node.web.api import Api, Runs
 from node.web.dashboard import CONTENT_SECURITY_POLICY, Dashboard
 from node.web.guard import Refusal, check_source, check_token, host_names
 from node.web.openapi import openapi
+from node.web.relay import SOURCE, SOURCE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +227,9 @@ def _cannot_open(address: Address, error: OSError) -> NodeError:
     return NodeError(f"the web address {address} cannot be opened: {error.strerror}")
 
 
-async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if SOURCE in request:
+        response.headers[SOURCE_HEADER] = request[SOURCE]
     caching = response.headers.get("Cache-Control", _HEADERS["Cache-Control"])
     response.headers.update({**_HEADERS, "Cache-Control": caching})
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
 SOURCE_HEADER = "Caravan-Source"
+SOURCE = web.RequestKey("source", str)
+"""Where a door's request notes what goes into that header."""
+BASE = web.RequestKey("base", str)
+"""Where a door's request notes under which URL its client reached this node."""
 BASE_HEADER = "Caravan-Base"
 """Tells the node where the client asked, so that the URLs of an index lead there."""
 ATTEMPTS_MAX = 4

@@ -29,6 +29,7 @@ from node.errors import NodeError, UsageError
 from node.settings.site import SiteSettings, read_token
 from node.web import limits
 from node.web.guard import Refusal
+from node.web.relay import BASE, SOURCE, SOURCE_HEADER
 from node.web.site_guard import SiteGuard, SiteRequest
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class SiteDoor:
                 self._guard.check(asking)
                 scheme = "http" if self._tls is None else "https"
                 path = self._token_path if asking.in_path else ""
-                request["base"] = f"{scheme}://{request.host}{path}"
+                request[BASE] = f"{scheme}://{request.host}{path}"
                 async with self._turns.turn(asking.client):
                     return await handler(request)
             except Refusal as refusal:
@@ -288,7 +289,9 @@ async def _health(_request: web.Request) -> web.Response:
     return web.json_response({"ok": True})
 
 
-async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if SOURCE in request:
+        response.headers[SOURCE_HEADER] = request[SOURCE]
     response.headers.update(_HEADERS)
 
 

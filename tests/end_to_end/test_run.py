@@ -185,6 +185,7 @@ def test_a_lingering_node_is_a_seeder_after_the_command(
             **clean_environment(upstreams(origin)),
             "PYTHONPATH": str(Path.cwd()),
             "CARAVAN_CONTACTS": first.address,
+            "CARAVAN_UPSTREAM_PYPI_SHARE": "true",  # an origin on loopback is private
         },
     )  # fmt: skip
     try:
@@ -208,3 +209,23 @@ def _digest_of(origin: Origin) -> str:
 
 def _providers(node: NodeProcess, digest: str) -> list[object]:
     return list(node.run("lookup", digest).document.get("providers", []))
+
+
+def test_the_report_says_where_the_bytes_came_from(
+    caravan: Caravan, origin: Origin, tmp_path: Path
+) -> None:
+    """First from the origin, then from the store; a second node has them of peers."""
+    put_wheel(origin, "packed", "hello")
+    node = caravan.join("a", **upstreams(origin))
+    found = []
+    for number in (1, 2):
+        target = tmp_path / f"site{number}"
+        done = caravan_run(tmp_path, node.home, *PIP, "--target", target, "packed")
+        assert done.returncode == 0, done.stderr
+        found.append(report(done))
+    assert found[0]["files"] == found[1]["files"] == 1
+    assert found[0]["from_origin"] == found[0]["bytes"] > 0
+    assert found[1]["from_store"] == found[1]["bytes"] == found[0]["bytes"]
+    traffic = node.ask("status")["gateway"]
+    assert traffic["origin"] == traffic["store"]
+    assert traffic["peers"] == {"files": 0, "bytes": 0}

@@ -30,6 +30,7 @@ from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
 from node.gateway.resolver import MissError, StreamedFile
 from node.gateway.service import Gateway
+from node.gateway.traffic import SourceName
 from node.web.gateway.serving import (
     PAGE_HEADERS,
     FileSender,
@@ -38,6 +39,7 @@ from node.web.gateway.serving import (
     write,
 )
 from node.web.guard import Refusal
+from node.web.relay import BASE, SOURCE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REASON_CHARACTERS_MAX = 300
@@ -134,13 +136,26 @@ class GatewayRoutes:
         if request.method == "HEAD":
             size = await self._gateway.size(answer)
             return self._sender.head(answer.digest, size)
+        is_held = self._gateway.resolver.held(answer.digest) is not None
         found = await self._gateway.open(answer)
-        if not isinstance(found, StreamedFile):
-            return await self._sender.send(request, answer.digest, found)
-        try:
-            return await self._sender.stream(request, answer.digest, found)
-        finally:
-            found.close()
+        source: SourceName
+        if isinstance(found, StreamedFile):
+            request[SOURCE] = source = found.source
+            try:
+                response = await self._sender.stream(request, answer.digest, found)
+            finally:
+                found.close()
+        else:
+            source = "store" if is_held else self._gateway.sources.source_of(found)
+            request[SOURCE] = source
+            response = await self._sender.send(request, answer.digest, found)
+        if response.status in (200, 206):
+            self._gateway.traffic.count(
+                source,
+                response.content_length or 0,
+                is_whole=response.status == 200,
+            )
+        return response
 
     async def _relay(
         self, request: web.Request, answer: RelayAnswer
@@ -229,7 +244,7 @@ def _base(request: web.Request) -> str:
     The site door says it by itself; a relay before the owner's door names its own
     address on loopback. Else it is this door, whose host has been checked.
     """
-    if (base := request.get("base")) is not None:
+    if (base := request.get(BASE)) is not None:
         return str(base)
     given = request.headers.get("Caravan-Base", "")
     return given if _RELAY.fullmatch(given) else f"http://{request.host}"

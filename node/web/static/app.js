@@ -20,12 +20,12 @@ function take(figures) {
   if (figures.status) {
     showNode(figures.status);
     showSpeed(figures.at, figures.status);
+    showGateway(figures.status.gateway);
     const held = `${figures.status.artifacts} ${figures.status.bytes_held}`;
     if (held !== state.held) { state.held = held; refreshContent(); }
   }
   if (figures.transfers) showTransfers(figures.transfers);
   if (figures.peers) { state.peers = figures.peers.contacts; showPeers(); showRing(); }
-  if (figures.gateway) showGateway(figures.gateway);
   if (figures.log?.length) showLog(figures.log);
 }
 
@@ -54,7 +54,7 @@ function showNode(status) {
 // --- transfers ----------------------------------------------------------------------
 
 function showSpeed(at, status) {
-  const received = status.transfer.leecher.bytes_received + (status.transfer.origin_bytes ?? 0);
+  const received = status.transfer.leecher.bytes_received + (status.gateway.origin?.bytes ?? 0);
   const now = { at, received, sent: status.transfer.seeder.bytes_sent };
   const last = state.last;
   state.last = now;
@@ -265,7 +265,8 @@ async function upload(file) {
 // --- gateway, limits, health, log ---------------------------------------------------
 
 function showGateway(gateway) {
-  const rows = Object.entries(gateway.by_source).map(([source, one]) => ({ source, ...one }));
+  const rows = Object.entries(gateway).map(([source, one]) => ({ source, ...one }))
+    .filter((one) => one.files || one.bytes);
   const served = rows.reduce((sum, one) => sum + one.bytes, 0);
   const saved = rows.filter((one) => one.source !== "origin").reduce((sum, one) => sum + one.bytes, 0);
   show(byId("gateway-rows"),
