@@ -44,7 +44,8 @@ class Retention:
         digest = str(artifact.digest)
         if digest in self._public:
             return
-        file = named[0].file if named else ""
+        # An archive names files by their paths.
+        file = named[0].file.rpartition("/")[2] if named else ""
         if self._upstreams.are_private(one.upstream for one in named):
             self.silence(artifact.digest, file)
             return

@@ -217,7 +217,7 @@ class Sources:
             await self._take_in(intake, upstream, named)
             name = await _in_thread(intake.opened.verify)
             if intake.is_private:
-                self._silence(name, named.file)
+                self._silence(name, named.file.rpartition("/")[2])
             artifact = await _in_thread(intake.opened.commit)
             intake.finish()
         finally:

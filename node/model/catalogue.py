@@ -211,8 +211,12 @@ class Catalogue:
         return set(self._column("SELECT artifact FROM direct", ()))
 
     def direct_file(self, artifact: str) -> str:
-        """Return the file name under which an artifact was shared, or ""."""
-        found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
+        """Return the file name under which an artifact was shared or came, or ""."""
+        found = self._column(
+            "SELECT file FROM direct WHERE artifact = ?1"
+            " UNION ALL SELECT file FROM private WHERE artifact = ?1",
+            (artifact,),
+        )
         return found[0] if found else ""
 
     def forget(self, digests: list[str]) -> None:

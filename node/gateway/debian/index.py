@@ -83,7 +83,7 @@ class DebianArchive:
                 await self._learn_list(folder, one)
 
     async def _path(self, request: GatewayRequest) -> Answer:
-        path = request.parameters["path"]
+        path = request.parameters["path"].removeprefix("./")
         upstream = self._context.upstream(self._upstream)
         if not PATH.fullmatch(path) or ".." in path.split("/"):
             raise PageMissingError

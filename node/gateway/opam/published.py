@@ -29,7 +29,7 @@ from node.gateway.published import (
 from node.model.packages import ArtifactEntry
 from transfer import Digest
 
-_NAME = re.compile(r"[A-Za-z0-9_+-]*[A-Za-z][A-Za-z0-9_+-]*")
+_NAME = re.compile(r"[0-9_+-]*+[A-Za-z][A-Za-z0-9_+-]*+")
 _VERSION = re.compile(r"[A-Za-z0-9._+~-]+")
 _ARCHIVES = (".tar.gz", ".tgz", ".tbz", ".tar.bz2", ".tar.xz", ".zip")
 

@@ -10,12 +10,15 @@ import html
 import re
 from collections.abc import Iterator
 
-# A tag that has no end is the end of the page, so no character is looked at twice.
+# A quote counts only behind "=", as in a browser. Nothing is looked at twice: where a
+# tag has no end, the page ends.
 _TAG = re.compile(
-    r"<(?:(!--)|(/?[A-Za-z][^\s/>]*+)((?:[^>\"']++|\"[^\"]*+\"|'[^']*+')*+)>)"
+    r"<(?:(!--)|(/?[A-Za-z][^\s/>]*+)"
+    r"((?:[^>=]++|=\s*+(?:\"[^\"]*+\"|'[^']*+')?+)*+)>)"
 )
 _ATTRIBUTE = re.compile(
-    r"([^\s=/>\"']++)(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s>\"']++)))?+"
+    r"([^\s=/>\"']++)"
+    r"(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s>\"'][^\s>]*+)))?+"
 )
 _READ = ("a", "base", "meta")
 _RAW = ("script", "style", "textarea", "title")
@@ -27,9 +30,9 @@ def tags(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     while place >= 0:
         match = _TAG.match(text, place)
         if match is None:
-            # A bare "<" is text where no name follows; a tag without an end is the end.
-            if text[place + 1 : place + 2].isalpha() and text.find(">", place) < 0:
-                return
+            following = text[place + 1 : place + 2]
+            if following == "/" or following.isalpha():
+                return  # a tag without an end
             place = text.find("<", place + 1)
             continue
         name = (match[2] or "").lower()

@@ -214,15 +214,20 @@ def _metadata(said: object) -> str | bool:
 
 
 def _is_file(name: str) -> bool:
-    """Tell whether a text can be a distribution's name: one step of a path, a line."""
-    if _PLAIN.fullmatch(name) is None and not (
+    """Tell whether a text can be a file's name: one step of a path, in one line."""
+    if name.startswith("."):
+        return False
+    return _PLAIN.fullmatch(name) is not None or (
         0 < len(name) <= 250
         and name.isprintable()
         and "/" not in name
         and "\\" not in name
-    ):
-        return False
-    return not name.startswith(".") and name.lower().endswith(_ENDINGS)
+    )
+
+
+def _is_distribution(name: str) -> bool:
+    """Tell whether a name ends as a distribution's does."""
+    return name.lower().endswith(_ENDINGS)
 
 
 def _is_url(url: str) -> bool:
@@ -326,9 +331,10 @@ def _linked(base: str, given: dict[str, str]) -> ProjectFile | None:
         if (algorithm := part.partition("=")[0]) in _ALGORITHMS
         and (value := part.partition("=")[2])
     }
-    return ProjectFile(
-        file, url, _digest_texts(hashes), None, more, _said_in_html(said)
-    )
+    digests = _digest_texts(hashes)
+    if not digests and not _is_distribution(file):
+        return None  # a link to somewhere else, as to a page of the index
+    return ProjectFile(file, url, digests, None, more, _said_in_html(said))
 
 
 def _joined(base: str, href: str) -> str:
