@@ -355,17 +355,26 @@ class _PeersWatch:
 
 
 async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join small parts into blocks that are worth a thread's while."""
+    """Join small parts into blocks that are worth a thread's while.
+
+    Where the parts end with an error, what came before it is yielded first.
+    """
     waiting: list[bytes] = []
     count = 0
-    async for part in parts:
-        waiting.append(part)
-        count += len(part)
-        if count >= limits.WRITE_BYTES // 4:
-            yield b"".join(waiting)
-            waiting, count = [], 0
+    failed: OriginError | None = None
+    try:
+        async for part in parts:
+            waiting.append(part)
+            count += len(part)
+            if count >= limits.WRITE_BYTES // 4:
+                yield b"".join(waiting)
+                waiting, count = [], 0
+    except OriginError as error:
+        failed = error
     if waiting:
         yield b"".join(waiting)
+    if failed is not None:
+        raise failed
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

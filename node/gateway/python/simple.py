@@ -68,6 +68,8 @@ class Project:
 
 def read_page(upstream: str, name: str, page: OriginPage) -> ReadPage:
     """Read an upstream's page in either form; ValueError where it is none. Blocks."""
+    if (plain := _read_plain(upstream, name, page)) is not None:
+        return plain
     project = read_project(name, page)
     return ReadPage(named_files(project, upstream), {JSON: write_json(project)})
 
@@ -283,6 +285,86 @@ def _is_kept(name: str, value: object) -> bool:
     if name == "yanked":
         return value is True or isinstance(value, str)
     return isinstance(value, str)
+
+
+class _Entry(
+    msgspec.Struct,
+    omit_defaults=True,
+    rename={
+        "requires_python": "requires-python",
+        "upload_time": "upload-time",
+        "core_metadata": "core-metadata",
+        "dist_info_metadata": "dist-info-metadata",
+    },
+):
+    """One file of a page, with what is passed on of it."""
+
+    filename: str
+    url: str
+    hashes: dict[str, str]
+    size: int
+    requires_python: str | None = None
+    yanked: bool | str = False
+    upload_time: str | None = None
+    core_metadata: bool | dict[str, str] = False
+    dist_info_metadata: bool | dict[str, str] = False
+
+
+class _Meta(msgspec.Struct, rename={"api_version": "api-version"}):
+    api_version: str = "1.0"
+
+
+class _Document(msgspec.Struct):
+    files: list[_Entry]
+    meta: _Meta
+    name: str = ""
+    versions: list[str] = []
+
+
+def _read_plain(upstream: str, name: str, page: OriginPage) -> ReadPage | None:
+    """Read a page of PyPI's kind, five times as fast; None for any other.
+
+    That is JSON in which each file has a plain name, a SHA-256, a size and a URL.
+    """
+    if not page.content_type.startswith(JSON_TYPE):
+        return None
+    try:
+        document = msgspec.json.decode(page.body, type=_Document)
+    except msgspec.MsgspecError:
+        return None
+    is_ours = document.meta.api_version.startswith("1.") and document.versions
+    if not is_ours or len(document.files) > limits.FILES_PER_PAGE_MAX:
+        return None
+    lines = ["\n"]
+    for one in document.files:
+        sha256 = one.hashes.get("sha256", "")
+        file, url = one.filename, one.url
+        if (
+            not _PLAIN.fullmatch(file)
+            or file[0] == "."
+            or len(one.hashes) != 1
+            or not _SHA256.fullmatch(sha256)
+            or not url.startswith("https://")
+            or "#" in url
+            or not url.isprintable()
+            or one.size < 0
+        ):
+            return None
+        lines.append(f"{file}\t{one.size}\tsha256:{sha256}\t{name}\t{url}\n")
+        said = one.core_metadata or one.dist_info_metadata
+        if isinstance(said, dict):
+            apart = said.get("sha256", "")
+            if not _SHA256.fullmatch(apart):
+                return None
+            lines.append(
+                f"sha256:{sha256}{METADATA}\t\tsha256:{apart}\t{name}"
+                f"\t{url}{METADATA}\n"
+            )
+        one.core_metadata = one.dist_info_metadata = said
+        one.url = f"../../files/sha256/{sha256}/{file}"
+    document.name, document.meta.api_version = name, "1.1"
+    files = NamedFiles(upstream, "".join(lines).encode())
+    return ReadPage(files, {JSON: msgspec.json.encode(document)})
 
 
 # --- HTML --------------------------------------------------------------------------

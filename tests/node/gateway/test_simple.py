@@ -132,5 +132,23 @@ def test_html_is_escaped():
     assert b"<b>" not in simple.html_of(simple.write_json(project))
 
 
+def test_a_plain_page_is_read_as_any_other():
+    """There is a quick way for pages as PyPI's; it says the same."""
+    plain = json_page(
+        url=f"https://files.test/f/{FILE}",
+        size=7,
+        yanked="broken",
+        **{"core-metadata": {"sha256": SHA}, "requires-python": ">=3.8"},
+    )
+    document = json.loads(plain.body) | {"versions": ["1.0"]}
+    page = OriginPage(json.dumps(document).encode(), plain.content_type, "", plain.url)
+    quick = simple.read_page("pypi", "toy", page)
+    assert simple._read_plain("pypi", "toy", page) is not None
+    project = simple.read_project("toy", page)
+    assert json.loads(quick.forms["json"]) == json.loads(simple.write_json(project))
+    assert quick.files.text == simple.named_files(project, "pypi").text
+    assert simple._read_plain("pypi", "toy", plain) is None
+
+
 def test_names_are_normalized():
     assert normalized("Foo_.-Bar") == "foo-bar"
