@@ -1,6 +1,6 @@
 """Contacts: a node's public key and the address where it answers.
 
-The id of a node is SHA-256 of its key, so whoever claims an id can be asked to
+The id of a node is SHA-256 of its key, so a node that claims an id can be asked to
 prove it. Contacts are shared: reading the same bytes twice gives the same object,
 which lets ten thousand simulated nodes live in one process.
 """

@@ -59,7 +59,7 @@ class InFlight:
         done: Callable[[ProvenReply | None], None],
     ) -> None:
         self.address = address
-        self.contact = contact  # None: whoever is there
+        self.contact = contact  # None: any node that answers
         self.body = body
         self.done = done
         self.flags = 0

@@ -4,7 +4,7 @@ It holds no socket and no clock: `next(now)` names the contacts to ask, and the
 caller reports what came of them. The walk is that of the Kademlia paper, section
 2.3, with four changes. It never waits for a round: a contact that is slow gives its
 slot to another, and its late answer still counts. With several paths, each follows
-only what its own answers told (S/Kademlia), so that a liar can spoil one of them.
+only contacts of its own answers (S/Kademlia), so that a liar can spoil one of them.
 Only so many contacts of one IPv4 /24 or IPv6 /64 are considered. And only those that
 answered, with their id proven, are a result.
 """
@@ -103,7 +103,7 @@ class Lookup:
         self.requests = 0
         self._own_id = own_id
         self._alpha = alpha
-        # By key and address: a false address told first must not hide the true one.
+        # By key and address: a false address named first must not hide the true one.
         self._candidates: dict[bytes, Candidate] = {}
         self._in_flight: dict[bytes, Candidate] = {}
         self._paths = [_Path() for _ in range(paths)]
@@ -148,7 +148,7 @@ class Lookup:
         return [packed for packed in named if packed not in heard]
 
     def answered(self, contact: Contact, contacts: Iterable[Contact]) -> None:
-        """Note a proven answer and the contacts that it told."""
+        """Note a proven answer and the contacts in it."""
         candidate = self._candidates.get(contact.packed)
         if candidate is None or candidate.path < 0:
             return
@@ -226,7 +226,7 @@ class Lookup:
             known = self._candidates[contact.packed] = Candidate(
                 contact, distance, hops
             )
-            # A path that had nobody to begin with takes what others are told.
+            # A path that had nobody to begin with takes contacts of the others.
             path = next((n for n, p in enumerate(self._paths) if not p.listed), path)
         if contact.packed not in self._paths[path].heard:
             self._paths[path].add(known)

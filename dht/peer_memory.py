@@ -66,7 +66,7 @@ class RoundTrips:
 
 
 class UnresponsivePeers:
-    """Addresses that lately did not answer, and requests to strangers in vain.
+    """Addresses that lately did not answer, and unanswered requests to strangers.
 
     Where several addresses of one public host are silent, the host is left alone.
     A host, and an address, gets so many requests before its first answer: with false
@@ -86,7 +86,7 @@ class UnresponsivePeers:
         self._requests_at_host: TtlMap[bytes, int] = TtlMap(DEAD_SECONDS, size)
 
     def __bool__(self) -> bool:
-        """Whether any address is silent or was asked in vain."""
+        """Whether any address is silent or left a request unanswered."""
         return bool(self._addresses or self._contacts or self._hosts or self._requests)
 
     def add(self, address: Address, now: float) -> None:

@@ -42,7 +42,7 @@ class Bucket(KBucket):  # type: ignore[misc]  # the package is untyped
         self.refreshed_at = refreshed_at
 
     def touch_last_updated(self) -> None:
-        """Do nothing: the time of a refresh is told, never read from a clock."""
+        """Do nothing: the time of a refresh is an argument, never read from a clock."""
 
     def split(self) -> tuple[Bucket, Bucket]:
         """Return the two halves, with the contacts shared out."""

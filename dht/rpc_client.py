@@ -133,7 +133,7 @@ class RpcClient:
         *,
         again: bool = True,
     ) -> None:
-        """Ask whoever is at an address; its answer tells and proves who it is."""
+        """Ask the node at an address; its answer names and proves its key."""
         pending = InFlight(address, None, body, done=done)
         pending.first_bytes = _FIRST_BYTES.get(type(body), 0)
         pending.again = again
@@ -188,7 +188,7 @@ class RpcClient:
             return
         contact = answerer(self._core, pending, Received(reply, packed, observed, now))
         if contact is None:
-            # Somebody is there, whoever it is: only the contact was a false one.
+            # Some node is there: only the contact was false.
             self._heard_from(source)
             self._finish(pending, None, now, silent=False)
             return
@@ -250,7 +250,7 @@ class RpcClient:
     def _may_ask(self, contact: Contact) -> bool:
         """Whether a contact is known here, or a stranger's address not worn out.
 
-        Others have told of it: without a bound they could aim this node at a victim.
+        Others named it: without a bound they could aim this node at a victim.
         """
         core = self._core
         now = core.clock.monotonic()

@@ -260,7 +260,7 @@ class RpcServer:
     def _nearest(self, asked: Asked, target: bytes, limit: int) -> list[Contact]:
         """Return the nearest contacts of the families that the asker can use.
 
-        Addresses of this machine or a private network are not told outside of it.
+        Addresses of this machine or a private network are not sent outside of it.
         """
         flags = asked.request.flags
         wanted = int.from_bytes(target, "big")

@@ -127,7 +127,7 @@ class Dht:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether public nodes are told that they cannot ask this one; `dht.reach`."""
+        """Whether this node tells public nodes not to ask it; see `dht.reach`."""
         return self._core.reach.is_shut
 
     async def start(self, listen: Sequence[Address]) -> None:

@@ -2,7 +2,7 @@
 
 Datagrams are read through asyncio-dgram by one task per socket, which drains its
 queue (unbounded by design) at once into a bounded one. They are sent straight on
-the socket, because asyncio-dgram reports a failed send to whoever sends next.
+the socket, because asyncio-dgram reports a failed send at the next send.
 """
 
 from __future__ import annotations

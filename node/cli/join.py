@@ -72,7 +72,7 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     settings = _settings(session.home, flags)
     if detach:
         os.chdir(session.home)  # nobody need wait to unmount where it was started
-    # Only now, because it takes its time: wrong settings are told at once, and the
+    # Only now, because it takes its time: wrong settings are reported at once, and the
     # process that waits for the one in the background needs none of it.
     from node.cli.foreground import serve
 

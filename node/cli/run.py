@@ -105,7 +105,7 @@ def run(arguments: list[str]) -> int:
     except NodeError as error:
         return session.fail(str(error), error.exit_code, error.details)
     except BrokenPipeError:
-        # Whoever read our answer has had enough; nothing more can be said there.
+        # The reader of our output has closed it; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 (people get a sentence, not a traceback)

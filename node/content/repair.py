@@ -75,7 +75,7 @@ class Repair:
             self._background.start(self._repair(wanted), f"fetching {name} again")
 
     async def _repair(self, wanted: WantedFile) -> None:
-        """Stop offering an artifact, and bring it back from whoever has it.
+        """Stop offering an artifact, and fetch it again from its providers.
 
         It is tried for as long as the artifact is wanted, ever more seldom.
         """

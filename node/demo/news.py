@@ -26,8 +26,8 @@ def new_version(stage: Stage) -> None:
         say(f"{traveller.name} holds {old.version} too, and goes offline first")
         stage.cast.publisher.join()
         say(f"{stage.cast.publisher.name} is back, through the contacts it remembers")
-        told = [*stage.cast.holders, stage.cast.reader, stage.cast.survivor]
-        told = [node for node in told if _holds(stage, node)]
+        concerned = [*stage.cast.holders, stage.cast.reader, stage.cast.survivor]
+        concerned = [node for node in concerned if _holds(stage, node)]
         started = time.monotonic()
         document = stage.cast.publisher.ask(
             *("publish", str(new.path), "--name", new.name),
@@ -35,7 +35,7 @@ def new_version(stage: Stage) -> None:
         )
         published = time.monotonic() - started
         must(document["alerted"] > 0, "nobody was alerted")
-        together(lambda node: wait_for_update(stage, node), told)
+        together(lambda node: wait_for_update(stage, node), concerned)
         heard = time.monotonic() - started
         say(
             f"release {document['sequence']} is signed, stored and announced in "
@@ -43,14 +43,14 @@ def new_version(stage: Stage) -> None:
             f"{document['alerted']} alerted"
         )
         say(
-            f"`caravan updates` of all {len(told)} says {old.version} -> {new.version} "
+            f"`caravan updates` of all {len(concerned)} says {old.version} -> {new.version} "
             f"after {heard:.1f} s"
         )
         figures.update(
             sequence=document["sequence"],
             holders=document["holders"],
             alerted=document["alerted"],
-            told=len(told),
+            alerted_nodes=len(concerned),
             seconds_until_all_know=round(heard, 2),
         )
 

@@ -6,7 +6,7 @@ bytes), up to five contacts (each a node key, 4 or 6, an IP address and a port),
 four bytes of SHA-256 over all of it, which find a slip of copying. Numbers are big
 endian.
 
-The line of a private network holds its secret: whoever has the line is a member. The
+The line of a private network holds its secret: anyone with the line is a member. The
 expiry bounds for how long `caravan join` takes the line, and not the secret itself,
 which is as old as the network.
 """

@@ -45,7 +45,7 @@ RESOLVING_MAX = 32
 """Announcements of one link that are resolved at once; others are dropped."""
 ADDRESSES_PER_HOST_MAX = 4
 TRIES_PER_MINUTE_MAX = 120
-"""Addresses of one link that are tried in a minute, whoever announces them."""
+"""Addresses of one link that are tried in a minute, from all announcers together."""
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Lan:
         self._spawn(self._try(addresses))
 
     async def _try(self, addresses: Iterable[Address]) -> None:
-        """Meet whoever answers at these addresses."""
+        """Meet the nodes that answer at these addresses."""
         for contact in await self._meet(addresses):
             self.peers.met(contact, time.monotonic())
 

@@ -157,7 +157,7 @@ class Meeting:
     """What a lookup brought."""
 
     peers: list[Address]
-    """Whoever announced itself; nothing of it is proven."""
+    """Nodes that announced themselves; nothing about them is proven."""
     nodes: list[Address] = field(default_factory=list)
     """Mainline nodes that answered, nearest first."""
     announced: int = 0

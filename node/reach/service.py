@@ -1,4 +1,4 @@
-"""How a node meets others without being told: what runs beside the DHT for that."""
+"""How a node meets others on its own: what runs beside the DHT for that."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 1. *Learn*: remember the record, if it is the newest of its name.
 2. *Withdraw*: read its package file, and those before it that were missed. What a
    security release replaced follows from them (see `node.content.withdrawal`), and is
-   offered no more before anybody is told where to ask for it.
+   no longer offered before anybody learns where to ask for it.
 3. *Sync*: announce what is new.
 4. *Store*: keep the record (and the delegation that it rests on) at the nodes nearest
    to its key, so that those who ask find it before those who are alerted do.

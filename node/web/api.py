@@ -97,7 +97,7 @@ class Api:
         self._under_way: set[asyncio.Task[Result]] = set()
 
     def cancel(self) -> None:
-        """End every command under way; their clients are told that the node stops."""
+        """End every command under way with the error that the node stops."""
         for task in self._under_way:
             task.cancel()
 

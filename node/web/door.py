@@ -97,7 +97,7 @@ class Door:
         await web.SockSite(self._runner, bound).start()
 
     async def stop(self) -> None:
-        """Close the door and end the commands under way; their clients are told."""
+        """Close the door and end the commands under way with an error."""
         logging.getLogger().removeHandler(self._dashboard.log)
         sweeper, self._sweeper = self._sweeper, None
         runner, self._runner = self._runner, None

@@ -251,7 +251,7 @@ class Channel:
                 raise PeerSlowError from None
 
     def _receive_some(self, began: float) -> int | None:
-        """Receive into the buffer; None where a wait was in vain, 0 at the end."""
+        """Receive into the buffer; None if nothing came in time, 0 at the end."""
         try:
             data = self._sock.recv(_HEADER_READ_BYTES)
         except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
@@ -341,7 +341,7 @@ class Channel:
         return len(self._buffer) >= wire.LENGTH_BYTES + length
 
     def abort(self) -> None:
-        """End the stream from any thread; whoever waits on it is woken."""
+        """End the stream from any thread; waiting callers are woken."""
         self._aborted = True
         # Not SSLSocket.shutdown: that one drops the TLS state under a reader.
         with contextlib.suppress(OSError):

@@ -71,7 +71,7 @@ class Leecher:
         limits: LeecherLimits | None = None,
         port: int = 0,
     ) -> None:
-        """`port` is where a seeder of the same store serves; others are told of it.
+        """`port` is where a seeder of the same store serves; peers learn of it.
 
         0 where none does, or where it does not serve downloads under way.
         """

@@ -1,1 +1,1 @@
-"""Seeding: serve what the store holds to whoever asks for it."""
+"""Seeding: serve what the store holds."""

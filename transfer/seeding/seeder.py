@@ -458,7 +458,7 @@ class Seeder:
         session.close()
 
     async def _sweep(self) -> None:
-        """Close what waits in vain for too long; wake sessions that have news."""
+        """Close what has waited for too long; wake sessions that have news."""
         limits = self._limits
         while True:
             await asyncio.sleep(limits.have_seconds)
