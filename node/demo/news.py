@@ -43,8 +43,8 @@ def new_version(stage: Stage) -> None:
             f"{document['alerted']} alerted"
         )
         say(
-            f"`caravan updates` of all {len(concerned)} says {old.version} -> {new.version} "
-            f"after {heard:.1f} s"
+            f"`caravan updates` of all {len(concerned)} says "
+            f"{old.version} -> {new.version} after {heard:.1f} s"
         )
         figures.update(
             sequence=document["sequence"],

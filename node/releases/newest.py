@@ -36,7 +36,7 @@ SEQUENCE_JUMP_MAX = 10_000
 """A stolen key must not use up the sequence numbers of an epoch in one step.
 
 So many are allowed at once, and as many more for each day since the last release that
-was seen: a node that was away for long catches up, and 2^63 numbers still last for ever.
+was seen: a node that was away for long catches up, and 2^63 numbers last for ever.
 """
 DAY_SECONDS = 86_400.0
 FRESH_SECONDS = 30 * DAY_SECONDS

@@ -1,8 +1,8 @@
 """Who is signed in at the dashboard: one-time links, and the cookies they turn into.
 
 A browser cannot read the owner's token. `caravan open`, which can, asks the door for a
-link with a code that works once and for a minute; the browser that opens it gets a cookie. The
-time is an argument, in seconds of any clock that never goes back.
+link with a code that works once and for a minute; the browser that opens it gets a
+cookie. The time is an argument, in seconds of any clock that never goes back.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ class Download:
             self._swarm.spawn(self._settle(hasher, whole))
 
     async def _settle(self, hasher: PrefixHasher, whole: Whole) -> None:
-        """Let the assembly decide on the whole; end, or continue with the other peers."""
+        """Let the assembly decide on the whole; end, or continue with other peers."""
         async with self._file_lock:
             if self._outcome.done() or not self._assembly.is_followed_by(hasher):
                 return
