@@ -102,8 +102,14 @@ async def _leecher_hello(
     await channel.write(wire.encode(wire.Proof(proof)))
 
 
+async def _no_step() -> None:
+    """Do nothing between the steps of a handshake."""
+
+
 async def greet_leecher(
-    sock: socket.socket, terms: Terms, on_step: Callable[[], Awaitable[None]]
+    sock: socket.socket,
+    terms: Terms,
+    on_step: Callable[[], Awaitable[None]] = _no_step,
 ) -> tuple[Channel, wire.Hello]:
     """Shake hands as the seeder; return what the leecher said along with the channel.
 

@@ -478,7 +478,10 @@ class Assembly:
         if lead is None:
             raise StoreError("There is nothing to commit.")
         if whole[self._wanted.digest.algorithm] == self._wanted.digest:
-            return Settlement(WholeVerdict.COMMITTED, self._commit(lead, whole))
+            artifact = self._commit(lead, whole)
+            with self._lock:
+                liars = self._claims.confirm(lead.manifest)
+            return Settlement(WholeVerdict.COMMITTED, artifact, liars)
         sound = lead.partial.recheck(self.over)
         if not all(sound):
             with self._lock:
@@ -486,7 +489,7 @@ class Assembly:
                 lead.picker.reset(sound)
             self._take_lead(lead)
             return Settlement(WholeVerdict.DAMAGED_HERE)
-        return Settlement(WholeVerdict.FALSE_MANIFEST, liars=self._refute(lead))
+        return self._refute(lead)
 
     def close(self, *, discard: bool) -> None:
         """Close all files; keep what was verified for a later run, or discard it."""
@@ -511,12 +514,12 @@ class Assembly:
         partial.forget_manifest()
         return artifact
 
-    def _refute(self, lead: Contender) -> list[PeerState]:
+    def _refute(self, lead: Contender) -> Settlement:
         """Drop a false manifest; let the best of the others lead."""
         with self._lock:
-            self._claims.refute(lead.manifest)
+            liars = self._claims.refute(lead.manifest)
             del self._contenders[lead.manifest.digest]
-            liars = list(lead.picker.peers)
+            closing = list(lead.picker.peers)
             best: Contender | None = None
             for one in self._contenders.values():
                 if best is None or self._claims.is_better(one.manifest, best.manifest):
@@ -530,7 +533,7 @@ class Assembly:
             self._stop_hasher()
             with self._lock:
                 self._lead = None
-        return liars
+        return Settlement(WholeVerdict.FALSE_MANIFEST, liars=liars, closing=closing)
 
     def _drop_refuted(self) -> None:
         refuted, self._refuted = self._refuted, None

@@ -290,13 +290,14 @@ class Download:
             if self._outcome.done() or not self._assembly.is_followed_by(hasher):
                 return
             settled = await self._in_thread(lambda: self._assembly.settle(whole))
+            for peer in settled.liars:
+                self._swarm.ban(peer, FalseManifestError())
             if settled.artifact is not None:
                 self._win(settled.artifact)
                 return
             if settled.verdict is WholeVerdict.FALSE_MANIFEST:
                 log.warning("a manifest of %s was false", self._wanted.digest)
-                for peer in self._swarm.abort(settled.liars):
-                    self.banned.add(peer, FalseManifestError())
+                self._swarm.abort(settled.closing)
                 self._note_lead()
         self._swarm.wake_idle()
         if self._swarm.is_deserted:

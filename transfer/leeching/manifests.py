@@ -13,7 +13,8 @@ rules keep a false one from costing more than it must:
    cheaper to refute. Claims are weighed again with each one that comes.
 4. A manifest is refuted when its whole, every chunk of which matched, has another
    digest. It is never taken up again in this download.
-5. A size is confirmed by the caller, or by two independent sources against fewer for
+5. The verified whole refutes every other manifest: those that vouched for one lied.
+6. A size is confirmed by the caller, or by two independent sources against fewer for
    any other size. A size with less behind it is not to be passed on.
 """
 
@@ -52,6 +53,7 @@ class Claims:
         self._wanted = wanted
         self._manifests: dict[bytes, Manifest] = {}
         self._sources: dict[bytes, set[str]] = {}
+        self._peers: dict[bytes, set[Peer]] = {}
         self._false: set[bytes] = set()
 
     def add(self, manifest: Manifest, peer: Peer | None) -> None:
@@ -64,17 +66,24 @@ class Claims:
         sources = self._sources.setdefault(manifest.digest, set())
         if peer is not None:
             sources.add(independent_source(peer.host))
+            self._peers.setdefault(manifest.digest, set()).add(peer)
 
     def check(self, manifest: Manifest) -> None:
         """Raise FalseManifestError for a manifest that is refuted."""
         if manifest.digest in self._false:
             raise FalseManifestError
 
-    def refute(self, manifest: Manifest) -> None:
-        """Learn that the whole of a manifest has another digest."""
+    def refute(self, manifest: Manifest) -> set[Peer]:
+        """Learn that a manifest is false; return the peers that vouched for it."""
         self._false.add(manifest.digest)
         self._manifests.pop(manifest.digest, None)
         self._sources.pop(manifest.digest, None)
+        return self._peers.pop(manifest.digest, set())
+
+    def confirm(self, manifest: Manifest) -> set[Peer]:
+        """Learn that a manifest is true; return the peers that vouched for others."""
+        others = [one for one in self._manifests.values() if one != manifest]
+        return {peer for other in others for peer in self.refute(other)}
 
     def is_better(self, one: Manifest, other: Manifest) -> bool:
         """Whether `one` has more evidence than `other`, or is cheaper to refute."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from transfer.connection.peer import Peer
     from transfer.content.artifact import Artifact
     from transfer.leeching.picker import PeerState
 
@@ -26,5 +27,7 @@ class Settlement:
 
     verdict: WholeVerdict
     artifact: Artifact | None = None
-    liars: list[PeerState] = field(default_factory=list)
-    """Connections of peers that named the false manifest."""
+    liars: set[Peer] = field(default_factory=set)
+    """The peers that vouched for a manifest that is false."""
+    closing: list[PeerState] = field(default_factory=list)
+    """All connections of the false manifest, to be closed."""

@@ -466,13 +466,12 @@ class Swarm:
         for state in self._assembly.with_work(woken):
             woken[state].set()
 
-    def abort(self, states: Iterable[PeerState]) -> set[Peer]:
-        """End the connections that these belong to; return the peers that vouched."""
+    def abort(self, states: Iterable[PeerState]) -> None:
+        """End the connections that these belong to."""
         closing = set(states)
-        ended = [one for one in self._active if one.state in closing]
-        for one in ended:
-            one.connection.channel.abort()
-        return {one.peer for one in ended if one.state.whole}
+        for one in self._active:
+            if one.state in closing:
+                one.connection.channel.abort()
 
     def tend(self, now: float, done: int) -> None:
         """Every tick: wake idle peers, help a lone one, heed the speed of the line."""

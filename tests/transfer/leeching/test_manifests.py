@@ -152,7 +152,8 @@ async def test_a_liar_that_answers_first_holds_up_nobody(new_node, size):
     """Whatever it claims: larger, as large, or smaller and cheap to refute."""
     alone, _ = await fetch(new_node)
     async with Zeros(size, pause=0.3) as liar:
-        seconds, _ = await fetch(new_node, liar)
+        seconds, leecher = await fetch(new_node, liar)
+        assert list(leecher.leecher.stats.bad_peers) == [str(liar.peer)]
     assert seconds <= 3 * alone + 0.3
 
 
