@@ -60,12 +60,14 @@ class ShareCommand(Command[results.ShareResult]):
 class FetchCommand(Command[results.FetchResult]):
     """Download, verify, keep and offer `targets`; `output` is an absolute path.
 
-    In a folder, `force` overwrites files that an earlier fetch did not write.
+    In a folder, `force` overwrites files that an earlier fetch did not write. `yes`
+    brings also what exceeds the bounds of a closure.
     """
 
     targets: list[str] = []
     output: str | None = None
     force: bool = False
+    yes: bool = False
     dependencies: bool = True
 
 

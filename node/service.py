@@ -23,6 +23,7 @@ from node.background import Background
 from node.commands import Command, Progress, ResultT
 from node.content.audit import Auditor
 from node.content.cleaning import Cleaning
+from node.content.closure import ClosureLimits, Closures
 from node.content.fetch_command import FetchCommands
 from node.content.fetcher import ContentFetcher
 from node.content.list_pin import Cache
@@ -255,6 +256,12 @@ class Node:
             router=router,
             weak_digests=settings.weak_digests,
         )
+        limits = ClosureLimits(
+            packages=settings.closure_packages,
+            bytes=settings.closure_bytes,
+            depth=settings.closure_depth,
+        )
+        self._closures = Closures(fetcher, catalogue, limits)
         self._releases = releases = Releases(
             dht=self._dht,
             network=self._network,
@@ -288,6 +295,7 @@ class Node:
             catalogue=self._catalogue,
             trust_store=self._trust_store,
             fetcher=self._fetcher,
+            closures=self._closures,
             versions=self._releases,
             sharer=sharer,
             router=self._router,
@@ -319,7 +327,7 @@ class Node:
             trust_store=trust_store,
             releases=self._releases,
             pipeline=self._pipeline,
-            fetcher=self._fetcher,
+            closures=self._closures,
             router=self._router,
             rng=self._rng,
             now=now,
@@ -371,6 +379,7 @@ class Node:
                 trust_store=self._trust_store,
                 sharer=sharer,
                 fetcher=self._fetcher,
+                closures=self._closures,
                 releases=self._releases,
                 folder=self.settings.home / "packages",
                 now=now,

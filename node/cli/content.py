@@ -95,6 +95,9 @@ def share(
 )
 @click.option("--no-dependencies", is_flag=True, help="Only the TARGETs themselves.")
 @click.option(
+    "--yes", is_flag=True, help="Also packages that need more than is usual to fetch."
+)
+@click.option(
     "--lockfile", metavar="FILE", help="Files that it locks for this machine."
 )
 @click.option("--all", "everything", is_flag=True, help="For every platform.")
@@ -107,6 +110,7 @@ def fetch(
     output: str | None,
     force: bool,
     no_dependencies: bool,
+    yes: bool,
     lockfile: str | None,
     everything: bool,
 ) -> None:
@@ -141,6 +145,7 @@ def fetch(
         output=None if output is None or stream else _output(output),
         dependencies=not no_dependencies,
         force=force,
+        yes=yes,
     )
     if stream is None:
         session.answer(result, lambda _: _fetch_words(result, is_written=bool(output)))

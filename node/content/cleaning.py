@@ -1,7 +1,8 @@
 """The commands `clean` and `verify`: make room, and check what is kept.
 
-What a pin covers stays, with all that it needs. The rest goes by age: a package goes
-with everything that needs it, so that nothing is left which lacks a part.
+What a pin covers and what was published here stays, with all that it needs. The rest
+goes by age: a package goes with everything that needs it, so that nothing is left which
+lacks a part.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Plan:
         self._held = held
         self._kept = {row.digest for row in catalogue.packages()}
         self._kept |= catalogue.directs() & held.keys()
-        self._protected = self._reachable(catalogue.pins())
+        self._protected = self._reachable(catalogue.protected())
         self._counts = Counter(one for root in self._kept for one in self._names(root))
         self._counts.update(self._protected)
         self._oldest_first = sorted(

@@ -1,18 +1,71 @@
-"""Everything that one command needs, fetched once and at the same time."""
+"""Everything that one command needs, fetched once and at the same time.
+
+A package file may name a thousand dependencies, each of which may do so again, and the
+sizes in it are its publisher's choice. So a closure has bounds: it is refused as soon
+as what is known of it exceeds one, before anything beyond it is downloaded.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from node.commands import Progress
 from node.content.fetcher import ContentFetcher, Fetched, WantedFile
+from node.errors import NodeError
 from node.model.catalogue import Catalogue
 from node.model.packages import Package
 from transfer import Digest
 
 DOWNLOADS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ClosureLimits:
+    """How much one command brings at most, unless its user said yes to more."""
+
+    packages: int | None = 1_000
+    bytes: int | None = 20 * 1024**3
+    """Of the artifacts that are not held yet, by their package files."""
+    depth: int | None = 100
+    """How many packages depend on each other in a row."""
+
+
+NO_LIMITS = ClosureLimits(packages=None, bytes=None, depth=None)
+
+
+class Closures:
+    """Starts a closure for each command."""
+
+    def __init__(
+        self, fetcher: ContentFetcher, catalogue: Catalogue, limits: ClosureLimits
+    ) -> None:
+        self._fetcher = fetcher
+        self._catalogue = catalogue
+        self._limits = limits
+
+    def new(
+        self,
+        progress: Progress,
+        *,
+        dependencies: bool = True,
+        bounded: bool = True,
+        check: Callable[[str], None] = lambda _digest: None,
+    ) -> Closure:
+        """Return a closure that has fetched nothing yet.
+
+        `check` may refuse an artifact that is asked for by its digest alone.
+        """
+        return Closure(
+            fetcher=self._fetcher,
+            catalogue=self._catalogue,
+            progress=progress,
+            dependencies=dependencies,
+            limits=self._limits if bounded else NO_LIMITS,
+            check=check,
+        )
 
 
 class Closure:
@@ -25,14 +78,17 @@ class Closure:
         catalogue: Catalogue,
         progress: Progress,
         dependencies: bool,
-        check: Callable[[str], None] = lambda _digest: None,
+        limits: ClosureLimits,
+        check: Callable[[str], None],
     ) -> None:
-        """`check` may refuse an artifact that is asked for by its digest alone."""
         self._fetcher = fetcher
         self._catalogue = catalogue
         self._progress = progress
         self._dependencies = dependencies
+        self._limits = limits
         self._check = check
+        self._count = 0
+        self._bytes = 0
         self._slots = asyncio.Semaphore(DOWNLOADS_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._fetched: dict[str, Fetched] = {}
@@ -48,7 +104,7 @@ class Closure:
                 for digest in digests:
                     self._once(group, f"? {digest}", self._anything(group, digest))
                 for digest in packages:
-                    self._want_package(group, digest)
+                    self._want_package(group, digest, 1)
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         for digest_text, package in self._packages.items():
@@ -81,8 +137,21 @@ class Closure:
         else:
             self._tasks[name] = group.create_task(work)
 
-    def _want_package(self, group: asyncio.TaskGroup, digest: Digest) -> None:
-        self._once(group, f"package {digest}", self._package(group, digest))
+    def _want_package(
+        self, group: asyncio.TaskGroup, digest: Digest, depth: int
+    ) -> None:
+        name = f"package {digest}"
+        if name not in self._tasks:
+            self._count += 1
+            _check_limit("packages", self._count, self._limits.packages)
+            _check_limit("packages in a row", depth, self._limits.depth)
+        self._once(group, name, self._package(group, digest, depth))
+
+    async def _count_bytes(self, wanted: WantedFile) -> None:
+        """Add what a package file says that will be downloaded."""
+        if wanted.size is not None and not await self._fetcher.holds(wanted.digest):
+            self._bytes += wanted.size
+            _check_limit("bytes", self._bytes, self._limits.bytes)
 
     async def _anything(self, group: asyncio.TaskGroup, digest: Digest) -> None:
         fetched = await self._artifact(WantedFile(digest))
@@ -91,7 +160,7 @@ class Closure:
             self._check(str(fetched.artifact.digest))
             self._catalogue.add_direct(str(fetched.artifact.digest), "")
         else:
-            self._want_package(group, fetched.artifact.digest)
+            self._want_package(group, fetched.artifact.digest, 1)
 
     async def _artifact(self, wanted: WantedFile) -> Fetched:
         async with self._slots:
@@ -99,7 +168,9 @@ class Closure:
         self._fetched[str(wanted.digest)] = fetched
         return fetched
 
-    async def _package(self, group: asyncio.TaskGroup, digest: Digest) -> None:
+    async def _package(
+        self, group: asyncio.TaskGroup, digest: Digest, depth: int
+    ) -> None:
         async with self._slots:
             package, fetched = await self._fetcher.package(digest, self._progress)
         named = Fetched(
@@ -114,18 +185,39 @@ class Closure:
                 entry.size,
                 manifest=bytes.fromhex(entry.manifest),
             )
-            self._once(group, entry.digest, self._keep(wanted))
+            if entry.digest not in self._tasks:
+                await self._count_bytes(wanted)
+                self._once(group, entry.digest, self._keep(wanted))
         if self._dependencies:
             for dependency in package.body.dependencies:
                 needed = Digest.parse(dependency.digest)
                 if dependency.kind == "package":
-                    self._want_package(group, needed)
+                    self._want_package(group, needed, depth + 1)
                 else:
-                    wanted = WantedFile(needed, dependency.name)
+                    wanted = WantedFile(
+                        needed, dependency.name, size_max=self._bytes_left()
+                    )
                     self._once(group, dependency.digest, self._keep(wanted))
 
     async def _keep(self, wanted: WantedFile) -> None:
-        await self._artifact(wanted)
+        fetched = await self._artifact(wanted)
+        if wanted.size is None and fetched.sources:
+            self._bytes += fetched.artifact.size
+            _check_limit("bytes", self._bytes, self._limits.bytes)
+
+    def _bytes_left(self) -> int | None:
+        """Return how large a file of unknown size may be."""
+        most = self._limits.bytes
+        return None if most is None else max(1, most - self._bytes)
+
+
+def _check_limit(what: str, count: int, most: int | None) -> None:
+    if most is not None and count > most:
+        raise NodeError(
+            f"it needs more than {most:,} {what}; --yes fetches that all the same, and "
+            "closure_packages, closure_bytes and closure_depth in config.toml set how "
+            "much is fetched without asking"
+        )
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

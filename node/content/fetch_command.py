@@ -9,7 +9,7 @@ from typing import Protocol
 
 from node import commands, results
 from node.commands import Progress
-from node.content.closure import Closure
+from node.content.closure import Closure, Closures
 from node.content.fetcher import ContentFetcher, Fetched
 from node.content.output import NamedArtifact, OutputWriter
 from node.content.routing import Routing
@@ -46,6 +46,7 @@ class FetchCommands:
         catalogue: Catalogue,
         trust_store: TrustStore,
         fetcher: ContentFetcher,
+        closures: Closures,
         versions: VersionFinder,
         sharer: Sharer,
         router: Routing,
@@ -58,6 +59,7 @@ class FetchCommands:
         self._catalogue = catalogue
         self._trust_store = trust_store
         self._fetcher = fetcher
+        self._closures = closures
         self._versions = versions
         self._sharer = sharer
         self._router = router
@@ -75,11 +77,10 @@ class FetchCommands:
             parse_target(text, self._catalogue, self._trust_store)
             for text in command.targets
         ]
-        closure = Closure(
-            fetcher=self._fetcher,
-            catalogue=self._catalogue,
-            progress=progress,
+        closure = self._closures.new(
+            progress,
             dependencies=command.dependencies,
+            bounded=not command.yes,
             check=self._withdrawal.check,
         )
         digests: list[Digest] = []

@@ -90,6 +90,10 @@ class ContentFetcher:
         if weak_digests:
             self._algorithms |= {"md5", "sha1"}
 
+    async def holds(self, digest: Digest) -> bool:
+        """Tell whether the store has this content already."""
+        return await asyncio.to_thread(self._store.find, digest) is not None
+
     def is_strong(self, digest: Digest) -> bool:
         """Tell whether content may be looked up among strangers by this digest."""
         return digest.algorithm in self._algorithms

@@ -296,6 +296,11 @@ class Catalogue:
         """Return the digests that are pinned."""
         return self._column("SELECT digest FROM pin ORDER BY digest", ())
 
+    def protected(self) -> list[str]:
+        """Return what cleaning never takes: what is pinned, and own packages."""
+        own = self._column("SELECT digest FROM package WHERE own AND held", ())
+        return sorted({*self.pins(), *own})
+
     def pinned(self) -> set[str]:
         """Return every digest that a pin covers: packages with all they need."""
         covered: set[str] = set()

@@ -9,7 +9,7 @@ from pathlib import Path
 from dht import ReleaseRecord
 from node import commands
 from node.commands import Progress
-from node.content.closure import Closure
+from node.content.closure import Closures
 from node.content.fetcher import ContentFetcher
 from node.content.share import Sharer
 from node.errors import NodeError, UsageError
@@ -31,7 +31,7 @@ from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
 from node.releases.renewal import VALID_SECONDS
 from node.wallclock import Now
-from transfer import Artifact, Store
+from transfer import Artifact, Digest, Store
 
 
 class PackageBuilder:
@@ -45,6 +45,7 @@ class PackageBuilder:
         trust_store: TrustStore,
         sharer: Sharer,
         fetcher: ContentFetcher,
+        closures: Closures,
         releases: Releases,
         folder: Path,
         now: Now,
@@ -55,6 +56,7 @@ class PackageBuilder:
         self._trust_store = trust_store
         self._sharer = sharer
         self._fetcher = fetcher
+        self._closures = closures
         self._releases = releases
         self._folder = folder
         self._now = now
@@ -100,20 +102,35 @@ class PackageBuilder:
     async def _previous(
         self, publisher: bytes, name: str, progress: Progress
     ) -> PackageRow | None:
-        """Return the release that a new one follows, from here or the network."""
+        """Return the release that a new one follows, from here or the network.
+
+        It is the one that counts. Where its key was revoked, it is the newest that was
+        published from here or that the root key signed: what a thief released is
+        neither replaced nor followed.
+        """
         await self._releases.refresh(publisher, name)
         release = self._releases.known(publisher, name)
-        if (
-            release is not None
-            and self._catalogue.package(str(release.package)) is None
-        ):
-            await self._releases.package_of(release, progress)
+        if release is not None:
+            digest = str(release.package)
+            if self._catalogue.package(digest) is None:
+                await self._releases.package_of(release, progress)
+            return self._catalogue.package(digest)
         last = self._trust_store.release(publisher, name)
         for row in self._catalogue.packages_named(publisher, name):
             # A crash before the record was stored leaves a package never released.
-            if last is not None and row.order <= last.order:
+            if last is None or row.order > last.order:
+                continue
+            if row.own or await self._is_of_root(row, progress):
                 return row
         return None
+
+    async def _is_of_root(self, row: PackageRow, progress: Progress) -> bool:
+        """Tell whether a publisher's root key signed a package file."""
+        try:
+            package, _ = await self._fetcher.package(Digest.parse(row.digest), progress)
+        except NodeError:
+            return False
+        return not package.body.delegation
 
     def _body(
         self,
@@ -204,12 +221,7 @@ class PackageBuilder:
     async def _dependency(self, text: str, progress: Progress) -> Dependency:
         """Read a --depends target; what it names is fetched, so that it is offered."""
         target = parse_target(text, self._catalogue, self._trust_store)
-        closure = Closure(
-            fetcher=self._fetcher,
-            catalogue=self._catalogue,
-            progress=progress,
-            dependencies=True,
-        )
+        closure = self._closures.new(progress)
         if isinstance(target, FileTarget):
             digest = (await self._sharer.add(target.path, progress)).digest
         elif isinstance(target, DigestTarget):

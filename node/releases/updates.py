@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator
 from dht import ReleaseRecord
 from node.background import describe
 from node.commands import Progress
-from node.content.closure import Closure
-from node.content.fetcher import ContentFetcher
+from node.content.closure import Closures
 from node.content.routing import Routing
 from node.errors import NobodyOffersError, NodeError
 from node.model.catalogue import Catalogue, PackageRow
@@ -43,7 +42,7 @@ class UpdateTracker:
         trust_store: TrustStore,
         releases: Releases,
         pipeline: ReleasePipeline,
-        fetcher: ContentFetcher,
+        closures: Closures,
         router: Routing,
         rng: random.Random,
         now: Now,
@@ -51,7 +50,7 @@ class UpdateTracker:
         self._catalogue = catalogue
         self._trust_store = trust_store
         self._releases = releases
-        self._fetcher = fetcher
+        self._closures = closures
         self._router = router
         self._pipeline = pipeline
         self._rng = rng
@@ -245,13 +244,7 @@ class UpdateTracker:
             self.wake()
 
     async def _bring(self, packages: list[Digest], progress: Progress) -> None:
-        closure = Closure(
-            fetcher=self._fetcher,
-            catalogue=self._catalogue,
-            progress=progress,
-            dependencies=True,
-        )
-        await closure.bring([], packages)
+        await self._closures.new(progress).bring([], packages)
 
     def _asked_lately(self, publisher: bytes, name: str) -> bool:
         asked_at = self._asked_at.get((publisher, name))

@@ -73,7 +73,8 @@ class Settings:
     `lan` announces this node on the local network and meets others there,
     `port_mapping` asks the router to forward its port, `relay` says for whom it
     relays, `rendezvous` where first contacts are looked for.
-    `withdraw` says whether a security release silences what it replaces.
+    `withdraw` says whether a security release silences what it replaces. The
+    `closure_` numbers say how much one command fetches without being asked for more.
     """
 
     home: Path
@@ -91,6 +92,9 @@ class Settings:
     sharing: Sharing = "all"
     sharing_of: Mapping[str, Sharing] = field(default_factory=dict)
     withdraw: bool = True
+    closure_packages: int = 1_000
+    closure_bytes: int = 20 * 1024**3
+    closure_depth: int = 100
     store_bytes: int | None = None
     upload_bytes_per_second: int | None = None
     download_bytes_per_second: int | None = None

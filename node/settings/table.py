@@ -12,6 +12,7 @@ from node.settings.gateway import read_gateway, read_upstreams
 from node.settings.source import Reader
 from node.settings.values import (
     read_contacts,
+    read_count,
     read_listen,
     read_network,
     read_path,
@@ -153,6 +154,27 @@ _ALL = (
         summary="Stop offering what a security release replaces.",
         default="true",
         example="withdraw = true",
+    ),
+    Setting(
+        name="closure_packages",
+        read=read_count,
+        summary="The most packages that one fetch brings without --yes.",
+        default="1000",
+        example="closure_packages = 1000",
+    ),
+    Setting(
+        name="closure_bytes",
+        read=read_size,
+        summary="The most bytes of packages that one fetch brings without --yes.",
+        default='"20 GiB"',
+        example='closure_bytes = "20 GiB"',
+    ),
+    Setting(
+        name="closure_depth",
+        read=read_count,
+        summary="How many packages may depend on each other in a row, without --yes.",
+        default="100",
+        example="closure_depth = 100",
     ),
     Setting(
         name="store_bytes",

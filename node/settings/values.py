@@ -155,6 +155,15 @@ def read_size(value: object, source: SettingSource) -> int:
     raise source.mistake('expected a size, for example 1000000 or "20 GiB"')
 
 
+def read_count(value: object, source: SettingSource) -> int:
+    """Read a whole number above zero; a variable says it in digits."""
+    if source.is_text and isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise source.mistake("expected a number above zero, for example 1000")
+
+
 def parse_size(text: str, name: str) -> int:
     """Read a number of bytes as people write it; UsageError names where it stands."""
     return read_size(text, SettingSource(name, UsageError))

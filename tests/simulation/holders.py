@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Dht, Network, ReleaseRecord
 from node.background import Background
+from node.content.closure import NO_LIMITS, Closures
 from node.content.router import ContentRouter
 from node.content.sharing_policy import SharingPolicy
 from node.content.withdrawal import Withdrawal
@@ -229,7 +230,7 @@ class Holder:
             trust_store=self.trust_store,
             releases=self.releases,
             pipeline=self.pipeline,
-            fetcher=fetcher,
+            closures=Closures(fetcher, self.catalogue, NO_LIMITS),
             router=self.router,
             rng=rng,
             now=now,

@@ -40,7 +40,7 @@ def catalogue(tmp_path):
     database.close()
 
 
-def add(catalogue, held, name, *, at, needs=(), size=100):
+def add(catalogue, held, name, *, at, needs=(), size=100, own=False):
     """Hold the package `name` with one file, which came at the time `at`."""
     body = PackageBody(
         format=1,
@@ -53,7 +53,7 @@ def add(catalogue, held, name, *, at, needs=(), size=100):
         artifacts=[ArtifactEntry("file", size, digest(f"{name} file"), "ab" * 32)],
         dependencies=[Dependency("package", digest(one)) for one in needs],
     )
-    catalogue.add_package(digest(name), Package.sign(body, KEY), held=True)
+    catalogue.add_package(digest(name), Package.sign(body, KEY), held=True, own=own)
     held[digest(name)] = Held(1, at)
     held[digest(f"{name} file")] = Held(size, at)
 
@@ -104,6 +104,20 @@ def test_a_pin_covers_all_that_it_needs(catalogue):
     assert plan.oldest() == digest("free")
     plan.drop(digest("free"))
     assert plan.oldest() is None
+    assert plan.is_needed(digest("dependency file"))
+
+
+def test_own_packages_stay_as_if_they_were_pinned(catalogue):
+    """What was published here may be held nowhere else."""
+    held = {}
+    add(catalogue, held, "dependency", at=1)
+    add(catalogue, held, "own", at=1, needs=["dependency"], own=True)
+    add(catalogue, held, "free", at=9)
+    plan = Plan(catalogue, held)
+    assert plan.oldest() == digest("free")
+    plan.drop(digest("free"))
+    assert plan.oldest() is None
+    assert plan.is_needed(digest("own file"))
     assert plan.is_needed(digest("dependency file"))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from dht import Address, Contact, NotifyReport
 from node.background import Background
+from node.content.closure import NO_LIMITS, Closures
 from node.content.withdrawal import Withdrawal
 from node.model.packages import ArtifactEntry
 from node.releases.alert_receiver import AlertReceiver
@@ -86,7 +87,7 @@ class Node:
             trust_store=parts.trust_store,
             releases=parts.releases,
             pipeline=self.pipeline,
-            fetcher=fetcher,
+            closures=Closures(fetcher, parts.catalogue, NO_LIMITS),
             router=crowd,
             rng=random.Random(1),
             now=lambda: parts.time,
@@ -203,7 +204,7 @@ async def test_two_records_of_one_number_stop_automatic_fetching():
     parts.releases.learn(node.release(2), confirmed=1)
     release = parts.releases.known(ROOT.publisher, "demo")
     assert release is not None
-    node.updates._fetcher = brought  # would fail if it were used
+    node.updates._closures = brought  # would fail if it were used
     await node.updates.obey(release)
 
 
@@ -227,14 +228,10 @@ async def test_the_policy_decides_what_is_fetched(
         node.believer.catalogue.pin(digest(50))
     brought = []
 
-    class Closure:
-        def __init__(self, *_args, **_options):
-            pass
+    async def bring(_self, _digests, packages):
+        brought.extend(packages)
 
-        async def bring(self, _digests, packages):
-            brought.extend(packages)
-
-    monkeypatch.setattr("node.releases.updates.Closure", Closure)
+    monkeypatch.setattr("node.content.closure.Closure.bring", bring)
     alert = node.release(2, urgency=urgency)
     node.alerts.on_release(alert)
     await node.settle()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dht import RecordError
+from node.content.closure import NO_LIMITS, Closures
 from node.errors import NobodyOffersError, NodeError, RefusedError, VerificationError
 from node.releases.updates import UpdateTracker
 from tests.node.publishers import (
@@ -38,7 +39,7 @@ class Follower:
             trust_store=parts.trust_store,
             releases=parts.releases,
             pipeline=parts.pipeline,
-            fetcher=self.fetcher,
+            closures=Closures(self.fetcher, parts.catalogue, NO_LIMITS),
             router=self.router,
             rng=random.Random(1),
             now=lambda: parts.time,
