@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
@@ -16,8 +17,10 @@ from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
+from node.model.totals import Totals
 from node.results import SourceTraffic
 from node.settings import Settings
+from node.version import VERSION
 from node.wallclock import now
 from transfer import Digest, DigestError, Leecher, Seeder, Store
 
@@ -49,10 +52,13 @@ class Inspector:
         fetcher: ContentFetcher,
         settings: Settings,
         background: Background,
+        totals: Totals,
     ) -> None:
         self._node = node
         self._settings = settings
         self._background = background
+        self._totals = totals
+        self._started = time.monotonic()
         self._dht = dht
         self._store = store
         self._seeder = seeder
@@ -80,6 +86,22 @@ class Inspector:
             dht=self._dht.stats(),
             gateway=self._node.traffic(),
             failing=self._background.failing,
+            version=VERSION,
+            network=self._settings.network,
+            home=str(self._settings.home),
+            log=str(self._settings.home / "node.log"),
+            uptime_seconds=round(time.monotonic() - self._started, 1),
+            totals=results.TrafficTotals(
+                sent=seeder.bytes_sent,
+                received=leecher.bytes_received,
+                sent_ever=self._totals.ever("sent", seeder.bytes_sent),
+                received_ever=self._totals.ever("received", leecher.bytes_received),
+            ),
+            limits=results.LimitsStatus(
+                store_bytes=self._store.room.bytes_max,
+                upload_bytes_per_second=self._settings.upload_bytes_per_second,
+                download_bytes_per_second=self._settings.download_bytes_per_second,
+            ),
         )
 
     async def peers(

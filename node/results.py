@@ -45,6 +45,23 @@ class SourceTraffic(msgspec.Struct, kw_only=True):
     bytes: int = 0
 
 
+class TrafficTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of artifacts sent to and received from peers."""
+
+    sent: int
+    received: int
+    sent_ever: int
+    received_ever: int
+
+
+class LimitsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits that are set; None where there is none."""
+
+    store_bytes: int | None
+    upload_bytes_per_second: int | None
+    download_bytes_per_second: int | None
+
+
 class StatusResult(Result, frozen=True, kw_only=True):
     """What the node is and does."""
 
@@ -63,6 +80,13 @@ class StatusResult(Result, frozen=True, kw_only=True):
     """What package managers were given: "store", "peers" or "origin"."""
     failing: list[Failing] = []
     """The loops in the background whose last round failed, and is tried again."""
+    version: str
+    network: str
+    home: str
+    log: str
+    uptime_seconds: float
+    totals: TrafficTotals
+    limits: LimitsStatus
 
 
 class PeerEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import os
 import random
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -44,6 +45,7 @@ from node.model.catalogue import Catalogue
 from node.model.database import open_database
 from node.model.keys import PublisherKeys, parse_publisher
 from node.model.names import is_file_name
+from node.model.totals import Totals
 from node.model.trust_store import TrustStore
 from node.model.written_files import WrittenFiles
 from node.reach.service import Reaching
@@ -85,6 +87,16 @@ REMEMBER_SECONDS_MAX = 60.0
 Run = Callable[[Any, Progress], Awaitable[Any]]
 
 
+_QUIET = (
+    commands.StatusCommand,
+    commands.PeersCommand,
+    commands.ListCommand,
+    commands.DoctorCommand,
+    commands.UpdatesCommand,
+)
+"""Commands that are asked again and again, and change nothing: they are not logged."""
+
+
 def _no_progress(_event: dict[str, Any]) -> None:
     """Take no notice of progress."""
 
@@ -122,7 +134,15 @@ class Node:
 
         Encoded as JSON, the result is what `--json` prints. Raises NodeError.
         """
-        result: ResultT = await self._runs[type(command)](command, progress)
+        name = type(command).__name__.removesuffix("Command").lower()
+        started = time.monotonic()
+        try:
+            result: ResultT = await self._runs[type(command)](command, progress)
+        except NodeError as error:
+            log.info("command %s: %s", name, error)
+            raise
+        if not isinstance(command, _QUIET):
+            log.info("command %s: done in %.2f s", name, time.monotonic() - started)
         return result
 
     def traffic(self) -> dict[str, SourceTraffic]:
@@ -158,6 +178,7 @@ class Node:
         database = open_database(settings.home / "catalogue.sqlite")
         self._stack.callback(database.close)
         self._database = database
+        self._totals = Totals(database)
         self._catalogue, self._trust_store = Catalogue(database), TrustStore(database)
         self._store = await asyncio.to_thread(
             Store, settings.home, bytes_max=settings.store_bytes
@@ -414,6 +435,7 @@ class Node:
             fetcher=self._fetcher,
             settings=self.settings,
             background=self._background,
+            totals=self._totals,
         )
         cache = Cache(
             store=store,
@@ -566,6 +588,12 @@ class Node:
         addresses = [str(one.contact.address) for one in self._dht.contacts()]
         if addresses:
             self._catalogue.remember_contacts(addresses, now())
+        self._totals.save(
+            {
+                "sent": self._seeder.stats.bytes_sent,
+                "received": self._leecher.stats.bytes_received,
+            }
+        )
 
 
 def _addresses(texts: Iterable[str]) -> list[Address]:

@@ -16,7 +16,7 @@ from node.cli.text import clean, count, duration, facts, say, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
-    from node.results import LookupResult, PeersResult, StatusResult
+    from node.results import LimitsStatus, LookupResult, PeersResult, StatusResult
 
 LEAVE_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.02
@@ -86,7 +86,10 @@ def lookup(
 def _status_words(status: StatusResult) -> None:
     facts(
         [
+            ("version", status.version),
+            ("uptime", duration(status.uptime_seconds)),
             ("node id", status.node_id),
+            ("network", status.network),
             ("address", status.address),
             ("web", status.web),
             *([("site", status.site)] if status.site else []),
@@ -95,12 +98,31 @@ def _status_words(status: StatusResult) -> None:
             ("held", size(status.bytes_held)),
             ("downloads", status.downloads),
             ("uploads", status.uploads),
+            ("sent", _total(status.totals.sent, status.totals.sent_ever)),
+            ("received", _total(status.totals.received, status.totals.received_ever)),
+            ("limits", _limits(status.limits)),
+            ("folder", status.home),
+            ("log", status.log),
         ]
     )
     for loop in status.failing:
         times = count(loop.times, "time")
         words = f"caution: {loop.name} failed {times} in a row: {loop.error}"
         click.echo(clean(words), err=True)
+
+
+def _total(now: int, ever: int) -> str:
+    return f"{size(now)} since start, {size(ever)} in all"
+
+
+def _limits(limits: LimitsStatus) -> str:
+    named = (
+        ("store", limits.store_bytes, ""),
+        ("upload", limits.upload_bytes_per_second, "/s"),
+        ("download", limits.download_bytes_per_second, "/s"),
+    )
+    found = [f"{name} {size(most)}{unit}" for name, most, unit in named if most]
+    return ", ".join(found) or "none"
 
 
 def _peers_words(found: PeersResult) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOG_FILE = "node.log"
-LOG_BYTES_MAX = 8 * 1024 * 1024
 READY_SECONDS_MAX = 60.0
 READY_BYTES_MAX = 64 * 1024
 
@@ -56,8 +55,6 @@ def _open_log(home: Path) -> int:
     path = home / LOG_FILE
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.old"))
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
         raise NodeError(f"cannot write {path}: {error.strerror}") from error

@@ -6,16 +6,17 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from node.cli.node_log import start_log
 from node.cli.ready import print_ready
 from node.commands import StatusCommand
 from node.errors import INTERRUPTED
 from node.results import ReadyResult
 from node.service import Node
+from node.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 STOP_SECONDS_MAX = 4.0  # for the node's own parts
 THREADS_SECONDS_MAX = 0.5  # after that, for what still runs in threads
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-TERMINAL_FORMAT = "caravan: %(message)s"
 _STOPPING = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: 0}
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self.reason = ""
         self._loop = asyncio.get_running_loop()
         self._wish = asyncio.Event()
 
@@ -76,12 +76,19 @@ class Signals:
         if self._wish.is_set():
             os._exit(_STOPPING[number])
         self.exit_code = _STOPPING[number]
+        self.reason = number.name
         self._wish.set()
 
 
 def serve(session: Session, settings: Settings, *, verbose: bool) -> int:
     """Run the node until `leave` or a signal; returns the exit code."""
-    _start_log(verbose=verbose)
+    start_log(
+        settings.home,
+        level=settings.log_level,
+        form=settings.log_format,
+        verbose=verbose,
+        is_detached=session.is_background,
+    )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(session, settings))
 
@@ -102,7 +109,13 @@ async def _serve(session: Session, settings: Settings) -> int:
                 listen=list(settings.listen),
             )
             session.answer(ready, print_ready)
+            _log.info(
+                "caravan %s: node %s of the network %r is ready at %s, web %s, pid %d",
+                *(VERSION, own.node_id, settings.network, own.address, own.web),
+                os.getpid(),
+            )
             await signals.unless_stopped(node.stopped.wait())
+            _log.info("the node stops: %s", signals.reason or "caravan leave")
         finally:
             _end_within(STOP_SECONDS_MAX, signals)
             await node.stop()
@@ -123,14 +136,6 @@ def _end_within(seconds: float, signals: Signals) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-
-
-def _start_log(*, verbose: bool) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        format=TERMINAL_FORMAT if sys.stderr.isatty() else LOG_FORMAT,
-        level=logging.INFO if verbose else logging.WARNING,
-    )
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

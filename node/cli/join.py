@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli.group import CliCommand
-from node.cli.ready import print_ready
+from node.cli.ready import print_ready, print_running
 from node.cli.session import Session
-from node.errors import UsageError
+from node.errors import NotRunningError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,17 @@ if TYPE_CHECKING:
     help="Its secret.  [default: networks/NAME.secret in the node's folder]",
 )
 @click.option("--detach", is_flag=True, help="Run in the background; log to node.log.")
-@click.option("--verbose", is_flag=True, help="Log more than warnings.")
+@click.option("--verbose", is_flag=True, help="Show more than warnings on stderr.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What is written to node.log.  [default: info]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="How lines of the log are written.  [default: text]",
+)
 @click.pass_obj
 def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     """Run this user's node until `caravan leave`, SIGTERM or Ctrl-C.
@@ -67,7 +77,7 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     or those that it remembers. Settings also come from config.toml in the node's folder
     and from CARAVAN_* variables; `caravan config` lists them.
     """
-    if detach and not _is_background(session, asked=flags["contacts"]):
+    if detach and (_is_running(session) or not _is_background(session, flags)):
         return 0
     settings = _settings(session.home, flags)
     if detach:
@@ -76,7 +86,7 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     # process that waits for the one in the background needs none of it.
     from node.cli.foreground import serve
 
-    return serve(session, settings, verbose=verbose)
+    return serve(session, settings, verbose=verbose or flags["log_level"] is not None)
 
 
 def _settings(home: Path, flags: dict[str, Any]) -> Settings:
@@ -101,17 +111,28 @@ def _is_invitation(text: str) -> bool:
     return text.strip().startswith("caravan-invitation-")
 
 
-def _is_background(session: Session, asked: Sequence[str]) -> bool:
+def _is_running(session: Session) -> bool:
+    """Tell whether this folder's node is running already, and say so if it is."""
+    try:
+        status = session.ask("status")
+    except NotRunningError:
+        return False
+    session.answer(status, lambda _: print_running(status))
+    return True
+
+
+def _is_background(session: Session, flags: dict[str, Any]) -> bool:
     """Go on in the background; False in the process that was asked, once that is ready.
 
     Raises what the background reports as its error.
     """
     from node.cli.detach import detach
 
+    asked: Sequence[str] = flags["contacts"]
     session.home_flag = session.home
     ready = detach(session.home)
     if ready is None:
-        session.json = True
+        session.json = session.is_background = True
         return True
     session.answer(ready, print_ready)
     if asked and not ready.contacts:

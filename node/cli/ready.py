@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from node.cli.text import say
 
 if TYPE_CHECKING:
-    from node.results import ReadyResult
+    from node.results import ReadyResult, StatusResult
+
+
+def print_running(status: StatusResult) -> None:
+    """Print that a node was running before; new options count from its next start."""
+    say(f"node {status.node_id[:16]} is already running at {status.address}")
+    say(f"web page: http://{status.web}/")
 
 
 def print_ready(ready: ReadyResult) -> None:

@@ -22,6 +22,7 @@ _SECTIONS = {
         "status": "node.cli.ask:status",
         "peers": "node.cli.ask:peers",
         "doctor": "node.cli.checkup:doctor",
+        "log": "node.cli.log_command:log",
         "open": "node.cli.open_command:open_dashboard",
         "demo": "node.cli.local:demo",
     },

@@ -32,6 +32,8 @@ class Session:
     json: bool = False
     home_flag: Path | None = None
     answered: bool = False
+    is_background: bool = False
+    """Whether another process, which started this one, prints what it answers."""
 
     @property
     def home(self) -> Path:
@@ -58,7 +60,8 @@ class Session:
         self, sentence: str, exit_code: int, details: dict[str, Any] | None = None
     ) -> int:
         """Print what went wrong, with `details` in JSON only; returns the exit code."""
-        print(f"caravan: {clean(sentence)}", file=sys.stderr)
+        if not self.is_background:
+            print(f"caravan: {clean(sentence)}", file=sys.stderr)
         if self.json and not self.answered:
             self.answered = True
             document = {"error": sentence, "exit_code": exit_code}

@@ -23,6 +23,9 @@ Relay = Literal["off", "members", "all"]
 Rendezvous = Literal["off", "mainline"]
 """Where first contacts are looked for: nowhere, or in BitTorrent's Mainline DHT."""
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
 Winner = Literal["upstream", "network"]
 """Who a name means where an upstream and a followed publisher both have it."""
 
@@ -101,3 +104,5 @@ class Settings:
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     site: SiteSettings = field(default_factory=SiteSettings)
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "text"

@@ -14,6 +14,8 @@ from node.settings.values import (
     read_contacts,
     read_count,
     read_listen,
+    read_log_format,
+    read_log_level,
     read_network,
     read_path,
     read_relay,
@@ -225,6 +227,22 @@ _ALL = (
         default="closed",
         example='[site]\nlisten = "0.0.0.0:4749"\nnetworks = ["192.168.0.0/16"]',
         flag="--serve",
+    ),
+    Setting(
+        name="log_level",
+        read=read_log_level,
+        summary='What is written to node.log: "debug", "info", "warning" or "error".',
+        default='"info"',
+        example='log_level = "info"',
+        flag="--log-level",
+    ),
+    Setting(
+        name="log_format",
+        read=read_log_format,
+        summary='How lines of the log are written: "text", or one "json" object each.',
+        default='"text"',
+        example='log_format = "text"',
+        flag="--log-format",
     ),
 )
 

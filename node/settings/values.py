@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import get_args
 
 from node.errors import NodeError, UsageError
-from node.settings import PUBLIC_NETWORK, Relay, Rendezvous, Sharing
+from node.settings import (
+    PUBLIC_NETWORK,
+    LogFormat,
+    LogLevel,
+    Relay,
+    Rendezvous,
+    Sharing,
+)
 from node.settings.site import SiteSettings
 from node.settings.site import read_site as read_site_table
 from node.settings.source import SettingSource
@@ -118,6 +125,16 @@ def read_relay(value: object, source: SettingSource) -> str:
 def read_rendezvous(value: object, source: SettingSource) -> str:
     """Read where first contacts are looked for."""
     return _choice(value, source, get_args(Rendezvous))
+
+
+def read_log_level(value: object, source: SettingSource) -> str:
+    """Read from which level on records are logged."""
+    return _choice(value, source, get_args(LogLevel))
+
+
+def read_log_format(value: object, source: SettingSource) -> str:
+    """Read how log records are written."""
+    return _choice(value, source, get_args(LogFormat))
 
 
 def read_sharing(value: object, source: SettingSource) -> str:

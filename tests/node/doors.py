@@ -10,7 +10,13 @@ from typing import Any
 
 from node.commands import FetchCommand, LeaveCommand, LookupCommand, StatusCommand
 from node.errors import NobodyOffersError
-from node.results import NodeDescription, StatusResult, TransferStatus
+from node.results import (
+    LimitsStatus,
+    NodeDescription,
+    StatusResult,
+    TrafficTotals,
+    TransferStatus,
+)
 from node.web import Door
 from transfer import LeecherStats, SeederStats
 
@@ -32,6 +38,17 @@ STATUS = StatusResult(
             connections=0, uploads=0, chunks_sent=0, bytes_sent=0, refused={}
         ),
         leecher=LeecherStats(downloads=0, bytes_received=0),
+    ),
+    version="0.2.0",
+    network="caravan",
+    home="/home/you",
+    log="/home/you/node.log",
+    uptime_seconds=61.0,
+    totals=TrafficTotals(sent=1, received=2, sent_ever=3, received_ever=4),
+    limits=LimitsStatus(
+        store_bytes=None,
+        upload_bytes_per_second=1024,
+        download_bytes_per_second=None,
     ),
     dht={},
 )

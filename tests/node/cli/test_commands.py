@@ -27,11 +27,13 @@ from node.results import (
     FetchedArtifact,
     FetchResult,
     HeldArtifact,
+    LimitsStatus,
     ListResult,
     LookupResult,
     ProviderEntry,
     SourceEntry,
     StatusResult,
+    TrafficTotals,
     TransferStatus,
     UpdateEntry,
     UpdatesResult,
@@ -57,6 +59,17 @@ async def test_an_answer_is_one_json_document(tmp_path):
         transfer=TransferStatus(
             seeder=seeder, leecher=LeecherStats(downloads=0, bytes_received=0)
         ),
+        version="0.2.0",
+        network="caravan",
+        home="/home/you",
+        log="/home/you/node.log",
+        uptime_seconds=61.0,
+        totals=TrafficTotals(sent=1, received=2, sent_ever=3, received_ever=4),
+        limits=LimitsStatus(
+            store_bytes=None,
+            upload_bytes_per_second=1024,
+            download_bytes_per_second=None,
+        ),
         dht={"sent": 1},
     )
     node = Node(status)
@@ -66,7 +79,9 @@ async def test_an_answer_is_one_json_document(tmp_path):
             assert ended.document == to_builtins(status)
             assert ended.err == ""
         plain = await caravan(tmp_path, "status")
-        assert plain.out.startswith("node id: ab\naddress: 192.0.2.1:4747\n")
+        assert "node id: ab\nnetwork: caravan\naddress: 192.0.2.1:4747\n" in plain.out
+        assert "uptime: 1 min\n" in plain.out
+        assert "limits: upload 1.0 KiB/s\n" in plain.out
         assert "contacts: 3\nartifacts: 4\nheld: 2.0 KiB\n" in plain.out
 
 

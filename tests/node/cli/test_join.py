@@ -118,6 +118,17 @@ def test_a_detached_node_outlives_the_command_that_started_it(tmp_path):
     assert (tmp_path / "node.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_join_detach_is_done_where_the_node_runs_already(tmp_path):
+    """So it can stand in a login script or a crontab."""
+    with joined(tmp_path) as (_, ready):
+        again = caravan(tmp_path, "join", *ANY_PORT, "--detach", "--json")
+        words = caravan(tmp_path, "join", *ANY_PORT, "--detach")
+    assert (again.returncode, words.returncode) == (0, 0)
+    assert json.loads(again.stdout)["node_id"] == ready["node_id"]
+    assert "already running" in words.stdout
+    assert (tmp_path / "node.log").read_text().count("is ready at") == 1
+
+
 def test_what_a_detached_node_fails_at_is_told_with_its_exit_code(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

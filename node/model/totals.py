@@ -1,0 +1,33 @@
+"""How much this folder's nodes have sent and received, over all their runs."""
+
+from __future__ import annotations
+
+import sqlite3
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS total (
+  name TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+class Totals:
+    """Bytes sent and received by the runs before this one, and by this one."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._database.executescript(_SCHEMA)
+        self._before: dict[str, int] = dict(
+            self._database.execute("SELECT name, bytes FROM total")
+        )
+
+    def ever(self, name: str, since_start: int) -> int:
+        """Return a total over all runs; `since_start` is that of this run."""
+        return self._before.get(name, 0) + since_start
+
+    def save(self, since_start: dict[str, int]) -> None:
+        """Keep the totals with those of this run."""
+        rows = [(name, self.ever(name, count)) for name, count in since_start.items()]
+        with self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO total VALUES (?,?)", rows
+            )
