@@ -11,7 +11,6 @@ import os
 import random
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -21,6 +20,7 @@ from msgspec import to_builtins
 from dht import Address, Contact, Dht, ReleaseRecord
 from node import commands, results, sockets
 from node.background import Background
+from node.command_log import logged
 from node.commands import Command, Progress, ResultT
 from node.content.audit import Auditor
 from node.content.cleaning import Cleaning
@@ -87,16 +87,6 @@ REMEMBER_SECONDS_MAX = 60.0
 Run = Callable[[Any, Progress], Awaitable[Any]]
 
 
-_QUIET = (
-    commands.StatusCommand,
-    commands.PeersCommand,
-    commands.ListCommand,
-    commands.DoctorCommand,
-    commands.UpdatesCommand,
-)
-"""Commands that are asked again and again, and change nothing: they are not logged."""
-
-
 def _no_progress(_event: dict[str, Any]) -> None:
     """Take no notice of progress."""
 
@@ -134,15 +124,8 @@ class Node:
 
         Encoded as JSON, the result is what `--json` prints. Raises NodeError.
         """
-        name = type(command).__name__.removesuffix("Command").lower()
-        started = time.monotonic()
-        try:
-            result: ResultT = await self._runs[type(command)](command, progress)
-        except NodeError as error:
-            log.info("command %s: %s", name, error)
-            raise
-        if not isinstance(command, _QUIET):
-            log.info("command %s: done in %.2f s", name, time.monotonic() - started)
+        work = self._runs[type(command)](command, progress)
+        result: ResultT = await logged(command, work)
         return result
 
     def traffic(self) -> dict[str, SourceTraffic]:
