@@ -117,6 +117,7 @@ async def test_a_file_that_is_cut_goes_on_from_where_it_was(
             handler.end_headers()
             handler.wfile.write(DATA[start : 100_000 * number])
             handler.wfile.flush()
+            threading.Event().wait(0.3)  # until it has been read on the other side
             handler.connection.shutdown(socket.SHUT_RDWR)
             handler.close_connection = True
         elif understands_ranges:
