@@ -67,6 +67,7 @@ from node.wallclock import now
 from node.web.door import Door
 from node.web.gateway.origin_client import HttpOrigin
 from node.web.gateway.routes import GatewayRoutes
+from node.web.metrics import Metrics
 from node.web.site_door import SiteDoor
 from transfer import (
     Digest,
@@ -516,14 +517,16 @@ class Node:
         self._stack.push_async_callback(door.stop)
         await door.listen_also(listen_local(self.settings.home))
         self._token = token
-        self._site = await self._open_site_door(gateway)
+        self._site = await self._open_site_door(gateway, door.metrics)
 
-    async def _open_site_door(self, gateway: Gateway) -> list[Address]:
+    async def _open_site_door(
+        self, gateway: Gateway, metrics: Metrics
+    ) -> list[Address]:
         site = self.settings.site
         if not site.listen:
             return []
         routes = GatewayRoutes(gateway, with_credentials=site.private)
-        door = SiteDoor(site, routes)
+        door = SiteDoor(site, routes, self, metrics=metrics)
         self._stack.push_async_callback(door.stop)
         return await door.start()
 

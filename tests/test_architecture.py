@@ -47,6 +47,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("node/cli/", "node/demo/"),
     "aiohttp": ("node/web/",),
     "yarl": ("node/web/",),
+    "prometheus_client": ("node/web/metrics.py",),
     "ifaddr": ("node/reach/links.py",),
     "segno": ("node/cli/invite.py",),
     "miniupnpc": ("node/reach/port_mapping.py",),

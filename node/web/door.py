@@ -24,6 +24,7 @@ from node.web import limits
 from node.web.api import Api, Runs
 from node.web.dashboard import CONTENT_SECURITY_POLICY, Dashboard
 from node.web.guard import Refusal, check_source, check_token, host_names
+from node.web.metrics import Metrics, metrics_response, timed
 from node.web.openapi import openapi
 from node.web.relay import SOURCE, SOURCE_HEADER
 
@@ -63,6 +64,7 @@ class Door:
         self._gateway = gateway
         self._node = node
         self._dashboard = Dashboard(node, uploads)
+        self.metrics = Metrics()
         self._api = Api(node, self._dashboard.new_link)
         self._hosts: frozenset[str] = frozenset()
         self._runner: web.AppRunner | None = None
@@ -117,6 +119,8 @@ class Door:
         )
         self._dashboard.add_to(app.router)
         app.router.add_route("*", "/api/{command}", self._command)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/ready", _ready)
         if self._gateway is not None:
             self._gateway.add_to(app.router)
         app.on_response_prepare.append(_add_headers)
@@ -145,7 +149,8 @@ class Door:
             try:
                 is_owner = self._dashboard.is_owner(request)
                 check_source(request, self._hosts, is_owner=is_owner)
-                return await handler(request)
+                with timed(request, self.metrics):
+                    return await handler(request)
             except Refusal as refusal:
                 return _refused(refusal)
             except web.HTTPException as error:
@@ -157,6 +162,9 @@ class Door:
         if request.match_info["command"] == "openapi.json":
             return web.json_response(openapi())
         return await self._api.handle(request)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return await metrics_response(self.metrics, self._node)
 
     async def _sweep(self) -> None:
         """Close connections that stay silent, or come slower than anybody needs."""
@@ -246,3 +254,7 @@ def _sentence(error: web.HTTPException) -> str:
     if error.status == 404:
         return "there is nothing here; commands are POST /api/COMMAND"
     return error.reason
+
+
+async def _ready(_request: web.Request) -> web.Response:
+    return web.json_response({"ready": True})

@@ -29,6 +29,7 @@ from node.errors import NodeError, UsageError
 from node.settings.site import SiteSettings, read_token
 from node.web import limits
 from node.web.guard import Refusal
+from node.web.metrics import Metrics, metrics_response, timed
 from node.web.relay import BASE, SOURCE, SOURCE_HEADER
 from node.web.site_guard import SiteGuard, SiteRequest
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
     from aiohttp.web_protocol import RequestHandler
 
+    from node.web.api import Runs
     from node.web.gateway.routes import GatewayRoutes
 
 
@@ -51,7 +53,17 @@ _HEADERS = {
 class SiteDoor:
     """The HTTP server for a site; `start` opens it, `stop` closes it."""
 
-    def __init__(self, site: SiteSettings, gateway: GatewayRoutes) -> None:
+    def __init__(
+        self,
+        site: SiteSettings,
+        gateway: GatewayRoutes,
+        node: Runs,
+        *,
+        metrics: Metrics,
+    ) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._shows_metrics = site.metrics
         token = "" if site.token_file is None else read_token(site.token_file)
         self._guard = SiteGuard.of(site.networks, site.hosts, token)
         self._token_path = f"/token/{token}" if token else ""
@@ -116,6 +128,8 @@ class SiteDoor:
         middlewares = [] if inner else [self._middleware]
         app = web.Application(client_max_size=0, middlewares=middlewares)
         app.router.add_get("/health", _health)
+        if self._shows_metrics:
+            app.router.add_get("/metrics", self._show_metrics)
         self._gateway.add_to(app.router)
         app.on_response_prepare.append(_add_headers)
         return app
@@ -133,11 +147,15 @@ class SiteDoor:
                 path = self._token_path if asking.in_path else ""
                 request[BASE] = f"{scheme}://{request.host}{path}"
                 async with self._turns.turn(asking.client):
-                    return await handler(request)
+                    with timed(request, self._metrics):
+                        return await handler(request)
             except Refusal as refusal:
                 return _refused(refusal)
             except web.HTTPException as error:
                 return _refused(Refusal(error.status, error.reason, 2))
+
+    async def _show_metrics(self, _request: web.Request) -> web.Response:
+        return await metrics_response(self._metrics, self._node)
 
     async def _sweep(self) -> None:
         """Close connections that are silent for too long, or too many."""

@@ -337,6 +337,13 @@ def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
 
+def test_metrics_are_shown_on_wish(caravan: Caravan, origin: Origin) -> None:
+    node = site_node(caravan, origin, "127.0.0.1:0", "metrics = true")
+    status, body = ask(node, "/metrics")
+    assert status == 200
+    assert b"caravan_contacts 0.0" in body
+
+
 def test_a_token_is_asked_for_at_every_route(
     caravan: Caravan, origin: Origin, tmp_path: Path
 ) -> None:

@@ -59,11 +59,11 @@ class SeederStats:
 
     connections: int
     uploads: int
-    """ConnectionRoom with a request that is being answered or waits for a thread."""
+    """Connections with a request that is being answered or waits for a thread."""
     chunks_sent: int
     bytes_sent: int
     refused: dict[str, int]
-    """ConnectionRoom that were not served, by why."""
+    """Connections that were not served, by why."""
 
 
 def anything(digest: Digest, whole: bool) -> bool:
