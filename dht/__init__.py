@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dht.addresses import Address
+from dht.addresses import Address, Scope
 from dht.alerts import NotifyReport
 from dht.announcer import OfferReport
 from dht.clock import Clock, SystemClock
@@ -49,6 +49,7 @@ __all__ = [
     "RecordError",
     "RecordSearch",
     "ReleaseRecord",
+    "Scope",
     "Signer",
     "Sockets",
     "StoreReport",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,16 @@ class Core:
             self.on_questionable(questionable)
         elif table.heard(contact, now, rtt):
             self.on_new_contact(contact)
+
+    def heard(self, public_key: bytes, host: str) -> float:
+        """Return when a contact of a table was heard last; minus infinity if never."""
+        node_id = hashlib.sha256(public_key).digest()
+        for table in self.tables.values():
+            contact = table.get(node_id)
+            if contact is not None and contact.address.host == host:
+                history = table.status(contact)
+                return history.last_seen if history is not None else -math.inf
+        return -math.inf
 
     def is_unresponsive(self, contact: Contact, now: float) -> bool:
         """Whether a contact should not be asked now, because it did not answer lately.

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -75,10 +76,10 @@ class ReachVerdict:
 
 
 class Samples:
-    """The outcomes of one round, and what they say."""
+    """The latest outcomes, and what they say."""
 
     def __init__(self) -> None:
-        self._outcomes: list[tuple[bool, str]] = []
+        self._outcomes: deque[tuple[bool, str]] = deque(maxlen=DIAL_BACK_HELPERS)
 
     def add(self, *, success: bool, by: str) -> None:
         """Count one dial-back."""
@@ -123,6 +124,7 @@ class DialBackService:
         self._rounds: dict[int, asyncio.Task[None]] = {}
         self._next_at: dict[int, float] = {}
         self._seen: dict[int, Address] = {}
+        self._gathered: dict[tuple[int, ReachTransport], Samples] = {}
         self._verdicts: dict[tuple[int, ReachTransport], ReachVerdict] = {}
         self.tcp_port = 0
         """Where this node takes TCP connections; 0 where that is not to be judged."""
@@ -160,6 +162,7 @@ class DialBackService:
     def forget(self) -> None:
         """Forget all verdicts, because an own address has changed."""
         self._verdicts.clear()
+        self._gathered.clear()
         self._next_at.clear()
         for family in (4, 6):
             self._core.reach.judge(family, None)
@@ -221,7 +224,7 @@ class DialBackService:
 
     async def _round(self, family: int, helpers: list[Contact]) -> None:
         """Ask all helpers at once, and judge by what came in."""
-        udp, tcp = Samples(), Samples()
+        udp, tcp = self._samples(family, "udp"), self._samples(family, "tcp")
         outcomes = await asyncio.gather(*(self._probe(helper) for helper in helpers))
         is_own = self._is_own(family)
         for helper, expected in zip(helpers, outcomes, strict=True):
@@ -237,6 +240,7 @@ class DialBackService:
                 retry_at = self._core.clock.monotonic() + DIAL_BACK_RETRY_SECONDS
                 self._next_at[family] = min(retry_at, self._next_at.get(family, 0.0))
                 continue
+            del self._gathered[family, transport]
             last = self.verdict(family, transport)
             if last.reachable is verdict.reachable:
                 verdict = ReachVerdict(verdict.reachable, last.since, verdict.by)
@@ -244,6 +248,10 @@ class DialBackService:
             if transport == "udp":
                 yes = verdict.reachable is Reachable.YES
                 self._core.reach.judge(family, yes)
+
+    def _samples(self, family: int, transport: ReachTransport) -> Samples:
+        """Return the samples of this round and of those before without a verdict."""
+        return self._gathered.setdefault((family, transport), Samples())
 
     def _is_own(self, family: int) -> bool:
         seen = self._core.reach.observed[family].address(Scope.PUBLIC)

@@ -211,6 +211,13 @@ class Dht:
             for status in [table.status(contact)]
         ]
 
+    def heard(self, public_key: bytes, host: str) -> float:
+        """Return when a key last gave a sign of life at an IP address.
+
+        In monotonic seconds; minus infinity where it is no contact of the table.
+        """
+        return self._core.heard(public_key, host)
+
     def find_providers(
         self, key: bytes, near: Iterable[Contact] = ()
     ) -> ProviderSearch:

@@ -103,20 +103,28 @@ def check_contacts(known: int, *, is_private: bool) -> Check:
 
 
 def check_reachability(
-    address: str | None, port: int, *, contacts: int, is_shut: bool
+    udp: str, tcp: str, port: int, *, contacts: int, is_local: bool, note: str = ""
 ) -> Check:
-    """Whether others can ask this node; `address` is what they see, None if unknown."""
+    """Whether others reach this node; `udp` and `tcp` are words of `Reachability`.
+
+    `is_local` says that only nodes of this machine or network are known.
+    """
     name = "reachability"
     if not contacts:
         return Check(name, ok=False, hint="unknown until the node has contacts")
-    if is_shut:
-        seen = f" (others see {address})" if address else ""
-        hint = (
-            f"others cannot reach this node{seen}: it can fetch but hardly offer; "
-            f"let UDP and TCP {port} through the firewall, and forward it in the router"
+    if is_local:
+        hint = "only nodes of this machine or network are known; nobody else has tried"
+        return Check(name, ok=True, hint=hint)
+    hint = f"UDP {udp}, TCP {tcp}"
+    if "unreachable" in (udp, tcp):
+        shut = "UDP and TCP" if udp == tcp else "UDP" if udp == "unreachable" else "TCP"
+        hint += (
+            f": other nodes tried and could not; let {shut} {port} through the "
+            "firewall, and forward it in the router"
         )
-        return Check(name, ok=False, hint=hint)
-    return Check(name, ok=True, hint=f"others see {address}" if address else "yes")
+    if note:
+        hint += f"; {note}"
+    return Check(name, ok="unreachable" not in (udp, tcp), hint=hint)
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from msgspec import to_builtins
 
-from dht import Address, Dht, ProviderRecord, ProviderSearch
+from dht import Address, Dht, ProviderRecord, ProviderSearch, Scope
 from node import commands, doctor, results
 from node.background import Background
 from node.commands import Progress
@@ -53,7 +53,9 @@ class Inspector:
         settings: Settings,
         background: Background,
         totals: Totals,
+        reachability: Callable[[], results.Reachability],
     ) -> None:
+        self._reachability = reachability
         self._node = node
         self._settings = settings
         self._background = background
@@ -85,6 +87,7 @@ class Inspector:
             transfer=results.TransferStatus(seeder=seeder, leecher=leecher),
             dht=self._dht.stats(),
             gateway=self._node.traffic(),
+            reachability=self._reachability(),
             failing=self._background.failing,
             version=VERSION,
             network=self._settings.network,
@@ -121,7 +124,8 @@ class Inspector:
                     age_seconds=round(one.age_seconds, 1),
                 )
                 for one in self._dht.contacts()
-            ]
+            ],
+            reachability=self._reachability(),
         )
 
     async def lookup(
@@ -190,6 +194,7 @@ class Inspector:
         newest = max((one.added_at for one in artifacts), default=0.0)
         secret = self._settings.secret_file is not None
         port = self._dht.addresses[0].port
+        reach, observed = self._reachability(), self._dht.observed
         checks = [
             doctor.Check(
                 "node", ok=True, hint=f"runs at {self._node.describe().address}"
@@ -200,13 +205,15 @@ class Inspector:
             doctor.Check("ports", ok=True, hint=f"listens on {port}, TCP and UDP"),
             doctor.check_contacts(contacts, is_private=secret),
             doctor.check_reachability(
-                str(self._dht.observed) if self._dht.observed else None,
+                reach.udp,
+                reach.tcp,
                 port,
                 contacts=contacts,
-                is_shut=self._dht.is_read_only,
+                is_local=observed is None or observed.scope is not Scope.PUBLIC,
+                note=reach.note,
             ),
         ]
-        return results.DoctorResult(checks=checks)
+        return results.DoctorResult(checks=checks, reachability=reach)
 
 
 async def _traced(

@@ -62,6 +62,23 @@ class LimitsStatus(msgspec.Struct, frozen=True, kw_only=True):
     download_bytes_per_second: int | None
 
 
+class Reachability(msgspec.Struct, frozen=True, kw_only=True):
+    """How others reach this node, by their own word (see docs/reach.md).
+
+    `udp` and `tcp` are "reachable", "mapped" (through a port that the router forwards),
+    "punched", "relayed", "unreachable" or "unknown". `by` are the IP addresses whose
+    word it is, `since` when it was found, `mapping` the protocol of the port mapping.
+    """
+
+    udp: str
+    tcp: str
+    since: float | None
+    by: list[str]
+    address: str | None
+    mapping: str | None
+    note: str
+
+
 class StatusResult(Result, frozen=True, kw_only=True):
     """What the node is and does."""
 
@@ -78,6 +95,7 @@ class StatusResult(Result, frozen=True, kw_only=True):
     dht: dict[str, int]
     gateway: dict[str, SourceTraffic] = {}
     """What package managers were given: "store", "peers" or "origin"."""
+    reachability: Reachability | None = None
     failing: list[Failing] = []
     """The loops in the background whose last round failed, and is tried again."""
     version: str
@@ -102,6 +120,7 @@ class PeersResult(Result, frozen=True, kw_only=True):
     """The contacts of the node."""
 
     contacts: list[PeerEntry]
+    reachability: Reachability | None = None
 
 
 class InviteResult(Result, frozen=True, kw_only=True):
@@ -115,6 +134,7 @@ class DoctorResult(Result, frozen=True, kw_only=True):
     """What may be wrong around the node."""
 
     checks: list[Check]
+    reachability: Reachability | None = None
 
 
 class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):

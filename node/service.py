@@ -11,13 +11,13 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from msgspec import to_builtins
 
-from dht import Address, Contact, Dht, ReleaseRecord
+from dht import Address, Dht, ReleaseRecord
 from node import commands, results, sockets
 from node.background import Background
 from node.command_log import logged
@@ -48,6 +48,7 @@ from node.model.names import is_file_name
 from node.model.totals import Totals
 from node.model.trust_store import TrustStore
 from node.model.written_files import WrittenFiles
+from node.reach.contacts import read_addresses, read_contacts
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
@@ -179,6 +180,9 @@ class Node:
         port = sockets.bound_address(bound[0]).port
         identity = Identity(node_key)
         secret = self._network.secret
+        self._reaching = Reaching(
+            self._dht, self._network, settings=settings, background=self._background
+        )
         self._seeder = Seeder(
             self._store,
             identity,
@@ -186,6 +190,7 @@ class Node:
             encryption=settings.encryption,
             limits=SeederLimits(bytes_per_second=settings.upload_bytes_per_second),
             may_serve=self._may_serve,
+            on_opening=self._reaching.openings.received,
         )
         await self._seeder.start(bound)
         self._stack.push_async_callback(self._seeder.close)
@@ -197,11 +202,9 @@ class Node:
             limits=LeecherLimits(bytes_per_second=settings.download_bytes_per_second),
             # Who shares only some of what it has does not serve what comes in.
             port=port if settings.sharing == "all" else 0,
+            heard=self._reaching.heard,
         )
         self._stack.push_async_callback(self._leecher.close)
-        self._reaching = Reaching(
-            self._dht, self._network, settings=settings, background=self._background
-        )
         self._compose(port)
         self._stack.push_async_callback(self._background.close)
         await self._open_door()
@@ -209,7 +212,7 @@ class Node:
 
     async def _bind(self) -> list[socket.socket]:
         """Bind TCP, then UDP on the same ports; again where port 0 met a taken one."""
-        addresses = _addresses(self.settings.listen)
+        addresses = read_addresses(self.settings.listen)
         for attempt in range(PORT_TRIES):
             current = addresses[0]
             try:
@@ -418,6 +421,7 @@ class Node:
             router=router,
             fetcher=self._fetcher,
             settings=self.settings,
+            reachability=self._reaching.reachability,
             background=self._background,
             totals=self._totals,
         )
@@ -534,7 +538,7 @@ class Node:
         """Join the network, then offer what is held and ask what is new."""
         # Those that were given may be gone; those of last time help then.
         texts = [*self.settings.contacts, *self._catalogue.contacts()]
-        contacts = _contacts(dict.fromkeys(texts))
+        contacts = read_contacts(dict.fromkeys(texts))
         self._reaching.start(self._router.use_port)
         answered = await self._dht.join(contacts)
         if contacts and not answered:
@@ -580,26 +584,6 @@ class Node:
                 "received": self._leecher.stats.bytes_received,
             }
         )
-
-
-def _addresses(texts: Iterable[str]) -> list[Address]:
-    addresses = []
-    for text in texts:
-        try:
-            addresses.append(Address.parse(text))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    return addresses
-
-
-def _contacts(texts: Iterable[str]) -> list[Address | Contact]:
-    """Read contacts, each an address or KEY@ADDRESS, where that key must be found."""
-    found: list[Address | Contact] = []
-    for text in texts:
-        key, at, address = text.rpartition("@")
-        (read,) = _addresses([address])
-        found.append(Contact(bytes.fromhex(key), read) if at else read)
-    return found
 
 
 def _sharing_of(settings: Settings) -> SharingOf:

@@ -16,7 +16,13 @@ from node.cli.text import clean, count, duration, facts, say, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
-    from node.results import LimitsStatus, LookupResult, PeersResult, StatusResult
+    from node.results import (
+        LimitsStatus,
+        LookupResult,
+        PeersResult,
+        Reachability,
+        StatusResult,
+    )
 
 LEAVE_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.02
@@ -94,6 +100,7 @@ def _status_words(status: StatusResult) -> None:
             ("web", status.web),
             *([("site", status.site)] if status.site else []),
             ("contacts", status.contacts),
+            ("reach", _reach_words(status.reachability)),
             ("artifacts", status.artifacts),
             ("held", size(status.bytes_held)),
             ("downloads", status.downloads),
@@ -123,6 +130,16 @@ def _limits(limits: LimitsStatus) -> str:
     )
     found = [f"{name} {size(most)}{unit}" for name, most, unit in named if most]
     return ", ".join(found) or "none"
+
+
+def _reach_words(reach: Reachability | None) -> str:
+    if reach is None:
+        return "unknown"
+    words = f"UDP {reach.udp}, TCP {reach.tcp}"
+    if reach.since:
+        ago = duration(max(time.time() - reach.since, 0.0))
+        words += f", found {ago} ago by {count(len(reach.by), 'node')}"
+    return f"{words}; {reach.note}" if reach.note else words
 
 
 def _peers_words(found: PeersResult) -> None:

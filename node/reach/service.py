@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import math
 import random
 import time
 from typing import TYPE_CHECKING
@@ -15,8 +16,10 @@ from node import commands, results
 from node.errors import UsageError
 from node.reach.invitation import CONTACTS_MAX, Invitation
 from node.reach.lan_peers import LanPeers
+from node.reach.openings import Openings
 from node.reach.port_mapping import PortMapper
 from node.reach.rendezvous import Rendezvous
+from node.reach.status import reachability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from node.background import Background
     from node.reach.port_mapping import PortMapping
     from node.settings import Settings
+    from transfer import Peer
 
 POLL_SECONDS = 5.0
 """The own address is looked at that often."""
@@ -42,6 +46,7 @@ class Reaching:
         background: Background,
     ) -> None:
         self.neighbours = LanPeers()
+        self.openings = Openings(background)
         self._changed = asyncio.Event()
         self._mapper: PortMapper | None = None
         self._dht = dht
@@ -63,6 +68,8 @@ class Reaching:
         if all(ipaddress.ip_address(host).is_loopback for host in hosts):
             return
         port = self._dht.addresses[0].port
+        self.openings.on_dial_back = self._dht.dial_back.arrived_tcp
+        self._dht.dial_back.watch(port, self.openings.dial_back)
         if self._settings.lan:
             # Only here: a node on loopback needs none of it.
             from node.reach.lan import Lan
@@ -89,6 +96,17 @@ class Reaching:
             self._background.start(rendezvous.run(), "rendezvous")
         self._background.start(self._follow(port, use_port), "own address")
 
+    def reachability(self) -> results.Reachability:
+        """Return how others reach this node, and by whose word."""
+        problem = self._mapper.problem if self._mapper is not None else ""
+        return reachability(self._dht, mapping=self.port_mapping, problem=problem)
+
+    def heard(self, peer: Peer) -> float:
+        """Return when a peer's key last gave a sign of life at its IP address."""
+        if peer.public_key is None:
+            return -math.inf
+        return self._dht.heard(peer.public_key, peer.host)
+
     async def invite(
         self, command: commands.InviteCommand, _progress: commands.Progress
     ) -> results.InviteResult:
@@ -106,6 +124,7 @@ class Reaching:
 
     def _mapping_changed(self, mapping: PortMapping | None) -> None:
         del mapping
+        self._dht.dial_back.recheck()
         self._changed.set()
 
     async def _follow(self, port: int, use_port: Callable[[int], None]) -> None:
@@ -117,6 +136,10 @@ class Reaching:
                 seen.host if seen is not None else None
             ):
                 outer = mapping.tcp_port
+            if outer != self._dht.dial_back.tcp_port:
+                # TCP is dialled where the router lets it in.
+                self._dht.dial_back.tcp_port = outer
+                self._dht.dial_back.recheck()
             use_port(outer)
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

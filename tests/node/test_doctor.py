@@ -76,14 +76,19 @@ def test_nobody_known_and_nobody_reaching_are_different_sentences():
     assert "secret" in doctor.check_contacts(0, is_private=True).hint
     assert doctor.check_contacts(3, is_private=True).ok
 
-    def reach(**facts):
-        return doctor.check_reachability("192.0.2.1:4747", 4747, **facts)
+    def reach(udp, tcp, contacts=3, is_local=False):
+        return doctor.check_reachability(
+            udp, tcp, 4747, contacts=contacts, is_local=is_local
+        )
 
-    assert not reach(contacts=0, is_shut=False).ok
-    shut = reach(contacts=3, is_shut=True)
+    assert not reach("unknown", "unknown", contacts=0).ok
+    shut = reach("reachable", "unreachable")
     assert not shut.ok
-    assert "4747" in shut.hint
-    assert reach(contacts=3, is_shut=False).ok
+    assert "let TCP 4747 through" in shut.hint
+    assert "UDP and TCP" in reach("unreachable", "unreachable").hint
+    assert reach("mapped", "mapped").ok
+    assert reach("unknown", "unknown").ok
+    assert "nobody else has tried" in reach("unknown", "unknown", is_local=True).hint
 
 
 def test_a_clock_may_be_off_as_far_as_the_dht_allows():

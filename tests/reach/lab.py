@@ -19,6 +19,7 @@ from typing import Any, Literal
 ROOT = Path(__file__).resolve().parents[2]
 Nat = Literal["full", "address", "port", "symmetric"]
 Inbound = Literal["drop", "reject", "accept"]
+PUBLIC_HOSTS = 6
 NATS: tuple[Nat, ...] = ("full", "address", "port", "symmetric")
 
 
@@ -140,14 +141,14 @@ class Lab:
         return names
 
     def internet(self) -> None:
-        """Make a public link with two hosts, and two routers with hosts behind.
+        """Make a public link with six hosts, and two routers with hosts behind.
 
-        `pub1` and `pub2` are public; `a` and `a2` are behind `ra`, `b` behind `rb`.
+        `pub1` to `pub6` are public; `a` and `a2` are behind `ra`, `b` behind `rb`.
         """
         self.namespace("inet")
         self.bridge("inet", "br0")
-        for number, name in enumerate(("pub1", "pub2", "pub3", "pub4"), 1):
-            self.namespace(name)
+        for number in range(1, PUBLIC_HOSTS + 1):
+            name = self.namespace(f"pub{number}")
             # Each in another /16, as strangers are.
             self.plug(name, "wan", ("inet", "br0"), f"11.{number}.0.1/8")
         for number, name in ((1, "ra"), (2, "rb")):
@@ -170,6 +171,24 @@ class Lab:
         The two cones are such for UDP; TCP is port-restricted there.
         """
         self.run(router, "nft", "-f", "-", text=_ruleset(kind, inbound))
+
+    def forward(self, router: str, port: int, inside: str) -> None:
+        """Have a router forward a port, UDP and TCP, to a host behind it."""
+        rules = f"""
+table ip forwarded {{
+  chain before {{
+    type nat hook prerouting priority -110;
+    iifname "wan" meta l4proto {{ tcp, udp }} th dport {port} dnat ip to {inside}
+  }}
+}}
+"""
+        self.run(router, "nft", "-f", "-", text=rules)
+
+    def forget_connections(self, router: str) -> None:
+        """Have a router forget its connections, as one that was restarted does."""
+        rules = "flush ruleset\n"
+        saved = self.run(router, "nft", "list", "ruleset")
+        self.run(router, "nft", "-f", "-", text=rules + saved)
 
     def counted(self, host: str, device: str) -> int:
         """Return how many bytes a device has received and sent."""
@@ -230,14 +249,19 @@ class Node:
         """What the node has logged."""
         return (self.lab.folder / f"{self.home.name}.log").read_text()
 
-    def run(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """Run a command against this node; returns its JSON."""
+    def run(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
+        """Run a command against this node; returns its JSON. Any code if it is None."""
         done = subprocess.run(
             self._command(*arguments, "--json"),
             env=self._environment, text=True, capture_output=True, timeout=120,
             check=False,
         )  # fmt: skip
-        assert done.returncode == code, (arguments, done.stdout, done.stderr, self.log)
+        assert code in (None, done.returncode), (
+            arguments,
+            done.stdout,
+            done.stderr,
+            self.log,
+        )
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 

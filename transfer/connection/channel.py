@@ -59,6 +59,10 @@ class Channel:
             except ssl.SSLWantWriteError:
                 await self._ready(write=True)
 
+    def detach(self) -> socket.socket:
+        """Return the plain socket, which belongs to the caller from now on."""
+        return self._sock
+
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         return self._sock.fileno()

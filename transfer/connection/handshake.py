@@ -35,6 +35,16 @@ if TYPE_CHECKING:
     from transfer.connection.tls import Identity
 
 
+class OpeningReceived(Exception):  # noqa: N818 (it is no error)
+    """A connection began as none with the seeder does; its socket is handed on."""
+
+    def __init__(self, magic: bytes, token: bytes, sock: socket.socket) -> None:
+        super().__init__("The connection is for somebody else here.")
+        self.magic = magic
+        self.token = token
+        self.sock = sock
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On what terms a node speaks with others."""
@@ -114,12 +124,15 @@ async def greet_leecher(
     """Shake hands as the seeder; return what the leecher said along with the channel.
 
     `on_step` is awaited after the magic, before TLS costs anything, and after TLS.
-    Closes the socket and raises PeerError or OSError if it fails.
+    Closes the socket and raises PeerError or OSError if it fails. Raises
+    `OpeningReceived`, with the open socket, where another magic began the connection.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel = Channel(sock, HELLO_FRAME_BYTES_MAX)
     try:
         hello = await _seeder_handshake(channel, terms, on_step)
+    except OpeningReceived:
+        raise
     except ssl.SSLError as error:
         channel.close()
         raise PeerError(f"TLS with the peer failed: {error.reason}.") from error
@@ -139,6 +152,9 @@ async def _seeder_handshake(
         await on_step()
         await channel.start_tls(terms.identity.seeder_context, seeder=True)
         await on_step()
+    elif magic in wire.OPENING_BYTES:
+        token = await channel.read_magic(wire.OPENING_BYTES[magic])
+        raise OpeningReceived(magic, token, channel.detach())
     elif magic != wire.MAGIC_PLAINTEXT:
         raise WireError("The peer does not speak this protocol.")
     elif terms.encryption:

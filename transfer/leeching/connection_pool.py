@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from transfer.connection import wire
 from transfer.connection.handshake import Terms, greet_seeder
 from transfer.errors import PeerError, PeerRefusedError
-from transfer.leeching.dial_limits import DialLimiter, Permission
+from transfer.leeching.dial_limits import DialLimiter, Permission, never_heard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from transfer.connection.channel import Channel
     from transfer.connection.peer import Peer
     from transfer.limits import LeecherLimits
+
+    Connect = Callable[[Peer], Awaitable[socket.socket]]
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +46,22 @@ class Connection:
 class ConnectionPool:
     """Opens connections, and keeps those that a download has left in order."""
 
-    def __init__(self, terms: Terms, limits: LeecherLimits) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        limits: LeecherLimits,
+        *,
+        connect: Connect | None = None,
+        heard: Callable[[Peer], float] = never_heard,
+    ) -> None:
+        """`connect` returns a connected socket to a peer, by whatever way leads there.
+
+        `heard` is explained at `DialLimiter`.
+        """
         self._terms = terms
         self._limits = limits
-        self._dials = DialLimiter()
+        self._connect = connect or connect_directly
+        self._dials = DialLimiter(heard=heard)
         self._waiting: list[asyncio.Future[None]] = []
         self._warm: dict[Peer, deque[Connection]] = {}
         self._warm_count = 0
@@ -143,15 +157,8 @@ class ConnectionPool:
 
     async def _dial(self, peer: Peer, *, tls: bool) -> Connection:
         loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in peer.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
         began = loop.time()
-        try:
-            await loop.sock_connect(sock, (peer.host, peer.port))
-        except BaseException:
-            sock.close()
-            raise
+        sock = await self._connect(peer)
         round_trip = loop.time() - began
         channel = await greet_seeder(sock, self._terms, peer.public_key, tls=tls)
         return Connection(channel, peer, round_trip)
@@ -190,6 +197,20 @@ class ConnectionPool:
                 self._cool(connection)
         if self._warm_count:
             self._schedule_expiry()
+
+
+async def connect_directly(peer: Peer) -> socket.socket:
+    """Return a socket that is connected to a peer's address; raises OSError."""
+    family = socket.AF_INET6 if ":" in peer.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_connect(sock, (peer.host, peer.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _say_and_close(channel: Channel, frame: bytes) -> None:

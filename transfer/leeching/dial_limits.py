@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _never(peer: Peer) -> float:
+def never_heard(peer: Peer) -> float:
     """Know of no sign of life."""
     del peer
     return -math.inf
@@ -66,7 +66,7 @@ class DialLimiter:
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
-        heard: Callable[[Peer], float] = _never,
+        heard: Callable[[Peer], float] = never_heard,
     ) -> None:
         """`heard` says when a peer's key last gave a sign of life at its address.
 

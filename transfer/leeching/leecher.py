@@ -22,6 +22,7 @@ from transfer.growing_file import GrowingFile
 from transfer.leeching.bans import BackOff, Bans
 from transfer.leeching.connection_pool import ConnectionPool
 from transfer.leeching.context import LeecherContext
+from transfer.leeching.dial_limits import never_heard
 from transfer.leeching.download import Download
 from transfer.leeching.result import Downloaded, DownloadProgress, Source
 from transfer.leeching.small import SmallFetcher
@@ -31,11 +32,12 @@ from transfer.single_flight import SingleFlight
 from transfer.store import aliases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from transfer.connection.peer import Peer
     from transfer.connection.tls import Identity
     from transfer.content.artifact import Artifact
+    from transfer.leeching.connection_pool import Connect
     from transfer.leeching.download import OnFile, Progress
     from transfer.leeching.small import Given
     from transfer.store.store import Store
@@ -70,10 +72,13 @@ class Leecher:
         encryption: bool = True,
         limits: LeecherLimits | None = None,
         port: int = 0,
+        connect: Connect | None = None,
+        heard: Callable[[Peer], float] = never_heard,
     ) -> None:
         """`port` is where a seeder of the same store serves; peers learn of it.
 
-        0 where none does, or where it does not serve downloads under way.
+        0 where none does, or where it does not serve downloads under way. `connect`
+        and `heard` are explained at `ConnectionPool`.
         """
         limits = limits or LeecherLimits()
         self._stop = threading.Event()
@@ -89,7 +94,7 @@ class Leecher:
         """What all downloads share; its rate can be changed at any time."""
         self._context = LeecherContext(
             store=store,
-            connections=ConnectionPool(terms, limits),
+            connections=ConnectionPool(terms, limits, connect=connect, heard=heard),
             pool=self._pool,
             hash_pool=self._hash_pool,
             rate=self.rate,

@@ -21,7 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transfer.connection.congestion import Congestion
-from transfer.connection.handshake import Terms, greet_leecher
+from transfer.connection.handshake import (
+    OpeningReceived,
+    Terms,
+    greet_leecher,
+)
 from transfer.connection.peer import source_of
 from transfer.connection.rate_limit import RateLimiter
 from transfer.content.hashing import lower_priority
@@ -72,6 +76,12 @@ def anything(digest: Digest, whole: bool) -> bool:
     return True
 
 
+def close_opening(opening: OpeningReceived, host: str) -> None:
+    """Want no connections but those of leechers."""
+    del host
+    opening.sock.close()
+
+
 class Seeder:
     """Offers what a store holds to every leecher that connects."""
 
@@ -84,12 +94,15 @@ class Seeder:
         encryption: bool = True,
         limits: SeederLimits | None = None,
         may_serve: Callable[[Digest, bool], bool] = anything,
+        on_opening: Callable[[OpeningReceived, str], None] = close_opening,
     ) -> None:
         """`may_serve(digest, whole)` is asked, in any thread, before a file is opened.
 
         The digest is the SHA-256 of a whole artifact, or the one that a download
-        under way was asked for.
+        under way was asked for. `on_opening(opening, host)` gets the socket of each
+        connection that is not for the seeder, and closes it in the end.
         """
+        self._on_opening = on_opening
         self._limits = limits = limits or SeederLimits()
         self._terms = Terms(identity, network_secret, encryption)
         self._stop = threading.Event()
@@ -197,13 +210,21 @@ class Seeder:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             congestion.settle(sock)
-            source = source_of(address[0])
-            if why := self._no_room(source):
-                self._refused[why] += 1
-                sock.close()
-                continue
-            self._begin_handshake(sock, source, address)
-            await self._room_for_handshake()
+            if self.adopt(sock, address):
+                await self._room_for_handshake()
+
+    def adopt(self, sock: socket.socket, address: tuple[Any, ...]) -> bool:
+        """Serve a connected socket, as one that was accepted from this address.
+
+        Where there is no room it is closed; False then.
+        """
+        source = source_of(address[0])
+        if why := self._no_room(source):
+            self._refused[why] += 1
+            sock.close()
+            return False
+        self._begin_handshake(sock, source, address)
+        return True
 
     async def _room_for_handshake(self) -> None:
         """Keep newcomers in the listener's backlog until there is room for one."""
@@ -285,6 +306,10 @@ class Seeder:
                 channel, hello = await greet_leecher(
                     sock, self._terms, functools.partial(self._step, handshake)
                 )
+        except OpeningReceived as opening:
+            self._end_handshake(handshake, failed=True)
+            self._on_opening(opening, address[0])
+            return
         except (PeerError, OSError) as error:
             # asyncio's TimeoutError is an OSError as well.
             self._refused[type(error).__name__] += 1

@@ -1,0 +1,60 @@
+"""Connections that open no conversation with the seeder: dial-backs, for now.
+
+The seeder hands on the socket of each connection that begins with another magic; the
+bytes behind it say which of this node's undertakings it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from transfer.connection import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node.background import Background
+    from transfer.connection.handshake import OpeningReceived
+
+DIAL_SECONDS_MAX = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+def _nobody_waits(nonce: bytes, host: str) -> None:
+    del nonce, host
+
+
+class Openings:
+    """Takes such connections, and opens them for others."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self.on_dial_back: Callable[[bytes, str], object] = _nobody_waits
+        """Gets the nonce of a dial-back and the IP address that it came from."""
+
+    def received(self, opening: OpeningReceived, host: str) -> None:
+        """Take the socket of a connection from an IP address."""
+        if opening.magic == wire.MAGIC_DIAL_BACK:
+            self.on_dial_back(opening.token, host)
+        opening.sock.close()
+
+    def dial_back(self, host: str, port: int, nonce: bytes) -> None:
+        """Open a connection for another node, send its nonce and close it."""
+        self._background.start(self._dial_back(host, port, nonce), "dial-back")
+
+    async def _dial_back(self, host: str, port: int, nonce: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        version = ipaddress.ip_address(host).version
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as opened:
+            opened.setblocking(False)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(DIAL_SECONDS_MAX):
+                    await loop.sock_connect(opened, (host, port))
+                    await loop.sock_sendall(opened, wire.MAGIC_DIAL_BACK + nonce)
