@@ -80,7 +80,7 @@ class Inspector:
             web=own.web,
             site=own.site,
             contacts=len(self._dht.contacts()),
-            artifacts=await asyncio.to_thread(lambda: self._store.count),
+            artifacts=self._store.count,
             bytes_held=self._store.bytes_held,
             downloads=leecher.downloads,
             uploads=seeder.uploads,

@@ -25,6 +25,7 @@ from node.commands import Command, Progress, ResultT
 from node.content.audit import Auditor
 from node.content.cleaning import Cleaning
 from node.content.closure import ClosureLimits, Closures
+from node.content.eviction import Evictor
 from node.content.fetch_command import FetchCommands
 from node.content.fetcher import ContentFetcher
 from node.content.list_pin import Cache
@@ -32,7 +33,7 @@ from node.content.output import OutputWriter
 from node.content.repair import Repair
 from node.content.router import ContentRouter
 from node.content.share import Sharer
-from node.content.sharing_policy import SharingOf, SharingPolicy
+from node.content.sharing_policy import SharingPolicy, sharing_of
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.gateway.prefetch import Lockfiles
@@ -41,12 +42,9 @@ from node.gateway.upstreams import Upstreams
 from node.inspect import Inspector
 from node.local_socket import listen_local
 from node.model import keyfiles
-from node.model.catalogue import Catalogue
-from node.model.database import open_database
-from node.model.keys import PublisherKeys, parse_publisher
+from node.model.keys import PublisherKeys
 from node.model.names import is_file_name
 from node.model.totals import Totals
-from node.model.trust_store import TrustStore
 from node.model.written_files import WrittenFiles
 from node.reach.contacts import read_addresses, read_contacts
 from node.reach.service import Reaching
@@ -61,9 +59,10 @@ from node.releases.publish import ReleasePublisher
 from node.releases.renewal import Renewal
 from node.releases.updates import UpdateTracker
 from node.results import SourceTraffic
-from node.settings import Settings, Sharing
+from node.settings import Settings
 from node.settings.home import Home
 from node.settings.networks import load_network
+from node.storage import open_storage
 from node.wallclock import now
 from node.web.door import Door
 from node.web.gateway.origin_client import HttpOrigin
@@ -77,7 +76,7 @@ from transfer import (
     LeecherLimits,
     Seeder,
     SeederLimits,
-    Store,
+    StoreError,
 )
 
 log = logging.getLogger(__name__)
@@ -127,7 +126,11 @@ class Node:
         Encoded as JSON, the result is what `--json` prints. Raises NodeError.
         """
         work = self._runs[type(command)](command, progress)
-        result: ResultT = await logged(command, work)
+        try:
+            async with self._mirror.durable():
+                result: ResultT = await logged(command, work)
+        except StoreError as error:
+            raise NodeError(str(error)) from error
         return result
 
     def traffic(self) -> dict[str, SourceTraffic]:
@@ -160,15 +163,10 @@ class Node:
         self._home = self._stack.enter_context(Home(settings.home))
         self._network = load_network(settings)
         node_key = keyfiles.read_or_new_key(settings.home / "node.key")
-        database = open_database(settings.home / "catalogue.sqlite")
-        self._stack.callback(database.close)
-        self._database = database
-        self._totals = Totals(database)
-        self._catalogue, self._trust_store = Catalogue(database), TrustStore(database)
-        self._store = await asyncio.to_thread(
-            Store, settings.home, bytes_max=settings.store_bytes
-        )
-        self._stack.callback(self._store.close)
+        storage = await open_storage(self._stack, settings)
+        self._mirror, self._store = storage.mirror, storage.store
+        self._catalogue, self._trust_store = storage.catalogue, storage.trust_store
+        self._totals = Totals(storage.mirror)
         self._background = Background()
         self._dht = Dht(
             node_key,
@@ -239,7 +237,7 @@ class Node:
         policy = SharingPolicy(
             self._catalogue,
             self.settings.sharing,
-            of=_sharing_of(self.settings),
+            of=sharing_of(self.settings.sharing_of),
             withdrawal=self._withdrawal,
         )
         return ContentRouter(
@@ -296,7 +294,7 @@ class Node:
 
     def _compose_content(self) -> Sharer:
         """Make the parts that bring files in and write them out."""
-        self._output = OutputWriter(self._store, WrittenFiles(self._database))
+        self._output = OutputWriter(self._store, WrittenFiles(self._mirror))
         sharer = Sharer(self._store, self._catalogue, self._router)
         fetch_command = FetchCommands(
             store=self._store,
@@ -432,8 +430,13 @@ class Node:
             router=router,
         )
         cleaning = Cleaning(store, catalogue, router, now)
+        Evictor(store=store, catalogue=catalogue, on_evicted=self._evicted, now=now)
         self._repair = Repair(
-            store, catalogue, router, self._fetcher, cleaning, self._background
+            store=store,
+            catalogue=catalogue,
+            provide=router,
+            fetch=self._fetcher,
+            background=self._background,
         )
         self._runs |= {
             commands.StatusCommand: inspector.status,
@@ -566,6 +569,9 @@ class Node:
     def _on_release(self, record: ReleaseRecord) -> bool:
         return self._alerts.on_release(record)
 
+    def _evicted(self) -> None:
+        self._background.start(self._router.sync(), "no longer offering it")
+
     # --- in the background -----------------------------------------------------
 
     async def _remember_contacts_round(self) -> float:
@@ -584,12 +590,3 @@ class Node:
                 "received": self._leecher.stats.bytes_received,
             }
         )
-
-
-def _sharing_of(settings: Settings) -> SharingOf:
-    """Return what the settings say of single packages, by publisher and name."""
-    found: dict[tuple[bytes, str], Sharing] = {}
-    for target, sharing in settings.sharing_of.items():
-        publisher, _, name = target.partition("/")
-        found[parse_publisher(publisher), name] = sharing
-    return found

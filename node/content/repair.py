@@ -1,4 +1,4 @@
-"""Keeping the store in order while the node runs: repairs, and room under the cap.
+"""Repair: what was found damaged is fetched again while the node runs.
 
 The store calls from its own threads; what it asks for is done on the event loop.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import TimeoutError as NoAnswerError
 
 from node.background import Background
-from node.content.cleaning import Cleaning
 from node.content.fetcher import ContentFetcher, WantedFile
 from node.content.router import ContentRouter
 from node.errors import NodeError
@@ -21,30 +19,27 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 10.0
 PAUSE_SECONDS_MAX = 3600.0
-ROOM_SECONDS_MAX = 60.0
 
 
 class Repair:
-    """Fetches again what was set aside as damaged, and makes room when asked."""
+    """Fetches again what was set aside as damaged."""
 
     def __init__(
         self,
+        *,
         store: Store,
         catalogue: Catalogue,
         provide: ContentRouter,
         fetch: ContentFetcher,
-        cleaning: Cleaning,
         background: Background,
     ) -> None:
         self._catalogue = catalogue
         self._provide = provide
         self._fetch = fetch
-        self._cleaning = cleaning
         self._background = background
         self._loop = asyncio.get_running_loop()
         self._under_way: set[str] = set()
         store.on_quarantine = self._on_quarantine
-        store.room.evict = self._make_room
 
     def resume(self) -> None:
         """Go on with what an earlier run of the node could not fetch again."""
@@ -97,22 +92,3 @@ class Repair:
             await self._provide.sync()
         finally:
             self._under_way.discard(name)
-
-    def _make_room(self, size: int) -> None:
-        """Do so on the event loop and wait for it; in any thread but the loop's."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            return  # the loop cannot wait for itself; the store says that it is full
-        if self._loop.is_closed():
-            return
-        work = asyncio.run_coroutine_threadsafe(
-            self._cleaning.make_room(size), self._loop
-        )
-        try:
-            work.result(ROOM_SECONDS_MAX)
-        except NoAnswerError:
-            work.cancel()
-            log.warning("no room was made within %.0f s", ROOM_SECONDS_MAX)

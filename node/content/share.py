@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from node import commands, results
@@ -10,7 +11,7 @@ from node.commands import Progress
 from node.content.routing import Routing
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
-from transfer import Artifact, Store, TransferError
+from transfer import Artifact, Store, StoreError, TransferError
 
 
 class Sharer:
@@ -20,6 +21,7 @@ class Sharer:
         self._store = store
         self._catalogue = catalogue
         self._router = router
+        self._pool = ThreadPoolExecutor(2, "caravan-share")
 
     async def add(self, path: Path, progress: Progress) -> Artifact:
         """Copy one file into the store; NodeError names a file that cannot be read."""
@@ -30,23 +32,44 @@ class Sharer:
             loop.call_soon_threadsafe(progress, event)
 
         try:
-            return await asyncio.to_thread(self._store.add, path, report)
+            # Not in the loop's own pool: a copy may take long, and others need that.
+            return await loop.run_in_executor(self._pool, self._store.add, path, report)
         except TransferError as error:
             raise NodeError(str(error)) from error
-        except OSError as error:
-            raise NodeError(f"cannot read {path}: {error.strerror}") from error
+
+    async def _add_many(
+        self, paths: list[Path], progress: Progress
+    ) -> list[Artifact | StoreError]:
+        loop = asyncio.get_running_loop()
+
+        def report(done: int, total: int | None) -> None:
+            event = {"label": "sharing", "done": done, "total": total, "unit": "files"}
+            loop.call_soon_threadsafe(progress, event)
+
+        return await loop.run_in_executor(
+            self._pool, self._store.add_many, paths, report
+        )
 
     async def share(
         self, command: commands.ShareCommand, progress: Progress
     ) -> results.ShareResult:
-        """Copy and announce files."""
+        """Copy and announce files; NodeError is about the first that failed."""
+        paths = [Path(file) for file in command.files]
+        outcomes: list[Artifact | StoreError]
+        if len(paths) == 1:
+            outcomes = [await self.add(paths[0], progress)]
+        else:
+            outcomes = await self._add_many(paths, progress)
         shared = []
-        for file in command.files:
-            artifact = await self.add(Path(file), progress)
-            self._catalogue.make_public(str(artifact.digest))
-            self._catalogue.add_direct(str(artifact.digest), Path(file).name)
-            shared.append((file, artifact))
+        for file, one in zip(command.files, outcomes, strict=True):
+            if isinstance(one, Artifact):
+                self._catalogue.make_public(str(one.digest))
+                self._catalogue.add_direct(str(one.digest), Path(file).name)
+                shared.append((file, one))
         await self._router.sync()
+        for one in outcomes:
+            if isinstance(one, StoreError):
+                raise NodeError(str(one)) from one
         return results.ShareResult(
             artifacts=[
                 results.SharedArtifact(file=file, digest=str(one.digest), size=one.size)

@@ -12,10 +12,20 @@ from collections.abc import Set as AbstractSet
 
 from node.content.withdrawal import Withdrawal
 from node.model.catalogue import Catalogue, PackageRow
+from node.model.keys import parse_publisher
 from node.settings import Sharing
 
 SharingOf = Mapping[tuple[bytes, str], Sharing]
 """What the owner says of single packages, by publisher and name."""
+
+
+def sharing_of(named: Mapping[str, Sharing]) -> SharingOf:
+    """Read the setting of this name: PUBLISHER/NAME to what the owner says."""
+    found: dict[tuple[bytes, str], Sharing] = {}
+    for target, sharing in named.items():
+        publisher, _, name = target.partition("/")
+        found[parse_publisher(publisher), name] = sharing
+    return found
 
 
 class SharingPolicy:

@@ -103,7 +103,7 @@ class Lockfiles:
         loop = asyncio.get_running_loop()
         began = loop.time()
         named = await self._gateway.named(entry.digest)
-        held = self._gateway.resolver.held(entry.digest) is not None
+        held = await self._gateway.resolver.held(entry.digest) is not None
         artifact = await self._gateway.resolver.resolve(entry.digest, named)
         if entry.file and not named:
             self._catalogue.add_direct(str(artifact.digest), _plain(entry.file))
@@ -129,7 +129,7 @@ class Lockfiles:
         async def look(entry: LockEntry) -> results.SurveyedFile:
             named = await self._gateway.named(entry.digest)
             peers = 0
-            if self._gateway.resolver.held(entry.digest) is not None:
+            if await self._gateway.resolver.held(entry.digest) is not None:
                 state = "held"
             else:
                 strong = named[0].strong if named else entry.digest
@@ -240,7 +240,7 @@ class Lockfiles:
         """Write what was fetched below `folder`, under the names that are locked."""
         named = []
         for one in files:
-            artifact = self._store.find(Digest.parse(one.digest))
+            artifact = await self._store.find_soon(Digest.parse(one.digest))
             if artifact is None:
                 raise NodeError(f"{one.digest} was removed from the store meanwhile")
             named.append(NamedArtifact(artifact, _plain(one.file)))

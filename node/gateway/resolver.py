@@ -97,9 +97,9 @@ class Resolver:
         """Return the artifact, or a large one while it still comes in; MissError."""
         return await self._open(digest, named, may_stream=self._stream)
 
-    def held(self, digest: Digest) -> Artifact | None:
+    async def held(self, digest: Digest) -> Artifact | None:
         """Return the artifact if it is in the store."""
-        return self._store.find(digest)
+        return await self._store.find_soon(digest)
 
     async def close(self) -> None:
         """Cancel every download."""
@@ -110,12 +110,12 @@ class Resolver:
     async def _open(
         self, digest: Digest, named: Sequence[NamedFile], *, may_stream: bool
     ) -> Artifact | StreamedFile:
-        if (held := self._store.find(digest)) is not None:
+        if (held := await self._store.find_soon(digest)) is not None:
             if named:
                 self._keep(held, named)
             return held
         strong = named[0].strong if named else digest
-        if (held := self._store.find(strong)) is not None:
+        if (held := await self._store.find_soon(strong)) is not None:
             return await self._checked(held, digest, named)
         # Whether a weak digest is right shows only in the whole.
         may_stream = may_stream and digest == strong

@@ -170,7 +170,7 @@ class Gateway:
         """Return the file that an answer names, or what has come of it; MissError."""
         if answer.digest is None:
             raise MissError("this is not a digest that can be asked for here")
-        held = self.resolver.held(answer.digest)
+        held = await self.resolver.held(answer.digest)
         if held is not None and not answer.named:
             return held
         return await self.resolver.open(answer.digest, await self._named(answer))
@@ -182,7 +182,7 @@ class Gateway:
         """
         if answer.digest is None:
             raise MissError("this is not a digest that can be asked for here")
-        held = self.resolver.held(answer.digest)
+        held = await self.resolver.held(answer.digest)
         if held is not None:
             return held.size
         named = await self._named(answer)
@@ -217,7 +217,7 @@ class Gateway:
         """
         if answer.digest is None:
             return False
-        held = self.resolver.held(answer.digest)
+        held = await self.resolver.held(answer.digest)
         catalogue = self._around.catalogue
         if held is not None and not catalogue.is_private(str(held.digest)):
             return False

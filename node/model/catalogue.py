@@ -1,14 +1,14 @@
 """What this node knows of packages, pins and contacts: tables in catalogue.sqlite.
 
 The store keeps its own tables (which artifacts there are) in the same file; this
-module never writes those. Every call is short and runs on the event loop's thread.
+module never writes those. The tables are those of a mirror (mirror.py) in a node.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass, replace
 
+from node.model.mirror import Tables
 from node.model.packages import Package
 
 _SCHEMA = """
@@ -67,10 +67,17 @@ class PackageRow:
         return (self.epoch, self.sequence)
 
 
+def forget_in(tables: Tables, digests: list[str]) -> None:
+    """Do what `Catalogue.forget` does, within a transaction of the caller."""
+    for digest in digests:
+        tables.execute("UPDATE package SET held = 0 WHERE digest = ?", (digest,))
+        tables.execute("DELETE FROM direct WHERE artifact = ?", (digest,))
+
+
 class Catalogue:
     """Packages and how they hang together; artifacts held by digest; pins."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Tables) -> None:
         self._db = database
         self._db.executescript(_SCHEMA)
 
@@ -178,6 +185,28 @@ class Catalogue:
             (package,),
         ).fetchall()
 
+    def contents(self) -> dict[str, set[str]]:
+        """Return all that each held package names: artifacts and dependencies."""
+        return self._pairs(
+            "SELECT package, artifact FROM package_artifact JOIN package"
+            " ON package.digest = package WHERE held UNION ALL"
+            " SELECT package, package_dependency.digest FROM package_dependency"
+            " JOIN package ON package.digest = package WHERE held"
+        )
+
+    def dependents(self) -> dict[str, set[str]]:
+        """Return the held packages that name each dependency."""
+        return self._pairs(
+            "SELECT package_dependency.digest, package FROM package_dependency"
+            " JOIN package ON package.digest = package WHERE held"
+        )
+
+    def _pairs(self, sql: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for one, other in self._db.execute(sql):
+            found.setdefault(one, set()).add(other)
+        return found
+
     def packages_with(self, artifact: str) -> list[tuple[PackageRow, str]]:
         """Return the packages that an artifact belongs to, with its file name."""
         found = self._db.execute(
@@ -226,11 +255,7 @@ class Catalogue:
         """
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            for digest in digests:
-                self._db.execute(
-                    "UPDATE package SET held = 0 WHERE digest = ?", (digest,)
-                )
-                self._db.execute("DELETE FROM direct WHERE artifact = ?", (digest,))
+            forget_in(self._db, digests)
 
     def note_damaged(self, artifact: str, size: int, manifest: bytes) -> None:
         """Remember that an artifact was set aside and has to be fetched again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from node.model.mirror import Tables
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS total (
@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS total (
 class Totals:
     """Bytes sent and received by the runs before this one, and by this one."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Tables) -> None:
         self._database = database
         self._database.executescript(_SCHEMA)
         self._before: dict[str, int] = dict(

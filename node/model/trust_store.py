@@ -23,11 +23,11 @@ it is stored.
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dht import Delegation, Network, RecordError, ReleaseRecord
+from node.model.mirror import Tables
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS follow (
@@ -96,7 +96,7 @@ def same_statement(one: ReleaseRecord, other: ReleaseRecord) -> bool:
 class TrustStore:
     """Follows, nicknames and newest releases; tables of the node's database."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Tables) -> None:
         self._db = database
         self._db.executescript(_SCHEMA)
 

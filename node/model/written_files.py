@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from node.model.mirror import Tables
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS written_file (
@@ -16,7 +17,7 @@ _AT_ONCE = 500  # paths in one statement; SQLite takes 999 at least
 class WrittenFiles:
     """Which content `fetch` wrote where: digests by absolute path."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Tables) -> None:
         self._database = database
         self._database.executescript(_SCHEMA)
 

@@ -139,7 +139,8 @@ class Leecher:
             raise ClosedError
         if isinstance(wanted, Digest):
             wanted = Wanted(wanted, size, size_max, manifest_digest)
-        if (held := self._context.store.find(wanted.digest)) is not None:
+        held = await self._context.store.find_soon(wanted.digest)
+        if held is not None:
             return Downloaded(held, 0.0, [])
         banned = self._context.bans.of(wanted.digest)
         if wanted.may_be_small and wanted.digest not in self._flights:

@@ -119,15 +119,15 @@ class Committer:
         }
         size = sum(fresh.values())
         self.room.reserve(size)
-        listed = 0
+        fresh_count = fresh_size = 0
         try:
             with store_errors(self.folder):
                 for one in staged:
                     self.fs.sync(one.descriptor)
             with self.lock:
-                entered, listed = self._enter(staged)
+                entered, fresh_count, fresh_size = self._enter(staged)
         finally:
-            self.room.settle(size, listed)
+            self.room.settle(size, count=fresh_count, held=fresh_size)
         return [entered[one.contents.name.raw] for one in staged]
 
     def remove(self, artifact: Artifact) -> None:
@@ -177,10 +177,12 @@ class Committer:
         """Have the artifact checked when it is opened next."""
         self._signatures.pop(name.raw, None)
 
-    def _enter(self, staged: Sequence[Staged]) -> tuple[dict[bytes, Artifact], int]:
+    def _enter(
+        self, staged: Sequence[Staged]
+    ) -> tuple[dict[bytes, Artifact], int, int]:
         """Rename, sync the folders, write the rows; under the lock.
 
-        Return the artifacts by name, and how many bytes of them are new.
+        Return the artifacts by name, and how many and how many bytes are new.
         """
         entered = self._held(staged)
         fresh: list[tuple[Artifact, Manifest]] = []
@@ -209,7 +211,7 @@ class Committer:
                 with contextlib.suppress(OSError):
                     self.fs.remove(self.place_of(artifact.digest))
             raise
-        return entered, sum(artifact.size for artifact, _ in fresh)
+        return entered, len(fresh), sum(artifact.size for artifact, _ in fresh)
 
     def _held(self, staged: Sequence[Staged]) -> dict[bytes, Artifact]:
         names = [one.contents.name.raw for one in staged]

@@ -99,9 +99,12 @@ class Database:
         with self._errors(), self._reader() as connection:
             return connection.execute(query, values).fetchall()
 
-    def submit_read(self, query: str, values: Sequence[Any] = ()) -> Future[list[Row]]:
-        """Read in a thread; the future raises StoreError if that fails."""
-        return self._read_pool.submit(self.read, query, values)
+    def submit_read(self, read: Callable[[], T]) -> Future[T]:
+        """Call what reads in a thread that does nothing else.
+
+        The future raises what `read` raises.
+        """
+        return self._read_pool.submit(read)
 
     def _refuse_loop(self) -> None:
         if threading.get_ident() == self._forbidden:

@@ -60,6 +60,17 @@ def open_regular(path: Path) -> int:
     raise StoreError(f"{path} is not a regular file.")
 
 
+def read_small(path: Path, size_max: int) -> bytes | None:
+    """Return the bytes of a regular file, or None if there are more than that."""
+    descriptor = open_regular(path)
+    try:
+        with store_errors(path):
+            data = os.pread(descriptor, size_max + 1, 0)
+    finally:
+        os.close(descriptor)
+    return data if len(data) <= size_max else None
+
+
 def contents_of(
     descriptor: int, size: int, stop: threading.Event | None = None
 ) -> Contents:

@@ -17,7 +17,7 @@ class Room:
     What is held and what is reserved together never exceed `bytes_max`.
     """
 
-    def __init__(self, held: int, bytes_max: int | None) -> None:
+    def __init__(self, count: int, held: int, bytes_max: int | None) -> None:
         self.bytes_max = bytes_max
         """At most this many bytes of artifacts are held; None for no bound."""
         self.evict: Callable[[int], None] | None = None
@@ -26,6 +26,7 @@ class Room:
         It runs in the thread that needs the room and must not wait for an event
         loop: the loop may be waiting for that very thread.
         """
+        self._count = count
         self._held = held
         self._reserved = 0
         self._lock = threading.Lock()
@@ -36,10 +37,22 @@ class Room:
         """The sizes of all artifacts together, in bytes."""
         return self._held
 
+    @property
+    def count(self) -> int:
+        """How many artifacts are held."""
+        return self._count
+
     def has(self, size: int) -> bool:
         """Whether `size` bytes more may be held now."""
         with self._lock:
             return self._has(size)
+
+    def lacking(self, size: int) -> int:
+        """Return how many bytes have to go before `size` bytes more may be held."""
+        if self.bytes_max is None:
+            return 0
+        with self._lock:
+            return max(self._held + self._reserved + size - self.bytes_max, 0)
 
     def check(self, size: int) -> None:
         """Raise FullError if `size` bytes would not fit into an empty store.
@@ -65,15 +78,17 @@ class Room:
         if not self._try(size):
             raise FullError(size, self._held, self.bytes_max)
 
-    def settle(self, reserved: int, held: int) -> None:
-        """End a reservation, `held` bytes of which are held from now on."""
+    def settle(self, reserved: int, *, count: int, held: int) -> None:
+        """End a reservation; `count` artifacts of `held` bytes are held now."""
         with self._lock:
             self._reserved -= reserved
+            self._count += count
             self._held += held
 
     def release(self, size: int) -> None:
         """Give back the room of an artifact that was removed."""
         with self._lock:
+            self._count -= 1
             self._held -= size
 
     def _has(self, size: int) -> bool:

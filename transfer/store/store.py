@@ -6,6 +6,7 @@ called in any thread; one that serves an event loop calls them in a worker threa
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -19,7 +20,12 @@ from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents, ContentsHasher, blocks, digests_of
 from transfer.content.manifest import ManifestHasher, chunk_digest
 from transfer.errors import DamagedError, ManifestError, NotHeldError, StoreError
-from transfer.limits import CHECK_AGAIN_SECONDS, READ_BYTES_MAX
+from transfer.limits import (
+    CHECK_AGAIN_SECONDS,
+    EAGER_BYTES_MAX,
+    GROUP_ARTIFACTS_MAX,
+    READ_BYTES_MAX,
+)
 from transfer.store import integrity
 from transfer.store.commit import CommitGroup, Committer, Staged
 from transfer.store.database import Database
@@ -65,7 +71,7 @@ class Store:
         self.database = database or Database(folder / "catalogue.sqlite")
         try:
             self.index = Index(self.database)
-            self.room = Room(self.index.totals()[1], bytes_max)
+            self.room = Room(*self.index.totals(), bytes_max)
             self.committer = Committer(
                 fs=fs, index=self.index, folder=folder, room=self.room, clock=clock
             )
@@ -106,6 +112,47 @@ class Store:
         finally:
             os.close(source)
 
+    def add_many(
+        self, paths: Sequence[Path], progress: Progress | None = None
+    ) -> list[Artifact | StoreError]:
+        """Copy files into the store; each ends as an artifact or an error.
+
+        Small ones are committed in groups, so a thousand of them need few syncs.
+        `progress(done, total)` counts files.
+        """
+        outcomes: list[Artifact | StoreError] = []
+        for start in range(0, len(paths), GROUP_ARTIFACTS_MAX):
+            outcomes += self._add_group_of(paths[start : start + GROUP_ARTIFACTS_MAX])
+            if progress is not None:
+                progress(len(outcomes), len(paths))
+        return outcomes
+
+    def _add_group_of(self, paths: Sequence[Path]) -> list[Artifact | StoreError]:
+        small: dict[Path, tuple[bytes, Contents]] = {}
+        outcomes: dict[Path, Artifact | StoreError] = {}
+        for path in paths:
+            try:
+                data = integrity.read_small(path, EAGER_BYTES_MAX)
+            except StoreError as error:
+                outcomes[path] = error
+                continue
+            if data is not None:
+                with ContentsHasher(len(data)) as hasher:
+                    hasher.update(data)
+                    small[path] = data, hasher.contents()
+        try:
+            artifacts = self.add_group(list(small.values()))
+            outcomes |= zip(small, artifacts, strict=True)
+        except StoreError:
+            pass  # each gets an error, or room, of its own
+        for path in paths:
+            if path not in outcomes:
+                try:
+                    outcomes[path] = self.add(path)
+                except StoreError as error:
+                    outcomes[path] = error
+        return [outcomes[path] for path in paths]
+
     def add_bytes(self, data: bytes) -> Artifact:
         """Put bytes that are in memory into the store."""
         with ContentsHasher(len(data)) as hasher:
@@ -136,6 +183,13 @@ class Store:
         """Return the artifact that `digest`, of any algorithm, names, or None."""
         return self.index.find(digest)
 
+    async def find_soon(self, digest: Digest) -> Artifact | None:
+        """Return the same on an event loop, which goes on meanwhile."""
+        if digest.algorithm == NAME_ALGORITHM and not self.index.may_hold(digest.raw):
+            return None
+        found = self.database.submit_read(lambda: self.find(digest))
+        return await asyncio.wrap_future(found)
+
     def find_many(self, algorithm: str, raws: Sequence[bytes]) -> dict[bytes, Artifact]:
         """Return the artifacts that these digests name, by digest; for few at once."""
         return self.index.find_many(algorithm, raws)
@@ -147,7 +201,7 @@ class Store:
     @property
     def count(self) -> int:
         """The number of artifacts."""
-        return self.index.totals()[0]
+        return self.room.count
 
     @property
     def bytes_held(self) -> int:

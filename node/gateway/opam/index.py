@@ -84,7 +84,7 @@ class OpamIndex:
     async def _archive(self, request: GatewayRequest) -> Answer:
         given = request.parameters
         digest = opam_digest(given["algorithm"], given["folder"], given["hex"])
-        if digest is not None and self._context.resolver.held(digest) is None:
+        if digest is not None and await self._context.resolver.held(digest) is None:
             await self.learn()
         return FileAnswer(digest)
 

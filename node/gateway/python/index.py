@@ -73,7 +73,7 @@ class PythonIndex:
         """
         context = self._context
         named = await self.named(digest, file)
-        if context.resolver.held(digest) is None:
+        if await context.resolver.held(digest) is None:
             for one in await self._metadata_apart(digest, named, file):
                 try:
                     small = await context.resolver.resolve(one.strong, [one])
@@ -122,7 +122,7 @@ class PythonIndex:
         if name.endswith(f".whl{simple.METADATA}"):
             data = await self.metadata(digest, name.removesuffix(simple.METADATA))
             return PageAnswer(data, "text/plain; charset=utf-8")
-        if self._context.resolver.held(digest) is not None:
+        if await self._context.resolver.held(digest) is not None:
             return FileAnswer(digest)
         return FileAnswer(digest, tuple(await self.named(digest, name)))
 

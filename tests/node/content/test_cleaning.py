@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.content.cleaning import Plan
+from node.content.eviction import Plan
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
 from node.model.keys import PublisherKey

@@ -1,0 +1,46 @@
+"""What a node keeps on disk, opened in order: the catalogue, its mirror, the store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from node.model.catalogue import Catalogue
+from node.model.database import open_database
+from node.model.mirror import Mirror
+from node.model.trust_store import TrustStore
+from node.settings import Settings
+from transfer import Store
+from transfer.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """All that outlives the process, for the parts of a node."""
+
+    mirror: Mirror
+    catalogue: Catalogue
+    trust_store: TrustStore
+    store: Store
+
+
+async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
+    """Open everything, and let `stack` close it in reverse.
+
+    Raise NodeError or StoreError. From then on, blocking database calls in the
+    thread of this event loop raise RuntimeError.
+    """
+    path = settings.home / "catalogue.sqlite"
+    open_database(path).close()  # migrated, or set aside where it is damaged
+    database = await asyncio.to_thread(Database, path)
+    stack.push_async_callback(asyncio.to_thread, database.close)
+    mirror = Mirror(database)
+    stack.push_async_callback(mirror.close)
+    catalogue, trust_store = Catalogue(mirror), TrustStore(mirror)
+    store = await asyncio.to_thread(
+        Store, settings.home, bytes_max=settings.store_bytes, database=database
+    )
+    stack.callback(store.close)
+    database.forbid_this_thread()
+    return Storage(mirror, catalogue, trust_store, store)
