@@ -31,8 +31,10 @@ if TYPE_CHECKING:
         TransferError,
         WrongBytesError,
     )
+    from transfer.growing_file import GrowingFile, SizeEvidence
     from transfer.leeching.leecher import Leecher, LeecherStats
     from transfer.leeching.result import Downloaded, Source
+    from transfer.leeching.wanted import Wanted
     from transfer.limits import LeecherLimits, SeederLimits
     from transfer.seeding.seeder import Seeder, SeederStats
     from transfer.store.intake import Intake
@@ -45,6 +47,7 @@ __all__ = [
     "Digest",
     "DigestError",
     "Downloaded",
+    "GrowingFile",
     "Identity",
     "Intake",
     "Leecher",
@@ -59,10 +62,12 @@ __all__ = [
     "Seeder",
     "SeederLimits",
     "SeederStats",
+    "SizeEvidence",
     "Source",
     "Store",
     "StoreError",
     "TransferError",
+    "Wanted",
     "WrongBytesError",
 ]
 
@@ -70,6 +75,7 @@ _MODULE_OF = {
     "Artifact": "content.artifact",
     "Digest": "content.digest",
     "Downloaded": "leeching.result",
+    "GrowingFile": "growing_file",
     "Identity": "connection.tls",
     "Intake": "store.intake",
     "Leecher": "leeching.leecher",
@@ -80,8 +86,10 @@ _MODULE_OF = {
     "Seeder": "seeding.seeder",
     "SeederLimits": "limits",
     "SeederStats": "seeding.seeder",
+    "SizeEvidence": "growing_file",
     "Source": "leeching.result",
     "Store": "store.store",
+    "Wanted": "leeching.wanted",
 }
 
 

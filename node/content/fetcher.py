@@ -30,6 +30,7 @@ from transfer import (
     NoPeerError,
     Store,
     TransferError,
+    Wanted,
     WrongBytesError,
 )
 
@@ -70,6 +71,11 @@ class WantedFile:
     size: int | None = None
     size_max: int | None = None
     manifest: bytes | None = None
+
+    @property
+    def content(self) -> Wanted:
+        """What of it the transfer layer needs to know."""
+        return Wanted(self.digest, self.size, self.size_max, self.manifest)
 
     @property
     def label(self) -> str:
@@ -119,11 +125,8 @@ class ContentFetcher:
         try:
             async with contextlib.aclosing(self._router.peers(wanted.digest)) as peers:
                 return await self._leecher.download(
-                    wanted.digest,
+                    wanted.content,
                     peers,
-                    size=wanted.size,
-                    size_max=wanted.size_max,
-                    manifest_digest=wanted.manifest,
                     on_progress=report,
                     in_order=in_order,
                 )

@@ -74,11 +74,11 @@ class ConnectionPool:
             return connection
         async with asyncio.timeout(self._limits.opening_seconds):
             if self._terms.encryption:
-                return await self._dial_in_turn(peer, tls=True)
+                return await self._dial_when_permitted(peer, tls=True)
             try:
-                return await self._dial_in_turn(peer, tls=False)
+                return await self._dial_when_permitted(peer, tls=False)
             except PeerRefusedError:
-                return await self._dial_in_turn(peer, tls=True)
+                return await self._dial_when_permitted(peer, tls=True)
 
     @property
     def own_key(self) -> bytes:
@@ -121,15 +121,15 @@ class ConnectionPool:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        for line in list(self._warm.values()):
-            for connection in list(line):
+        for kept in list(self._warm.values()):
+            for connection in list(kept):
                 self._cool(connection)
 
-    async def _dial_in_turn(self, peer: Peer, *, tls: bool) -> Connection:
+    async def _dial_when_permitted(self, peer: Peer, *, tls: bool) -> Connection:
         """Dial an address as often as `dial_limits` allows."""
-        while (turn := self._dials.turn(peer)) is Permission.LATER:
+        while (permission := self._dials.permission(peer)) is Permission.LATER:
             await self._end_of_a_dial()
-        if turn is Permission.NEVER:
+        if permission is Permission.NEVER:
             raise PeerRefusedError(f"{peer} did not answer lately; not dialled now.")
         self._dials.begin(peer)
         loop = asyncio.get_running_loop()
@@ -164,17 +164,17 @@ class ConnectionPool:
         return Connection(channel, peer, round_trip)
 
     def _take(self, peer: Peer) -> Connection | None:
-        line = self._warm.get(peer)
-        if not line:
+        kept = self._warm.get(peer)
+        if not kept:
             return None
-        connection = line[-1]
+        connection = kept[-1]
         self._forget(connection)
         return connection
 
     def _forget(self, connection: Connection) -> None:
-        line = self._warm[connection.peer]
-        line.remove(connection)
-        if not line:
+        kept = self._warm[connection.peer]
+        kept.remove(connection)
+        if not kept:
             del self._warm[connection.peer]
         self._warm_count -= 1
         asyncio.get_running_loop().remove_reader(connection.channel.fileno())
@@ -192,8 +192,8 @@ class ConnectionPool:
     def _expire(self) -> None:
         self._expiry = None
         oldest = time.monotonic() - self._limits.warm_seconds
-        for line in list(self._warm.values()):
-            for connection in [c for c in line if c.warm_since < oldest]:
+        for kept in list(self._warm.values()):
+            for connection in [c for c in kept if c.warm_since < oldest]:
                 self._cool(connection)
         if self._warm_count:
             self._schedule_expiry()

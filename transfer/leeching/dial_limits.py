@@ -78,7 +78,7 @@ class DialLimiter:
         self._under_way: dict[Peer, Counter[Peer]] = {}
         self._met: dict[Peer, None] = {}
 
-    def turn(self, peer: Peer) -> Permission:
+    def permission(self, peer: Peer) -> Permission:
         """Whether a peer may be dialled now."""
         blamed = self._blamed(peer)
         failures = self._failures(blamed)

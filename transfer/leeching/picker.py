@@ -88,7 +88,19 @@ class PeerState:
     redirected: set[int] = field(default_factory=set)
     """Chunks that it sent us to others for."""
     _given_to_others: bytearray = field(default_factory=bytearray)
+    _bits: int | None = None
     _unmarked: int = 0
+
+    @property
+    def bits(self) -> int:
+        """`have` as one number, the chunk at `index` being bit `index`."""
+        if self._bits is None:
+            self._bits = int.from_bytes(bitmap.pack(self.have), "little")
+        return self._bits
+
+    def has_now(self, have: bytearray) -> None:
+        """Learn which chunks it has by now."""
+        self.have, self._bits = have, None
 
     def note_bytes(self, count: int, now: float) -> None:
         """Count bytes that came; few at a time do not pass for sending."""
@@ -170,6 +182,8 @@ class ChunkPicker:
         self._others_download = False
         self._todo: list[int] = []
         """Missing chunks that nobody owes, the next one last."""
+        self._todo_bits = 0
+        """The same as one number, so that an idle peer costs no look at each."""
         self.reset(bytearray(manifest.count) if done is None else done)
 
     def reset(self, done: bytearray) -> None:
@@ -182,6 +196,7 @@ class ChunkPicker:
             for index, held in enumerate(self._done)
             if not held and index not in self._owners
         ]
+        self._todo_bits = _bits_of(self._todo, self.manifest.count)
         self._sort_at_once()
 
     @property
@@ -222,7 +237,8 @@ class ChunkPicker:
     def update(self, peer: PeerState, have: bytearray | None) -> None:
         """Learn which chunks a peer has by now; None for all."""
         peer.whole = peer.whole or have is None
-        peer.have = bytearray(b"\x01" * self.manifest.count) if have is None else have
+        whole = bytearray(b"\x01" * self.manifest.count)
+        peer.has_now(whole if have is None else have)
         self._sorted = False
 
     def meet_leechers(self) -> None:
@@ -259,9 +275,8 @@ class ChunkPicker:
         """Whether `pick` would return anything for this peer."""
         if peer.snubbed_until > now or len(peer.asked) >= self._depth(peer):
             return False
-        if not self._seeders_suffice(peer, now) and any(
-            self._can_ask(peer, index, now) for index in reversed(self._todo)
-        ):
+        may_ask = self._has_some_for(peer) and not self._seeders_suffice(peer, now)
+        if may_ask and any(self._can_ask(peer, i, now) for i in reversed(self._todo)):
             return True
         return not peer.asked and self._endgame_chunk(peer, now) is not None
 
@@ -276,9 +291,8 @@ class ChunkPicker:
         """Give the right back: the chunk was not written after all."""
         if index in self._writing:
             self._writing.discard(index)
-            if index not in self._owners and index not in self._todo:
-                self._todo.append(index)
-                self._sorted = False
+            if index not in self._owners and not self._todo_bits >> index & 1:
+                self._put_back(index)
 
     def written(self, index: int) -> bool:
         """Note that a claimed chunk is on disk; False after a `reset`."""
@@ -286,6 +300,7 @@ class ChunkPicker:
             return False
         self._writing.discard(index)
         self._done[index] = 1
+        self._todo_bits &= ~(1 << index)
         self.missing -= 1
         return True
 
@@ -305,6 +320,7 @@ class ChunkPicker:
         """Note that a peer cannot send a chunk that it seemed to have."""
         if index < len(peer.have):
             peer.have[index] = 0
+            peer.has_now(peer.have)
         self._release(peer, index)
 
     def redirect(self, peer: PeerState, index: int, given: bytearray) -> None:
@@ -354,22 +370,34 @@ class ChunkPicker:
         if not self._sorted and now - self._sorted_at >= _SORT_SECONDS:
             self._sort()
             self._sorted_at = now
-        if self._seeders_suffice(peer, now):
+        if not self._has_some_for(peer) or self._seeders_suffice(peer, now):
             return None
         todo, second_best = self._todo, None
         while peer.continued:
             index = peer.continued.pop()
             if index in todo and self._can_ask(peer, index, now):
-                todo.remove(index)
-                return index
+                return self._take(todo.index(index))
         for place in range(len(todo) - 1, -1, -1):
             index = todo[place]
             if not self._can_ask(peer, index, now):
                 continue
             if not peer.gave_to_others(index):
-                return todo.pop(place)
+                return self._take(place)
             second_best = place if second_best is None else second_best
-        return None if second_best is None else todo.pop(second_best)
+        return None if second_best is None else self._take(second_best)
+
+    def _take(self, place: int) -> int:
+        index = self._todo.pop(place)
+        self._todo_bits &= ~(1 << index)
+        return index
+
+    def _put_back(self, index: int) -> None:
+        self._todo.append(index)
+        self._todo_bits |= 1 << index
+        self._sorted = False
+
+    def _has_some_for(self, peer: PeerState) -> bool:
+        return bool(self._todo_bits & peer.bits)
 
     def _can_ask(self, peer: PeerState, index: int, now: float) -> bool:
         if not peer.have[index] or index in peer.asked:
@@ -419,8 +447,7 @@ class ChunkPicker:
             return
         del self._owners[index]
         if not self._done[index] and index not in self._writing:
-            self._todo.append(index)
-            self._sorted = False
+            self._put_back(index)
 
     def _is_slow(self, peers: Iterable[PeerState]) -> bool:
         """Whether links bound this, so that variety is worth more than order."""
@@ -445,6 +472,14 @@ class ChunkPicker:
             counts = bitmap.sums(leechers, len(self._done))
             self._todo.sort(key=counts.__getitem__, reverse=True)
         self._sorted = True
+
+
+def _bits_of(indexes: Iterable[int], count: int) -> int:
+    """Return the number that has these bits of `count`."""
+    flags = bytearray(count)
+    for index in indexes:
+        flags[index] = 1
+    return int.from_bytes(bitmap.pack(flags), "little")
 
 
 def _owed_since(owners: Iterable[PeerState], index: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -216,3 +217,30 @@ def test_any_crowd_brings_everything_once(seed):
                         writes += picker.written(index)
                     picker.answered(peer, index, now)
     assert writes == 40
+
+
+def test_idle_peers_of_a_large_file_cost_little():
+    """With 16,384 chunks, 64 peers that have nothing new are looked at in no time."""
+    manifest = Manifest(16_384 * 4 * CHUNK, 4 * CHUNK, bytes(32 * 16_384))
+    picker = picking(manifest)
+    idle = [join(picker, number, bytearray(16_384)) for number in range(64)]
+    began = time.process_time()
+    for _ in range(10):
+        assert not any(picker.has_work(peer, 0.0) for peer in idle)
+    assert time.process_time() - began < 0.5
+
+
+def test_a_large_file_is_picked_in_linear_time():
+    """Chunk by chunk, from a seeder and from a leecher that has every other one."""
+    manifest = Manifest(16_384 * 4 * CHUNK, 4 * CHUNK, bytes(32 * 16_384))
+    picker = picking(manifest)
+    seeder = join(picker, "s")
+    leecher = join(picker, "l", bytearray([1, 0] * 8192))
+    began = time.process_time()
+    now = 0.0
+    while not picker.complete:
+        now += 0.01
+        for peer in (leecher, seeder):
+            for index in picker.pick(peer, now):
+                finish(picker, peer, index, now + 0.005)
+    assert time.process_time() - began < 5.0

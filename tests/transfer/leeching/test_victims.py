@@ -104,7 +104,7 @@ def named(number: int, port: int = PORT) -> Peer:
 
 def dial(dials: DialLimiter, peer: Peer, *, found: bool | None) -> None:
     """Dial a peer that may be dialled now."""
-    assert dials.turn(peer) is Permission.NOW
+    assert dials.permission(peer) is Permission.NOW
     dials.begin(peer)
     dials.end(peer, found=found)
 
@@ -115,15 +115,15 @@ def test_a_failing_address_is_dialled_ten_times_an_hour():
     dials = DialLimiter(lambda: now[0])
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
-    assert dials.turn(named(99)) is Permission.NEVER
-    assert dials.turn(named(99, PORT + 1)) is Permission.NOW
+    assert dials.permission(named(99)) is Permission.NEVER
+    assert dials.permission(named(99, PORT + 1)) is Permission.NOW
     now[0] += 3600
     for number in range(DIALS_PER_HOUR_MAX - 1):
         dial(dials, named(number), found=False)
     dial(dials, named(99), found=True)
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
-    assert dials.turn(named(1)) is Permission.NEVER
+    assert dials.permission(named(1)) is Permission.NEVER
 
 
 def test_false_keys_do_not_shut_out_a_peer_that_was_met():
@@ -132,25 +132,25 @@ def test_false_keys_do_not_shut_out_a_peer_that_was_met():
     dial(dials, named(99), found=True)
     for number in range(DIALS_PER_HOUR_MAX):
         dial(dials, named(number), found=False)
-    assert dials.turn(named(1)) is Permission.NEVER
+    assert dials.permission(named(1)) is Permission.NEVER
     for _ in range(3):
         dial(dials, named(99), found=False)
-    assert dials.turn(named(99)) is Permission.NEVER
+    assert dials.permission(named(99)) is Permission.NEVER
 
 
 def test_dials_under_way_count_and_the_same_peer_waits_for_them():
     """Downloads may want one seeder at once; many keys at one address are false."""
     dials = DialLimiter(lambda: 5.0)
     for _ in range(DIALS_PER_HOUR_MAX):
-        assert dials.turn(named(1)) is Permission.NOW
+        assert dials.permission(named(1)) is Permission.NOW
         dials.begin(named(1))
-    assert dials.turn(named(1)) is Permission.LATER
-    assert dials.turn(named(2)) is Permission.NEVER
+    assert dials.permission(named(1)) is Permission.LATER
+    assert dials.permission(named(2)) is Permission.NEVER
     dials.end(named(1), found=None)
-    assert dials.turn(named(2)) is Permission.NOW
+    assert dials.permission(named(2)) is Permission.NOW
     dials.end(named(1), found=True)
     for _ in range(3 * DIALS_PER_HOUR_MAX):
-        assert dials.turn(named(1)) is Permission.NOW
+        assert dials.permission(named(1)) is Permission.NOW
         dials.begin(named(1))
 
 
@@ -172,7 +172,7 @@ def test_a_peer_that_was_met_is_used_again_within_a_minute_of_its_return():
     dial(dials, peer, found=True)
     dialled = []
     while now[0] < 1800.0:
-        if dials.turn(peer) is Permission.NOW:
+        if dials.permission(peer) is Permission.NOW:
             dial(dials, peer, found=False)
             dialled.append(now[0])
         now[0] += 0.5
@@ -181,7 +181,7 @@ def test_a_peer_that_was_met_is_used_again_within_a_minute_of_its_return():
     assert max(pauses) == 60.0
     assert len(dialled) < 40
     now[0] += 60.0
-    assert dials.turn(peer) is Permission.NOW
+    assert dials.permission(peer) is Permission.NOW
 
 
 @pytest.mark.parametrize("met", [True, False])
@@ -191,13 +191,13 @@ def test_a_sign_of_life_forgets_failed_dials(met):
     dials = DialLimiter(lambda: now[0], lambda _: heard_at[0])
     if met:
         dial(dials, peer, found=True)
-    while dials.turn(peer) is Permission.NOW:
+    while dials.permission(peer) is Permission.NOW:
         dial(dials, peer, found=False)
     now[0] = heard_at[0] = 0.5
-    assert dials.turn(peer) is Permission.NOW
+    assert dials.permission(peer) is Permission.NOW
     dial(dials, peer, found=False)
     now[0] += 3600.0 * met
-    assert dials.turn(peer) is Permission.NOW
+    assert dials.permission(peer) is Permission.NOW
 
 
 def test_a_sign_of_life_from_before_the_failure_is_none():
@@ -206,4 +206,4 @@ def test_a_sign_of_life_from_before_the_failure_is_none():
     dials = DialLimiter(lambda: now[0], lambda _: 5.0)
     for _ in range(DIALS_PER_HOUR_MAX):
         dial(dials, peer, found=False)
-    assert dials.turn(peer) is Permission.NEVER
+    assert dials.permission(peer) is Permission.NEVER
