@@ -17,7 +17,7 @@ from typing import Any
 from node.errors import NodeError, UsageError
 from node.settings import ECOSYSTEMS, PUBLIC_NETWORK, Settings
 from node.settings.gateway import VARIABLE, merge_upstreams, upstreams_in
-from node.settings.site import SiteSettings
+from node.settings.site import SiteSettings, site_in, site_variables
 from node.settings.source import SettingSource
 from node.settings.table import OTHER_VARIABLES, SETTINGS
 
@@ -67,10 +67,8 @@ def load_with_sources(
             # A secret belongs to the network that it was written beside.
             chosen.pop("secret_file", None)
             sources.pop("secret_file", None)
-        if isinstance(layer.get("site", ("",))[0], str) and "site" in read:
-            # An address alone opens the door that the file describes.
-            site: SiteSettings = chosen.get("site", SiteSettings())
-            read["site"] = replace(site, listen=read["site"].listen)
+        if "site" in read:  # an address alone opens the door that the file describes
+            read["site"] = replace(chosen.get("site", SiteSettings()), **read["site"])
         if "upstreams" in read:
             read["upstreams"] = merge_upstreams(
                 chosen.get("upstreams", {}), read["upstreams"]
@@ -97,6 +95,8 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
     if upstreams := upstreams_in(environ, PREFIX):
         variables = f"{PREFIX}{VARIABLE}..."
         layer["upstreams"] = (upstreams, SettingSource(variables, UsageError))
+    if site := site_in(environ, PREFIX):
+        layer["site"] = (site, SettingSource(f"{PREFIX}SITE...", UsageError))
     _check_variables(environ)
     return layer
 
@@ -105,6 +105,7 @@ def _check_variables(environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like a setting and is none: a misspelt one."""
     known = {PREFIX + name.upper() for name in SETTINGS} | OTHER_VARIABLES.keys()
     known |= {f"{PREFIX}{VARIABLE}{name.upper()}" for name in ECOSYSTEMS}
+    known |= site_variables(PREFIX)
     for variable in sorted(environ):
         if variable.startswith(PREFIX + VARIABLE):
             continue  # `read_upstreams` refuses what is no upstream

@@ -29,6 +29,7 @@ NETWORKS_MAX = 256
 HOSTS_MAX = 256
 TOKEN_CHARACTERS_MIN = 16
 TOKEN_CHARACTERS_MAX = 256
+_SWITCHES = {"true": True, "false": False}
 _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 
 
@@ -51,8 +52,26 @@ class SiteSettings:
     metrics: bool = False
 
 
-def read_site(value: object, mistake: Mistake, folder: Path) -> SiteSettings:
-    """Read the table `[site]`, or the address that `--serve` gives.
+def site_in(environ: Mapping[str, str], prefix: str) -> dict[str, object]:
+    """Return what variables like CARAVAN_SITE_HOSTS say; CARAVAN_SITE is the address."""
+    found: dict[str, object] = {}
+    for name in SiteSettings.__dataclass_fields__:
+        variable = (
+            f"{prefix}SITE" if name == "listen" else f"{prefix}SITE_{name.upper()}"
+        )
+        if value := environ.get(variable):
+            found[name] = _SWITCHES.get(value.lower(), value)
+    return found
+
+
+def site_variables(prefix: str) -> set[str]:
+    """Return the variables that `site_in` reads."""
+    names = SiteSettings.__dataclass_fields__.keys() - {"listen"}
+    return {f"{prefix}SITE", *(f"{prefix}SITE_{name.upper()}" for name in names)}
+
+
+def read_site(value: object, mistake: Mistake, folder: Path) -> dict[str, Any]:
+    """Read the table `[site]`, or the address that `--serve` gives, field by field.
 
     `mistake` makes the error for a sentence; relative paths start at `folder`.
     """
@@ -63,11 +82,7 @@ def read_site(value: object, mistake: Mistake, folder: Path) -> SiteSettings:
     if unknown:
         known = ", ".join(SiteSettings.__dataclass_fields__)
         raise mistake(f"unknown setting {min(unknown)!r}; expected one of {known}")
-    read = {name: _READERS[name](one, mistake, folder) for name, one in table.items()}
-    site = SiteSettings(**read)
-    if (site.certificate is None) != (site.key is None):
-        raise mistake("certificate and key belong together: name both files")
-    return site
+    return {name: _READERS[name](one, mistake, folder) for name, one in table.items()}
 
 
 def read_token(path: Path) -> str:

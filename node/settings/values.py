@@ -18,7 +18,6 @@ from node.settings import (
     Rendezvous,
     Sharing,
 )
-from node.settings.site import SiteSettings
 from node.settings.site import read_site as read_site_table
 from node.settings.source import SettingSource
 
@@ -186,7 +185,7 @@ def parse_size(text: str, name: str) -> int:
     return read_size(text, SettingSource(name, UsageError))
 
 
-def read_site(value: object, source: SettingSource) -> SiteSettings:
+def read_site(value: object, source: SettingSource) -> dict[str, Any]:
     """Read the site door's table or address."""
     return read_site_table(value, source.mistake, source.folder)
 

@@ -281,8 +281,10 @@ def _asking_of(request: web.Request, token_path: str) -> SiteRequest:
 
 
 def _tls_context(site: SiteSettings) -> ssl.SSLContext | None:
-    if site.certificate is None:
+    if site.certificate is None and site.key is None:
         return None
+    if site.certificate is None or site.key is None:
+        raise UsageError("[site]: certificate and key belong together: name both files")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(site.certificate, site.key)
