@@ -61,9 +61,8 @@ def test_the_image_starts_a_command_that_exists():
 def test_the_board_asks_for_metrics_that_there_are():
     metrics = Metrics()
     metrics.observe("store", 0.1)
-    known = set(
-        re.findall(r"^# TYPE (\w+)", metrics.render(STATUS).decode(), re.MULTILINE)
-    )
+    text = metrics.render(STATUS).decode()
+    known = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     board = json.loads((FOLDER / "grafana.json").read_text())
     asked = {
         name.removesuffix("_bucket")

@@ -53,13 +53,14 @@ class SiteSettings:
 
 
 def site_in(environ: Mapping[str, str], prefix: str) -> dict[str, object]:
-    """Return what variables like CARAVAN_SITE_HOSTS say; CARAVAN_SITE is the address."""
+    """Return what variables like CARAVAN_SITE_HOSTS say.
+
+    CARAVAN_SITE alone is the address.
+    """
     found: dict[str, object] = {}
     for name in SiteSettings.__dataclass_fields__:
-        variable = (
-            f"{prefix}SITE" if name == "listen" else f"{prefix}SITE_{name.upper()}"
-        )
-        if value := environ.get(variable):
+        suffix = "" if name == "listen" else f"_{name.upper()}"
+        if value := environ.get(f"{prefix}SITE{suffix}"):
             found[name] = _SWITCHES.get(value.lower(), value)
     return found
 

@@ -7,7 +7,7 @@ import re
 import socket
 from ipaddress import ip_address
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from node.errors import NodeError, UsageError
 from node.settings import (
