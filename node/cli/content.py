@@ -101,6 +101,9 @@ def share(
     "--lockfile", metavar="FILE", help="Files that it locks for this machine."
 )
 @click.option("--all", "everything", is_flag=True, help="For every platform.")
+@click.option(
+    "--strict", is_flag=True, help="Fail if the lockfile locks some without a digest."
+)
 @click.pass_obj
 def fetch(
     session: Session,
@@ -113,6 +116,7 @@ def fetch(
     yes: bool,
     lockfile: str | None,
     everything: bool,
+    strict: bool,
 ) -> None:
     """Download, verify, keep and offer files and packages.
 
@@ -129,6 +133,7 @@ def fetch(
             output=None if output is None else _output(output),
             force=force,
             everything=everything,
+            strict=strict,
             is_beside_targets=bool(targets),
         )
         return

@@ -13,7 +13,13 @@ from node.cli.text import clean, count, say, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
-    from node.results import AdoptResult, PrefetchResult, SurveyedFile, SurveyResult
+    from node.results import (
+        AdoptResult,
+        LeftOutEntry,
+        PrefetchResult,
+        SurveyedFile,
+        SurveyResult,
+    )
 
 
 def prefetch(
@@ -23,6 +29,7 @@ def prefetch(
     output: str | None,
     force: bool,
     everything: bool,
+    strict: bool,
     is_beside_targets: bool,
 ) -> None:
     """Fetch what a lockfile names."""
@@ -33,6 +40,7 @@ def prefetch(
         everything=everything,
         output=output,
         force=force,
+        strict=strict,
     )
     session.answer(result, _prefetch_words)
 
@@ -91,6 +99,7 @@ def _prefetch_words(result: PrefetchResult) -> None:
     total = sum(one.size for one in result.artifacts)
     words = f"{count(len(result.artifacts), 'file')}, {size(total)}"
     click.echo(clean(words), err=True)
+    _say_left_out(result.left_out)
 
 
 def _survey_words(result: SurveyResult) -> None:
@@ -102,6 +111,17 @@ def _survey_words(result: SurveyResult) -> None:
         ],
     )
     words = ", ".join(f"{number} {state}" for state, number in result.counts.items())
+    click.echo(clean(words), err=True)
+    _say_left_out(result.left_out)
+
+
+def _say_left_out(left_out: list[LeftOutEntry]) -> None:
+    """Say what has no digest, and so was not looked for."""
+    if not left_out:
+        return
+    names = ", ".join(f"{one.name} {one.version}".strip() for one in left_out[:5])
+    more = ", ..." if len(left_out) > 5 else ""
+    words = f"left out, {len(left_out)} without a digest: {names}{more}"
     click.echo(clean(words), err=True)
 
 

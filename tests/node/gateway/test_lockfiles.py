@@ -148,3 +148,125 @@ def test_npm_packages_of_other_platforms_are_told():
     assert not fits_here({"os": ["plan9"]})
     assert not fits_here({"cpu": ["!x64", "!arm64", "!ia32"], "os": ["plan9"]})
     assert fits_here({"os": ["!plan9"]})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(encoding):
+    """PowerShell writes UTF-16."""
+    content = f"toy==1.0 --hash=sha256:{SHA}\n".encode(encoding)
+    assert read_lockfile("requirements.txt", content).files[0].digest.hex == SHA
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "version", "file"),
+    [
+        (f"toy==1.0+cu118 --hash=sha256:{SHA}", "toy", "1.0+cu118", ""),
+        (
+            f"Toy_Box === 1.0;python_version>'3' --hash=sha256:{SHA}",
+            "toy-box",
+            "1.0",
+            "",
+        ),
+        (
+            f"toy @ https://f.test/toy-1.0%2Bcu118.tar.gz#sha256={SHA}",
+            "toy",
+            "1.0+cu118",
+            "toy-1.0+cu118.tar.gz",
+        ),
+        (f"https://f.test/{PURE} --hash sha256:{SHA}", "toy", "1.0", PURE),
+        (f"toy[a,b] @ https://f.test/{PURE} --hash=sha256:{SHA}", "toy", "1.0", PURE),
+    ],
+)
+def test_forms_of_a_requirement(line, name, version, file):
+    (found,) = read_lockfile("requirements.txt", line.encode()).files
+    assert (found.name, found.version, found.file) == (name, version, file)
+
+
+def test_what_stands_in_a_comment_locks_nothing():
+    text = f"toy==1.0 --hash=sha256:{SHA} # not --hash=sha256:{OTHER}\n# a==1 {SHA}\n"
+    locked = read_lockfile("requirements.txt", text.encode())
+    assert [one.digest.hex for one in locked.files] == [SHA]
+    assert locked.left_out == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "left_out"),
+    [
+        ("requirements.txt", f"a==1 --hash=sha256:{SHA}\nb==2\n-r c.txt\n", ["b"]),
+        (
+            "uv.lock",
+            UV + '[[package]]\nname = "b"\nversion = "2"\nsource = { git = "x" }\n'
+            '[[package]]\nname = "me"\nversion = "0"\nsource = { editable = "." }\n',
+            ["b"],
+        ),
+        ("Cargo.lock", CARGO + 'source = "git+https://x"\n', ["here"]),
+        (
+            "package-lock.json",
+            json.dumps(
+                {
+                    "packages": {
+                        "": {"name": "main"},
+                        "node_modules/a": {"version": "1", "integrity": SRI},
+                        "node_modules/b": {"version": "2"},
+                        "node_modules/c": {"link": True, "resolved": "c"},
+                        "c": {"version": "3"},
+                    }
+                }
+            ),
+            ["b"],
+        ),
+    ],
+)
+def test_what_is_locked_without_a_digest_is_left_out_and_said(name, content, left_out):
+    """Not the project itself, nor parts of its workspace."""
+    found = read_lockfile(name, content.encode())
+    assert [one.name for one in found.left_out] == left_out
+
+
+def test_a_cargo_lock_of_version_1():
+    source = "registry+https://index.test/crates"
+    text = (
+        f'[[package]]\nname = "toy"\nversion = "1.0.0"\nsource = "{source}"\n'
+        f'[metadata]\n"checksum toy 1.0.0 ({source})" = "{SHA}"\n'
+    )
+    (found,) = read_lockfile("Cargo.lock", text.encode()).files
+    assert (found.name, found.version, found.digest.hex) == ("toy", "1.0.0", SHA)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {
+            "dependencies": {
+                "a": {"version": "1", "integrity": SRI, "dependencies": {}},
+                "alias": {"version": "npm:@s/toy@1.0.0", "integrity": SRI},
+            }
+        },
+        {
+            "packages": {
+                "node_modules/alias": {
+                    "name": "@s/toy",
+                    "version": "1.0.0",
+                    "integrity": SRI,
+                }
+            }
+        },
+        {
+            "packages": {
+                "node_modules/alias": {
+                    "version": "1.0.0",
+                    "resolved": "https://r.test/@s/toy/-/toy-1.0.0.tgz",
+                    "integrity": SRI,
+                }
+            }
+        },
+    ],
+)
+def test_an_alias_of_npm_is_the_package_that_it_stands_for(document):
+    content = json.dumps(document).encode()
+    found = read_lockfile("package-lock.json", content).files[-1]
+    assert (found.name, found.version, found.file) == (
+        "@s/toy",
+        "1.0.0",
+        "toy-1.0.0.tgz",
+    )
