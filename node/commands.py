@@ -15,7 +15,10 @@ import msgspec
 from node import results
 
 Progress = Callable[[dict[str, Any]], None]
-"""Takes one event: {"label": text, "done": n, "total": n or null, "unit": "bytes"}."""
+"""Takes one event: {"label": text, "done": n, "total": n or null, "unit": "bytes"}.
+
+Two things with one label differ in their "key", a digest.
+"""
 
 Urgency = Literal["routine", "security"]
 Auto = Literal["never", "security", "all"]

@@ -154,6 +154,7 @@ def _peers_words(found: PeersResult) -> None:
             )
             for contact in found.contacts
         ],
+        optional=("age", "rtt"),
     )
 
 

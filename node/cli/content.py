@@ -11,14 +11,13 @@ import click
 
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import clean, count, duration, say, size, table
+from node.cli.text import clean, count, duration, say, short_digest, size, table
 from node.cli.tree import tree_words
 
 if TYPE_CHECKING:
     from node.results import FetchedArtifact, FetchResult, ListResult, ShareResult
 
 PACKAGE_FILE_SUFFIX = ".caravan"
-SHORT_CHARACTERS = len("sha256:") + 12
 
 
 def absolute(path: str) -> str:
@@ -141,6 +140,9 @@ def fetch(
         raise click.UsageError("expected a TARGET or --lockfile FILE")
     from node.cli.streams import STDOUT, is_stream, write_stream
 
+    session.if_interrupted = (
+        "What was downloaded and verified is kept; the same command continues from it."
+    )
     stream = output if output is not None and is_stream(output) else None
     if stream == STDOUT and session.json:
         raise click.UsageError("expected -o - or --json: both write to stdout")
@@ -208,13 +210,28 @@ def _fetch_words(result: FetchResult, *, is_written: bool) -> None:
         ("digest", "size", "from", "file"),
         [
             (
-                artifact.digest[: SHORT_CHARACTERS if short else None],
+                short_digest(artifact.digest) if short else artifact.digest,
                 size(artifact.size),
                 _origin(artifact),
                 artifact.file if short and not is_written else artifact.path,
             )
             for artifact in result.artifacts
         ],
+        optional=("from", "size"),
+    )
+    if short and not is_written:
+        _say_where(result)
+
+
+def _say_where(result: FetchResult) -> None:
+    """Say where what was fetched is, and how to get a copy with its name."""
+    first = result.artifacts[0]
+    if len(result.artifacts) == 1:
+        say(f"kept at {first.path}")
+    else:
+        say(f"kept in the store of the node, the first at {first.path}")
+    click.echo(
+        "for a copy with its own name: the same command with -o FOLDER/", err=True
     )
 
 
@@ -242,6 +259,7 @@ def _list_words(result: ListResult) -> None:
             )
             for artifact in result.artifacts
         ],
+        optional=("pinned", "size"),
     )
     words = f"{count(result.count, 'artifact')}, {size(result.bytes_held)}"
     click.echo(clean(words), err=True)

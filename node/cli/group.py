@@ -93,6 +93,13 @@ class CommandGroup(click.Group):
         self.params += shared_options()
         self._sections = sections
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; without any, the help is what was asked for."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
     def list_commands(
         self,
         ctx: click.Context,  # noqa: ARG002

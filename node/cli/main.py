@@ -10,7 +10,7 @@ from node.version import VERSION
 def main() -> int:
     """Run `caravan` with the arguments of this process; returns the exit code."""
     arguments = sys.argv[1:]
-    if arguments == ["--version"]:
+    if arguments in (["--version"], ["-V"]):
         print(f"caravan {VERSION}")
         return 0
     try:

@@ -34,7 +34,7 @@ class ProgressView:
         trace: TracebackType | None,
     ) -> None:
         if self._bars is not None:
-            self._bars.stop()
+            self._bars.stop(is_complete=error is None)
 
     def show(self, event: dict[str, Any]) -> None:
         """Take one event: {"label", "done", "total" or None, "unit"}."""

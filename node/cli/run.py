@@ -14,6 +14,9 @@ from node.cli.session import Session
 from node.errors import INTERRUPTED, NodeError
 from node.version import VERSION
 
+PIPE_CLOSED = 141
+"""The exit code after a closed pipe, as shells have it: 128 and SIGPIPE."""
+
 _SECTIONS = {
     "The node": {
         "join": "node.cli.join:join",
@@ -24,7 +27,10 @@ _SECTIONS = {
         "doctor": "node.cli.checkup:doctor",
         "log": "node.cli.log_command:log",
         "open": "node.cli.open_command:open_dashboard",
+        "config": "node.cli.config_command:config",
         "demo": "node.cli.local:demo",
+        "help": "node.cli.help_command:help_command",
+        "completion": "node.cli.help_command:completion",
     },
     "Files by digest": {
         "lookup": "node.cli.ask:lookup",
@@ -72,6 +78,7 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
     "Begin with `caravan join`, or see it all at work: `caravan demo`.",
 )
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     is_eager=True,
@@ -90,6 +97,7 @@ def caravan() -> None:
 def run(arguments: list[str]) -> int:
     """Run `caravan` with `arguments`; returns the exit code."""
     session = Session()
+    is_stdout_closed = _replace_closed_streams()
     try:
         result = caravan.main(
             arguments or ["--help"],
@@ -98,20 +106,47 @@ def run(arguments: list[str]) -> int:
             obj=session,
         )
         sys.stdout.flush()
+        if is_stdout_closed and session.answered:
+            return session.fail("cannot write to stdout: it is closed", 1)
     except (KeyboardInterrupt, click.Abort):
+        if session.if_interrupted:
+            click.echo(session.if_interrupted, err=True)
         return _failed(session, arguments, "interrupted", code=INTERRUPTED)
     except click.ClickException as error:
         sentence = _usage_sentence(error)
         return _failed(session, arguments, sentence, code=error.exit_code)
     except NodeError as error:
         return session.fail(str(error), error.exit_code, error.details)
-    except BrokenPipeError:
-        # The reader of our output has closed it; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except (BrokenPipeError, SystemExit):  # click exits there by itself
+        # The reader of our answer has had enough: end in silence, as SIGPIPE does.
+        _drop_stdout()
+        return PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 (people get a sentence, not a traceback)
+        if _is_of_stdout(error):
+            _drop_stdout()
         return _failed(session, arguments, _unexpected(error), code=1)
     return result if isinstance(result, int) else 0
+
+
+def _replace_closed_streams() -> bool:
+    """Open what a shell has closed (`>&-`), so that no socket becomes stdout.
+
+    Return whether it was stdout.
+    """
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    return "stdout" in closed
+
+
+def _drop_stdout() -> None:
+    """Let what could not be written go nowhere, also when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_of_stdout(error: Exception) -> bool:
+    """Tell whether stdout could not be written: its disk or device is full."""
+    return isinstance(error, OSError) and error.filename is None
 
 
 def _failed(session: Session, arguments: list[str], sentence: str, *, code: int) -> int:

@@ -32,6 +32,8 @@ class Session:
     json: bool = False
     home_flag: Path | None = None
     answered: bool = False
+    if_interrupted: str = ""
+    """What a person should know when Ctrl-C ends the command."""
     is_background: bool = False
     """Whether another process, which started this one, prints what it answers."""
 

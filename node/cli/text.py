@@ -7,6 +7,7 @@ drive the terminal, are shown and never sent.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _GAP = "  "
+_DIGEST = re.compile(r"[a-z0-9-]+:[0-9a-f]{32,128}")
+DIGEST_DIGITS = 12
+"""How many digits of a digest tables print where there is no room for all."""
+COLUMN_MIN = 8
+COLUMN_READABLE = 20
+"""Columns are not cut below this where other columns can go instead."""
 
 
 def is_for_people(stream: TextIO) -> bool:
@@ -48,9 +55,11 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time span: 0.42 s, 3 min, 5 h, 2 days."""
+    """Write a time span: 0.42 s, 4.2 s, 42 s, 3 min, 5 h, 2 days."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
     if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 3600:
         return f"{seconds / 60:.0f} min"
     if seconds < 2 * 86400:
@@ -65,8 +74,8 @@ def count(number: int, noun: str) -> str:
 
 def bold(text: str) -> str:
     """Return `text` in bold where stdout is a terminal that shows it."""
-    plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ
-    return text if plain else f"\x1b[1m{text}\x1b[0m"
+    is_plain = not is_for_people(sys.stdout) or bool(os.environ.get("NO_COLOR"))
+    return text if is_plain else f"\x1b[1m{text}\x1b[0m"
 
 
 def say(text: str) -> None:
@@ -74,8 +83,42 @@ def say(text: str) -> None:
     print(clean(text), flush=True)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows: aligned under a header on a terminal, with tabs in a pipe."""
+def width(text: str) -> int:
+    """Return how many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_character_width(character) for character in text)
+
+
+def fit(text: str, columns: int) -> str:
+    """Return `text` in at most `columns`; an ellipsis stands for what was cut."""
+    if width(text) <= columns:
+        return text
+    kept, used = "", 1
+    for character in text:
+        used += _character_width(character)
+        if used > columns:
+            break
+        kept += character
+    return kept + "…" if columns > 0 else ""
+
+
+def short_digest(text: str) -> str:
+    """Return the part of a digest that tables print, and commands read again."""
+    algorithm, colon, digest = text.partition(":")
+    return f"{algorithm}{colon}{digest[:DIGEST_DIGITS]}"
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    optional: Sequence[str] = (),
+) -> None:
+    """Print rows: aligned under a header on a terminal, with tabs in a pipe.
+
+    On a terminal it fits: first digests are shortened and the widest columns cut, then
+    the columns named in `optional` are dropped, in their order.
+    """
     lines = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for line in lines:
@@ -83,19 +126,65 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         return
     if not lines:
         return
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    print(bold(_aligned([name.upper() for name in header], widths)))
-    for line in lines:
-        print(_aligned(line, widths))
+    columns = [list(column) for column in zip(header, *lines, strict=True)]
+    widths = _fitted(columns, optional, _terminal_columns())
+    print(bold(_aligned([column[0].upper() for column in columns], widths)))
+    for cells in zip(*(column[1:] for column in columns), strict=True):
+        print(_aligned(cells, widths))
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:
     """Print named values, one on each line."""
-    width = max(len(name) for name, _ in pairs) + 1 if sys.stdout.isatty() else 0
+    name_width = max(len(name) for name, _ in pairs) + 1 if sys.stdout.isatty() else 0
     for name, value in pairs:
-        print(f"{name + ':':<{width}} {clean(value)}")
+        print(f"{name + ':':<{name_width}} {clean(value)}")
+
+
+def _fitted(columns: list[list[str]], optional: Sequence[str], most: int) -> list[int]:
+    """Shorten and drop `columns` until they fit into `most`; return their widths."""
+
+    def needed() -> list[int]:
+        return [max(map(width, column)) for column in columns]
+
+    def excess(widths: Sequence[int]) -> int:
+        return sum(widths) + len(_GAP) * (len(widths) - 1) - most
+
+    if excess(needed()) > 0:
+        for column in columns:
+            if all(map(_DIGEST.fullmatch, column[1:])):
+                column[1:] = map(short_digest, column[1:])
+
+    def cut(least: int) -> list[int]:
+        widths = needed()
+        while (over := excess(widths)) > 0 and max(widths) > least:
+            widest = widths.index(max(widths))
+            widths[widest] = max(least, widths[widest] - over)
+        return widths
+
+    for name in optional:
+        if excess(cut(COLUMN_READABLE)) > 0:
+            columns[:] = [column for column in columns if column[0] != name]
+    return cut(COLUMN_MIN)
+
+
+def _terminal_columns() -> int:
+    from shutil import get_terminal_size  # here: nothing else needs it
+
+    return get_terminal_size().columns
+
+
+def _character_width(character: str) -> int:
+    from unicodedata import combining, east_asian_width
+
+    if combining(character):
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    fitted = [fit(cell, most) for cell, most in zip(cells, widths, strict=True)]
+    padded = [
+        cell + " " * (most - width(cell))
+        for cell, most in zip(fitted, widths, strict=True)
+    ]
     return _GAP.join(padded).rstrip()

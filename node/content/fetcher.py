@@ -147,7 +147,13 @@ class ContentFetcher:
 
         def report(done: int, total: int | None) -> None:
             progress(
-                {"label": wanted.label, "done": done, "total": total, "unit": "bytes"}
+                {
+                    "label": wanted.label,
+                    "key": str(wanted.digest),
+                    "done": done,
+                    "total": total,
+                    "unit": "bytes",
+                }
             )
 
         downloaded = await self.download(wanted, report)

@@ -10,7 +10,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Contact, Dht, Network, ReleaseRecord, provider_key, release_key
-from node.demo.narrator import megabytes
+from node.demo.narrator import size_text
 from node.demo.processes import LiarProcess, ProcessError
 from node.demo.stage import Stage, must, sha256_of, sources_of, together
 from node.demo.wheels import TOP, UPDATED
@@ -90,7 +90,7 @@ def wrong_bytes(stage: Stage) -> None:
         must(banned or len(counted) > HONEST_FEW, "nobody named the liar")
         fate = "banned at its first chunk" if banned else "never asked"
         say(
-            f"{megabytes(wheel.size)} arrived intact in {seconds:.1f} s; the liar, "
+            f"{size_text(wheel.size)} arrived intact in {seconds:.1f} s; the liar, "
             f"{liar.address}, was {fate}"
         )
         figures.update(

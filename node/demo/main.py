@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from node.demo import attacks, news, story
-from node.demo.narrator import Narrator, megabytes
+from node.demo.narrator import Narrator, size_text
 from node.demo.processes import ProcessError, signals_held
 from node.demo.stage import NODES_MIN, Stage, cast_of
 from node.demo.wheels import Wheels, get_wheels
@@ -98,7 +98,7 @@ def _play(stage: Stage) -> str | None:
 
 def _introduce(narrator: Narrator, wheels: Wheels) -> None:
     chain = " needs ".join(f"{one.name} {one.version}" for one in wheels.first[::-1])
-    size = megabytes(sum(wheel.size for wheel in wheels.first))
+    size = size_text(sum(wheel.size for wheel in wheels.first))
     narrator.say(f"{chain}: {size}, {wheels.origin}")
 
 

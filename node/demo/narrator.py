@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-MEGABYTE = 1_000_000
+MIB = 1 << 20
 
 
-def megabytes(count: float) -> str:
+def size_text(count: float) -> str:
     """Return a number of bytes as people read it."""
-    if count >= MEGABYTE:
-        return f"{count / MEGABYTE:.1f} MB"
-    return f"{count / 1000:.0f} kB"
+    if count >= MIB:
+        return f"{count / MIB:.1f} MiB"
+    return f"{count / 1024:.0f} KiB"
 
 
 class Narrator:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from node.demo.narrator import megabytes
+from node.demo.narrator import size_text
 from node.demo.processes import NodeProcess, wait_until
 from node.demo.stage import (
     UPLOAD_BYTES_PER_SECOND,
@@ -43,7 +43,7 @@ def join(stage: Stage) -> None:
         known = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
         say(f"each knows {known} others after it; nobody leads")
         say(
-            f"each sends at most {megabytes(UPLOAD_BYTES_PER_SECOND)} a second, as "
+            f"each sends at most {size_text(UPLOAD_BYTES_PER_SECOND)} a second, as "
             "on a home connection"
         )
         figures.update(nodes=len(running), contacts_min=min(counts))
@@ -66,7 +66,7 @@ def publish(stage: Stage) -> None:
             stage.published.packages[wheel.name] = document["package"]
             words = f", needs {' and '.join(wheel.needs)}" if wheel.needs else ""
             stage.narrator.say(
-                f"{wheel.name} {wheel.version}: {megabytes(wheel.size)}{words}"
+                f"{wheel.name} {wheel.version}: {size_text(wheel.size)}{words}"
             )
         stage.narrator.say(
             f"signed by {stage.published.publisher[:16]}..., release 1 each"
@@ -89,9 +89,9 @@ def hold(stage: Stage) -> None:
         from_publisher = counted.get(stage.cast.publisher.address, 0)
         total = sum(counted.values())
         stage.narrator.say(
-            f"{megabytes(total)} arrived and were verified: "
-            f"{megabytes(from_publisher)} from {stage.cast.publisher.name}, "
-            f"{megabytes(total - from_publisher)} from {holders[0].name}, "
+            f"{size_text(total)} arrived and were verified: "
+            f"{size_text(from_publisher)} from {stage.cast.publisher.name}, "
+            f"{size_text(total - from_publisher)} from {holders[0].name}, "
             "which had it first and offered it on"
         )
         stage.narrator.say(
@@ -145,13 +145,13 @@ def fetch(stage: Stage) -> None:
         for address, count in sorted(sources.items()):
             share = 100 * count / wheel.size
             stage.narrator.say(
-                f"{stage.cast.name_at(address):10} {megabytes(count):>8} {share:3.0f} %"
+                f"{stage.cast.name_at(address):10} {size_text(count):>8} {share:3.0f} %"
             )
         must(len(sources) > 1, "it came from one peer only")
         seconds = artifact["seconds"]
         alone = wheel.size / UPLOAD_BYTES_PER_SECOND
         stage.narrator.say(
-            f"{megabytes(wheel.size)} in {seconds:.1f} s, every chunk and the whole "
+            f"{size_text(wheel.size)} in {seconds:.1f} s, every chunk and the whole "
             f"file verified; one of them alone would take {alone:.1f} s"
         )
         figures.update(sources=len(sources), fetch_seconds=seconds)

@@ -103,7 +103,7 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
 
 def _check_variables(environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like a setting and is none: a misspelt one."""
-    known = {PREFIX + name.upper() for name in SETTINGS} | OTHER_VARIABLES.keys()
+    known = {PREFIX + name.upper() for name in SETTINGS} | OTHER_VARIABLES
     known |= {f"{PREFIX}{VARIABLE}{name.upper()}" for name in ECOSYSTEMS}
     known |= site_variables(PREFIX)
     for variable in sorted(environ):

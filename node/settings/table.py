@@ -6,6 +6,7 @@ writes it as a commented `config.toml`, and docs/settings.md is made from it.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from node.settings.gateway import read_gateway, read_upstreams
@@ -248,12 +249,52 @@ _ALL = (
 
 SETTINGS = {setting.name: setting for setting in _ALL}
 
-OTHER_VARIABLES = {
+_VARIABLES = {
     "CARAVAN_HOME": "The node's folder, where --home does not say it.",
     "CARAVAN_PASSPHRASE": "The passphrase of a publisher key, for machines.",
     "CARAVAN_TRACE": "With any value, an internal error prints a traceback.",
     "CARAVAN_DEMO_WHEELS": "A folder where the demo keeps what it downloads.",
-    "CARAVAN_CHECKOUT": "Not read; scripts that start nodes may use it.",
-    "CARAVAN_RUN": "Not read; scripts that start nodes may use it.",
 }
-"""Variables that are no settings."""
+OTHER_VARIABLES = {*_VARIABLES, "CARAVAN_CHECKOUT", "CARAVAN_RUN"}
+"""Variables that are no settings; scripts that start nodes may have the last two."""
+
+
+_SETTINGS_HEAD = """# Settings
+
+Flags of `caravan join` stand over environment variables, those over `config.toml` in
+the node's folder, that over what the node remembers, and that over defaults. `caravan
+config` shows what counts and where it comes from; `caravan config init` writes a
+`config.toml` with all settings as comments. A setting `NAME` is the variable
+`CARAVAN_NAME` in the environment, with lists separated by commas. Unknown settings and
+variables are refused."""
+
+
+def commented_config() -> str:
+    """Return a config.toml in which every setting stands as a comment."""
+    head = """\
+# Settings of a Caravan node. Remove the # of a line to change it.
+# `caravan config` shows what counts, and where it comes from."""
+    parts = [head]
+    plain = [one for one in _ALL if not one.example.startswith("[")]
+    tables = [one for one in _ALL if one.example.startswith("[")]
+    for setting in (*plain, *tables):  # in TOML, tables come last
+        lines = textwrap.wrap(setting.summary, 76)
+        lines.append(f"Default: {setting.default}")
+        words = "\n".join(f"# {line}" for line in lines)
+        example = "\n".join(f"#{line}" for line in setting.example.splitlines())
+        parts.append(f"{words}\n{example}")
+    return "\n\n".join(parts) + "\n"
+
+
+def settings_page() -> str:
+    """Return docs/settings.md."""
+    parts = [_SETTINGS_HEAD]
+    for setting in _ALL:
+        flag = f"\n- Flag: `{setting.flag}`" if setting.flag else ""
+        parts.append(
+            f"## {setting.name}\n\n{textwrap.fill(setting.summary, 88)}\n\n"
+            f"- Default: {setting.default}{flag}\n\n```toml\n{setting.example}\n```"
+        )
+    rows = "\n".join(f"| `{name}` | {words} |" for name, words in _VARIABLES.items())
+    parts.append(f"## Other variables\n\n| variable | meaning |\n|---|---|\n{rows}")
+    return "\n\n".join(parts) + "\n"

@@ -59,7 +59,7 @@ class ProgressFeed:
 
     def post(self, event: dict[str, Any]) -> None:
         """Keep `event` as the newest of its label."""
-        label = str(event.get("label", ""))
+        label = str(event.get("key") or event.get("label", ""))
         if label not in self._latest and len(self._latest) >= limits.EVENT_LABELS_MAX:
             return
         was_empty = not self._latest

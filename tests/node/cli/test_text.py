@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
 from node.cli.progress import ProgressView
-from node.cli.text import clean, count, duration, facts, size, table
+from node.cli.text import clean, count, duration, facts, fit, size, table, width
 
 
 class Terminal(io.StringIO):
@@ -30,6 +31,7 @@ def test_sizes_are_written_with_a_unit(number, text):
     ("seconds", "text"),
     [
         (0.123, "0.12 s"),
+        (4.24, "4.2 s"),
         (42.4, "42 s"),
         (90, "2 min"),
         (7200, "2 h"),
@@ -87,6 +89,95 @@ def test_bars_are_drawn_for_people_only(monkeypatch):
     assert "[b]file\\x07" in terminal.getvalue()
     assert "1.0 KiB of 1.0 KiB" in terminal.getvalue()
     assert "3 nodes" in terminal.getvalue()
+
+
+def screen(monkeypatch, columns: int) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    return terminal
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_tables_fit_the_terminal_whatever_is_in_them(monkeypatch, columns):
+    """Digests get shorter, columns go, the rest is cut; wide characters count."""
+    terminal = screen(monkeypatch, columns)
+    table(
+        ("digest", "size", "pinned", "file"),
+        [
+            ("sha256:" + "ab" * 32, "1023.9 MiB", "pinned", "漢字" * 40),
+            ("sha256:" + "cd" * 32, "1 B", "-", "a" * 200),
+        ],
+        optional=("pinned", "size"),
+    )
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) == 3
+    assert all(width(line) <= columns for line in lines)
+    assert lines[1].startswith("sha256:abababababab  ")
+    assert "漢字" in lines[1]
+    assert ("PINNED" in lines[0]) == (columns == 80)
+
+
+def test_a_table_that_fits_is_left_alone(monkeypatch):
+    terminal = screen(monkeypatch, 200)
+    digest = "sha256:" + "ab" * 32
+    table(("digest", "file"), [(digest, "f")], optional=("file",))
+    assert terminal.getvalue() == f"DIGEST{' ' * 67}FILE\n{digest}  f\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("漢字", 3, "漢…"),
+        ("e\u0301e", 2, "e\u0301e"),
+    ],
+)
+def test_what_does_not_fit_ends_in_an_ellipsis(text, columns, shown):
+    assert fit(text, columns) == shown
+    assert width(shown) <= columns
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_bars_keep_to_their_lines_and_end_in_a_summary(monkeypatch, columns):
+    """Twenty files of one name: a bar for each digest, and one for all of them."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = Terminal()
+    with ProgressView(terminal) as view:
+        for number in range(20):
+            for done in (0, 1000, 2048):
+                view.show(
+                    {
+                        "label": "long name " * 9,
+                        "key": f"sha256:{number}",
+                        "done": done,
+                        "total": 2048,
+                        "unit": "bytes",
+                    }
+                )
+    shown = terminal.getvalue()
+    assert "20 of 20 files" in shown
+    assert "20 files, 40.0 KiB in" in shown
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").split("\n")
+    assert max(map(width, lines)) <= columns
+
+
+def test_an_interrupted_download_has_no_summary(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    event = {"label": "f", "done": 5, "total": 9, "unit": "bytes"}
+
+    def fetch() -> None:
+        with ProgressView(terminal) as view:
+            view.show(event)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch()
+    assert "1 file" not in terminal.getvalue()
 
 
 def test_bars_that_are_done_make_room(monkeypatch):
