@@ -21,6 +21,7 @@ from dht.keys import (
     provider_key,
     release_key,
 )
+from dht.placement import PlacementReport
 from dht.provider_search import ProviderSearch
 from dht.providers import ProviderRecord
 from dht.record_client import RecordSearch, StoreReport
@@ -28,10 +29,14 @@ from dht.records import Delegation, ReleaseRecord, Urgency
 from dht.service import Dht
 from dht.transport import Sockets
 
+ClosedError = DhtClosedError
+"""The name that the error had in version 0.1."""
+
 __all__ = [
     "Address",
     "AddressError",
     "Clock",
+    "ClosedError",
     "Contact",
     "ContactStatus",
     "Delegation",
@@ -42,6 +47,7 @@ __all__ = [
     "Network",
     "NotifyReport",
     "OfferReport",
+    "PlacementReport",
     "ProviderRecord",
     "ProviderSearch",
     "ReachVerdict",

@@ -213,4 +213,4 @@ def _share(hints: Sequence[Contact], number: int, receiver: Contact) -> list[Con
 
 
 def _ignore(answer: ProvenReply | None) -> None:
-    """Want nothing of an answer."""
+    """Ignore an answer."""

@@ -41,7 +41,8 @@ from dht.limits import (
     REQUESTS_IN_FLIGHT_MAX,
     K,
 )
-from dht.providers import ProviderRecord
+from dht.placement import Placement
+from dht.sweep_groups import are_near, group_of
 from dht.tokens import write_scope
 from dht.traversal import Query
 from dht.wire import Announce, FindNode, Stored
@@ -53,10 +54,10 @@ if TYPE_CHECKING:
     from dht.core import Core
     from dht.in_flight import ProvenReply
     from dht.lookups import Lookups
+    from dht.providers import ProviderRecord
     from dht.rpc_client import RpcClient
 
 _SLICES: Final = 8  # parts of a sweep that run side by side
-_GROUP_KEYS_MAX: Final = 256  # keys that share a lookup
 _LIMITED_SECONDS: Final = 1.0  # pause where a keeper asks for patience
 _LIMITED_PAUSES_MAX: Final = 30
 
@@ -72,12 +73,13 @@ class OfferReport:
 class OfferedKey:
     """One key on offer."""
 
-    __slots__ = ("expires_at", "keepers", "known", "port", "records")
+    __slots__ = ("expires_at", "keepers", "known", "placed", "port", "records")
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.expires_at = 0
         self.keepers: set[Contact] = set()  # since the last renewal
+        self.placed = 0  # keepers when it was announced last
         self.known = 0  # contacts in the tables when it was announced last
         self.records: dict[Address, ProviderRecord] = {}
 
@@ -100,6 +102,7 @@ class Announcer:
         self._lookups = lookups
         self._offers: dict[bytes, OfferedKey] = {}
         self._in_flight = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
+        self.placement = Placement()
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -114,11 +117,14 @@ class Announcer:
             offer = self._offers.get(key)
             if offer is None or offer.port != port:
                 self._offers[key] = OfferedKey(port)
+                self.placement.move(None if offer is None else offer.placed, 0)
         return chosen
 
     def withdraw(self, keys: Iterable[bytes]) -> dict[bytes, OfferedKey]:
         """Stop offering keys; return what `notify_keepers` sends to their keepers."""
         chosen = sorted(set(keys) & self._offers.keys())
+        for key in chosen:
+            self.placement.move(self._offers[key].placed, None)
         return {key: self._offers.pop(key) for key in chosen}
 
     async def notify_keepers(self, withdrawn: dict[bytes, OfferedKey]) -> None:
@@ -201,6 +207,7 @@ class Announcer:
         """
         report = OfferReport()
         wanted = sorted(key for key in set(keys) if key in self._offers)
+        began_at = self._core.clock.monotonic()
         now = self._core.clock.time()
         for key in wanted:
             offer = self._offers[key]
@@ -215,6 +222,11 @@ class Announcer:
                 for start in range(0, len(wanted), max(size, 1)):
                     part = wanted[start : start + size]
                     tasks.create_task(self._sweep_slice(family, part, report))
+        self.placement.swept(
+            self._core.known,
+            self._core.clock.monotonic(),
+            all_since=began_at if len(wanted) == len(self._offers) else None,
+        )
         for key in wanted:
             offered = self._offers.get(key)
             report.stored[key] = len(offered.keepers) if offered else 0
@@ -233,8 +245,11 @@ class Announcer:
         position = 0
         while position < len(keys):
             first = keys[position]
-            alone = position + 1 == len(keys) or not self._are_near(
-                family, first, keys[position + 1]
+            alone = position + 1 == len(keys) or not are_near(
+                self._core.tables[family],
+                self._core.node_id,
+                first,
+                second=keys[position + 1],
             )
             replies: dict[Contact, ProvenReply] = {}
 
@@ -250,25 +265,10 @@ class Announcer:
             found = await traversal.run()
             report.requests += traversal.lookup.requests
             further = await self._lookups.widen(family, first, found, on_reply=on_reply)
-            group = [first] if further else _group(keys, position, found, count=count)
+            group = [first] if further else group_of(keys, position, found, count=count)
             placement = _Placement([*found, *further], K + len(further), replies)
             await self._announce(group, placement, report)
             position += len(group)
-
-    def _are_near(self, family: int, first: bytes, second: bytes) -> bool:
-        """Whether two keys probably share most of their k nearest nodes.
-
-        The density of nodes is read off this node's own neighbourhood.
-        """
-        if write_scope(first) != write_scope(second):
-            return False
-        table = self._core.tables[family]
-        own = int.from_bytes(self._core.node_id, "big")
-        near = table.nearest(own, K)
-        if len(near) < K:
-            return True
-        apart = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
-        return apart < (near[K // 2].long_id ^ own)
 
     async def _announce(
         self, keys: Sequence[bytes], placement: _Placement, report: OfferReport
@@ -294,6 +294,11 @@ class Announcer:
                 for (contact, port), mine in by_keeper.items()
             )
         )
+        for key in keys:
+            offer = self._offers.get(key)
+            if offer is not None:
+                self.placement.move(offer.placed, len(offer.keepers))
+                offer.placed = len(offer.keepers)
 
     def _may_name_me(self, keeper: Contact) -> bool:
         """Whether a node that learns this node's address from a keeper can reach it."""
@@ -360,29 +365,3 @@ class Announcer:
             record = self._core.sign_offer(key, address, offer.expires_at)
             offer.records[address] = record
         return record
-
-
-def _group(
-    keys: Sequence[bytes], position: int, found: Sequence[Contact], *, count: int
-) -> list[bytes]:
-    """Return the keys from `position` on that the found contacts serve.
-
-    All of them lie in the block of ids that holds about half of the k nearest, so
-    their own nearest nodes are among what was found; where the lookup found the
-    whole network, every key is served. A write token covers one scope.
-    """
-    first = keys[position]
-    scope = write_scope(first)
-    target = int.from_bytes(first, "big")
-    block = 1 << 256
-    if len(found) >= count:
-        if count == K:
-            return [first]
-        block = 1 << ((found[K // 2].long_id ^ target).bit_length() - 1)
-    group = []
-    for key in keys[position : position + _GROUP_KEYS_MAX]:
-        apart = int.from_bytes(key, "big") ^ target
-        if apart >= block or write_scope(key) != scope:
-            break
-        group.append(key)
-    return group

@@ -2,7 +2,7 @@
 
 1. Work that precedes a verification is charged to the sender, because the sender's
    address is all that is known. Work that follows one is charged to the verified key
-   (a publisher, say): before, anybody could spend it for him.
+   (a publisher, say): before, a stranger could spend it in its name.
 2. Three kinds of senders have pools of their own, so that one cannot starve another:
    contacts of the routing table (counted by key), addresses that echoed a token of
    this node (they receive what is sent to them), and addresses that are only claimed

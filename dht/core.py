@@ -80,7 +80,7 @@ class Core:
         """Return who is charged for the work that a request causes.
 
         A key costs nothing, a place in the table does: it is bounded by bucket and
-        by group. So only tabled keys are told apart.
+        by group. So only tabled keys count by themselves.
         """
         address = asked.source
         if not asked.echoed:

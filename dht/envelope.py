@@ -138,7 +138,7 @@ class ReplayWindow:
     Only members of the network can add to it. Past its bound the largest prefix of
     sources (`dht.prefix_tree`) forgets the oldest second of one source, and datagrams
     of that source from that second or before are refused from then on. So a member
-    that floods, even with stamps of the future, shuts out nobody but itself.
+    that floods, even with stamps of the future, shuts out only itself.
     """
 
     __slots__ = (

@@ -1,8 +1,8 @@
 """Identity: Ed25519 keys, and how a node proves that it holds its own.
 
-Records are signed, because anybody may read them. A proof of id convinces one node
+Records are signed, because any node may read them. A proof of id convinces one node
 only, so it is a MAC instead: two keys agree on a secret (X25519, RFC 7748, with the
-Ed25519 keys in their Montgomery form) that nobody without one of them can know. It
+Ed25519 keys in their Montgomery form) that no third party can compute. It
 costs two nodes less to agree once, in both directions, than one signature does.
 
 The node key signs nothing without a prefix that names the purpose, so a signature
@@ -121,7 +121,7 @@ class KeySigner:
         try:
             other = X25519PublicKey.from_public_bytes(u.to_bytes(32, "little"))
             return self._agreeing.exchange(other)
-        except ValueError:  # all zero: no secret of anybody
+        except ValueError:  # all zero: not a secret
             return None
 
 

@@ -59,7 +59,7 @@ class InFlight:
         done: Callable[[ProvenReply | None], None],
     ) -> None:
         self.address = address
-        self.contact = contact  # None: any node that answers
+        self.contact = contact  # None: any node that answers there
         self.body = body
         self.done = done
         self.flags = 0

@@ -1,6 +1,6 @@
 """Keys and networks: what is looked up, and who can talk to whom.
 
-A key is 256 bits. Each use has its own name space, so that nobody can make one
+A key is 256 bits. Each use has its own name space, so that it is impossible to make one
 thing be found under the key of another. In a private network all keys are HMACs
 with its secret, so that they tell an outsider nothing.
 """

@@ -26,7 +26,7 @@ REPLY_CONTACTS_IPV6_MAX: Final = 16
 REPLY_CONTACTS_BESIDE_RECORD_MAX: Final = 6
 REPLACEMENTS_PER_BUCKET_MAX: Final = 8
 BUCKET_REFRESH_SECONDS: Final = 3600.0
-REFRESH_CONTACTS: Final = 8  # that a walk for the sake of a bucket looks for
+REFRESH_CONTACTS: Final = 8  # that the refresh of a bucket looks for
 REFRESH_FIND_BYTES: Final = 452  # 8 IPv4 contacts with a proof
 CONTACT_STALE_SECONDS: Final = 900.0
 CONTACT_FAILURES_MAX: Final = 2
@@ -39,8 +39,11 @@ REGION_TRAVERSALS_MAX: Final = 4
 SEEDS: Final = 60  # contacts of the table that a lookup begins with
 
 # Diversity: a group is an IPv4 /24 or an IPv6 /64 of public addresses.
-GROUP_CONTACTS_PER_BUCKET_MAX: Final = 2
+GROUP_CONTACTS_PER_BUCKET_MAX: Final = 2  # in the bucket of the own id
+GROUP_CONTACTS_PER_FAR_BUCKET_MAX: Final = 1
 GROUP_CONTACTS_PER_TABLE_MAX: Final = 3
+SLICE_BITS: Final = 4  # a bucket has 16 slices of its range of ids
+SLICE_CONTACTS_MAX: Final = 3  # of public contacts
 PORT_MIN: Final = 1024
 
 # Requests.

@@ -1,12 +1,16 @@
 """One lookup, as a plain object: it decides whom to ask and when it is done.
 
-It holds no socket and no clock: `next(now)` names the contacts to ask, and the
-caller reports what came of them. The walk is that of the Kademlia paper, section
-2.3, with four changes. It never waits for a round: a contact that is slow gives its
-slot to another, and its late answer still counts. With several paths, each follows
-only contacts of its own answers (S/Kademlia), so that a liar can spoil one of them.
-Only so many contacts of one IPv4 /24 or IPv6 /64 are considered. And only those that
-answered, with their id proven, are a result.
+It holds no socket and no clock: `next(now)` names the contacts to ask, and the caller
+reports what came of them. It is the node lookup of the Kademlia paper, section 2.3,
+with four changes:
+
+1. It never waits for a round. A slow contact gives its slot to another, and its late
+   answer still counts.
+2. With several paths, each follows only contacts that its own answers named
+   (S/Kademlia, section 4.4), so a liar can spoil one path only.
+3. Of one IPv4 /24 or IPv6 /64 only two contacts are considered at a time, and eight
+   are asked.
+4. Only contacts that answered with a proven id are a result.
 """
 
 from __future__ import annotations
@@ -87,7 +91,7 @@ class _Path:
 
 
 class Lookup:
-    """The walk towards a target; `count` contacts are to be found."""
+    """The way to a target; `count` contacts are to be found."""
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class Lookup:
         self.requests = 0
         self._own_id = own_id
         self._alpha = alpha
-        # By key and address: a false address named first must not hide the true one.
+        # By key and address: a false address must not hide the true one.
         self._candidates: dict[bytes, Candidate] = {}
         self._in_flight: dict[bytes, Candidate] = {}
         self._paths = [_Path() for _ in range(paths)]
@@ -148,7 +152,7 @@ class Lookup:
         return [packed for packed in named if packed not in heard]
 
     def answered(self, contact: Contact, contacts: Iterable[Contact]) -> None:
-        """Note a proven answer and the contacts in it."""
+        """Record a proven answer and the contacts that it named."""
         candidate = self._candidates.get(contact.packed)
         if candidate is None or candidate.path < 0:
             return
@@ -158,14 +162,14 @@ class Lookup:
             self._hear(other, candidate.path, candidate.hops + 1)
 
     def failed(self, contact: Contact) -> None:
-        """Note that a contact gave no answer, or none that counts."""
+        """Record that a contact gave no answer, or none that counts."""
         self._in_flight.pop(contact.packed, None)
         candidate = self._candidates.get(contact.packed)
         if candidate is not None and candidate.state is not CandidateState.ANSWERED:
             candidate.state = CandidateState.FAILED
 
     def overdue(self, contact: Contact) -> None:
-        """Note that there is little hope for an answer; one that comes counts."""
+        """Record that an answer is unlikely; one that comes still counts."""
         candidate = self._candidates.get(contact.packed)
         if candidate is not None:
             candidate.overdue = True
@@ -226,7 +230,7 @@ class Lookup:
             known = self._candidates[contact.packed] = Candidate(
                 contact, distance, hops
             )
-            # A path that had nobody to begin with takes contacts of the others.
+            # A path that began with no contact takes what others hear of.
             path = next((n for n, p in enumerate(self._paths) if not p.listed), path)
         if contact.packed not in self._paths[path].heard:
             self._paths[path].add(known)

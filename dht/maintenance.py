@@ -137,8 +137,8 @@ class Maintenance:
         """Ask one contact that was lost whether it is back.
 
         After a time apart, or without a network, this is how nodes meet again: one
-        that is back leads to its neighbours. With nobody left, those whom the user
-        named are asked.
+        that is back leads to its neighbours. With no contact left, the
+        addresses that the user named are asked.
         """
         if not any(len(table) for table in self._core.tables.values()):
             self._joining.retry()
@@ -173,4 +173,4 @@ class Maintenance:
 
 
 def _ignore(answer: ProvenReply | None) -> None:
-    """Want nothing of an answer."""
+    """Ignore an answer."""

@@ -1,8 +1,8 @@
 """Reach: the address others see, and whether they can reach this node unasked.
 
 1. Proven contacts of the routing table report the address from which they see this
-   node. Nobody else is heard: a place in the table costs an address of another group,
-   an answer to a lookup or to a ping that somebody else asked for costs nothing.
+   node. No other node is heard: a place in the table costs an address of another group,
+   an answer to a lookup or to a ping that a third party asked for costs nothing.
 2. Each network of observers has one voice: an IPv4 /24, an IPv6 /48, in private ranges
    an IP. The last 16 voices count.
 3. An address is agreed on when at least three voices, or more than half of them where

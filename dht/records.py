@@ -272,7 +272,7 @@ class ReleaseRecord:
     def peek(raw: bytes) -> Claim:
         """Return what `raw` claims, unverified; raises `RecordError`.
 
-        It serves to drop cheaply what nobody here would act on.
+        It serves to drop cheaply what this node would not act on.
         """
         _, fields = _opened(raw, RELEASE, _ReleaseBody)
         return Claim(fields.publisher, fields.name, fields.epoch, fields.sequence)

@@ -1,4 +1,4 @@
-"""The routing table: whom this node knows, nearest first.
+"""The routing table: the contacts of this node, nearest first.
 
 The buckets are those of the `kademlia` package, whose table is made for 160-bit ids
 and a running event loop. Here ids have 256 bits, only the bucket that holds the own
@@ -20,8 +20,11 @@ from dht.limits import (
     CONTACT_FAILURES_MAX,
     CONTACT_STALE_SECONDS,
     GROUP_CONTACTS_PER_BUCKET_MAX,
+    GROUP_CONTACTS_PER_FAR_BUCKET_MAX,
     GROUP_CONTACTS_PER_TABLE_MAX,
     REPLACEMENTS_PER_BUCKET_MAX,
+    SLICE_BITS,
+    SLICE_CONTACTS_MAX,
     K,
 )
 
@@ -128,7 +131,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return room and self._questionable(bucket, now) is not None
 
     def add(self, contact: Contact, now: float) -> Contact | None:
-        """Take in a contact that has just proved its id.
+        """Add a contact that has just proved its id.
 
         Returns a contact of the same bucket that should be pinged, because the
         bucket is full and that one has not been heard of for long.
@@ -168,7 +171,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return added
 
     def heard(self, contact: Contact, now: float, rtt: float | None = None) -> bool:
-        """Note that a contact has answered or asked; False if it is not tabled."""
+        """Record that a contact has answered or asked; False if it is not tabled."""
         bucket = self._bucket(contact.long_id)
         if not _is_same(bucket.nodes, contact):
             return False
@@ -186,7 +189,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return True
 
     def failed(self, contact: Contact, now: float) -> None:
-        """Note that a contact did not answer; the second time it leaves."""
+        """Record that a contact did not answer; the second time it leaves."""
         bucket = self._bucket(contact.long_id)
         if not _is_same(bucket.nodes, contact):
             if _is_same(bucket.replacement_nodes, contact):
@@ -242,7 +245,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return sorted(found, key=lambda c: c.long_id ^ target)
 
     def touch(self, target: int, now: float) -> None:
-        """Note that a lookup went through the bucket of a target."""
+        """Record that a lookup went through the bucket of a target."""
         self._bucket(target).refreshed_at = now
 
     def stale_buckets(self, now: float, age_seconds: float) -> list[Bucket]:
@@ -265,17 +268,42 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return low
 
     def _is_diverse(self, bucket: Bucket, contact: Contact) -> bool:
-        """Whether one more contact of this group is allowed, replacements counted."""
+        """Whether one more contact like this is allowed, replacements counted.
+
+        Public contacts of one group are few, and so are those whose ids crowd in one
+        slice of the bucket: honest ids are spread evenly, ids ground for a key are not.
+        """
         group = contact.address.group
         if group is None:
             return True
+        if not self._is_spread(bucket, contact):
+            return False
         in_table = self._groups[group]
         if in_table == 0:
             return True
         if in_table >= GROUP_CONTACTS_PER_TABLE_MAX:
             return False
+        if not bucket.has_in_range(self.node):
+            most = GROUP_CONTACTS_PER_FAR_BUCKET_MAX
+        else:
+            most = GROUP_CONTACTS_PER_BUCKET_MAX
         same = sum(1 for other in bucket.members() if other.address.group == group)
-        return same < GROUP_CONTACTS_PER_BUCKET_MAX
+        return same < most
+
+    def _is_spread(self, bucket: Bucket, contact: Contact) -> bool:
+        """Whether the contact's slice of the bucket has room.
+
+        The bucket of the own id is exempt: it is split where it is full.
+        """
+        if len(bucket) < SLICE_CONTACTS_MAX or bucket.has_in_range(self.node):
+            return True
+        lower, upper = bucket.range
+        bits = (upper - lower).bit_length() - SLICE_BITS
+        if bits <= 0:
+            return True
+        wanted = contact.long_id >> bits
+        same = sum(1 for other in bucket.members() if other.long_id >> bits == wanted)
+        return same < SLICE_CONTACTS_MAX
 
     def _count(self, contact: Contact, change: int) -> None:
         group = contact.address.group

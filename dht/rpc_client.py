@@ -188,7 +188,7 @@ class RpcClient:
             return
         contact = answerer(self._core, pending, Received(reply, packed, observed, now))
         if contact is None:
-            # Some node is there: only the contact was false.
+            # A node is there: only the key of the contact was a false one.
             self._heard_from(source)
             self._finish(pending, None, now, silent=False)
             return
@@ -204,7 +204,7 @@ class RpcClient:
             self._introduce(contact, now)
 
     def _measured(self, pending: InFlight, now: float) -> float | None:
-        """Note how long an answer took, where it is clear which sending it answers.
+        """Record how long an answer took, where it is clear which sending it answers.
 
         One that comes at once after the second sending answers the first; without
         these, a node that is overloaded would never learn it.
@@ -250,7 +250,7 @@ class RpcClient:
     def _may_ask(self, contact: Contact) -> bool:
         """Whether a contact is known here, or a stranger's address not worn out.
 
-        Others named it: without a bound they could aim this node at a victim.
+        Other nodes named it: without a bound they could aim this node at a victim.
         """
         core = self._core
         now = core.clock.monotonic()
@@ -320,7 +320,7 @@ class RpcClient:
         *,
         silent: bool = True,
     ) -> None:
-        """Take a request off the list and tell its outcome.
+        """Remove a request from the table and report its outcome.
 
         Without an answer its address counts as `silent`.
         """
@@ -373,4 +373,4 @@ def _resolve(
 
 
 def _ignore(answer: ProvenReply | None) -> None:
-    """Want nothing of an answer."""
+    """Ignore an answer."""

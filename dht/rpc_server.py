@@ -117,7 +117,7 @@ class RpcServer:
         return reply
 
     def _meet(self, asked: Asked, packed: bytes) -> None:
-        """Take note of the asker, as far as it has proved who it is."""
+        """Add the asker to the table, as far as it has proved its id."""
         core, request, contact = self._core, asked.request, asked.sender
         table = core.table_of(contact.address)
         read_only = bool(request.flags & RequestFlag.READ_ONLY)
@@ -260,7 +260,7 @@ class RpcServer:
     def _nearest(self, asked: Asked, target: bytes, limit: int) -> list[Contact]:
         """Return the nearest contacts of the families that the asker can use.
 
-        Addresses of this machine or a private network are not sent outside of it.
+        Addresses of this machine or a private network are not named outside of it.
         """
         flags = asked.request.flags
         wanted = int.from_bytes(target, "big")

@@ -24,6 +24,7 @@ from dht.limits import ADDRESS_SETTLE_SECONDS
 from dht.local_storage import LocalStorage
 from dht.lookups import Lookups
 from dht.maintenance import Maintenance
+from dht.placement import PlacementReport
 from dht.provider_search import ProviderSearch
 from dht.reach import UdpReach
 from dht.record_client import RecordClient, RecordSearch, StoreReport
@@ -127,7 +128,7 @@ class Dht:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether this node tells public nodes not to ask it; see `dht.reach`."""
+        """Whether this node says to public nodes that they cannot ask it."""
         return self._core.reach.is_shut
 
     async def start(self, listen: Sequence[Address]) -> None:
@@ -182,7 +183,7 @@ class Dht:
     def send_foreign(self, datagram: bytes, address: Address) -> bool:
         """Send a datagram of another protocol from this node's socket.
 
-        It must begin as BitTorrent's do, so that nobody takes it for a message.
+        It must begin as BitTorrent's do, so that no node takes it for a message.
         """
         if not datagram.startswith(FOREIGN_START):
             raise ValueError("A datagram of another protocol begins with 'd'.")
@@ -248,6 +249,15 @@ class Dht:
         if withdrawn:
             notifying = announcer.notify_keepers(withdrawn)
             self._tasks.start(notifying, "caravan-dht-withdraw")
+
+    def placement(self) -> PlacementReport:
+        """Return how many nodes store the keys on offer, and whether it falls behind.
+
+        It costs the same however many keys there are.
+        """
+        core = self._core
+        placement = self._run.announcer.placement
+        return placement.report(core.known, core.clock.monotonic())
 
     async def find_record(self, key: bytes) -> RecordSearch:
         """Look for the newest release record or delegation of a key."""

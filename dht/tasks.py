@@ -1,4 +1,4 @@
-"""Tasks with an owner: nothing runs that nobody would wait for."""
+"""Tasks with an owner, which waits for them at its end."""
 
 from __future__ import annotations
 

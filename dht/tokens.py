@@ -26,7 +26,7 @@ def write_scope(key: bytes) -> bytes:
 
 
 class Tokens:
-    """Gives out tokens and knows them again."""
+    """Issues tokens and validates them."""
 
     __slots__ = ("_changed_at", "_newer", "_older", "_rng")
 

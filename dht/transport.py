@@ -2,7 +2,7 @@
 
 Datagrams are read through asyncio-dgram by one task per socket, which drains its
 queue (unbounded by design) at once into a bounded one. They are sent straight on
-the socket, because asyncio-dgram reports a failed send at the next send.
+the socket, because asyncio-dgram reports a failed send to the next sender.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht import Address, Contact
-from dht.limits import CONTACT_STALE_SECONDS, K
+from dht.limits import CONTACT_STALE_SECONDS, SLICE_CONTACTS_MAX, K
 from dht.routing import ID_BITS, Table
 from tests.dht.builders import address, contact, key
 
@@ -175,3 +175,34 @@ def test_the_invariants_hold_whatever_happens(
         )
     for each in table:
         assert table.get(each.node_id) == each
+
+
+def near(target: int, number: int, where: Address) -> Contact:
+    """Return a contact whose id shares the first eleven bits with a target."""
+    for attempt in range(1_000_000):
+        found = Contact(key(number * 1_000_000 + attempt), where)
+        if (found.long_id ^ target) >> 245 == 0:
+            return found
+    raise AssertionError("No such id.")
+
+
+@pytest.mark.parametrize("lan", [False, True])
+def test_ids_that_crowd_in_a_slice_of_a_bucket_get_few_places(lan: bool) -> None:
+    """Ids ground for a key are alike. In a LAN nothing is counted."""
+    own = int.from_bytes(OWN, "big")
+    target = own ^ (1 << 255) ^ (0b1011 << 240)
+    # Contacts of the own half split the bucket; then the far half comes.
+    table = table_of([contact(n) for n in range(1, 300)])
+    far = [each for each in table if (each.long_id ^ own) >> 255]
+    for each in far:
+        table.remove(each)
+    bucket = table._bucket(target)
+    assert not bucket.has_in_range(table.node)
+    for number in range(12):
+        host = f"192.168.1.{number + 1}" if lan else f"61.1.{number}.1"
+        table.add(near(target, number, Address(host, 4747)), 0.0)
+    crowd = [each for each in bucket.members() if (each.long_id ^ target) >> 245 == 0]
+    assert len(crowd) == (12 if lan else SLICE_CONTACTS_MAX)
+    for each in far:
+        table.add(each, 0.0)
+    assert len(bucket) >= K - SLICE_CONTACTS_MAX

@@ -32,21 +32,32 @@ if TYPE_CHECKING:
 
 DEFAULTS = {
     "nodes": 1000, "attackers": 45, "groups": 10, "keys": 20, "lookups": 200,
-    "first": 0, "loss": 0.0, "seed": 1,
+    "first": 0, "spread": 0, "loss": 0.0, "seed": 1,
 }  # fmt: skip
-OPTIONS = {"first": (whole(0), "1 if the attackers came before the tables were full")}
+OPTIONS = {
+    "first": (whole(0), "1 if the attackers came before the tables were full"),
+    "spread": (whole(0), "attackers of a key that spread over its half of the ids"),
+}
 
 _TRIES_PER_ATTACKER = 1500
 
 
 async def surround(
-    swarm: Swarm, number: int, key: bytes, attackers: int, groups: int
+    swarm: Swarm, number: int, key: bytes, options: argparse.Namespace
 ) -> list[Dht]:
-    """Start the attackers of one key, with ids ground for it, in their /24s."""
+    """Start the attackers of one key, with ids ground for it, in their /24s.
+
+    Some may spread over the half of all ids that the key lies in, to be in the
+    buckets through which others come near it.
+    """
+    attackers, groups = options.attackers, options.groups
     target = int.from_bytes(key, "big")
     first = (number + 1) * 10_000_000
     tried = range(first, first + attackers * _TRIES_PER_ATTACKER)
-    chosen = sorted(tried, key=lambda each: swarm.long_id(each) ^ target)[:attackers]
+    nearest = sorted(tried, key=lambda each: swarm.long_id(each) ^ target)
+    half = [each for each in tried if (swarm.long_id(each) ^ target) >> 255 == 0]
+    chosen = nearest[: attackers - options.spread] + half[: options.spread]
+    swarm.rng.shuffle(chosen)
     nodes = []
     for place, each in enumerate(chosen):
         group, host = place % groups, place // groups
@@ -100,6 +111,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
 def _check(options: argparse.Namespace) -> None:
     if options.groups > 256 or options.attackers > 250 * options.groups:
         raise OptionError("Attackers have 1 to 256 groups, of 250 addresses each.")
+    if options.spread > options.attackers:
+        raise OptionError("No more attackers can spread than there are.")
     if options.lookups < options.keys:
         raise OptionError("There is a lookup for each key at least.")
     if options.nodes <= options.lookups // options.keys:
@@ -119,9 +132,7 @@ async def _scenario(
     shares: list[float] = []
     for number in range(options.keys):
         key = key_of(number, options.seed)
-        attackers = await surround(
-            swarm, number, key, options.attackers, options.groups
-        )
+        attackers = await surround(swarm, number, key, options)
         first = random.Random(f"first {key.hex()}") if options.first else None
         tabled += announce(swarm, honest, attackers, first)
         provider, *askers = rng.sample(honest, 1 + options.lookups // options.keys)
