@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dht.addresses import Address, Scope
-from dht.alerts import Alerts, NotifyReport
-from dht.announcer import Announcer, OfferReport
+from dht.addresses import Address
+from dht.alerts import NotifyReport
+from dht.announcer import OfferReport
 from dht.clock import SystemClock, system_entropy
 from dht.contacts import Contact, ContactStatus
 from dht.core import Core
 from dht.dial_back import DialBackService
-from dht.dial_back_helper import DialBackHelper
-from dht.errors import DatagramError, DhtClosedError
+from dht.errors import DhtClosedError
 from dht.identity import KeySigner, verify_ed25519
-from dht.joining import Joining
 from dht.keys import PUBLIC_NETWORK, Network
-from dht.limits import ADDRESS_SETTLE_SECONDS
-from dht.local_storage import LocalStorage
-from dht.lookups import Lookups
-from dht.maintenance import Maintenance
 from dht.placement import PlacementReport
 from dht.provider_search import ProviderSearch
 from dht.reach import UdpReach
-from dht.record_client import RecordClient, RecordSearch, StoreReport
-from dht.rpc_client import RpcClient
-from dht.rpc_server import RpcServer
+from dht.record_client import RecordSearch, StoreReport
+from dht.running import FOREIGN_START, Running
 from dht.tasks import Tasks
-from dht.transport import Sockets, SystemSockets, Transport
-from dht.wire import Ping, Reply, Request, decode
-
-logger = logging.getLogger(__name__)
+from dht.transport import Sockets, SystemSockets
 
 if TYPE_CHECKING:
     import random
@@ -42,11 +30,7 @@ if TYPE_CHECKING:
 
     from dht.clock import Clock
     from dht.identity import Signer, Verify
-    from dht.providers import ProviderRecord
     from dht.records import Record, ReleaseRecord
-
-FOREIGN_START: Final = b"d"
-"""How every message of BitTorrent's DHT begins (BEP 5), and none of ours."""
 
 
 def never_interested(publisher: bytes, name: str) -> bool:
@@ -101,7 +85,7 @@ class Dht:
         self._interested = interested
         self._on_release = on_release
         self._tasks = Tasks()
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._addresses: tuple[Address, ...] = ()
 
     @property
@@ -138,7 +122,7 @@ class Dht:
         """
         if self._running is not None:
             raise RuntimeError("The DHT runs already.")
-        running = _Running(
+        running = Running(
             core=self._core,
             tasks=self._tasks,
             sockets=self._sockets,
@@ -288,129 +272,10 @@ class Dht:
         return stats
 
     @property
-    def _run(self) -> _Running:
+    def _run(self) -> Running:
         if self._running is None:
             raise DhtClosedError("The DHT is not running.")
         return self._running
 
     def _is_own(self, host: str) -> bool:
         return self._running is not None and self._running.transport.is_own(host)
-
-
-class _Running:
-    """The parts that live between `start` and `close`, and how they are joined."""
-
-    def __init__(
-        self,
-        *,
-        core: Core,
-        tasks: Tasks,
-        sockets: Sockets,
-        interested: Callable[[bytes, str], bool],
-        on_release: Callable[[ReleaseRecord], bool],
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self._core = core
-        self.transport = Transport(sockets, self._on_datagram, core.stats)
-        self.rpc_client = RpcClient(core, self.transport.send, loop)
-        self.lookups = Lookups(core, self.rpc_client, loop)
-        self.announcer = Announcer(core, self.rpc_client, self.lookups)
-        self.local_storage = LocalStorage(core, self._own_offer)
-        self.alerts = Alerts(
-            core=core,
-            rpc_client=self.rpc_client,
-            interested=interested,
-            on_release=on_release,
-        )
-        self.record_client = RecordClient(
-            core=core,
-            rpc_client=self.rpc_client,
-            lookups=self.lookups,
-            local_storage=self.local_storage,
-        )
-        self.joining = Joining(
-            core=core, rpc_client=self.rpc_client, lookups=self.lookups, tasks=tasks
-        )
-        helper = self._compose_dial_back(tasks)
-        self.maintenance = Maintenance(
-            core=core,
-            rpc_client=self.rpc_client,
-            tasks=tasks,
-            dial_back=self.dial_back,
-            joining=self.joining,
-            local_storage=self.local_storage,
-            announcer=self.announcer,
-            record_client=self.record_client,
-        )
-        self.rpc_server = RpcServer(
-            core=core,
-            local_storage=self.local_storage,
-            on_notify=self.alerts.received,
-            on_dial_back=helper.asked,
-        )
-
-    def _compose_dial_back(self, tasks: Tasks) -> DialBackHelper:
-        core, rpc_client = self._core, self.rpc_client
-        helper = DialBackHelper(core, rpc_client, self.transport.send_once, tasks=tasks)
-        self.dial_back = DialBackService(core, rpc_client, helper, tasks=tasks)
-        self.dial_back.on_new_address = lambda: tasks.start(
-            self._move(), "caravan-dht-new-address"
-        )
-        return helper
-
-    async def _move(self) -> None:
-        """Announce everything again, once the new address is known."""
-        self.dial_back.ask_observers()
-        await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
-        await self.joining.look_up_self()
-        await self.announcer.renew()
-
-    def _on_datagram(self, datagram: bytes, source: Address) -> None:
-        """Read one datagram and answer it; count what is wrong with it."""
-        core = self._core
-        try:
-            message, packed = self._open(datagram, source)
-            if isinstance(message, Reply):
-                self.rpc_client.receive(message, packed, source)
-                return
-            if self.dial_back.arrived_udp(message.transaction, source):
-                return
-            reply = self.rpc_server.answer(message, packed, source, size=len(datagram))
-        except DatagramError as error:
-            core.stats[f"dropped.{error.reason}"] += 1
-            if datagram.startswith(FOREIGN_START):
-                core.on_foreign(datagram, source)
-            return
-        except Exception:
-            # Whatever one datagram brings about, the node goes on reading.
-            core.stats["failed.datagram"] += 1
-            logger.exception("a datagram from %s could not be handled", source)
-            return
-        core.stats["answered"] += 1
-        self.transport.send(reply, source)
-
-    def _open(self, datagram: bytes, source: Address) -> tuple[Request | Reply, bytes]:
-        """Return the message of a datagram and its bytes; raise `DatagramError`.
-
-        Only a ping may name no receiver, and it is never a reply.
-        """
-        packed, is_addressed = self._core.envelope.open(datagram, source)
-        message = decode(packed)
-        if not is_addressed and not isinstance(message.body, Ping):
-            raise DatagramError("unaddressed")
-        return message, packed
-
-    def _own_offer(self, key: bytes, asker: Address) -> ProviderRecord | None:
-        """Return this node's own record of a key, under an address the asker can use.
-
-        To a public asker that is the address public nodes see, if they agree.
-        """
-        if key not in self.announcer:
-            return None
-        observed = None
-        if asker.scope is Scope.PUBLIC:
-            observed = self._core.reach.observed[asker.family].address(Scope.PUBLIC)
-        host = self.transport.host_towards(asker) if observed is None else observed.host
-        if host is None:
-            return None
-        return self.announcer.record_for(key, Address(host, asker.port))
