@@ -136,7 +136,7 @@ class Inspector:
             digest = Digest.parse(command.digest)
         except DigestError as error:
             raise UsageError(str(error)) from error
-        held = await asyncio.to_thread(self._store.find, digest)
+        held = await asyncio.to_thread(self._store.find_pending, digest)
         if held is not None:
             digest = held.digest
         self._fetcher.check_algorithm(digest)

@@ -98,7 +98,7 @@ class ContentFetcher:
 
     async def holds(self, digest: Digest) -> bool:
         """Tell whether the store has this content already."""
-        return await asyncio.to_thread(self._store.find, digest) is not None
+        return await asyncio.to_thread(self._store.find_pending, digest) is not None
 
     def is_strong(self, digest: Digest) -> bool:
         """Tell whether content may be looked up among strangers by this digest."""
@@ -141,7 +141,7 @@ class ContentFetcher:
 
     async def artifact(self, wanted: WantedFile, progress: Progress) -> Fetched:
         """Return `wanted` from the store, or download it as `download` does."""
-        held = await asyncio.to_thread(self._store.find, wanted.digest)
+        held = await asyncio.to_thread(self._store.find_pending, wanted.digest)
         if held is not None:
             return Fetched(held, wanted.file, 0.0, ())
 

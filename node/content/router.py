@@ -19,7 +19,7 @@ from node.reach.lan_peers import LanPeers
 from transfer import Artifact, Digest, Peer, Store, TransferError
 
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
 SEARCHES_AT_ONCE = 16
 NEIGHBOURS_ASKED_MAX = 32
@@ -54,19 +54,39 @@ class ContentRouter:
         self._silenced = policy.silenced()
         self._chosen: set[str] = set()
         self._names: set[tuple[bytes, str]] = set()
-        self._wanted = False
+        self._asked = self._served = 0
+        """Numbers of the last call of `sync`, and of the last whose turn is over."""
+        self._news = asyncio.Event()
         self._sweep: asyncio.Task[None] | None = None
+        self._hashing: asyncio.Task[None] | None = None
 
     async def sync(self) -> None:
-        """Announce what is offered now; waits a few seconds, then goes on by itself.
+        """Announce what is offered now by SHA-256; after a moment it goes on by itself.
 
-        One sweep runs at a time; what changes meanwhile is taken by the next.
+        One sweep runs at a time; what changes meanwhile is taken by the next. Aliases
+        follow when they are computed.
         """
-        self._wanted = True
+        number = self._begin_sweep()
         self._silenced = self._policy.silenced()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while self._served < number and not self._has_failed():
+                    await self._news.wait()
+
+    def _begin_sweep(self) -> int:
+        """Have a sweep begin after this moment; return its number."""
+        self._asked += 1
         if self._sweep is None or self._sweep.done():
             self._sweep = self._background.start(self._sweep_all(), "announcement")
-        await asyncio.wait([self._sweep], timeout=PATIENCE_SECONDS)
+            self._sweep.add_done_callback(lambda _: self._wake())
+        return self._asked
+
+    def _has_failed(self) -> bool:
+        return self._sweep is None or self._sweep.done()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def use_port(self, port: int) -> None:
         """Announce everything under this port from now on."""
@@ -148,8 +168,8 @@ class ContentRouter:
         return set(found.values())
 
     async def _sweep_all(self) -> None:
-        while self._wanted:
-            self._wanted = False
+        while self._served < self._asked:
+            number = self._asked
             held = {
                 str(one.digest): one
                 for one in await asyncio.to_thread(self._store.artifacts)
@@ -159,9 +179,18 @@ class ContentRouter:
             self._names = self._policy.names(held.keys())
             offered = [held[one] for one in sorted(self._chosen)]
             await self._announce(offered)
-            # Hashing again what lacks an alias must not delay the SHA-256 of the rest.
-            complete = [await self._with_aliases(one) for one in offered]
-            await self._announce(complete)
+            self._served = number
+            self._wake()
+            lacking = [one for one in offered if not one.has_all_aliases]
+            if lacking and (self._hashing is None or self._hashing.done()):
+                work = self._add_aliases(lacking)
+                self._hashing = self._background.start(work, "aliases")
+
+    async def _add_aliases(self, artifacts: list[Artifact]) -> None:
+        """Compute what aliases are lacking, and announce them in the next sweep."""
+        known = [await self._with_aliases(one) for one in artifacts]
+        if any(one.has_all_aliases for one in known):
+            self._begin_sweep()
 
     async def _announce(self, artifacts: list[Artifact]) -> None:
         """Make the announced keys those of `artifacts` and of the names of interest.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from node import commands, results
@@ -33,7 +34,9 @@ class Sharer:
 
         try:
             # Not in the loop's own pool: a copy may take long, and others need that.
-            return await loop.run_in_executor(self._pool, self._store.add, path, report)
+            # Its aliases follow, once its SHA-256 is on offer.
+            add = partial(self._store.add, path, report, algorithms=("sha256",))
+            return await loop.run_in_executor(self._pool, add)
         except TransferError as error:
             raise NodeError(str(error)) from error
 

@@ -105,6 +105,10 @@ _SET_ALIAS = {
     algorithm: f"UPDATE transfer_artifacts SET {column} = ? WHERE sha256 = ?"  # noqa: S608
     for algorithm, column in _COLUMN_OF.items()
 }
+_LACKING = {
+    algorithm: f"SELECT sha256 FROM transfer_artifacts WHERE {column} IS NULL"  # noqa: S608
+    for algorithm, column in _COLUMN_OF.items()
+}
 _LIST = f"SELECT {_FIELDS} FROM transfer_artifacts ORDER BY added_at, sha256"  # noqa: S608
 _INSERT = (
     f"INSERT INTO transfer_artifacts ({_FIELDS}, checked_at)"  # noqa: S608
@@ -181,6 +185,11 @@ class Index:
             "SELECT sha256 FROM transfer_artifacts WHERE sha512 IS NULL"
             " OR blake2b IS NULL OR sha1 IS NULL OR md5 IS NULL"
         )
+        return [Digest(NAME_ALGORITHM, row[0]) for row in rows]
+
+    def lacking(self, algorithm: str) -> list[Digest]:
+        """Return the names of artifacts whose digest of an algorithm is pending."""
+        rows = self._read(_LACKING[algorithm])
         return [Digest(NAME_ALGORITHM, row[0]) for row in rows]
 
     def manifest(self, digest: bytes) -> Manifest | None:

@@ -15,7 +15,7 @@ from transfer.store.fs import store_errors
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from transfer.content.artifact import Artifact
@@ -127,6 +127,7 @@ def copy_in(
     path: Path,
     folder: Path,
     progress: Progress | None,
+    algorithms: Iterable[str],
 ) -> Contents:
     """Copy an open file, `path`, into a staged one of `folder`, and hash it.
 
@@ -140,7 +141,7 @@ def copy_in(
     if cloned:
         source, size = target, os.fstat(target).st_size
     done = 0
-    with ContentsHasher(size) as hasher, store_errors(path):
+    with ContentsHasher(size, algorithms) as hasher, store_errors(path):
         for part in blocks(source, size):
             if not cloned:
                 with store_errors(folder):

@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.content.artifact import Artifact
-from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM, Digest
+from transfer.content.digest import (
+    ALGORITHM_BYTES,
+    ALIAS_ALGORITHMS,
+    NAME_ALGORITHM,
+    Digest,
+)
 from transfer.content.hashing import Contents, ContentsHasher, blocks, digests_of
 from transfer.content.manifest import ManifestHasher, chunk_digest
 from transfer.errors import DamagedError, ManifestError, NotHeldError, StoreError
@@ -31,13 +36,14 @@ from transfer.store.commit import CommitGroup, Committer, Staged
 from transfer.store.database import Database
 from transfer.store.fs import Fs, store_errors
 from transfer.store.index import Index
+from transfer.store.locks import KeyedLocks
 from transfer.store.partial import Partials
 from transfer.store.recovery import make_shelves, recover
 from transfer.store.room import Room
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from transfer.content.manifest import Manifest
     from transfer.store.integrity import Progress, Signature
@@ -63,6 +69,7 @@ class Store:
         """Called, in any thread, with an artifact that was just set aside."""
         self.on_aliases: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact whose aliases are now known."""
+        self._alias_locks = KeyedLocks()
         self.fs = fs = fs or Fs()
         self.clock = clock
         with store_errors(folder):
@@ -90,11 +97,18 @@ class Store:
         if self._own_database:
             self.database.close()
 
-    def add(self, path: Path, progress: Progress | None = None) -> Artifact:
+    def add(
+        self,
+        path: Path,
+        progress: Progress | None = None,
+        *,
+        algorithms: Iterable[str] = ALGORITHM_BYTES,
+    ) -> Artifact:
         """Copy a file into the store and return its artifact.
 
         Later changes of `path` do not matter. The same content twice is one
-        artifact. Raises StoreError, also where the file changes meanwhile.
+        artifact. Of its digests, those of `algorithms` are computed at once, SHA-256
+        among them. Raises StoreError, also where the file changes meanwhile.
         """
         source = integrity.open_regular(path)
         try:
@@ -107,6 +121,7 @@ class Store:
                     path=path,
                     folder=self.folder,
                     progress=progress,
+                    algorithms=algorithms,
                 )
                 return self.commit(temporary, descriptor, contents)
         finally:
@@ -148,7 +163,8 @@ class Store:
         for path in paths:
             if path not in outcomes:
                 try:
-                    outcomes[path] = self.add(path)
+                    # The aliases of what is not small follow when nobody waits.
+                    outcomes[path] = self.add(path, algorithms=(NAME_ALGORITHM,))
                 except StoreError as error:
                     outcomes[path] = error
         return [outcomes[path] for path in paths]
@@ -188,7 +204,22 @@ class Store:
         if digest.algorithm == NAME_ALGORITHM and not self.index.may_hold(digest.raw):
             return None
         found = self.database.submit_read(lambda: self.find(digest))
-        return await asyncio.wrap_future(found)
+        held = await asyncio.wrap_future(found)
+        if held is not None or digest.algorithm == NAME_ALGORITHM:
+            return held
+        return await asyncio.to_thread(self.find_pending, digest)
+
+    def find_pending(self, digest: Digest) -> Artifact | None:
+        """Return what `digest` names, also by an alias that is not computed yet."""
+        held = self.find(digest)
+        if held is not None or digest.algorithm == NAME_ALGORITHM:
+            return held
+        for name in self.index.lacking(digest.algorithm):
+            with contextlib.suppress(NotHeldError, DamagedError):
+                artifact = self.with_aliases(name)
+                if digest in artifact.digests:
+                    return artifact
+        return None
 
     def find_many(self, algorithm: str, raws: Sequence[bytes]) -> dict[bytes, Artifact]:
         """Return the artifacts that these digests name, by digest; for few at once."""
@@ -366,6 +397,14 @@ class Store:
         self, digest: Digest, stop: threading.Event | None = None
     ) -> Artifact:
         """Return the artifact with all aliases, computing those not yet known."""
+        artifact = self.find(digest)
+        if artifact is None:
+            raise NotHeldError
+        # One thread computes what several ask for.
+        with self._alias_locks.hold(artifact.digest):
+            return self._with_aliases(artifact.digest, stop)
+
+    def _with_aliases(self, digest: Digest, stop: threading.Event | None) -> Artifact:
         artifact = self.find(digest)
         if artifact is None:
             raise NotHeldError

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from transfer import DamagedError, Digest, NotHeldError, Store, StoreError
 from transfer.content.digest import ALIAS_ALGORITHMS
 from transfer.content.manifest import Manifest
+from transfer.store import store as store_module
 from transfer.store.fs import Fs
 
 DATA = os.urandom(700_000)
@@ -334,3 +336,34 @@ def test_many_threads_add_the_same_and_others(store):
     assert {a.digest for a in store.artifacts()} == set(map(Digest.of, contents))
     assert len(store.artifacts()) == 4
     assert not leftovers(store)
+
+
+def test_a_pending_alias_is_computed_when_it_is_asked_for(store, file):
+    """And only for those artifacts whose digest of that kind is not known."""
+    artifact = store.add(file, algorithms=["sha256"])
+    other = store.add_bytes(b"complete")
+    assert artifact.aliases == {}
+    alias = Digest.of_file(file, "md5")
+    assert store.find(alias) is None
+    found = store.find_pending(alias)
+    assert found == artifact
+    assert found.has_all_aliases
+    assert store.find(alias) == artifact
+    assert store.find_pending(Digest("md5", bytes(16))) is None
+    assert store.find(other.aliases["md5"]) == other
+
+
+def test_many_threads_that_want_aliases_hash_once(store, file, monkeypatch):
+    artifact = store.add(file, algorithms=["sha256"])
+    hashed = []
+    compute = store_module.digests_of
+
+    def slowly(*args, **options):
+        hashed.append(1)
+        return compute(*args, **options)
+
+    monkeypatch.setattr(store_module, "digests_of", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(store.with_aliases, [artifact.digest] * 8))
+    assert all(one.has_all_aliases for one in done)
+    assert hashed == [1]

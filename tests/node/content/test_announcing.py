@@ -1,0 +1,93 @@
+"""A command waits for its SHA-256 to be announced, and for no more than that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from dht import Network, provider_key
+from node.content.router import PATIENCE_SECONDS
+from tests.node.content.test_serving_rules import End, Silence
+from transfer import Artifact, Digest
+
+
+class Listening(Silence):
+    """Remembers what is offered; may take its time for it."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.keys: set[bytes] = set()
+        self.seconds = seconds
+
+    def withdraw(self, keys):
+        self.keys -= set(keys)
+
+    async def offer(self, keys, port):
+        await asyncio.sleep(self.seconds)
+        self.keys |= set(keys)
+
+
+def key(digest: Digest) -> bytes:
+    return provider_key(Network(), digest.algorithm, digest.raw)
+
+
+@pytest.fixture
+async def node(tmp_path):
+    async with End(tmp_path / "node") as end:
+        end.router._dht = Listening()
+        yield end
+
+
+def add(node, path, size: int) -> Artifact:
+    """Add a file whose aliases are pending, as `share` does."""
+    path.write_bytes(os.urandom(size))
+    artifact = node.store.add(path, algorithms=["sha256"])
+    node.believer.catalogue.add_direct(str(artifact.digest), "")
+    return artifact
+
+
+async def test_aliases_follow_and_are_announced(node, tmp_path, monkeypatch):
+    """The command ends while they are still being computed."""
+    artifact = add(node, tmp_path / "file", 500_000)
+    compute, go = node.store.with_aliases, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slowly(*args):
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
+        return compute(*args)
+
+    monkeypatch.setattr(node.store, "with_aliases", slowly)
+    await node.router.sync()
+    assert node.router._dht.keys == {key(artifact.digest)}
+    second = add(node, tmp_path / "second", 1000)
+    await node.router.sync()
+    assert key(second.digest) in node.router._dht.keys
+    go.set()
+    digests = [Digest.of_file(tmp_path / "file", name) for name in ("sha512", "sha256")]
+    async with asyncio.timeout(10):
+        while not {key(one) for one in digests} <= node.router._dht.keys:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_slow_network_holds_no_command(node, tmp_path):
+    node.router._dht.seconds = 2.0
+    artifact = add(node, tmp_path / "file", 1000)
+    began = time.monotonic()
+    await node.router.sync()
+    assert PATIENCE_SECONDS <= time.monotonic() - began < 1.5
+    await asyncio.sleep(2.0)
+    assert key(artifact.digest) in node.router._dht.keys
+
+
+async def test_what_comes_during_a_sweep_is_waited_for(node, tmp_path):
+    """Each call ends when its own artifact is announced."""
+    node.router._dht.seconds = 0.1
+    first = add(node, tmp_path / "first", 1000)
+    call = asyncio.create_task(node.router.sync())
+    await asyncio.sleep(0.05)
+    second = add(node, tmp_path / "second", 1000)
+    await node.router.sync()
+    await call
+    assert {key(one.digest) for one in (first, second)} <= node.router._dht.keys
