@@ -185,6 +185,8 @@ class CleanCommand(Command[results.CleanResult]):
 
     keep_bytes: int | None = None
     days: float | None = None
+    dry_run: bool = False
+    """Only say what would go."""
 
 
 class VerifyCommand(Command[results.VerifyResult]):

@@ -455,19 +455,28 @@ class UnpinResult(Result, frozen=True, kw_only=True):
 
 
 class RemovedArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that left the cache."""
+    """A file that left the cache; `file` is its name, "" where none is known."""
 
     digest: str
     size: int
+    file: str
 
 
 class CleanResult(Result, frozen=True, kw_only=True):
-    """What left the cache, and how much is left."""
+    """What left the cache, or would leave it, and what is left.
+
+    `removed` and `kept` count files, `bytes` is freed; `count`, `bytes_freed` and
+    `bytes_held` are their names of version 0.1.
+    """
 
     artifacts: list[RemovedArtifact]
+    removed: int
+    bytes: int
+    kept: int
     count: int
     bytes_freed: int
     bytes_held: int
+    dry_run: bool
 
 
 class VerifiedArtifact(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,5 +42,10 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
         Store, settings.home, bytes_max=settings.store_bytes, database=database
     )
     stack.callback(store.close)
+    if catalogue.is_empty:
+        # The catalogue was lost and the store read back: why its files came is not
+        # known any more, so all of them count as wanted.
+        for artifact in await asyncio.to_thread(store.artifacts):
+            catalogue.add_direct(str(artifact.digest), "")
     database.forbid_this_thread()
     return Storage(mirror, catalogue, trust_store, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -17,24 +18,58 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=CliCommand,
-    examples=["caravan clean", "caravan clean --keep-bytes '20 GiB' --days 90"],
+    examples=[
+        "caravan clean",
+        "caravan clean --keep-bytes '20 GiB' --days 90 --dry-run",
+    ],
 )
 @click.option(
     "--keep-bytes", metavar="SIZE", help="Remove the oldest files until the store fits."
 )
-@click.option("--days", type=float, help="Remove files that came more than DAYS ago.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    help="Remove files that came more than DAYS ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @click.pass_obj
-def clean(session: Session, keep_bytes: str | None, days: float | None) -> None:
+def clean(
+    session: Session,
+    /,
+    *,
+    keep_bytes: str | None,
+    days: float | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
     """Free space: files that nothing needs, then old ones, then the oldest.
 
     Files that nothing needs go first, then those older than --days, then the oldest
-    until the store fits --keep-bytes. Pinned packages stay, with everything that they
-    need; no package is left without a dependency.
+    until the store fits --keep-bytes. Pinned packages and your own releases stay, with
+    everything that they need; no package is left without a dependency. On a terminal it
+    shows what would go, and asks.
     """
+    wishes = {"keep_bytes": _limit(keep_bytes), "days": days}
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty() and not session.json
+    if dry_run or (is_asked and not yes):
+        result: CleanResult = session.ask("clean", **wishes, dry_run=True)
+        session.answer(result, _clean_words)
+        if dry_run or not result.removed:
+            return
+        click.confirm(f"Remove {count(result.removed, 'file')}?", abort=True, err=True)
+        session.ask("clean", **wishes)
+        click.echo("removed", err=True)
+        return
+    session.answer(session.ask("clean", **wishes), _clean_words)
+
+
+def _limit(text: str | None) -> int | None:
     from node.settings.values import parse_size
 
-    limit = None if keep_bytes is None else parse_size(keep_bytes, "--keep-bytes")
-    session.answer(session.ask("clean", keep_bytes=limit, days=days), _clean_words)
+    if text is None:
+        return None
+    return 0 if text.strip() == "0" else parse_size(text, "--keep-bytes")
 
 
 @click.command(cls=CliCommand, examples=["caravan verify"])
@@ -52,11 +87,13 @@ def verify(session: Session) -> int:
 
 def _clean_words(result: CleanResult) -> None:
     table(
-        ("digest", "size"),
-        [(one.digest, size(one.size)) for one in result.artifacts],
+        ("digest", "size", "file"),
+        [(one.digest, size(one.size), one.file or "-") for one in result.artifacts],
+        optional=("size",),
     )
-    freed, held = size(result.bytes_freed), size(result.bytes_held)
-    words = f"{count(result.count, 'file')} removed, {freed} freed, {held} kept"
+    freed, held = size(result.bytes), size(result.bytes_held)
+    removed = "would be removed" if result.dry_run else "removed"
+    words = f"{count(result.removed, 'file')} {removed}, {freed} freed, {held} kept"
     click.echo(plain(words), err=True)
 
 

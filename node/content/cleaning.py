@@ -52,17 +52,29 @@ class Cleaning:
                 break
             dropped += plan.drop(oldest)
         unneeded = [held[one] for one in sorted(held) if not plan.is_needed(one)]
-        await self._remove(dropped, unneeded, progress)
+        names = {str(one.digest): self._name(str(one.digest)) for one in unneeded}
+        if not command.dry_run:
+            await self._remove(dropped, unneeded, progress)
         freed = sum(one.size for one in unneeded)
         return results.CleanResult(
             artifacts=[
-                results.RemovedArtifact(digest=str(one.digest), size=one.size)
+                results.RemovedArtifact(
+                    digest=str(one.digest), size=one.size, file=names[str(one.digest)]
+                )
                 for one in unneeded
             ],
+            removed=len(unneeded),
+            bytes=freed,
+            kept=len(held) - len(unneeded),
             count=len(unneeded),
             bytes_freed=freed,
             bytes_held=before - freed,
+            dry_run=command.dry_run,
         )
+
+    def _name(self, digest: str) -> str:
+        packages = self._catalogue.packages_with(digest)
+        return packages[0][1] if packages else self._catalogue.direct_file(digest)
 
     async def _remove(
         self, dropped: list[str], unneeded: list[Artifact], progress: Progress

@@ -235,6 +235,23 @@ class Catalogue:
             (artifact, file),
         )
 
+    def digests_starting(self, prefix: str) -> list[str]:
+        """Return the known digests of artifacts and packages that begin so."""
+        like = f"{prefix}%"
+        return self._column(
+            "SELECT artifact FROM direct WHERE artifact LIKE ?1"
+            " UNION SELECT artifact FROM package_artifact WHERE artifact LIKE ?1"
+            " UNION SELECT digest FROM package WHERE digest LIKE ?1",
+            (like,),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of why anything is held."""
+        return not self._column(
+            "SELECT 1 FROM package UNION ALL SELECT 1 FROM direct LIMIT 1", ()
+        )
+
     def directs(self) -> set[str]:
         """Return the artifacts that are held by their digest alone."""
         return set(self._column("SELECT artifact FROM direct", ()))

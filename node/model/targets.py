@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class NameTarget:
 
 Target = DigestTarget | FileTarget | NameTarget
 
+_SHORT_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,63})")
+
 
 def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Target:
     """Read a target; UsageError says which forms are read."""
@@ -48,6 +51,14 @@ def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Ta
         return DigestTarget(Digest.parse(text))
     except DigestError as error:
         reason = str(error)
+    if short := _SHORT_DIGEST.fullmatch(text):
+        found = catalogue.digests_starting(f"sha256:{short[1]}")
+        if len(found) == 1:
+            return DigestTarget(Digest.parse(found[0]))
+        if found:
+            raise UsageError(
+                f"{len(found)} digests begin with {text}: give more digits"
+            )
     head, slash, rest = text.partition("/")
     publisher = _publisher(head, trust_store) if slash else None
     if publisher is not None:

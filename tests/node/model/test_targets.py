@@ -15,6 +15,7 @@ from node.model.targets import (
     parse_target,
 )
 from node.model.trust_store import TrustStore
+from transfer import Digest
 
 PUBLISHER = bytes(range(32))
 TEXT = publisher_text(PUBLISHER)
@@ -39,6 +40,21 @@ def test_the_four_kinds(read):
     assert read(f"{TEXT}/cffi") == NameTarget(PUBLISHER, "cffi")
     assert read("cffi") == NameTarget(PUBLISHER, "cffi")
     assert read("cffi@1.0") == NameTarget(PUBLISHER, "cffi", "1.0")
+
+
+def test_the_short_digest_of_a_table_is_read_where_it_is_unambiguous(read, tmp_path):
+    database = open_database(tmp_path / "catalogue.sqlite")
+    catalogue = Catalogue(database)
+    one, two = "sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "cd"
+    catalogue.add_direct(one, "")
+    database.close()
+    assert read(one[:19]) == DigestTarget(Digest.parse(one))
+    assert read("ab" * 6) == DigestTarget(Digest.parse(one))
+    database = open_database(tmp_path / "catalogue.sqlite")
+    Catalogue(database).add_direct(two, "")
+    database.close()
+    with pytest.raises(UsageError, match="more digits"):
+        read(one[:19])
 
 
 def test_nicknames_scopes_and_versions(read):
