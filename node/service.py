@@ -67,6 +67,7 @@ from node.wallclock import now
 from node.web.door import Door
 from node.web.gateway.origin_client import HttpOrigin
 from node.web.gateway.routes import GatewayRoutes
+from node.web.gateway.serving import FileSender
 from node.web.metrics import Metrics
 from node.web.site_door import SiteDoor
 from transfer import (
@@ -514,10 +515,11 @@ class Node:
             commands.AdoptCommand: lockfiles.adopt,
             commands.AuditCommand: auditor.audit,
         }
+        sender = FileSender(self._store)
         door = Door(
             self,
             token,
-            GatewayRoutes(gateway),
+            GatewayRoutes(gateway, sender),
             uploads=self.settings.home / "uploads",
         )
         self._web = await door.start(self.settings.web)
@@ -532,7 +534,8 @@ class Node:
         site = self.settings.site
         if not site.listen:
             return []
-        routes = GatewayRoutes(gateway, with_credentials=site.private)
+        sender = FileSender(self._store)
+        routes = GatewayRoutes(gateway, sender, with_credentials=site.private)
         door = SiteDoor(site, routes, self, metrics=metrics)
         self._stack.push_async_callback(door.stop)
         return await door.start()

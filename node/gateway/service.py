@@ -24,7 +24,7 @@ from node.gateway.published import Published
 from node.gateway.resolver import MissError, Resolver, StreamedFile
 from node.gateway.retention import Retention
 from node.gateway.sources import Sources
-from node.gateway.traffic import Traffic
+from node.gateway.traffic import SourceName, Traffic
 from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
 from node.model.catalogue import Catalogue
@@ -48,6 +48,14 @@ class Surroundings:
     trust: TrustStore
     releases: Releases
     background: Background
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A file that can be sent, whole or while it comes, and its source."""
+
+    content: Artifact | StreamedFile
+    source: SourceName
 
 
 class Gateway:
@@ -166,14 +174,17 @@ class Gateway:
             found += [(name, route) for route in index.routes()]
         return found
 
-    async def open(self, answer: FileAnswer) -> Artifact | StreamedFile:
+    async def open(self, answer: FileAnswer) -> OpenedFile:
         """Return the file that an answer names, or what has come of it; MissError."""
         if answer.digest is None:
             raise MissError("this is not a digest that can be asked for here")
         held = await self.resolver.held(answer.digest)
         if held is not None and not answer.named:
-            return held
-        return await self.resolver.open(answer.digest, await self._named(answer))
+            return OpenedFile(held, "store")
+        found = await self.resolver.open(answer.digest, await self._named(answer))
+        if isinstance(found, StreamedFile):
+            return OpenedFile(found, found.source)
+        return OpenedFile(found, "store" if held else self.sources.source_of(found))
 
     async def size(self, answer: FileAnswer) -> int | None:
         """Return a file's length without downloading it; MissError if nobody has it.
@@ -210,11 +221,14 @@ class Gateway:
         ]
         return sorted(found, key=lambda one: self.upstreams.is_private(one.upstream))
 
-    async def is_behind_credential(self, answer: FileAnswer) -> bool:
-        """Tell whether a file came, or would come, for a credential only.
+    async def is_behind_credential(self, asked: str | FileAnswer) -> bool:
+        """Tell whether an upstream, or a file, is to be had for a credential only.
 
         What is private here and named by no page any more counts as such a file.
         """
+        if isinstance(asked, str):
+            return self.upstreams.needs_credential(asked)
+        answer = asked
         if answer.digest is None:
             return False
         held = await self.resolver.held(answer.digest)

@@ -30,7 +30,6 @@ from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
 from node.gateway.resolver import MissError, StreamedFile
 from node.gateway.service import Gateway
-from node.gateway.traffic import SourceName
 from node.web.gateway.serving import (
     PAGE_HEADERS,
     FileSender,
@@ -49,11 +48,13 @@ _RELAY = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}")
 class GatewayRoutes:
     """Adds the gateway to the door."""
 
-    def __init__(self, gateway: Gateway, *, with_credentials: bool = True) -> None:
+    def __init__(
+        self, gateway: Gateway, sender: FileSender, *, with_credentials: bool = True
+    ) -> None:
         """Serve what needs a credential of the owner's only `with_credentials`."""
         self._with_credentials = with_credentials
         self._gateway = gateway
-        self._sender = FileSender(gateway.store)
+        self._sender = sender
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register every route."""
@@ -69,7 +70,7 @@ class GatewayRoutes:
             with _refusals(is_mirror=route.is_mirror):
                 try:
                     await self._gateway.ready(upstream)
-                    self._check_credentials(upstream)
+                    await self._check_credentials(upstream)
                     asked = await _asked(request)
                     answering = asyncio.ensure_future(route.handle(asked))
                     answering.add_done_callback(_seen)
@@ -87,11 +88,11 @@ class GatewayRoutes:
 
         return handle
 
-    def _check_credentials(self, upstream: str | None) -> None:
+    async def _check_credentials(self, upstream: str | None) -> None:
         """Refuse the pages of an upstream that is asked with a credential."""
         if self._with_credentials or upstream is None:
             return
-        if self._gateway.upstreams.needs_credential(upstream):
+        if await self._gateway.is_behind_credential(upstream):
             raise Refusal(403, f"{upstream} needs a credential of its owner", 6)
 
     async def _answer(
@@ -136,22 +137,19 @@ class GatewayRoutes:
         if request.method == "HEAD":
             size = await self._gateway.size(answer)
             return self._sender.head(answer.digest, size)
-        is_held = self._gateway.resolver.held(answer.digest) is not None
-        found = await self._gateway.open(answer)
-        source: SourceName
+        opened = await self._gateway.open(answer)
+        found = opened.content
+        request[SOURCE] = opened.source
         if isinstance(found, StreamedFile):
-            request[SOURCE] = source = found.source
             try:
                 response = await self._sender.stream(request, answer.digest, found)
             finally:
                 found.close()
         else:
-            source = "store" if is_held else self._gateway.sources.source_of(found)
-            request[SOURCE] = source
             response = await self._sender.send(request, answer.digest, found)
         if response.status in (200, 206):
             self._gateway.traffic.count(
-                source,
+                opened.source,
                 response.content_length or 0,
                 is_whole=response.status == 200,
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from dht import Address
 from node.web import Door
 from node.web.gateway.routes import GatewayRoutes
+from node.web.gateway.serving import FileSender
 from tests.node.doors import TOKEN, Answer, Node, receive, send
 from tests.node.gateway.rig import Rig, rig_in
 
@@ -49,7 +50,7 @@ class Opened:
 async def opened_in(folder: Path, **options: bool) -> AsyncIterator[Opened]:
     """Give a gateway behind a door, closed again whatever happens."""
     async with rig_in(folder, **options) as rig:
-        door = Door(Node(), TOKEN, GatewayRoutes(rig.gateway))
+        door = Door(Node(), TOKEN, GatewayRoutes(rig.gateway, FileSender(rig.store)))
         try:
             yield Opened(rig, await door.start("127.0.0.1:0"), door)
         finally:
