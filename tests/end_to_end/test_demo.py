@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -158,4 +157,4 @@ def test_the_forged_record_is_well_made_but_for_its_signature():
     assert ReleaseRecord.peek(forged.raw).publisher == genuine.publisher
     with pytest.raises(RecordError, match="signature"):
         ReleaseRecord.verify(forged.raw, now)
-    assert dataclasses.replace(forged, raw=b"") != forged
+    assert forged.raw != genuine.raw

@@ -120,7 +120,7 @@ async def test_a_range_begins_to_arrive_before_the_whole_is_here(tmp_path):
         assert head.startswith(b"HTTP/1.0 206")
         free = 1_900_000 - limits.HOLD_BACK_BYTES
         first = await reader.readexactly(free)
-        assert door.rig.gateway.resolver.held(digest) is None
+        assert await door.rig.gateway.resolver.held(digest) is None
         pause.set()
         assert first + await reader.read(-1) == LARGE[100_000:2_000_000]
         writer.close()
