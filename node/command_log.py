@@ -20,6 +20,8 @@ _QUIET = (
     commands.ListCommand,
     commands.DoctorCommand,
     commands.UpdatesCommand,
+    commands.FollowsCommand,
+    commands.TransfersCommand,
 )
 """Commands that are asked again and again, and change nothing."""
 

@@ -102,8 +102,8 @@ class Inspector:
             ),
             limits=results.LimitsStatus(
                 store_bytes=self._store.room.bytes_max,
-                upload_bytes_per_second=self._settings.upload_bytes_per_second,
-                download_bytes_per_second=self._settings.download_bytes_per_second,
+                upload_bytes_per_second=self._seeder.rate.bytes_per_second,
+                download_bytes_per_second=self._leecher.rate.bytes_per_second,
             ),
         )
 

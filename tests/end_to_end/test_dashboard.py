@@ -219,3 +219,15 @@ def test_a_download_is_seen_while_it_comes(
             rows.get_by_text(network[1].address).wait_for()
             fetching.result()
         rows.get_by_text("Nothing is on its way").wait_for()
+
+
+def test_a_limit_that_is_set_shows_in_the_status(
+    page: Page, network: list[NodeProcess]
+) -> None:
+    page.get_by_label("Upload, KiB per second").fill("123")
+    page.get_by_role("button", name="Set").click()
+    page.locator("#limits-words").get_by_text("Set.").wait_for()
+    limits = network[0].ask("status")["limits"]
+    assert limits["upload_bytes_per_second"] == 123 * 1024
+    assert limits["download_bytes_per_second"] is None
+    page.get_by_placeholder("123 now").wait_for()

@@ -35,6 +35,11 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._free_at = clock()
 
+    @property
+    def bytes_per_second(self) -> int | None:
+        """The rate that holds now; None is no limit."""
+        return self._rate
+
     def set_rate(self, bytes_per_second: int | None) -> None:
         """Let this much through from now on; None is no limit."""
         with self._lock:

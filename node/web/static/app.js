@@ -19,8 +19,9 @@ function connect() {
 function take(figures) {
   if (figures.status) {
     showNode(figures.status);
-    showSpeed(figures.at, figures.status);
+    showSpeed(figures.at, figures.status, figures.transfers ?? []);
     showGateway(figures.status.gateway);
+    showLimits(figures.status.limits);
     const held = `${figures.status.artifacts} ${figures.status.bytes_held}`;
     if (held !== state.held) { state.held = held; refreshContent(); }
   }
@@ -47,14 +48,16 @@ function showNode(status) {
     ["Version", status.version],
     ["Running for", status.uptime_seconds == null ? null : span(status.uptime_seconds)],
     ["Folder", status.home],
+    ["Trouble", status.failing.map((one) => `${one.name}: ${one.error}`).join("; ")],
     ["Node id", element("span", { class: "digest" }, status.node_id)],
   ]);
 }
 
 // --- transfers ----------------------------------------------------------------------
 
-function showSpeed(at, status) {
-  const received = status.transfer.leecher.bytes_received + (status.gateway.origin?.bytes ?? 0);
+function showSpeed(at, status, transfers) {
+  const coming = transfers.reduce((sum, one) => sum + one.done, 0);
+  const received = coming + status.transfer.leecher.bytes_received + (status.gateway.origin?.bytes ?? 0);
   const now = { at, received, sent: status.transfer.seeder.bytes_sent };
   const last = state.last;
   state.last = now;
@@ -113,7 +116,7 @@ function showContent() {
   const names = new Map(packages.map((one) => [one.digest, `${one.name} ${one.version}`]));
   const rows = [
     ...packages.map((one) => ({ ...one, kind: "package", name: `${one.name} ${one.version}` })),
-    ...artifacts.filter((one) => !inPackages.has(one.digest) && one.kind !== "package")
+    ...artifacts.filter((one) => !inPackages.has(one.digest) && one.kind !== "package file")
       .map((one) => ({ ...one, kind: "file", name: one.file || one.digest })),
   ].filter((one) => one.name.toLowerCase().includes(words) || one.digest.includes(words));
   byId("content-count").textContent = rows.length > ROWS_MAX
@@ -274,8 +277,15 @@ function showGateway(gateway) {
       ["From", (one) => one.source],
       ["Files", (one) => one.files, "number"],
       ["Bytes", (one) => size(one.bytes), "number"],
-    ], rows, "No package manager has asked yet. `caravan connect pip` prints the lines."),
+    ], rows, "No package manager has asked yet; “caravan connect pip” prints the lines for pip."),
     element("p", {}, served ? `The origin did not have to send ${size(saved)} of ${size(served)}.` : ""));
+}
+
+function showLimits(limits) {
+  const fields = byId("limits-form").elements;
+  const words = (bytes) => bytes == null ? "no limit" : `${Math.round(bytes / 1024)} now`;
+  fields.upload.placeholder = words(limits.upload_bytes_per_second);
+  fields.download.placeholder = words(limits.download_bytes_per_second);
 }
 
 byId("limits-form").addEventListener("submit", async (event) => {
