@@ -13,6 +13,7 @@ from dht.contacts import Contact, ContactStatus
 from dht.dial_back import Reachable, ReachVerdict
 from dht.errors import AddressError, DhtClosedError, DhtError, RecordError
 from dht.identity import KeySigner, Signer, Verify, is_weak_key, verify_ed25519
+from dht.introductions import CalledBy, Way
 from dht.keys import (
     Network,
     delegation_key,
@@ -35,6 +36,7 @@ ClosedError = DhtClosedError
 __all__ = [
     "Address",
     "AddressError",
+    "CalledBy",
     "Clock",
     "ClosedError",
     "Contact",
@@ -62,6 +64,7 @@ __all__ = [
     "SystemClock",
     "Urgency",
     "Verify",
+    "Way",
     "delegation_key",
     "distance",
     "follow_key",

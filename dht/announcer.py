@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Address
+from dht.contacts import pack_contacts
 from dht.limits import (
     ANNOUNCE_ENTRIES_MAX,
     GROWTH_SHARE,
@@ -302,7 +303,9 @@ class Announcer:
 
     def _may_name_me(self, keeper: Contact) -> bool:
         """Whether a node that learns this node's address from a keeper can reach it."""
-        return not self._core.reach.is_read_only(keeper.address)
+        return bool(self._core.reach.introducers) or not self._core.reach.is_read_only(
+            keeper.address
+        )
 
     async def _announce_all(
         self,
@@ -345,7 +348,8 @@ class Announcer:
         entries = [self._record(key, offer, host).entry for key, offer in present]
         if not entries:
             return []
-        body = Announce(reply.body.write_token, port, entries)
+        named = pack_contacts(self._core.reach.introducers)
+        body = Announce(reply.body.write_token, port, entries, named)
         announced = await self._rpc_client.call(contact, body)
         if announced is None:
             return []
@@ -361,7 +365,7 @@ class Announcer:
         """Return the signed record of an offer under an IP address."""
         address = Address(host, offer.port)
         record = offer.records.get(address)
-        if record is None:
+        if record is None or record.introducers != self._core.reach.introducers:
             record = self._core.sign_offer(key, address, offer.expires_at)
             offer.records[address] = record
         return record

@@ -119,6 +119,7 @@ class Core:
             key=key,
             address=address,
             expires_at=expires_at,
+            introducers=self.reach.introducers,
         )
 
     def table(self, contact: Contact, now: float, rtt: float | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dht.addresses import Address
 from dht.budgets import SenderBudget
-from dht.errors import RecordError
+from dht.errors import DatagramError, RecordError
 from dht.limits import (
     CLOCK_SKEW_SECONDS,
     PORT_MIN,
@@ -19,7 +19,7 @@ from dht.limits import (
     VERIFICATIONS_PER_SOURCE_PER_SECOND,
 )
 from dht.provider_store import Page, ProviderStore
-from dht.providers import ProviderRecord
+from dht.providers import ProviderRecord, read_introducers
 from dht.record_store import RecordStore, StoreResult
 from dht.records import verify_record
 from dht.tokens import write_scope
@@ -66,7 +66,13 @@ class LocalStorage:
         if body.port < PORT_MIN:
             return Stored.INVALID
         address = Address(asked.source.host, body.port)
-        record = ProviderRecord.from_entry(entry, asked.sender.public_key, address)
+        try:
+            introducers = read_introducers(body.introducers, asked.source)
+        except DatagramError:
+            return Stored.INVALID
+        record = ProviderRecord.from_entry(
+            entry, asked.sender.public_key, address, introducers=introducers
+        )
         sender = core.sender_of(asked)
         if not self._verifications.consume(sender, now):
             return Stored.LIMITED

@@ -33,6 +33,8 @@ from dht.limits import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dht.contacts import Contact
+
 
 class Observed:
     """What proven contacts say of this node's own address, for one family."""
@@ -136,6 +138,7 @@ class UdpReach:
         "_judged",
         "_reachable",
         "_sent_to",
+        "introducers",
         "observed",
         "remembers_sent",
     )
@@ -147,6 +150,7 @@ class UdpReach:
         self._reachable: set[int] = set()  # address families
         self._judged: dict[int, bool] = {}  # the same, by others' dial-backs
         self.remembers_sent = False
+        self.introducers: tuple[Contact, ...] = ()  # named in provider records
         self._sent_to: TtlSet[bytes] = TtlSet(SENT_TO_MEMORY_SECONDS, SENT_TO_HOSTS_MAX)
         self.observed = {4: Observed(), 6: Observed()}
 

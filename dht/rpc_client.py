@@ -140,7 +140,13 @@ class RpcClient:
         self._begin(pending)
 
     def call(
-        self, contact: Contact, body: MessageBody, *, size: int = 0, again: bool = True
+        self,
+        contact: Contact,
+        body: MessageBody,
+        *,
+        size: int = 0,
+        again: bool = True,
+        introduces: bool = False,
     ) -> asyncio.Future[ProvenReply | None]:
         """Ask a contact; the future holds its answer or None."""
         future: asyncio.Future[ProvenReply | None] = self._loop.create_future()
@@ -150,6 +156,7 @@ class RpcClient:
             lambda answer: _resolve(future, answer),
             size=size,
             again=again,
+            introduces=introduces,
         )
         return future
 

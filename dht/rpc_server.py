@@ -29,6 +29,8 @@ from dht.wire import (
     REPLY_PROOF_BYTES,
     Announce,
     Announced,
+    Call,
+    Called,
     DialBack,
     DialedBack,
     FindNode,
@@ -46,6 +48,7 @@ from dht.wire import (
     ReplyFlag,
     Request,
     RequestFlag,
+    Reserve,
     StoreRecord,
     add_proof,
     encode_unproved,
@@ -78,12 +81,14 @@ class RpcServer:
         local_storage: LocalStorage,
         on_notify: Callable[[Notify, Asked, int], None],
         on_dial_back: Callable[[DialBack, Asked], DialedBack],
+        on_introduction: Callable[[MessageBody, Asked], MessageBody],
     ) -> None:
         """`on_notify` gets the notify, who sent it and its length in bytes."""
         self._core = core
         self._local_storage = local_storage
         self._on_notify = on_notify
         self._on_dial_back = on_dial_back
+        self._on_introduction = on_introduction
         self._proofs_read = SenderBudget(
             per_second=PROOFS_READ_PER_SOURCE_PER_SECOND,
             burst=4 * PROOFS_READ_PER_SOURCE_PER_SECOND,
@@ -211,6 +216,8 @@ class RpcServer:
         if isinstance(body, Notify):
             self._on_notify(body, asked, size)
             return Notified()
+        if isinstance(body, Reserve | Call | Called):
+            return self._on_introduction(body, asked)
         if isinstance(body, DialBack):
             return self._on_dial_back(body, asked)
         return Pong()
@@ -222,10 +229,11 @@ class RpcServer:
         records: list[bytes] = []
         for record in page.records:
             packed = record.packed
-            if len(packed) + 2 > room:
+            taken = len(packed) + (2 if len(packed) <= 255 else 3)
+            if taken > room:
                 asked.truncated = True
                 break
-            room -= len(packed) + 2
+            room -= taken
             records.append(packed)
         asked.room = room + _FIND_BYTES
         contacts = self._contacts(asked, body.target, REPLY_CONTACTS_MAX)

@@ -16,6 +16,7 @@ from dht.announcer import Announcer
 from dht.dial_back import DialBackService
 from dht.dial_back_helper import DialBackHelper
 from dht.errors import DatagramError
+from dht.introductions import Introductions
 from dht.joining import Joining
 from dht.limits import ADDRESS_SETTLE_SECONDS
 from dht.local_storage import LocalStorage
@@ -91,12 +92,17 @@ class Running:
             local_storage=self.local_storage,
             on_notify=self.alerts.received,
             on_dial_back=helper.asked,
+            on_introduction=self.introductions.asked,
         )
 
     def _compose_dial_back(self, tasks: Tasks) -> DialBackHelper:
         core, rpc_client = self._core, self.rpc_client
         helper = DialBackHelper(core, rpc_client, self.transport.send_once, tasks=tasks)
         self.dial_back = DialBackService(core, rpc_client, helper, tasks=tasks)
+        self.introductions = Introductions(core, rpc_client, tasks=tasks)
+        self.introductions.on_change = lambda: tasks.start(
+            self.announcer.renew(), "caravan-dht-new-introducers"
+        )
         self.dial_back.on_new_address = lambda: tasks.start(
             self._move(), "caravan-dht-new-address"
         )

@@ -15,6 +15,7 @@ from dht.core import Core
 from dht.dial_back import DialBackService
 from dht.errors import DhtClosedError
 from dht.identity import KeySigner, verify_ed25519
+from dht.introductions import Introductions
 from dht.keys import PUBLIC_NETWORK, Network
 from dht.placement import PlacementReport
 from dht.provider_search import ProviderSearch
@@ -195,6 +196,11 @@ class Dht:
             for contact in table
             for status in [table.status(contact)]
         ]
+
+    @property
+    def introductions(self) -> Introductions:
+        """Calls through introducers, for nodes that cannot be dialled."""
+        return self._run.introductions
 
     def heard(self, public_key: bytes, host: str) -> float:
         """Return when a key last gave a sign of life at an IP address.

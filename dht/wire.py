@@ -20,6 +20,7 @@ from dht.limits import (
     ANNOUNCE_ENTRIES_MAX,
     DATAGRAM_BYTES_MAX,
     HINTS_MAX,
+    INTRODUCERS_MAX,
     PROVIDERS_PER_KEY_MAX,
     PROVIDERS_PER_REPLY_MAX,
     RECORD_BYTES_MAX,
@@ -33,9 +34,11 @@ REQUEST_PROOF_BYTES: Final = 16
 REPLY_PROOF_BYTES: Final = 48  # public key and proof
 ANNOUNCE_ENTRY_BYTES: Final = 104
 HINT_BYTES: Final = 8
+INTRODUCERS_BYTES_MAX: Final = INTRODUCERS_MAX * 51
 
 Transaction: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Key: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+CallToken: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Token: TypeAlias = Annotated[bytes, Meta(max_length=TOKEN_BYTES)]
 Flags: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
 PackedAddress: TypeAlias = Annotated[bytes, Meta(max_length=19)]
@@ -88,6 +91,15 @@ class DialBackStatus(enum.IntEnum):
     DIALED = 2  # a contact has agreed to dial, and did
 
 
+class CallStatus(enum.IntEnum):
+    """What became of a reservation or a call."""
+
+    DONE = 0
+    REFUSED = 1
+    UNKNOWN = 2  # the node that is called has no reservation here
+    UNPROVEN = 3  # ask again with the token that came with this answer
+
+
 class Ping(MessageBody, frozen=True):
     """A sign of life is asked for."""
 
@@ -119,6 +131,7 @@ class Announce(MessageBody, frozen=True):
         ],
         Meta(min_length=1, max_length=ANNOUNCE_ENTRIES_MAX),
     ]
+    introducers: Annotated[bytes, Meta(max_length=INTRODUCERS_BYTES_MAX)] = b""
 
 
 class FindRecord(MessageBody, frozen=True):
@@ -155,6 +168,49 @@ class DialBack(MessageBody, frozen=True):
     nonce: Transaction
 
 
+class Reserve(MessageBody, frozen=True):
+    """Pass calls for me on; the request must prove its sender's id."""
+
+
+class Call(MessageBody, frozen=True):
+    """Have a node that has a reservation here meet me: `way` says how."""
+
+    target: Key
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    token: CallToken
+    way: Annotated[int, Meta(ge=1, le=2)]
+
+
+class Called(MessageBody, frozen=True):
+    """You are called from this address; port, token and way are the caller's."""
+
+    caller: PackedAddress
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    token: CallToken
+    way: Annotated[int, Meta(ge=1, le=2)]
+
+
+class Reserved(MessageBody, frozen=True):
+    """Whether calls will be passed on, this node's TCP port, and whether it relays."""
+
+    status: Annotated[int, Meta(ge=0, le=15)]
+    port: Annotated[int, Meta(ge=0, le=65535)]
+    relays: bool
+
+
+class Introduced(MessageBody, frozen=True):
+    """What became of a call, and the TCP port of the node that passed it on."""
+
+    status: Annotated[int, Meta(ge=0, le=15)]
+    port: Annotated[int, Meta(ge=0, le=65535)]
+
+
+class CallTaken(MessageBody, frozen=True):
+    """Whether the node that is called will dial."""
+
+    status: Annotated[int, Meta(ge=0, le=15)]
+
+
 class DialedBack(MessageBody, frozen=True):
     """Whether it will be done, or was."""
 
@@ -180,7 +236,11 @@ class Providers(MessageBody, frozen=True):
     total: Annotated[int, Meta(ge=0, le=PROVIDERS_PER_KEY_MAX + 1)]
     cursor: Annotated[int, Meta(ge=0, lt=1 << 32)]
     providers: Annotated[
-        list[Annotated[bytes, Meta(min_length=111, max_length=123)]],
+        list[
+            Annotated[
+                bytes, Meta(min_length=111, max_length=123 + INTRODUCERS_BYTES_MAX)
+            ]
+        ],
         Meta(max_length=PROVIDERS_PER_REPLY_MAX),
     ]
 
@@ -219,6 +279,9 @@ REQUEST_KINDS: Final[dict[int, type[MessageBody]]] = {
     6: StoreRecord,
     7: Notify,
     8: DialBack,
+    9: Reserve,
+    10: Call,
+    11: Called,
 }
 REPLY_KINDS: Final[dict[int, type[MessageBody]]] = {
     1: Pong,
@@ -229,6 +292,9 @@ REPLY_KINDS: Final[dict[int, type[MessageBody]]] = {
     6: RecordStored,
     7: Notified,
     8: DialedBack,
+    9: Reserved,
+    10: Introduced,
+    11: CallTaken,
 }
 _KIND_OF: Final[dict[type[MessageBody], int]] = {
     **{body: kind for kind, body in REQUEST_KINDS.items()},

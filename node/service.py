@@ -202,6 +202,7 @@ class Node:
             # Who shares only some of what it has does not serve what comes in.
             port=port if settings.sharing == "all" else 0,
             heard=self._reaching.heard,
+            connect=self._reaching.connector.connect,
         )
         self._stack.push_async_callback(self._leecher.close)
         self._compose(port)
@@ -250,6 +251,7 @@ class Node:
             trust_store=self._trust_store,
             background=self._background,
             neighbours=self._reaching.neighbours,
+            note_introducers=self._reaching.connector.note,
         )
 
     def _compose(self, port: int) -> None:
@@ -545,7 +547,7 @@ class Node:
         # Those that were given may be gone; those of last time help then.
         texts = [*self.settings.contacts, *self._catalogue.contacts()]
         contacts = read_contacts(dict.fromkeys(texts))
-        self._reaching.start(self._router.use_port)
+        self._reaching.start(self._router.use_port, self._seeder.adopt)
         answered = await self._dht.join(contacts)
         if contacts and not answered:
             log.warning("no contact has answered yet; the node keeps trying")

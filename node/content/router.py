@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
 from node.background import Background
@@ -26,6 +26,10 @@ NEIGHBOURS_ASKED_MAX = 32
 """Nodes of the local network that a search asks beside the lookup."""
 
 
+def _forget(public_key: bytes, introducers: Sequence[Contact]) -> None:
+    del public_key, introducers
+
+
 class ContentRouter:
     """Offers what the store holds, and finds who offers what is wanted."""
 
@@ -40,8 +44,13 @@ class ContentRouter:
         trust_store: TrustStore,
         background: Background,
         neighbours: LanPeers | None = None,
+        note_introducers: Callable[[bytes, Sequence[Contact]], None] = _forget,
     ) -> None:
-        """`neighbours` are asked, and fetched from, before anybody else."""
+        """`neighbours` are asked, and fetched from, before anybody else.
+
+        `note_introducers` gets the key of each provider and through whom it is called.
+        """
+        self._note_introducers = note_introducers
         self._neighbours = neighbours or LanPeers()
         self._dht = dht
         self._network = network
@@ -132,6 +141,7 @@ class ContentRouter:
                 # Behind the same router its outer address leads nowhere, or round.
                 near = self._neighbours.address_of(record.public_key, time.monotonic())
                 address = near or record.address
+                self._note_introducers(record.public_key, record.introducers)
                 yield Peer(address.host, address.port, record.public_key)
 
     async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:

@@ -1,4 +1,4 @@
-"""Connections that open no conversation with the seeder: dial-backs, for now.
+"""Connections that open no conversation with the seeder: dial-backs and calls.
 
 The seeder hands on the socket of each connection that begins with another magic; the
 bytes behind it say which of this node's undertakings it belongs to.
@@ -13,10 +13,11 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
+from node.reach.peer_relay import PeerRelay
 from transfer.connection import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from node.background import Background
     from transfer.connection.handshake import OpeningReceived
@@ -35,14 +36,36 @@ class Openings:
 
     def __init__(self, background: Background) -> None:
         self._background = background
+        self._awaited: dict[bytes, asyncio.Future[socket.socket]] = {}
+        self.relay = PeerRelay(background)
         self.on_dial_back: Callable[[bytes, str], object] = _nobody_waits
         """Gets the nonce of a dial-back and the IP address that it came from."""
 
     def received(self, opening: OpeningReceived, host: str) -> None:
         """Take the socket of a connection from an IP address."""
-        if opening.magic == wire.MAGIC_DIAL_BACK:
+        if opening.magic == wire.MAGIC_RELAY:
+            self.relay.join(opening.token, opening.sock)
+            return
+        arriving = self._awaited.get(opening.token)
+        if opening.magic == wire.MAGIC_REVERSE and arriving is not None:
+            if not arriving.done():
+                arriving.set_result(opening.sock)
+                return
+        elif opening.magic == wire.MAGIC_DIAL_BACK:
             self.on_dial_back(opening.token, host)
         opening.sock.close()
+
+    @contextlib.contextmanager
+    def awaiting(self, token: bytes) -> Iterator[asyncio.Future[socket.socket]]:
+        """Await the connection that begins with a token, while the block runs."""
+        arriving: asyncio.Future[socket.socket]
+        arriving = asyncio.get_running_loop().create_future()
+        self._awaited[token] = arriving
+        try:
+            yield arriving
+        finally:
+            del self._awaited[token]
+            arriving.cancel()
 
     def dial_back(self, host: str, port: int, nonce: bytes) -> None:
         """Open a connection for another node, send its nonce and close it."""

@@ -8,12 +8,14 @@ import functools
 import ipaddress
 import math
 import random
+import socket
 import time
 from typing import TYPE_CHECKING
 
-from dht import Address, Contact
+from dht import Address, Contact, Reachable
 from node import commands, results
 from node.errors import UsageError
+from node.reach.connector import Connector
 from node.reach.invitation import CONTACTS_MAX, Invitation
 from node.reach.lan_peers import LanPeers
 from node.reach.openings import Openings
@@ -47,6 +49,7 @@ class Reaching:
     ) -> None:
         self.neighbours = LanPeers()
         self.openings = Openings(background)
+        self.connector = Connector(dht, self.openings, background)
         self._changed = asyncio.Event()
         self._mapper: PortMapper | None = None
         self._dht = dht
@@ -59,11 +62,17 @@ class Reaching:
         """What the router forwards to this node."""
         return self._mapper.mapping if self._mapper is not None else None
 
-    def start(self, use_port: Callable[[int], None]) -> None:
+    def start(
+        self,
+        use_port: Callable[[int], None],
+        adopt: Callable[[socket.socket, tuple[str, int]], object],
+    ) -> None:
         """Begin in the background; a node on loopback alone meets nobody this way.
 
-        `use_port` gets the TCP port under which this node is to be announced.
+        `use_port` gets the TCP port under which this node is to be announced, `adopt`
+        the sockets of calls that are to be served.
         """
+        self.connector.adopt = adopt
         hosts = [address.host for address in self._dht.addresses]
         if all(ipaddress.ip_address(host).is_loopback for host in hosts):
             return
@@ -99,7 +108,16 @@ class Reaching:
     def reachability(self) -> results.Reachability:
         """Return how others reach this node, and by whose word."""
         problem = self._mapper.problem if self._mapper is not None else ""
-        return reachability(self._dht, mapping=self.port_mapping, problem=problem)
+        introducers = self._dht.introductions.introducers
+        otherwise = "punched" if introducers else ""
+        if any(one.relays for one in introducers):
+            otherwise = "relayed"
+        return reachability(
+            self._dht,
+            mapping=self.port_mapping,
+            problem=problem,
+            by_introducers=otherwise,
+        )
 
     def heard(self, peer: Peer) -> float:
         """Return when a peer's key last gave a sign of life at its IP address."""
@@ -122,6 +140,22 @@ class Reaching:
         made = Invitation(network.name, network.secret, expires, contacts)
         return results.InviteResult(invitation=made.line, expires=expires)
 
+    def _introduce(self, port: int) -> None:
+        """Be an introducer where others can dial this node, else look for some."""
+        introductions = self._dht.introductions
+        tcp = self._dht.dial_back.reachable("tcp").reachable
+        is_reachable = tcp is Reachable.YES
+        relay = self._settings.relay
+        relays = relay == "all" or (
+            relay == "members" and self._network.secret is not None
+        )
+        self.connector.port = port
+        introductions.tcp_port = port if is_reachable else 0
+        introductions.relays = self.openings.relay.is_open = is_reachable and relays
+        introductions.expect_relay = self.openings.relay.expect
+        introductions.on_called = self.connector.called
+        introductions.keep(wanted=tcp is Reachable.NO)
+
     def _mapping_changed(self, mapping: PortMapping | None) -> None:
         del mapping
         self._dht.dial_back.recheck()
@@ -140,6 +174,7 @@ class Reaching:
                 # TCP is dialled where the router lets it in.
                 self._dht.dial_back.tcp_port = outer
                 self._dht.dial_back.recheck()
+            self._introduce(outer)
             use_port(outer)
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

@@ -18,6 +18,8 @@ from dht.rpc_server import RpcServer
 from dht.tokens import write_scope
 from dht.wire import (
     Announce,
+    CallStatus,
+    CallTaken,
     DialBack,
     DialBackStatus,
     DialedBack,
@@ -69,6 +71,7 @@ class Keeper:
             local_storage=self.local_storage,
             on_notify=lambda notify, asked, size: self.heard.update(["notify"]),
             on_dial_back=lambda body, asked: DialedBack(DialBackStatus.REFUSED),
+            on_introduction=lambda body, asked: CallTaken(CallStatus.REFUSED),
         )
 
     def fill(self) -> None:

@@ -30,6 +30,17 @@ request_bodies = st.one_of(
         st.integers(0, 65535),
         exactly(8),
     ),
+    st.builds(wire.Reserve),
+    st.builds(
+        wire.Call, exactly(32), st.integers(1, 65535), exactly(16), st.integers(1, 2)
+    ),
+    st.builds(
+        wire.Called,
+        st.sampled_from([b"", b"\x04\x01\x02\x03\x04\x12\x8b"]),
+        st.integers(1, 65535),
+        exactly(16),
+        st.integers(1, 2),
+    ),
     st.builds(wire.FindNode, exactly(32)),
     st.builds(wire.FindProviders, exactly(32), st.integers(0, 2**32 - 1)),
     st.builds(
@@ -60,6 +71,9 @@ reply_bodies = st.one_of(
     st.builds(wire.RecordStored, st.integers(0, 15), st.binary(max_size=700)),
     st.builds(wire.Notified),
     st.builds(wire.DialedBack, st.integers(0, 15)),
+    st.builds(wire.Reserved, st.integers(0, 15), st.integers(0, 65535), st.booleans()),
+    st.builds(wire.Introduced, st.integers(0, 15), st.integers(0, 65535)),
+    st.builds(wire.CallTaken, st.integers(0, 15)),
 )
 
 
@@ -190,6 +204,20 @@ def vector_messages() -> dict[str, Request | Reply]:
         "find_node": wire.FindNode(key),
         "find_providers": wire.FindProviders(key, 7 << 16 | 8),
         "announce": wire.Announce(b"writetok", 4747, [bytes(104)]),
+        "announce_introduced": wire.Announce(
+            b"writetok",
+            4747,
+            [bytes(104)],
+            b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b",
+        ),
+        "reserve": wire.Reserve(),
+        "call": wire.Call(key, 4747, b"call token here-", 1),
+        "called": wire.Called(
+            b"\x04\x08\x08\x08\x08\x12\x8b", 4747, b"call token here-", 2
+        ),
+        "reserved": wire.Reserved(0, 4747, relays=True),
+        "introduced": wire.Introduced(0, 4747),
+        "call_taken": wire.CallTaken(1),
         "find_record": wire.FindRecord(key, conflict=True),
         "store_record": wire.StoreRecord(key, b"writetok", record),
         "notify": wire.Notify(record, b"\x11" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b"),

@@ -1,0 +1,319 @@
+"""Introductions: a node that cannot be dialled is called through one that can.
+
+A node behind a router keeps a small reservation at up to three reachable contacts, its
+*introducers*, and names them in its provider records. Who wants something of it asks
+one of them, and the introducer passes the call on. The node then dials the caller, or
+both meet at a relay.
+
+What bounds abuse:
+
+1. A reservation is made by a proven key, costs one datagram every 25 s and ends after
+   75 s without one; 64 at a node, 4 of one /24 or /64.
+2. A caller names no address: it is called back at the IP that the introducer saw and
+   that echoed a token. It has 10 calls in a minute, all callers together 120.
+3. A node obeys only the introducers that it chose, dials public addresses and ports
+   from 1024 up, eight at once, and an IP where it did not find a caller is left alone
+   for a minute. So an introducer that lies gains a connection attempt a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dht.addresses import Address, Scope, unpack_address
+from dht.bounded import BoundedDict
+from dht.contacts import Contact
+from dht.dial_back_helper import public_contacts
+from dht.errors import DatagramError
+from dht.limits import (
+    CALLS_PER_MINUTE_MAX,
+    CALLS_PER_SOURCE_PER_MINUTE_MAX,
+    INTRODUCERS_MAX,
+    PORT_MIN,
+    RESERVATION_SECONDS,
+    RESERVATIONS_MAX,
+    RESERVATIONS_PER_GROUP_MAX,
+    RESERVE_EVERY_SECONDS,
+)
+from dht.wire import (
+    Call,
+    Called,
+    CallStatus,
+    CallTaken,
+    Introduced,
+    Ping,
+    Reserve,
+    Reserved,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dht.core import Core
+    from dht.in_flight import Asked
+    from dht.rpc_client import RpcClient
+    from dht.tasks import Tasks
+    from dht.wire import MessageBody
+
+_MINUTE: Final = 60.0
+
+
+class CalledBy(NamedTuple):
+    """A call that reached this node: whom to dial, and how."""
+
+    caller: Address
+    port: int
+    token: bytes
+    way: int
+    introducer: Contact
+    introducer_port: int
+
+
+class Introducer(NamedTuple):
+    """A contact that keeps a reservation of this node."""
+
+    contact: Contact
+    tcp_port: int
+    relays: bool
+
+
+class Reservations:
+    """Who is reserved at this node; a plain object, bounded."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes, tuple[Contact, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def put(self, contact: Contact, now: float) -> bool:
+        """Make or renew a reservation; False where there is no room."""
+        self._expire(now)
+        known = contact.public_key in self._by_key
+        group = contact.address.source
+        same = sum(
+            each.address.source == group and each.public_key != contact.public_key
+            for each, _ in self._by_key.values()
+        )
+        full = len(self._by_key) >= RESERVATIONS_MAX and not known
+        if full or same >= RESERVATIONS_PER_GROUP_MAX:
+            return False
+        self._by_key[contact.public_key] = (contact, now + RESERVATION_SECONDS)
+        return True
+
+    def find(self, public_key: bytes, now: float) -> Contact | None:
+        """Return where a node with a reservation answers."""
+        self._expire(now)
+        found = self._by_key.get(public_key)
+        return found[0] if found is not None else None
+
+    def _expire(self, now: float) -> None:
+        ended = [key for key, (_, until) in self._by_key.items() if until <= now]
+        for key in ended:
+            del self._by_key[key]
+
+
+class CallLimits:
+    """How many calls are passed on, by source and in all; a plain object."""
+
+    def __init__(self) -> None:
+        self._by_source: BoundedDict[bytes, list[float]] = BoundedDict(1024)
+        self._all: list[float] = []
+
+    def allow(self, source: bytes, now: float) -> bool:
+        """Whether a source may call now; if so, it is counted."""
+        self._all = [at for at in self._all if now - at < _MINUTE]
+        own = [at for at in self._by_source.get(source, []) if now - at < _MINUTE]
+        if (
+            len(own) >= CALLS_PER_SOURCE_PER_MINUTE_MAX
+            or len(self._all) >= CALLS_PER_MINUTE_MAX
+        ):
+            return False
+        self._all.append(now)
+        self._by_source[source] = [*own, now]
+        return True
+
+
+def refuse_call(call: CalledBy) -> bool:
+    """Dial nobody."""
+    del call
+    return False
+
+
+def refuse_relay(token: bytes) -> bool:
+    """Relay for nobody."""
+    del token
+    return False
+
+
+class Introductions:
+    """Reserves at introducers, calls through them, and passes calls on."""
+
+    def __init__(self, core: Core, rpc_client: RpcClient, *, tasks: Tasks) -> None:
+        self._core = core
+        self._rpc_client = rpc_client
+        self._tasks = tasks
+        self._reservations = Reservations()
+        self._limits = CallLimits()
+        self._introducers: dict[bytes, Introducer] = {}
+        self._keeping: asyncio.Task[None] | None = None
+        self.tcp_port = 0
+        """Where this node takes TCP connections, as an introducer; 0 refuses all."""
+        self.relays = False
+        """Whether this node offers to relay, as an introducer."""
+        self.on_called: Callable[[CalledBy], bool] = refuse_call
+        """Takes a call; whether this node will dial."""
+        self.expect_relay: Callable[[bytes], bool] = refuse_relay
+        """Takes the token of two connections to be joined; whether they will be."""
+        self.on_change: Callable[[], object] = lambda: None
+        """Called when the introducers are others than before."""
+
+    # --- the node that cannot be dialled --------------------------------------
+
+    @property
+    def introducers(self) -> tuple[Introducer, ...]:
+        """The contacts at which this node has a reservation."""
+        return tuple(self._introducers.values())
+
+    def keep(self, *, wanted: bool) -> None:
+        """Begin or end to keep reservations."""
+        running = self._keeping is not None and not self._keeping.done()
+        if wanted and not running:
+            self._keeping = self._tasks.start(self._keep(), "caravan-dht-reserve")
+        elif not wanted and running and self._keeping is not None:
+            self._keeping.cancel()
+            self._introducers.clear()
+            self._update()
+
+    async def _keep(self) -> None:
+        """Renew the reservations, and look for others where one is lost."""
+        while True:
+            held = list(self._introducers.values())
+            await asyncio.gather(*(self._reserve(one.contact) for one in held))
+            for contact in self._candidates():
+                if len(self._introducers) >= INTRODUCERS_MAX:
+                    break
+                await self._reserve(contact)
+            self._update()
+            pause = RESERVE_EVERY_SECONDS if self._introducers else _RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    def _candidates(self) -> list[Contact]:
+        """Return public contacts of networks that have no introducer yet."""
+        taken = {one.contact.address.group for one in self._introducers.values()}
+        found: dict[bytes | None, Contact] = {}
+        for family in sorted(self._core.families):
+            for contact in public_contacts(self._core, family):
+                if contact.address.group not in taken:
+                    found[contact.address.group] = contact
+        chosen = list(found.values())
+        self._core.rng.shuffle(chosen)
+        return chosen[: 2 * INTRODUCERS_MAX]
+
+    async def _reserve(self, contact: Contact) -> None:
+        """Make or renew one reservation; forget it where it is refused."""
+        answer = await self._rpc_client.call(contact, Reserve(), introduces=True)
+        if answer is not None and answer.body.status == CallStatus.UNPROVEN:
+            # Its token was too old for the proof to count; the answer had a new one.
+            answer = await self._rpc_client.call(contact, Reserve(), introduces=True)
+        if answer is None or answer.body.status != CallStatus.DONE:
+            self._introducers.pop(contact.public_key, None)
+            return
+        self._introducers[contact.public_key] = Introducer(
+            contact, answer.body.port, answer.body.relays
+        )
+
+    def _update(self) -> None:
+        """Name the introducers in provider records from now on."""
+        contacts = tuple(one.contact for one in self._introducers.values())
+        if set(contacts) != set(self._core.reach.introducers):
+            self._core.reach.introducers = contacts
+            self.on_change()
+
+    # --- the caller ------------------------------------------------------------
+
+    async def call(
+        self, target: bytes, through: Sequence[Contact], *, port: int, token: bytes,
+        way: int,
+    ) -> tuple[Contact, int] | None:  # fmt: skip
+        """Have a node called through one of its introducers.
+
+        Return the introducer that passed the call on, with its TCP port.
+        """
+        for introducer in through:
+            if not self._core.peer_memory.token(
+                introducer.address, self._core.clock.monotonic()
+            ):
+                await self._rpc_client.call(introducer, Ping())
+            body = Call(target, port, token, way)
+            answer = await self._rpc_client.call(introducer, body)
+            if answer is not None and answer.body.status == CallStatus.DONE:
+                return introducer, answer.body.port
+        return None
+
+    # --- the introducer, and the node that is called -----------------------------
+
+    def asked(self, body: MessageBody, asked: Asked) -> MessageBody:
+        """Answer one of the three requests."""
+        if isinstance(body, Reserve):
+            return self._asked_to_reserve(asked)
+        if isinstance(body, Call):
+            return Introduced(self._pass_on(body, asked), self.tcp_port)
+        if isinstance(body, Called):
+            return CallTaken(self._take(body, asked))
+        raise TypeError(f"{type(body).__name__} is no introduction")
+
+    def _asked_to_reserve(self, asked: Asked) -> Reserved:
+        status = CallStatus.REFUSED
+        if not self._core.peer_memory.is_proven(asked.sender, asked.now):
+            status = CallStatus.UNPROVEN
+        elif (
+            self.tcp_port
+            and not self._core.reach.is_read_only(asked.source)
+            and self._reservations.put(asked.sender, asked.now)
+        ):
+            status = CallStatus.DONE
+        return Reserved(status, self.tcp_port, self.relays)
+
+    def _pass_on(self, body: Call, asked: Asked) -> CallStatus:
+        """Pass a call on to a node with a reservation."""
+        target = self._reservations.find(body.target, asked.now)
+        if target is None:
+            return CallStatus.UNKNOWN
+        if not asked.echoed or body.port < PORT_MIN:
+            return CallStatus.REFUSED
+        if not self._limits.allow(asked.source.source, asked.now):
+            return CallStatus.REFUSED
+        if body.way == Way.RELAY and not self.expect_relay(body.token):
+            return CallStatus.REFUSED
+        called = Called(asked.source.packed, body.port, body.token, body.way)
+        self._rpc_client.ask(target, called, lambda _: None)
+        return CallStatus.DONE
+
+    def _take(self, body: Called, asked: Asked) -> CallStatus:
+        """Take a call from an introducer of this node."""
+        introducer = self._introducers.get(asked.sender.public_key)
+        if introducer is None or introducer.contact.address != asked.source:
+            return CallStatus.REFUSED
+        try:
+            caller = unpack_address(body.caller)
+        except DatagramError:
+            return CallStatus.REFUSED
+        if caller.scope is not Scope.PUBLIC or body.port < PORT_MIN:
+            return CallStatus.REFUSED
+        call = CalledBy(
+            caller, body.port, body.token, body.way,
+            introducer.contact, introducer.tcp_port,
+        )  # fmt: skip
+        return CallStatus.DONE if self.on_called(call) else CallStatus.REFUSED
+
+
+class Way:
+    """How caller and called are to meet."""
+
+    REVERSE: Final = 1  # the called node dials the caller
+    RELAY: Final = 2  # both connect to the introducer, which joins them
+
+
+_RETRY_SECONDS: Final = 3.0

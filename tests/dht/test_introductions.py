@@ -1,0 +1,157 @@
+"""Introductions: calls are passed on, and nobody can be flooded by them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dht import Address, CalledBy, Way
+from dht.in_flight import Asked
+from dht.introductions import CallLimits, Introducer, Introductions, Reservations
+from dht.limits import (
+    CALLS_PER_MINUTE_MAX,
+    CALLS_PER_SOURCE_PER_MINUTE_MAX,
+    RESERVATION_SECONDS,
+    RESERVATIONS_MAX,
+    RESERVATIONS_PER_GROUP_MAX,
+)
+from dht.tasks import Tasks
+from dht.wire import Call, Called, CallStatus, Request, Reserve
+from tests.dht.builders import HandClock, contact, core
+
+TOKEN = b"call token here-"
+CALLER = Address("88.1.1.1", 4747)
+
+
+class Bench:
+    """Introductions whose requests are noted instead of sent."""
+
+    def __init__(self) -> None:
+        self.core = core(1, HandClock())
+        self.core.reach.judge(4, True)
+        self.asked: list[tuple[object, object]] = []
+        self.calls: list[CalledBy] = []
+        self.introductions = Introductions(self.core, self, tasks=Tasks())  # type: ignore[arg-type]
+        self.introductions.tcp_port = 4747
+        self.introductions.on_called = self._called
+
+    def ask(self, to: object, body: object, done: object) -> None:
+        del done
+        self.asked.append((to, body))
+
+    def _called(self, call: CalledBy) -> bool:
+        self.calls.append(call)
+        return True
+
+    def send(self, body, sender=None, *, proven=True, echoed=True):
+        sender = sender or contact(77, CALLER)
+        if proven:
+            self.core.peer_memory.remember_proof(sender, 1000.0)
+        request = Request(1, 9, b"transact", sender.public_key, 0, b"", body)
+        asked = Asked(request, sender, 1000.0, echoed=echoed)
+        return CallStatus(self.introductions.asked(body, asked).status)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def call(way: int = Way.REVERSE, port: int = 4747) -> Call:
+    return Call(contact(5).public_key, port, TOKEN, way)
+
+
+def test_a_call_is_passed_on_to_who_has_a_reservation(bench):
+    assert bench.send(call()) is CallStatus.UNKNOWN
+    assert bench.send(Reserve(), contact(5)) is CallStatus.DONE
+    assert bench.send(call()) is CallStatus.DONE
+    assert bench.asked == [
+        (contact(5), Called(CALLER.packed, 4747, TOKEN, Way.REVERSE))
+    ]
+
+
+def test_a_reservation_needs_a_proven_key(bench):
+    """Else anybody could take another's calls."""
+    assert bench.send(Reserve(), contact(5), proven=False) is CallStatus.UNPROVEN
+    assert bench.send(call()) is CallStatus.UNKNOWN
+
+
+def test_a_node_that_cannot_be_dialled_introduces_nobody(bench):
+    bench.introductions.tcp_port = 0
+    assert bench.send(Reserve(), contact(5)) is CallStatus.REFUSED
+
+
+def test_the_address_that_is_called_back_has_echoed_a_token(bench):
+    bench.send(Reserve(), contact(5))
+    assert bench.send(call(), echoed=False) is CallStatus.REFUSED
+    assert bench.send(call(port=22)) is CallStatus.REFUSED
+    assert bench.asked == []
+
+
+def test_an_introducer_is_no_flooder(bench):
+    bench.send(Reserve(), contact(5))
+    passed = [bench.send(call()) for _ in range(100)]
+    assert passed.count(CallStatus.DONE) == CALLS_PER_SOURCE_PER_MINUTE_MAX
+
+
+def test_calls_have_a_total():
+    limits = CallLimits()
+    passed = [limits.allow(b"%d" % number, 0.0) for number in range(500)]
+    assert sum(passed) == CALLS_PER_MINUTE_MAX
+    assert limits.allow(b"later", 61.0)
+
+
+def test_a_relay_that_is_closed_passes_no_such_call_on(bench):
+    bench.send(Reserve(), contact(5))
+    assert bench.send(call(Way.RELAY)) is CallStatus.REFUSED
+    bench.introductions.expect_relay = lambda token: token == TOKEN
+    assert bench.send(call(Way.RELAY)) is CallStatus.DONE
+
+
+def called(caller: Address = CALLER, port: int = 4747) -> Called:
+    return Called(caller.packed, port, TOKEN, Way.REVERSE)
+
+
+def test_only_an_introducer_that_was_chosen_is_obeyed(bench):
+    assert bench.send(called(), contact(6)) is CallStatus.REFUSED
+    bench.introductions._introducers[contact(6).public_key] = Introducer(
+        contact(6), 4747, False
+    )
+    assert bench.send(called(), contact(6)) is CallStatus.DONE
+    assert bench.send(called(), contact(7)) is CallStatus.REFUSED
+    (one,) = bench.calls
+    assert (one.caller, one.port, one.token) == (CALLER, 4747, TOKEN)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        called(Address("192.168.1.1", 4747)),
+        called(Address("127.0.0.1", 4747)),
+        called(port=25),
+        Called(b"\x04\x01", 4747, TOKEN, Way.REVERSE),
+    ],
+)
+def test_a_lying_introducer_aims_at_no_private_address_and_no_low_port(bench, body):
+    bench.introductions._introducers[contact(6).public_key] = Introducer(
+        contact(6), 4747, False
+    )
+    assert bench.send(body, contact(6)) is CallStatus.REFUSED
+    assert bench.calls == []
+
+
+def test_reservations_are_bounded_in_all_and_for_one_network():
+    reservations = Reservations()
+    same = [contact(n, Address(f"88.1.1.{n}", 4747)) for n in range(1, 20)]
+    kept = [reservations.put(one, 0.0) for one in same]
+    assert sum(kept) == RESERVATIONS_PER_GROUP_MAX
+    for number in range(2, 200):
+        reservations.put(contact(number, Address(f"88.{number}.2.1", 4747)), 0.0)
+    assert len(reservations) == RESERVATIONS_MAX
+    assert reservations.put(same[0], 0.0)
+
+
+def test_a_reservation_ends():
+    reservations = Reservations()
+    reservations.put(contact(5), 0.0)
+    assert reservations.find(contact(5).public_key, 1.0) == contact(5)
+    assert reservations.find(contact(5).public_key, RESERVATION_SECONDS + 1) is None

@@ -1,0 +1,118 @@
+"""The relay joins what a call has announced, within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from node.background import Background
+from node.reach import peer_relay as relay_module
+from node.reach.connector import DIALS_AT_ONCE_MAX, FAILED_SECONDS, CallGuard
+from node.reach.peer_relay import PAIRS_MAX, PeerRelay, _Meter
+
+TOKEN = b"0123456789abcdef"
+
+
+@contextlib.asynccontextmanager
+async def opened():
+    background = Background()
+    relay = PeerRelay(background)
+    relay.is_open = True
+    made: list[socket.socket] = []
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
+        made.extend(ends)
+        return ends
+
+    try:
+        yield relay, pair
+    finally:
+        await background.close()
+        for one in made:
+            one.close()
+
+
+async def received(sock: socket.socket) -> bytes:
+    async with asyncio.timeout(5):
+        return await asyncio.get_running_loop().sock_recv(sock, 100)
+
+
+async def test_two_connections_with_one_token_are_joined():
+    async with opened() as (relay, pair):
+        one, one_end = pair()
+        other, other_end = pair()
+        assert relay.expect(TOKEN)
+        relay.join(TOKEN, one_end)
+        relay.join(TOKEN, other_end)
+        one.send(b"ping")
+        assert await received(other) == b"ping"
+        other.send(b"pong")
+        assert await received(one) == b"pong"
+        other.close()
+        assert await received(one) == b""
+
+
+async def test_a_token_that_no_call_announced_is_closed():
+    async with opened() as (relay, pair):
+        one, end = pair()
+        relay.join(TOKEN, end)
+        assert await received(one) == b""
+
+
+async def test_a_closed_relay_expects_nothing():
+    async with opened() as (relay, _):
+        relay.is_open = False
+        assert not relay.expect(TOKEN)
+
+
+async def test_pairs_are_bounded():
+    async with opened() as (relay, pair):
+        for number in range(PAIRS_MAX):
+            token = bytes([number]) * 16
+            assert relay.expect(token)
+            relay.join(token, pair()[1])
+            relay.join(token, pair()[1])
+        await asyncio.sleep(0)
+        assert not relay.expect(TOKEN)
+
+
+async def test_a_first_connection_whose_other_does_not_come_is_closed(monkeypatch):
+    monkeypatch.setattr(relay_module, "EXPECT_SECONDS", 0.05)
+    async with opened() as (relay, pair):
+        one, end = pair()
+        relay.expect(TOKEN)
+        relay.join(TOKEN, end)
+        await asyncio.sleep(0.1)
+        relay.expect(b"x" * 16)
+        assert await received(one) == b""
+
+
+def test_the_rate_and_the_total_of_a_pair_are_bounded():
+    meter = _Meter()
+    assert meter.wait(relay_module.BYTES_PER_SECOND, 10.0) == 1.0
+    assert meter.wait(relay_module.BYTES_PER_SECOND, 11.0) == 1.0
+    with pytest.raises(ConnectionError, match="limit"):
+        meter.wait(relay_module.BYTES_MAX, 12.0)
+
+
+def test_a_caller_that_was_not_found_is_left_alone_for_a_minute():
+    guard = CallGuard()
+    assert guard.begin("8.8.8.8", 0.0)
+    guard.end("8.8.8.8", found=False, now=0.0)
+    assert not guard.begin("8.8.8.8", 59.0)
+    assert guard.begin("8.8.4.4", 59.0)
+    assert guard.begin("8.8.8.8", FAILED_SECONDS + 1)
+
+
+def test_dials_at_once_are_bounded():
+    guard = CallGuard()
+    begun = [guard.begin(f"8.8.{n}.8", 0.0) for n in range(50)]
+    assert sum(begun) == DIALS_AT_ONCE_MAX
+    guard.end("8.8.0.8", found=True, now=0.0)
+    assert guard.begin("8.8.0.8", 0.0)
