@@ -46,3 +46,6 @@ def pytest_collection_modifyitems(
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    # Files are dealt to the processors in this order: the long ones first, so that no
+    # processor still has one while the others are done.
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
