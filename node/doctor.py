@@ -7,6 +7,7 @@ for the command line: this module imports nothing that is slow to import.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -14,6 +15,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+CONNECTED_MARK = "# >>> caravan >>>"
+"""Begins what `caravan connect` writes into a tool's file."""
 
 FREE_BYTES_MIN = 1 << 30
 """Below this, a download may meet a full disk."""
@@ -90,6 +94,49 @@ def check_ports(listen: Sequence[tuple[str, int]]) -> Check:
                 return Check("ports", ok=False, hint=hint)
     names = ", ".join(f"{host} {port}" for host, port in listen)
     return Check("ports", ok=True, hint=f"free: {names}")
+
+
+def connected_tools(home: Path) -> dict[str, Path]:
+    """Return the package managers that `caravan connect` pointed at this node.
+
+    Each with its file, as long as that still has the lines.
+    """
+    try:
+        noted = json.loads((home / "connected.json").read_bytes())
+        files = {str(tool): Path(entry["file"]) for tool, entry in noted.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return {tool: file for tool, file in files.items() if CONNECTED_MARK in _text(file)}
+
+
+def check_tools(home: Path, web: str | None) -> Check:
+    """Whether tools that point at this node reach it; `web` is None while none runs."""
+    tools = connected_tools(home)
+    if not tools:
+        return Check("tools", ok=True, hint="no package manager points at this node")
+    names = ", ".join(tools)
+    if web is None:
+        first = next(iter(tools))
+        hint = (
+            f"{names}: still pointed at this node, which is not running; start it, or "
+            f"undo it with `caravan connect {first} --undo`"
+        )
+        return Check("tools", ok=False, hint=hint)
+    for tool, file in tools.items():
+        if web not in _text(file):
+            hint = (
+                f"{tool} ({file}) points at another address than {web}; run `caravan "
+                f"connect {tool} --write`"
+            )
+            return Check("tools", ok=False, hint=hint)
+    return Check("tools", ok=True, hint=f"{names}: pointed at this node")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def check_contacts(known: int, *, is_private: bool) -> Check:

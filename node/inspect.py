@@ -200,6 +200,7 @@ class Inspector:
                 "node", ok=True, hint=f"runs at {self._node.describe().address}"
             ),
             doctor.check_folder(home),
+            doctor.check_tools(home, self._node.describe().web),
             doctor.check_disk(home),
             doctor.check_clock(now(), newest, self._dht.stats().get("dropped.time", 0)),
             doctor.Check("ports", ok=True, hint=f"listens on {port}, TCP and UDP"),

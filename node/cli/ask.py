@@ -42,7 +42,7 @@ def leave(session: Session) -> None:
                 f"as process {card['pid']}"
             )
         time.sleep(_POLL_SECONDS)
-    session.answer(result, lambda _: say("the node has left"))
+    session.answer(result, lambda _: _leave_words(session))
 
 
 @click.command(cls=CliCommand, examples=["caravan status", "caravan status --json"])
@@ -87,6 +87,18 @@ def lookup(
     if digest is None:
         raise click.UsageError("expected a DIGEST or --lockfile FILE")
     session.answer(session.ask("lookup", digest=digest), _lookup_words)
+
+
+def _leave_words(session: Session) -> None:
+    from node.doctor import connected_tools
+
+    say("the node has left")
+    for tool, file in connected_tools(session.home).items():
+        words = (
+            f"{tool} ({file}) still points at this node: start it again, or run "
+            f"`caravan connect {tool} --undo`"
+        )
+        click.echo(clean(words), err=True)
 
 
 def _status_words(status: StatusResult) -> None:

@@ -39,6 +39,7 @@ def _without_node(session: Session, sentence: str) -> Any:
         check_disk,
         check_folder,
         check_ports,
+        check_tools,
     )
     from node.results import DoctorResult
     from node.settings.load import load_settings
@@ -52,6 +53,7 @@ def _without_node(session: Session, sentence: str) -> Any:
     checks = [
         Check("node", ok=False, hint=sentence),
         check_folder(session.home),
+        check_tools(session.home, None),
         check_disk(session.home),
         check_clock(time.time(), newest),
         check_ports(listen),

@@ -28,6 +28,7 @@ _SECTIONS = {
         "log": "node.cli.log_command:log",
         "open": "node.cli.open_command:open_dashboard",
         "config": "node.cli.config_command:config",
+        "service": "node.cli.service_command:service",
         "demo": "node.cli.local:demo",
         "help": "node.cli.help_command:help_command",
         "completion": "node.cli.help_command:completion",
