@@ -71,27 +71,30 @@ class TtlMap(Generic[K, V]):
 class TtlSet(Generic[K]):
     """A bounded set whose members live for `seconds` after they were added."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_ends", "_seconds")
 
     def __init__(self, seconds: float, entries_max: int) -> None:
-        self._members: TtlMap[K, bool] = TtlMap(seconds, entries_max)
+        self._seconds = seconds
+        self._ends: BoundedDict[K, float] = BoundedDict(entries_max)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._ends)
 
     def add(self, member: K, now: float) -> None:
         """Add a member, from now on."""
-        self._members.put(member, True, now)
-        self._members.expire(now)
+        self._ends[member] = now + self._seconds
+        self.expire(now)
 
     def has(self, member: K, now: float) -> bool:
         """Whether a member is in the set and alive."""
-        return self._members.get(member, now) is not None
+        return self._ends.get(member, 0.0) > now
 
     def discard(self, member: K) -> None:
         """Remove a member if it is there."""
-        self._members.discard(member)
+        self._ends.pop(member, None)
 
     def expire(self, now: float) -> None:
         """Remove the members that have ended."""
-        self._members.expire(now)
+        ends = self._ends
+        while ends and next(iter(ends.values())) <= now:
+            ends.popitem(last=False)

@@ -105,7 +105,7 @@ class _Pool:
         self.left = total_per_second * BUDGET_TOTAL_BURST_SECONDS
         self._since = 0.0
         self._sources: dict[bytes, _Source] = {}
-        self._tree = PrefixTree()
+        self._tree: PrefixTree | None = None  # until there are too many
 
     def consume(self, name: bytes, path: Path, now: float) -> bool:
         """Whether a source may do it now; if so, it and the total are charged."""
@@ -128,12 +128,21 @@ class _Pool:
     def _meet(self, name: bytes, path: Path, now: float) -> _Source:
         """Remember a source; forget one of the largest prefix if there are too many."""
         source = self._sources[name] = _Source(path, self._burst, now)
-        self._tree.add(path, 1)
+        if self._tree is not None:
+            self._tree.add(path, 1)
         if len(self._sources) > BUDGET_SOURCES_MAX:
-            forgotten = self._tree.largest()
-            self._tree.add(forgotten, -1)
-            del self._sources[forgotten[-1]]
+            self._forget_one()
         return source
+
+    def _forget_one(self) -> None:
+        """Forget a source of the largest prefix; amounts are kept from then on."""
+        if self._tree is None:
+            self._tree = PrefixTree()
+            for source in self._sources.values():
+                self._tree.add(source.path, 1)
+        forgotten = self._tree.largest()
+        self._tree.add(forgotten, -1)
+        del self._sources[forgotten[-1]]
 
 
 class SenderBudget:

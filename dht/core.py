@@ -150,15 +150,12 @@ class Core:
         others say of its host: only its own address counts.
         """
         unresponsive = self.peer_memory.unresponsive
-        if not unresponsive:
-            return False
         if unresponsive.has_address(contact.address, now):
             return True
-        if contact in self.table_of(contact.address):
+        if not unresponsive.has(contact, now):
             return False
-        if self.peer_memory.is_proven(contact, now):
-            return False
-        return unresponsive.has(contact, now)
+        is_tabled = contact in self.table_of(contact.address)
+        return not is_tabled and not self.peer_memory.is_proven(contact, now)
 
     def lose(self, contact: Contact, now: float) -> None:
         """Count an answer that did not come; the second one costs the place."""

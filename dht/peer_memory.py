@@ -85,10 +85,6 @@ class UnresponsivePeers:
         self._requests: TtlMap[bytes, int] = TtlMap(STRANGER_REQUESTS_SECONDS, size)
         self._requests_at_host: TtlMap[bytes, int] = TtlMap(DEAD_SECONDS, size)
 
-    def __bool__(self) -> bool:
-        """Whether any address is silent or left a request unanswered."""
-        return bool(self._addresses or self._contacts or self._hosts or self._requests)
-
     def add(self, address: Address, now: float) -> None:
         """Record that an address did not answer."""
         self._addresses.add(address.packed, now)

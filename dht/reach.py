@@ -50,7 +50,11 @@ class Observed:
 
     def report(self, seen: Address, by: Address) -> None:
         """Count that a proven contact at `by` sees this node at `seen`."""
-        self._reports[_voice(by)] = (seen, by)
+        voice = _voice(by)
+        is_known = self._reports.get(voice) == (seen, by)
+        self._reports[voice] = (seen, by)
+        if is_known:
+            return
         self._public_hosts = Counter(
             each.host
             for each, observer in self._reports.values()

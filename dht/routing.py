@@ -123,12 +123,12 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         known = bucket.nodes.get(contact.node_id)
         if known is not None:
             return bool(known != contact)
-        if not self._is_diverse(bucket, contact):
-            return False
-        if len(bucket) < K or bucket.has_in_range(self.node):
-            return True
-        room = len(bucket.replacement_nodes) < REPLACEMENTS_PER_BUCKET_MAX
-        return room and self._questionable(bucket, now) is not None
+        if len(bucket) >= K and not bucket.has_in_range(self.node):
+            if len(bucket.replacement_nodes) >= REPLACEMENTS_PER_BUCKET_MAX:
+                return False
+            if self._questionable(bucket, now) is None:
+                return False
+        return self._is_diverse(bucket, contact)
 
     def add(self, contact: Contact, now: float) -> Contact | None:
         """Add a contact that has just proved its id.

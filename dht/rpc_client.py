@@ -359,9 +359,7 @@ class RpcClient:
             unresponsive.add(pending.address, now)
 
     def _heard_from(self, address: Address) -> None:
-        core = self._core
-        if core.peer_memory.unresponsive:
-            core.peer_memory.unresponsive.discard(address)
+        self._core.peer_memory.unresponsive.discard(address)
 
     def _transmit(self, pending: InFlight, now: float) -> None:
         """Build the datagram of a request and send it."""
