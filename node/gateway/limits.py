@@ -17,7 +17,7 @@ STREAM_READY_BYTES = 512 * 1024
 HOLD_BACK_BYTES = 256 * 1024  # of a stream, until the whole is verified
 WRITE_BYTES = 1024 * 1024
 FILE_BYTES_MAX = 64 * 1024**3
-DOWNLOADS_MAX = 128  # under way at the same time
+DOWNLOADS_MAX = 4096  # wanted at the same time; connections are fewer, and wait
 
 PAGE_BYTES_MAX = 64 * 1024 * 1024
 PAGE_FRESH_SECONDS = 60.0

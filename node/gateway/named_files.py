@@ -56,6 +56,15 @@ class NamedFiles:
         """Return the file of this name, or None."""
         return self._line_with(f"\n{file}\t".encode("utf-8", "replace"), skip=1)
 
+    def url_without_digest(self, file: str) -> str:
+        """Return where a file is that the page names without a digest, or ""."""
+        start = self.text.find(f"\n{file}\t".encode("utf-8", "replace"))
+        if start < 0:
+            return ""
+        end = self.text.find(b"\n", start + 1)
+        parts = self.text[start + 1 : end].decode("utf-8", "replace").split("\t")
+        return parts[4] if len(parts) == 5 and not parts[2] else ""
+
     def prefixes(self) -> bytes:
         """Return the first bytes of every digest, one behind the other."""
         found = [bytes.fromhex(m.decode()) for m in _DIGEST.findall(self.text)]

@@ -29,8 +29,8 @@ from node.gateway.answers import (
     Route,
 )
 from node.gateway.debian.packages import (
-    PATH,
     ReleasedFile,
+    is_path,
     read_packages,
     read_release,
 )
@@ -85,7 +85,7 @@ class DebianArchive:
     async def _path(self, request: GatewayRequest) -> Answer:
         path = request.parameters["path"].removeprefix("./")
         upstream = self._context.upstream(self._upstream)
-        if not PATH.fullmatch(path) or ".." in path.split("/"):
+        if not is_path(path):
             raise PageMissingError
         if path.rpartition("/")[2] in _SIGNED:
             page = await self._context.pages.get(self._release(upstream, path))

@@ -18,12 +18,19 @@ from typing import IO
 from node.gateway import limits
 from node.gateway.named_files import NamedFiles
 
-PATH = re.compile(r"(?:\./)?[A-Za-z0-9_~+:.-]+(?:/[A-Za-z0-9_~+:.-]+)*")
+_PATH = re.compile(r"[!$&'()*+,./:;=@^_~A-Za-z0-9\[\]-]++")
 _FIELDS = re.compile(r"^(Filename|SHA256|SHA512|SHA1|Size): *+(\S++)$", re.MULTILINE)
 _HEX = re.compile(r"[0-9a-f]{40,128}")
 _SUMS = {"MD5Sum": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
 _SOURCE_SUMS = {"Checksums-Sha256": "sha256", "Checksums-Sha512": "sha512"}
 _READ_BYTES = 1024 * 1024
+
+
+def is_path(text: str) -> bool:
+    """Tell whether a text is a path below an archive's root; "./" may lead it."""
+    if _PATH.fullmatch(text) is None:
+        return False
+    return not {"", ".", ".."} & {*text.removeprefix("./").split("/")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ def read_release(body: bytes) -> list[ReleasedFile]:
             continue
         value, size, path = parts
         known = found.get(path)
-        if PATH.fullmatch(path) and not (known and known.digest.startswith("sha256")):
+        if is_path(path) and not (known and known.digest.startswith("sha256")):
             found[path] = ReleasedFile(path, f"{algorithm}:{value}", int(size))
     if not found and "Codename:" not in text and "Suite:" not in text:
         raise ValueError("it is no Release file")
@@ -93,7 +100,7 @@ def _line(fields: dict[str, str], base: str) -> str:
         if (value := fields.get(name)) and _HEX.fullmatch(value)
     )
     size = fields.get("Size", "")
-    if not digests or not PATH.fullmatch(path):
+    if not digests or not is_path(path):
         return ""
     length = size if size.isdecimal() and len(size) < 16 else ""
     path = path.removeprefix("./")
@@ -117,7 +124,7 @@ def _sources(text: str, base: str) -> Iterator[str]:
         elif not line:
             for name, (size, digest) in found.items():
                 path = name if folder in ("", ".") else f"{folder}/{name}"
-                if PATH.fullmatch(path):
+                if is_path(path):
                     yield f"{path}\t{size}\t{digest}\tpool\t{base}{path}"
             folder, found = "", {}
 

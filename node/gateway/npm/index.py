@@ -82,8 +82,11 @@ class NpmIndex:
         body = page.forms[""].replace(BASE, f"{base}/{self._upstream}".encode())
         return PageAnswer(body, kind, page, "")
 
-    async def tarball(self, name: str, file: str) -> FileAnswer:
-        """Return the digest of a tarball, whose URL holds none, and its origins."""
+    async def tarball(self, name: str, file: str) -> FileAnswer | RelayAnswer:
+        """Return the digest of a tarball, whose URL holds none, and its origins.
+
+        One without a digest is passed through.
+        """
         package = await self._meant(name)
         if package is not None:
             entry = tarball_of(package)
@@ -93,9 +96,12 @@ class NpmIndex:
         # The newest page decides: a version can be rebuilt under the same name.
         page = await self._any_page(name)
         named = page.files.find_file(file) or page.files.find_file(f"-{file}")
-        if named is None:
+        if named is not None:
+            return FileAnswer(named.strong, (named,))
+        url = page.files.url_without_digest(file)
+        if not url:
             raise PageMissingError
-        return FileAnswer(named.strong, (named,))
+        return RelayAnswer(self._context.upstream(self._upstream), RelayRequest(url))
 
     # --- routes --------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ def read_packument(body: bytes, upstream: str, name: str) -> ReadPage:
             continue
         digests = _digests(dist)
         file = f"{bare}-{version}.tgz"
-        if not digests or not _FILE.fullmatch(file):
+        if not _FILE.fullmatch(file):
             continue
         # Two versions may have tarballs of one name: our own name tells them apart.
         urls[dist.tarball] = b"%s/%s/-/%s" % (BASE, name.encode(), file.encode())

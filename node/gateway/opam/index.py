@@ -25,7 +25,7 @@ from node.gateway.published import UpstreamSays
 from node.gateway.urls import opam_digest
 
 INDEX = "index.tar.gz"
-_OPAM_FILE = re.compile(r"(?:\./)?packages/(?:[^/]+/)?([^/]+)/opam")
+_OPAM_FILE = re.compile(r"(?:\./)?packages/(?:[^/]+/)?([^/]+)/(opam|url)")
 
 
 class OpamIndex:
@@ -122,6 +122,8 @@ def read_index(body: bytes, upstream: str) -> ReadPage:
         if (file := archive.extractfile(member)) is None:
             continue
         text = file.read().decode("utf-8", "replace")
+        if match[2] == "url":  # of a repository for opam 1.2
+            text = f"url {{\n{text}\n}}"
         try:
             files += [
                 NamedFile(upstream, match[1], one.file, one.url, one.digests)

@@ -132,7 +132,7 @@ class PythonIndex:
         page = await self._context.pages.get(
             self._request(normalized(request.parameters["project"]))
         )
-        url = simple.file_without_digest(page.files, request.parameters["name"])
+        url = page.files.url_without_digest(request.parameters["name"])
         if not url:
             raise PageMissingError
         return RelayAnswer(upstream, RelayRequest(url, request.method))

@@ -21,6 +21,7 @@ _REQUIREMENT = re.compile(
 _HASH = re.compile(r"--hash(?:=|\s)\s*+([a-z0-9]++):([0-9a-fA-F]++)")
 _CONTINUED = re.compile(r"\\\r?\n")
 _PYLOCK = re.compile(r"pylock(?:\.[^.]++(?=\.))?\.toml")
+_INCLUDES = ("-r", "--requirement", "-e", "--editable")
 _NO_DIGEST = "it is locked without a digest"
 
 
@@ -43,6 +44,8 @@ def read_requirements(text: str) -> Locked:
     locked = Locked()
     for line in _CONTINUED.sub(" ", text).splitlines():
         words = _without_comment(line).strip()
+        if words.startswith(_INCLUDES):
+            locked.skip(words[:100], "", "what it includes is not read")
         if not words or words.startswith("-"):
             continue
         name, version, url = _requirement(words)

@@ -8,6 +8,7 @@ of them is kept short.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from html import escape
@@ -105,16 +106,6 @@ def named_files(project: Project, upstream: str) -> NamedFiles:
 def metadata_name(wheel: str) -> str:
     """Return what the metadata of a wheel is called, by the wheel's digest."""
     return f"{wheel}{METADATA}"
-
-
-def file_without_digest(files: NamedFiles, name: str) -> str:
-    """Return the URL of a file that the index names without a digest, or ""."""
-    start = files.text.find(f"\n{name}\t".encode("utf-8", "replace"))
-    if start < 0:
-        return ""
-    end = files.text.find(b"\n", start + 1)
-    parts = files.text[start + 1 : end].decode("utf-8", "replace").split("\t")
-    return parts[-1] if len(parts) == 5 and not parts[2] else ""
 
 
 def write_json(project: Project) -> bytes:
@@ -266,7 +257,10 @@ def _file_of(entry: dict[str, Any], base: str) -> ProjectFile | None:
     if not isinstance(file, str) or not isinstance(url, str) or not _is_file(file):
         return None
     if not url.startswith("https://") or "#" in url:
-        url = urldefrag(urljoin(base, url)).url
+        try:
+            url = urldefrag(urljoin(base, url)).url
+        except ValueError:
+            return None
     if not _is_url(url):
         return None
     size = entry.get("size")
@@ -275,7 +269,7 @@ def _file_of(entry: dict[str, Any], base: str) -> ProjectFile | None:
         file,
         url,
         _digest_texts(hashes) if isinstance(hashes, dict) else (),
-        size if isinstance(size, int) and size >= 0 else None,
+        size if type(size) is int and 0 <= size < 2**60 else None,
         more,
         _metadata(entry.get("core-metadata", entry.get("dist-info-metadata"))),
     )
@@ -378,7 +372,8 @@ def _read_html(name: str, page: OriginPage) -> Project:
         if tag == "meta":
             is_index = is_index or given.get("name") == "pypi:repository-version"
         elif tag == "base" and given.get("href"):
-            base = _joined(base, given["href"])
+            with contextlib.suppress(ValueError):
+                base = _joined(base, given["href"])
         elif tag == "a" and "href" in given:
             links += 1
             if len(files) >= limits.FILES_PER_PAGE_MAX:
@@ -392,12 +387,12 @@ def _read_html(name: str, page: OriginPage) -> Project:
 
 
 def _linked(base: str, given: dict[str, str]) -> ProjectFile | None:
-    url, fragment = urldefrag(_joined(base, given["href"].strip()))
-    if not _is_url(url):
-        return None
     try:
+        url, fragment = urldefrag(_joined(base, given["href"].strip()))
         file = unquote(urlsplit(url).path.rpartition("/")[2])
     except ValueError:
+        return None
+    if not _is_url(url):
         return None
     if not _is_file(file):
         return None
@@ -420,13 +415,8 @@ def _linked(base: str, given: dict[str, str]) -> ProjectFile | None:
 
 
 def _joined(base: str, href: str) -> str:
-    """Return an absolute URL as it was written, or "" where there is none."""
-    if href.startswith(("https://", "http://")):
-        return href
-    try:
-        return urljoin(base, href)
-    except ValueError:
-        return ""
+    """Return an absolute URL, as it was written where it is one; ValueError."""
+    return href if href.startswith(("https://", "http://")) else urljoin(base, href)
 
 
 def _said_in_html(said: str | None) -> str | bool:

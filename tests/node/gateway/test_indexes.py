@@ -87,10 +87,13 @@ def test_a_packument_is_read_and_rewritten():
     assert url == "http://127.0.0.1:1/npm/toy/-/toy-1.0.0.tgz"
 
 
-def test_a_tarball_without_a_digest_is_left_alone():
+def test_a_tarball_without_a_digest_is_passed_through():
+    """Its registry may want a password, which only the node has."""
     page = read_packument(packument(integrity=""), "npm", "toy")
     assert page.files.find_file("toy-1.0.0.tgz") is None
-    assert b"npm.test" in page.forms[""]
+    url = page.files.url_without_digest("toy-1.0.0.tgz")
+    assert url == "https://npm.test/toy/-/toy-1.0.0.tgz"
+    assert b"npm.test" not in page.forms[""]
 
 
 def test_tarballs_of_one_name_are_told_apart_by_their_versions():
@@ -177,6 +180,13 @@ def test_braces_in_comments_and_strings_end_no_section(section, url):
     assert files.find(Digest.of(b"x", "md5")).url == url
 
 
+def test_an_old_repository_has_a_file_for_the_url():
+    text = f'archive: "https://a.test/x"\nchecksum: "{hashlib.md5(b"x").hexdigest()}"\n'
+    packed = tarball({"packages/a/a.1/opam": "", "packages/a/a.1/url": text})
+    files = opam.read_index(packed, "opam").files
+    assert files.find(Digest.of(b"x", "md5")).url == "https://a.test/x"
+
+
 def test_a_repository_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(limits, "ARCHIVE_BYTES_MAX", 10_000)
     with pytest.raises(ValueError, match="too much"):
@@ -198,6 +208,27 @@ def test_a_packages_file_of_debian_is_read(pack, path):
     file = found.find_file(plain)
     assert file.url == f"https://deb.test/{plain}"
     assert (file.strong.hex, file.size) == (SHA, 7)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("pool/a_1:2~3+b=4.deb", True),
+        ("./a.deb", True),
+        ("../a.deb", False),
+        ("pool/../../a", False),
+        ("pool/./a", False),
+        ("pool//a", False),
+        ("/a", False),
+        ("a/", False),
+        ("a b", False),
+        ("a%2f..", False),
+        ("a?b", False),
+        ("", False),
+    ],
+)
+def test_paths_below_an_archive(path, is_one):
+    assert debian.is_path(path) == is_one
 
 
 def test_a_sources_file_of_debian_is_read():

@@ -192,7 +192,11 @@ def test_what_stands_in_a_comment_locks_nothing():
 @pytest.mark.parametrize(
     ("name", "content", "left_out"),
     [
-        ("requirements.txt", f"a==1 --hash=sha256:{SHA}\nb==2\n-r c.txt\n", ["b"]),
+        (
+            "requirements.txt",
+            f"a==1 --hash=sha256:{SHA}\nb==2\n-r c.txt\n",
+            ["b", "-r c.txt"],
+        ),
         (
             "uv.lock",
             UV + '[[package]]\nname = "b"\nversion = "2"\nsource = { git = "x" }\n'

@@ -118,7 +118,7 @@ def test_a_file_without_a_digest_is_passed_through():
     assert "core-metadata" not in entry
     files = simple.named_files(project, "pypi")
     assert files.find_file(FILE) is None
-    assert simple.file_without_digest(files, FILE) == f"https://index.test/f/{FILE}"
+    assert files.url_without_digest(FILE) == f"https://index.test/f/{FILE}"
 
 
 def test_a_digest_is_found_anywhere_in_a_fragment():
@@ -130,6 +130,30 @@ def test_a_digest_is_found_anywhere_in_a_fragment():
 def test_html_is_escaped():
     project = simple.read_project("toy", json_page(filename='a"><b>.whl'))
     assert b"<b>" not in simple.html_of(simple.write_json(project))
+
+
+@pytest.mark.parametrize(
+    "bad", ["http://[bad/x.whl", "//[/y.whl", "http://a.test:x/z.whl"]
+)
+def test_a_link_that_is_no_url_spoils_no_page(bad):
+    text = (
+        f'<base href="//["><a href="{bad}">x</a><a href="/f/{FILE}#sha256={SHA}">x</a>'
+    )
+    found = simple.read_project("toy", page(text, "text/html")).files
+    assert FILE in [one.name for one in found]
+    document = {
+        "meta": {"api-version": "1.0"},
+        "files": [
+            {"filename": "x.whl", "url": bad, "hashes": {}},
+            {"filename": FILE, "url": f"/f/{FILE}", "hashes": {"sha256": SHA}},
+            {"filename": 5},
+            7,
+        ],
+    }
+    found = simple.read_project(
+        "toy", page(json.dumps(document), simple.JSON_TYPE)
+    ).files
+    assert FILE in [one.name for one in found]
 
 
 def test_a_plain_page_is_read_as_any_other():
