@@ -25,6 +25,7 @@ PAGE_ATTEMPTS = 4  # where an upstream fails for the moment and nothing is known
 PAGE_FIRST_SECONDS_MAX = 60.0  # until an upstream begins to answer
 PAGE_LINGER_SECONDS = 120.0  # how long a page goes on that nobody waits for
 PAGE_SAVED_AT_ONCE_BYTES = 256 * 1024
+PACKED_AT_ONCE_BYTES = 256 * 1024  # a larger page is first answered as it is
 PAGES_MEMORY_BYTES_MAX = 48 * 1024 * 1024
 PAGES_DISK_BYTES_MAX = 128 * 1024 * 1024
 RETRY_AFTER_SECONDS_MAX = 8.0  # the longest pause that a client still waits for

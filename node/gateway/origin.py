@@ -124,8 +124,8 @@ class OriginClient(Protocol):
     ) -> AbstractAsyncContextManager[OriginFile]:
         """Begin to fetch a file, from `start` on if it can; raises OriginError."""
 
-    async def find(self, upstream: Upstream) -> None:
-        """Resolve an upstream's host, so that `Upstreams` knows where it is."""
+    async def prepare(self, upstream: Upstream) -> None:
+        """Find out where an upstream is, and make ready to ask it."""
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         """Ask how long a file is, without fetching it; None if that is unknown."""

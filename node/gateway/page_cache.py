@@ -15,6 +15,7 @@ from pathlib import Path
 from node.gateway import limits
 from node.gateway.named_file import NamedFile
 from node.gateway.named_files import PREFIX_BYTES, NamedFiles
+from node.gateway.origin import OriginPage
 from transfer import Digest
 
 _SCHEMA = """
@@ -50,11 +51,24 @@ class StoredPage:
     missing: bool = False
     forms: dict[str, bytes] = field(default_factory=dict)
     """What it is answered with, by form."""
+    packed: dict[str, bytes] = field(default_factory=dict)
+    """The same, as gzip packs it; made after the first answer."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """The entity tag of each form, once it was answered."""
+
+    def condition(self) -> OriginPage | None:
+        """Return what an upstream compares its page with; None if it had none."""
+        if self.missing:
+            return None
+        return OriginPage(
+            b"", self.content_type, self.etag, self.url, modified=self.modified
+        )
 
     @property
     def size(self) -> int:
         """How many bytes of memory it takes, about."""
-        return len(self.files.text) + sum(map(len, self.forms.values())) + 1000
+        bodies = (*self.forms.values(), *self.packed.values())
+        return len(self.files.text) + sum(map(len, bodies)) + 1000
 
 
 class PageCache:
@@ -156,13 +170,15 @@ class PageCache:
             modified=modified,
             asked_at=asked_at,
             missing=bool(missing),
-            forms={form: zlib.decompress(body) for form, body in forms},
+            forms={form: gunzipped(body) for form, body in forms},
+            packed=dict(forms),
         )
 
     def keep(self, upstream: str, path: str, page: StoredPage) -> None:
         """Keep a page instead of the one kept before, and the whole within bounds."""
         files = zlib.compress(page.files.text, 1)
-        forms = {form: zlib.compress(body, 1) for form, body in page.forms.items()}
+        forms = {form: gzipped(body) for form, body in page.forms.items()}
+        page.packed.update(forms)
         prefixes = page.files.prefixes()
         size = len(files) + len(prefixes) + sum(map(len, forms.values())) + 500
         with self._transaction():
@@ -229,6 +245,17 @@ class PageCache:
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
+
+
+def gzipped(body: bytes) -> bytes:
+    """Return a body as Content-Encoding gzip has it. Blocks."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+def gunzipped(packed: bytes) -> bytes:
+    """Return what `gzipped` packed. Blocks."""
+    return zlib.decompress(packed, 16 + zlib.MAX_WBITS)
 
 
 class _Transaction:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from node.gateway.origin import (
     OriginPage,
     without_credentials,
 )
-from node.gateway.page_cache import PageCache, StoredPage
+from node.gateway.page_cache import PageCache, StoredPage, gzipped
 from node.gateway.retry import pause_before_retry
 from node.gateway.upstream import Upstream
 from node.wallclock import Now
@@ -100,9 +99,6 @@ class Pages:
         self._memory: BoundedCache[tuple[str, str], StoredPage] = BoundedCache(
             limits.PAGES_MEMORY_BYTES_MAX, lambda page: page.size
         )
-        self._packed: BoundedCache[tuple[object, ...], bytes] = BoundedCache(
-            limits.PAGES_MEMORY_BYTES_MAX, len
-        )
         self._database = ThreadPoolExecutor(1, "gateway-pages")
         self._readers = ThreadPoolExecutor(2, "gateway-read")
 
@@ -145,14 +141,17 @@ class Pages:
             await asyncio.wait({saving})
         return await self._in(self._database, lambda: self._cache.find(digest))
 
-    async def packed(self, page: StoredPage, form: str, body: bytes) -> bytes:
-        """Return a form of a page as gzip packs it; `body` is what is packed."""
-        key = (id(page.files), page.asked_at, form, hash(body))
-        found = self._packed.get(key)
-        if found is None:
-            found = await self._in(self._readers, lambda: gzipped(body))
-            self._packed.put(key, found)
-        return found
+    async def packed(self, page: StoredPage, form: str) -> bytes | None:
+        """Return a form of a page as gzip packs it; None where that is not made yet.
+
+        It is made when the page is kept, which no answer waits for.
+        """
+        if form not in page.packed:
+            body = page.forms[form]
+            if len(body) > limits.PACKED_AT_ONCE_BYTES:
+                return None
+            page.packed[form] = await self._in(self._readers, lambda: gzipped(body))
+        return page.packed[form]
 
     def age(self, page: StoredPage) -> float:
         """Return how long ago the upstream was asked for a page, in seconds."""
@@ -259,12 +258,7 @@ class Pages:
     async def _fetch(
         self, request: PageRequest, known: StoredPage | None
     ) -> StoredPage:
-        before = None
-        if known is not None and not known.missing:
-            before = OriginPage(
-                b"", known.content_type, known.etag, known.url,
-                modified=known.modified,
-            )  # fmt: skip
+        before = None if known is None else known.condition()
         try:
             page = await self._client.page(
                 request.upstream,
@@ -318,9 +312,3 @@ class Pages:
         ):
             raise UnreachableError(str(error), error) from error
         return known
-
-
-def gzipped(body: bytes) -> bytes:
-    """Return a body as Content-Encoding gzip has it. Blocks."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return packer.compress(body) + packer.flush()

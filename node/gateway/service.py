@@ -11,14 +11,20 @@ from pathlib import Path
 from node.background import Background
 from node.content.router import ContentRouter
 from node.gateway import limits, urls
-from node.gateway.answers import Answer, FileAnswer, GatewayRequest, Route
+from node.gateway.answers import (
+    Answer,
+    FileAnswer,
+    GatewayRequest,
+    PageAnswer,
+    Route,
+)
 from node.gateway.ecosystems import ecosystem_of
 from node.gateway.file_metadata import FileMetadata
 from node.gateway.index import IndexContext, PackageIndex
 from node.gateway.named_file import NamedFile
 from node.gateway.netrc_file import authorization_for
 from node.gateway.origin import OriginClient
-from node.gateway.page_cache import PageCache, StoredPage
+from node.gateway.page_cache import PageCache
 from node.gateway.pages import Pages
 from node.gateway.published import Published
 from node.gateway.resolver import MissError, Resolver, StreamedFile
@@ -140,17 +146,16 @@ class Gateway:
             return
         if public is not None:
             self.upstreams.remember(name, public=public)
-        if upstream.share is None:
-            self._around.background.start(
-                self._find(name), f"finding the {name} upstream"
-            )
+        self._around.background.start(
+            self._prepare(name), f"preparing for the {name} upstream"
+        )
 
-    async def _find(self, name: str) -> None:
+    async def _prepare(self, name: str) -> None:
         """Find out whether an upstream is in a private network, and remember it."""
         upstream = self.upstreams.get(name)
         if upstream is None:
             return
-        await self._client.find(upstream)
+        await self._client.prepare(upstream)
         is_public = self.upstreams.is_public(name)
         if is_public is not None:
             await self.pages.settle_upstream(name, upstream.url, public=is_public)
@@ -240,9 +245,11 @@ class Gateway:
             return held is not None
         return all(self.upstreams.needs_credential(one.upstream) for one in named)
 
-    async def packed(self, page: StoredPage, form: str, body: bytes) -> bytes:
-        """Return a page's body as gzip packs it, from memory where it was before."""
-        return await self.pages.packed(page, form, body)
+    async def packed(self, answer: PageAnswer) -> bytes | None:
+        """Return a page's body as gzip packs it, or None where it is not kept so."""
+        if answer.page is None:
+            return None
+        return await self.pages.packed(answer.page, answer.form)
 
     @property
     def client(self) -> OriginClient:

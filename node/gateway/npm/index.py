@@ -79,8 +79,11 @@ class NpmIndex:
             body = await self._published(package, base, short=short)
             return PageAnswer(body, kind)
         page = await self._page(name, short=short)
-        body = page.forms[""].replace(BASE, f"{base}/{self._upstream}".encode())
-        return PageAnswer(body, kind, page, "")
+        form = f"at {base}"
+        if form not in page.forms:
+            ours = f"{base}/{self._upstream}".encode()
+            page.forms[form] = page.forms[""].replace(BASE, ours)
+        return PageAnswer(page.forms[form], kind, page, form)
 
     async def tarball(self, name: str, file: str) -> FileAnswer | RelayAnswer:
         """Return the digest of a tarball, whose URL holds none, and its origins.

@@ -19,7 +19,9 @@ import time
 import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
@@ -109,19 +111,33 @@ class HttpOrigin:
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
         self._sessions: dict[Upstream, aiohttp.ClientSession] = {}
+        # Pools of their own: without a network, names take seconds to fail.
+        self._names = ThreadPoolExecutor(1, "gateway-names")
+        self._readers = ThreadPoolExecutor(1, "gateway-tls")
 
     async def close(self) -> None:
         """Close every connection."""
         for session in self._sessions.values():
             await session.close()
+        for pool in (self._names, self._readers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    async def find(self, upstream: Upstream) -> None:
-        """Resolve an upstream's host, so that `Upstreams` knows where it is."""
+    async def prepare(self, upstream: Upstream) -> None:
+        """Resolve an upstream's host, so that `Upstreams` knows where it is.
+
+        And read the certificates that it needs, so that no request waits for them.
+        """
         host, port = upstream.place
-        loop = asyncio.get_running_loop()
+        await self._tls_for(upstream.url, upstream)
+
+        def find() -> list[str]:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return [str(one[4][0]) for one in found]
+
         with contextlib.suppress(OSError, UnicodeError):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            self._upstreams.found_at((host, port), [str(one[4][0]) for one in found])
+            loop = asyncio.get_running_loop()
+            addresses = await loop.run_in_executor(self._names, find)
+            self._upstreams.found_at((host, port), addresses)
 
     async def page(
         self, upstream: Upstream, url: str, *, accept: str, known: OriginPage | None
@@ -202,6 +218,7 @@ class HttpOrigin:
                 async with session.request(
                     request.method,
                     _exact(url),
+                    ssl=await self._tls_for(url, upstream),
                     headers={**request.headers, **own},
                     data=request.body or None,
                     allow_redirects=False,
@@ -223,6 +240,14 @@ class HttpOrigin:
             raise OriginError("the URL is malformed") from error
         raise OriginError("it redirects too often")
 
+    async def _tls_for(self, url: str, upstream: Upstream) -> ssl.SSLContext | bool:
+        """Return the certificates for a URL; reading them takes a while, once."""
+        if not url.startswith("https:"):
+            return True
+        loop = asyncio.get_running_loop()
+        files = upstream.ca_files, upstream.client_certificate
+        return await loop.run_in_executor(self._readers, _tls, *files)
+
     def _check(self, url: str, upstream: Upstream) -> None:
         """Raise OriginError for a URL that must not be asked."""
         check_url(url, upstream)
@@ -243,7 +268,6 @@ class HttpOrigin:
                     limit=limits.CONNECTIONS_PER_UPSTREAM,
                     # An answer that was checked for one place is none for another.
                     use_dns_cache=False,
-                    ssl=_tls(upstream),
                 ),
                 headers={"User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -400,10 +424,11 @@ def _proxy_hosts() -> list[str]:
     return [host for one in proxies.values() if (host := urlsplit(one).hostname)]
 
 
-def _tls(upstream: Upstream) -> ssl.SSLContext:
-    """Return what certificates of an upstream are trusted, and which is ours."""
+@cache
+def _tls(ca_files: tuple[Path, ...], client_certificate: Path | None) -> ssl.SSLContext:
+    """Return what certificates are trusted, and which is ours. Blocks, once."""
     context = ssl.create_default_context()
-    files = list(upstream.ca_files)
+    files = list(ca_files)
     if system := os.environ.get("SSL_CERT_FILE"):
         files.append(Path(system))
     for path in files:
@@ -414,13 +439,11 @@ def _tls(upstream: Upstream) -> ssl.SSLContext:
                 context.load_verify_locations(cafile=path)
         except (OSError, ssl.SSLError) as error:
             _log.warning("the certificates in %s cannot be read: %s", path, error)
-    if upstream.client_certificate is not None:
+    if client_certificate is not None:
         try:
-            context.load_cert_chain(upstream.client_certificate)
+            context.load_cert_chain(client_certificate)
         except (OSError, ssl.SSLError) as error:
-            _log.warning(
-                "the certificate for %s cannot be read: %s", upstream.name, error
-            )
+            _log.warning("%s is no certificate and key: %s", client_certificate, error)
     return context
 
 

@@ -121,8 +121,8 @@ class GatewayRoutes:
     ) -> web.StreamResponse:
         packed = None
         accepts = request.headers.get("Accept-Encoding", "")
-        if answer.page is not None and "gzip" in accepts and len(answer.body) > 2000:
-            packed = await self._gateway.packed(answer.page, answer.form, answer.body)
+        if "gzip" in accepts and len(answer.body) > 2000:
+            packed = await self._gateway.packed(answer)
         return page_response(request, answer, packed=packed)
 
     async def _file(

@@ -62,7 +62,7 @@ def page_response(
 
     `packed` is the page as gzip has it, for a client that accepts that.
     """
-    etag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
+    etag = _entity_tag(answer)
     headers = {**PAGE_HEADERS, "ETag": etag}
     modified = answer.page.modified if answer.page is not None else ""
     if modified:
@@ -77,6 +77,14 @@ def page_response(
     if packed is not None:
         headers["Content-Encoding"] = "gzip"
     return web.Response(body=packed or answer.body, headers=headers)
+
+
+def _entity_tag(answer: PageAnswer) -> str:
+    """Return a page's entity tag, computed once for each form."""
+    known = {} if answer.page is None else answer.page.tags
+    if answer.form not in known:
+        known[answer.form] = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
+    return known[answer.form]
 
 
 class FileSender:

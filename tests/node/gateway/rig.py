@@ -113,7 +113,7 @@ class MadeUpOrigin:
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         return len(self._answer(url, self.files))
 
-    async def find(self, upstream: Upstream) -> None:
+    async def prepare(self, upstream: Upstream) -> None:
         self.upstreams.found_at(upstream.place, ["1.1.1.1"])
 
     def _answer(self, url: str, known: dict[str, bytes]) -> bytes:
