@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Self
 
 from msgspec import to_builtins
 
@@ -94,7 +94,7 @@ def _no_progress(_event: dict[str, Any]) -> None:
 
 
 class Node:
-    """A running node; `await Node.start(settings)` makes one."""
+    """A node; `async with Node(settings) as node` runs it, or `await Node.start(...)`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -107,13 +107,21 @@ class Node:
     @classmethod
     async def start(cls, settings: Settings) -> Node:
         """Start everything and join; NodeError is one sentence for a person."""
-        node = cls(settings)
+        return await cls(settings).__aenter__()
+
+    async def __aenter__(self) -> Self:
         try:
-            await node._start()
+            await self._start()
         except BaseException:
-            await node.stop()
+            await self.stop()
             raise
-        return node
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Node of {self.settings.home}>"
 
     async def stop(self) -> None:
         """Stop everything that was started, in reverse."""
@@ -310,7 +318,7 @@ class Node:
             router=self._router,
             withdrawal=self._withdrawal,
             output=self._output,
-            index_name=self._index_name,
+            index_name=lambda digest: self._gateway.plain_name(digest),
         )
         self._runs |= {
             commands.ShareCommand: sharer.share,
@@ -589,9 +597,5 @@ class Node:
         addresses = [str(one.contact.address) for one in self._dht.contacts()]
         if addresses:
             self._catalogue.remember_contacts(addresses, now())
-        self._totals.save(
-            {
-                "sent": self._seeder.stats.bytes_sent,
-                "received": self._leecher.stats.bytes_received,
-            }
-        )
+        seeder, leecher = self._seeder.stats, self._leecher.stats
+        self._totals.save(sent=seeder.bytes_sent, received=leecher.bytes_received)

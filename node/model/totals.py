@@ -24,7 +24,7 @@ class Totals:
         """Return a total over all runs; `since_start` is that of this run."""
         return self._before.get(name, 0) + since_start
 
-    def save(self, since_start: dict[str, int]) -> None:
+    def save(self, **since_start: int) -> None:
         """Keep the totals with those of this run."""
         rows = [(name, self.ever(name, count)) for name, count in since_start.items()]
         with self._database:
