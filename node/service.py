@@ -94,7 +94,7 @@ def _no_progress(_event: dict[str, Any]) -> None:
 
 
 class Node:
-    """A node; `async with Node(settings) as node` runs it, or `await Node.start(...)`."""
+    """A node; `async with Node(settings) as node` runs it, or `Node.start`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -318,7 +318,7 @@ class Node:
             router=self._router,
             withdrawal=self._withdrawal,
             output=self._output,
-            index_name=lambda digest: self._gateway.plain_name(digest),
+            index_name=self._index_name,
         )
         self._runs |= {
             commands.ShareCommand: sharer.share,
@@ -471,10 +471,8 @@ class Node:
 
     async def _index_name(self, digest: Digest) -> str:
         """Return the file name that a package index gave a file, "" if none did."""
-        for one in await self._gateway.named(digest):
-            if is_file_name(one.file):
-                return one.file
-        return ""
+        names = (one.file for one in await self._gateway.named(digest))
+        return next(filter(is_file_name, names), "")
 
     async def _limit(
         self, command: commands.LimitCommand, _progress: Progress

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import asynccontextmanager
 
 from node.commands import CleanCommand, ListCommand, ShareCommand
 from node.service import Node
 from node.settings import Settings
 
 
-@asynccontextmanager
-async def running(home):
-    """Run a node for a while."""
-    settings = Settings(home, listen=("127.0.0.1:0",), web="127.0.0.1:0", lan=False)
-    node = await Node.start(settings)
-    try:
-        yield node
-    finally:
-        await node.stop()
+def running(home) -> Node:
+    """Make a node to run for a while."""
+    return Node(Settings(home, listen=("127.0.0.1:0",), web="127.0.0.1:0", lan=False))
 
 
 async def share(node, folder, *names):
