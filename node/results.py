@@ -505,6 +505,7 @@ class ReadyResult(Result, frozen=True, kw_only=True):
     site: str | None
     contacts: int
     listen: list[str]
+    network: str
 
 
 class TransferEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ from node.results import SourceTraffic
 from node.settings import Settings
 from node.settings.home import Home
 from node.settings.networks import load_network
+from node.settings.remembered import check_network, remember
 from node.storage import open_storage
 from node.wallclock import now
 from node.web.door import Door
@@ -170,6 +171,7 @@ class Node:
     async def _start(self) -> None:
         settings = self.settings
         self._home = self._stack.enter_context(Home(settings.home))
+        check_network(settings.home, settings.network)
         self._network = load_network(settings)
         node_key = keyfiles.read_or_new_key(settings.home / "node.key")
         storage = await open_storage(self._stack, settings)
@@ -550,6 +552,7 @@ class Node:
 
     async def _join(self) -> None:
         """Join the network, then offer what is held and ask what is new."""
+        remember(self.settings.home, {"network": self.settings.network})
         # Those that were given may be gone; those of last time help then.
         texts = [*self.settings.contacts, *self._catalogue.contacts()]
         contacts = read_contacts(dict.fromkeys(texts))

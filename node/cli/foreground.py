@@ -16,10 +16,11 @@ from node.commands import StatusCommand
 from node.errors import INTERRUPTED
 from node.results import ReadyResult
 from node.service import Node
+from node.settings.remembered import remember
 from node.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from types import TracebackType
 
     from node.cli.session import Session
@@ -80,8 +81,17 @@ class Signals:
         self._wish.set()
 
 
-def serve(session: Session, settings: Settings, *, verbose: bool) -> int:
-    """Run the node until `leave` or a signal; returns the exit code."""
+def serve(
+    session: Session,
+    settings: Settings,
+    *,
+    given: Mapping[str, object],
+    verbose: bool,
+) -> int:
+    """Run the node until `leave` or a signal; returns the exit code.
+
+    The settings in `given` are remembered for the next start once the node is ready.
+    """
     start_log(
         settings.home,
         level=settings.log_level,
@@ -90,10 +100,12 @@ def serve(session: Session, settings: Settings, *, verbose: bool) -> int:
         is_detached=session.is_background,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(session, settings))
+        return runner.run(_serve(session, settings, given))
 
 
-async def _serve(session: Session, settings: Settings) -> int:
+async def _serve(
+    session: Session, settings: Settings, given: Mapping[str, object]
+) -> int:
     with Signals() as signals:
         node = await signals.unless_stopped(Node.start(settings))
         if node is None:
@@ -107,7 +119,9 @@ async def _serve(session: Session, settings: Settings) -> int:
                 site=own.site,
                 contacts=status.contacts,
                 listen=list(settings.listen),
+                network=settings.network,
             )
+            remember(settings.home, _as_bound(given, ready))
             session.answer(ready, print_ready)
             _log.info(
                 "caravan %s: node %s of the network %r is ready at %s, web %s, pid %d",
@@ -121,6 +135,14 @@ async def _serve(session: Session, settings: Settings) -> int:
             await node.stop()
             _end_within(THREADS_SECONDS_MAX, signals)
         return signals.exit_code
+
+
+def _as_bound(given: Mapping[str, object], ready: ReadyResult) -> dict[str, object]:
+    """Return what was given, with the port that the web door took for port 0.
+
+    Package managers are pointed at that address, also after the next start.
+    """
+    return {**given, "web": ready.web} if "web" in given else dict(given)
 
 
 def _end_within(seconds: float, signals: Signals) -> None:

@@ -85,8 +85,15 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     # Only now, because it takes its time: wrong settings are reported at once, and the
     # process that waits for the one in the background needs none of it.
     from node.cli.foreground import serve
+    from node.settings.remembered import ADDRESSES
 
-    return serve(session, settings, verbose=verbose or flags["log_level"] is not None)
+    given = {name: flags[name] for name in ADDRESSES if flags[name]}
+    return serve(
+        session,
+        settings,
+        given=given,
+        verbose=verbose or flags["log_level"] is not None,
+    )
 
 
 def _settings(home: Path, flags: dict[str, Any]) -> Settings:

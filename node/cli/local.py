@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.group import CliCommand, CommandGroup
 from node.cli.session import Session
-from node.cli.text import say, table
+from node.cli.text import count, say, table
 
 if TYPE_CHECKING:
-    from node.cli.results import NetworkEntry, NetworkListResult
+    from node.cli.results import (
+        NetworkEntry,
+        NetworkLeaveResult,
+        NetworkListResult,
+    )
 
 _HERE = "node.cli.local"
 
@@ -22,14 +27,17 @@ _HERE = "node.cli.local"
         "Commands": {
             "new": f"{_HERE}:network_new",
             "list": f"{_HERE}:network_list",
+            "secret": f"{_HERE}:network_secret",
+            "add": f"{_HERE}:network_add",
+            "leave": f"{_HERE}:network_leave",
         }
     },
 )
 def network() -> None:
-    """Make and list private networks.
+    """Make, list and leave private networks.
 
-    The members of a private network share a secret file. Nobody else can find them or
-    talk to them.
+    The members of a private network share a secret. Nobody else can find them or talk
+    to them. A node's folder belongs to one network.
     """
 
 
@@ -50,7 +58,10 @@ def network_new(session: Session, name: str) -> None:
 @click.pass_obj
 def network_list(session: Session) -> None:
     """List the private networks whose secret is here."""
-    from node.cli.results import NetworkEntry, NetworkListResult
+    from node.cli.results import (
+        NetworkEntry,
+        NetworkListResult,
+    )
     from node.settings.networks import list_networks
 
     found = [
@@ -58,6 +69,67 @@ def network_list(session: Session) -> None:
         for one in list_networks(session.home)
     ]
     session.answer(NetworkListResult(networks=found), _networks_words)
+
+
+@click.command(
+    "secret",
+    cls=CliCommand,
+    examples=["caravan network secret lab  # for a CI variable"],
+)
+@click.argument("name")
+@click.pass_obj
+def network_secret(session: Session, name: str) -> None:
+    """Print the secret of the private network NAME as one line of text.
+
+    Anyone with the line can join. `caravan network add` reads it on another machine.
+    """
+    from node.cli.results import NetworkSecretResult
+    from node.settings.networks import load_secret, secret_path, secret_text
+
+    text = secret_text(name, load_secret(secret_path(session.home, name), name))
+    result = NetworkSecretResult(network=name, secret=text)
+    session.answer(result, lambda _: say(text))
+
+
+@click.command(
+    "add",
+    cls=CliCommand,
+    examples=["caravan network add caravan-secret-1-...", "caravan network add -"],
+)
+@click.argument("line")
+@click.pass_obj
+def network_add(session: Session, line: str) -> None:
+    """Keep the secret of a network that a member printed (LINE, or - for stdin)."""
+    from node.cli.results import NetworkEntry
+    from node.settings.networks import TEXT_BYTES_MAX, keep_secret, read_secret_text
+
+    text = sys.stdin.read(TEXT_BYTES_MAX) if line == "-" else line
+    name, secret = read_secret_text(text)
+    path = keep_secret(session.home, name, secret)
+    result = NetworkEntry(network=name, secret_file=str(path))
+    session.answer(result, _network_words)
+
+
+@click.command("leave", cls=CliCommand, examples=["caravan network leave --forget"])
+@click.option(
+    "--forget", is_flag=True, required=True, help="Yes: forget the network for good."
+)
+@click.pass_obj
+def network_leave(session: Session, forget: bool) -> None:
+    """Let this folder belong to no network, so that it can join another one.
+
+    What was held in a private network is kept private from then on: it is offered in no
+    other network until you share it again. The node must not run.
+    """
+    del forget
+    from node.cli.results import NetworkLeaveResult
+    from node.leave_network import leave_network
+
+    left = leave_network(session.home)
+    result = NetworkLeaveResult(
+        network=left.network, kept_private=left.kept_private, offered=left.offered
+    )
+    session.answer(result, _left_words)
 
 
 @click.command(
@@ -86,7 +158,18 @@ def _network_words(made: NetworkEntry) -> None:
     name = made.network
     say(f"secret file      {made.secret_file}")
     say(f"to join here     caravan join --network {name}")
-    say(f"on other members caravan join HOST:PORT --network {name} --secret-file COPY")
+    say("to join there    the line that `caravan invite` prints once a node runs here,")
+    say(f"                 or the one of `caravan network secret {name}`")
+
+
+def _left_words(left: NetworkLeaveResult) -> None:
+    say(f"this folder no longer belongs to the network {left.network!r}")
+    if left.kept_private:
+        files = count(left.kept_private, "file")
+        say(f"{files} kept on disk, and offered to nobody until shared again")
+    elif left.offered:
+        files = count(left.offered, "file")
+        say(f"{files} kept on disk, and offered in the network that is joined next")
 
 
 def _networks_words(result: NetworkListResult) -> None:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from node.cli.text import say
+from node.settings import PUBLIC_NETWORK
 
 if TYPE_CHECKING:
     from node.results import ReadyResult, StatusResult
@@ -26,11 +27,13 @@ def print_ready(ready: ReadyResult) -> None:
         say(f"package managers of this site ask {ready.site}")
     if ready.contacts:
         return
-    words = f"no contacts yet; others join with `caravan join {address}`"
-    if _is_loopback(address) and not all(map(_is_loopback, ready.listen)):
-        port = address.rpartition(":")[2]
-        words += f" (from other machines: this machine's IP address and port {port})"
-    say(words)
+    # Every hint works as it stands: an invitation has the secret, and the addresses of
+    # this machine's links where it listens on all of them.
+    elsewhere = _is_loopback(address) and not all(map(_is_loopback, ready.listen))
+    if ready.network != PUBLIC_NETWORK or elsewhere:
+        say("no contacts yet; others join with the line that `caravan invite` prints")
+    else:
+        say(f"no contacts yet; others join with `caravan join {address}`")
 
 
 def _is_loopback(address: str) -> bool:

@@ -76,6 +76,21 @@ class NetworkEntry(msgspec.Struct, frozen=True, kw_only=True):
     secret_file: str
 
 
+class NetworkSecretResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A private network and its secret as text."""
+
+    network: str
+    secret: str
+
+
+class NetworkLeaveResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The network that was left; counts of files."""
+
+    network: str
+    kept_private: int
+    offered: int
+
+
 class NetworkListResult(msgspec.Struct, frozen=True, kw_only=True):
     """The private networks whose secret is here."""
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dht import Address, Contact
-from node.errors import NodeError, RefusedError, UsageError
-from node.model.keyfiles import write_secret
+from node.errors import RefusedError, UsageError
 from node.settings import PUBLIC_NETWORK
-from node.settings.networks import check_name, load_secret, secret_path
+from node.settings.networks import check_name, keep_secret
+from node.settings.remembered import check_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,19 +94,10 @@ def accept(home: Path, invitation: Invitation) -> None:
 
     A secret that is there already is never replaced: NodeError where it differs.
     """
+    check_network(home, invitation.network)
     if invitation.secret is None:
         return
-    path = secret_path(home, invitation.network)
-    try:
-        write_secret(path, invitation.secret)
-    except FileExistsError:
-        if load_secret(path) != invitation.secret:
-            raise NodeError(
-                f"{path} holds another secret: there are two networks called "
-                f"{invitation.network!r}; join this one with another --home"
-            ) from None
-    except OSError as error:
-        raise NodeError(f"cannot write {path}: {error.strerror}") from error
+    keep_secret(home, invitation.network, invitation.secret)
 
 
 def _unpack(packed: bytes) -> Invitation:

@@ -1,4 +1,6 @@
-"""Where a node's settings come from: flags over environment over file over defaults.
+"""Where a node's settings come from.
+
+Flags count over the environment over the file over what is remembered over defaults.
 
 The file is `config.toml` in the home folder, with the names of `Settings` as keys; the
 environment has the same names in capitals behind `CARAVAN_`, lists separated by
@@ -17,6 +19,7 @@ from typing import Any
 from node.errors import NodeError, UsageError
 from node.settings import ECOSYSTEMS, PUBLIC_NETWORK, Settings
 from node.settings.gateway import VARIABLE, merge_upstreams, upstreams_in
+from node.settings.remembered import check_network, read_remembered
 from node.settings.site import SiteSettings, site_in, site_variables
 from node.settings.source import SettingSource
 from node.settings.table import OTHER_VARIABLES, SETTINGS
@@ -58,7 +61,12 @@ def load_with_sources(
     """
     chosen: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for layer in (_from_file(home), _from_environment(environ), _from_flags(flags)):
+    for layer in (
+        _from_remembered(home),
+        _from_file(home),
+        _from_environment(environ),
+        _from_flags(flags),
+    ):
         read = {
             name: SETTINGS[name].read(value, source)
             for name, (value, source) in layer.items()
@@ -75,7 +83,13 @@ def load_with_sources(
             )
         chosen |= read
         sources |= {name: source.name for name, (_, source) in layer.items()}
+    check_network(home, chosen.get("network", PUBLIC_NETWORK))
     return LoadedSettings(_with_secret(Settings(home=home, **chosen)), sources)
+
+
+def _from_remembered(home: Path) -> Layer:
+    source = SettingSource("remembered", NodeError, is_text=False, folder=home)
+    return {name: (value, source) for name, value in read_remembered(home).items()}
 
 
 def _from_flags(flags: Mapping[str, object]) -> Layer:
