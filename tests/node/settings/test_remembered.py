@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 
 import pytest
@@ -125,14 +126,15 @@ async def test_leaving_a_private_network_keeps_what_was_held_to_oneself(tmp_path
     new_network(home, "lab")
     async with running(home, **private(home)) as node:
         node_id = node.describe().node_id
-        artifact = node._store.add_bytes(b"exam questions of next week")
+        exam = b"exam questions of next week"
+        artifact = await asyncio.to_thread(node._store.add_bytes, exam)
         node._catalogue.add_direct(str(artifact.digest), "exam.txt")
         node._trust_store.follow(bytes(32), "exam", "never")
         await node._router.sync()
         assert node._router.is_offered(artifact)
         with pytest.raises(NodeError, match="another node is running"):
-            leave_network(home)
-    left = leave_network(home)
+            await asyncio.to_thread(leave_network, home)
+    left = await asyncio.to_thread(leave_network, home)
     assert (left.network, left.kept_private, left.offered) == ("lab", 1, 0)
     async with running(home) as node:
         assert node.settings.network == "caravan"
@@ -141,7 +143,7 @@ async def test_leaving_a_private_network_keeps_what_was_held_to_oneself(tmp_path
         assert not node._router.is_offered(artifact)
         assert not node._router.may_serve(artifact.digest, whole=True)
         assert node._trust_store.follows() == []
-        assert node._store.find(artifact.digest) == artifact
+        assert await asyncio.to_thread(node._store.find, artifact.digest) == artifact
     assert secret_path(home, "lab").exists()
 
 
@@ -151,10 +153,10 @@ async def test_leaving_the_public_network_says_that_files_are_offered_again(tmp_
     store = Store(tmp_path)
     store.add_bytes(b"public")
     store.close()
-    left = leave_network(tmp_path)
+    left = await asyncio.to_thread(leave_network, tmp_path)
     assert (left.network, left.kept_private, left.offered) == ("caravan", 0, 1)
     with pytest.raises(NodeError, match="belongs to no network"):
-        leave_network(tmp_path)
+        await asyncio.to_thread(leave_network, tmp_path)
 
 
 def test_flags_environment_and_file_count_over_what_is_remembered(tmp_path):
