@@ -10,31 +10,29 @@ from dht.wire import Request, RequestFlag, add_proof, encode_unproved, kind_of
 
 if TYPE_CHECKING:
     from dht.core import Core
-    from dht.in_flight import InFlight
+    from dht.in_flight import Question
 
 
-def compose(core: Core, pending: InFlight, now: float) -> bytes:
+def compose(core: Core, question: Question, now: float) -> bytes:
     """Return the datagram of a request that is sent now.
 
     Its first sending to a stranger is padded, so that the whole reply is no longer;
     what is sent again is not: many of those who stay silent were never there.
     """
-    token = core.peer_memory.token(pending.address, now)
+    token = core.peer_memory.token(question.address, now)
     request = Request(
         1,
-        kind_of(pending.body),
-        pending.transaction,
+        kind_of(question.body),
+        question.transaction,
         core.public_key,
-        _flags(core, pending, now),
+        _flags(core, question, now),
         token,
-        pending.body,
+        question.body,
     )
-    size = pending.size
-    if not token and not size and not pending.tries:
-        size = pending.first_bytes
+    size = question.size or (0 if token else question.first_bytes)
     size = max(size, REQUEST_BYTES_MIN) - core.envelope.overhead
-    contact = pending.contact
-    if pending.introduces and token and contact is not None:
+    contact = question.contact
+    if question.introduces and token and contact is not None:
         part = _padded(request, size - PROOF_BYTES)
         proof = core.proof_for(contact.public_key, part)
     else:
@@ -43,16 +41,16 @@ def compose(core: Core, pending: InFlight, now: float) -> bytes:
     return core.envelope.wrap(add_proof(part, proof), receiver)
 
 
-def _flags(core: Core, pending: InFlight, now: float) -> int:
+def _flags(core: Core, question: Question, now: float) -> int:
     """Return what a request tells of this node and wants of the other."""
-    flags = pending.flags
+    flags = question.flags
     if 4 in core.families:
         flags |= RequestFlag.IPV4
     if 6 in core.families:
         flags |= RequestFlag.IPV6
-    if core.reach.is_read_only(pending.address):
+    if core.reach.is_read_only(question.address):
         flags |= RequestFlag.READ_ONLY
-    contact = pending.contact
+    contact = question.contact
     if contact is None or not core.peer_memory.is_proven(contact, now):
         flags |= RequestFlag.PROOF
     return flags

@@ -1,15 +1,13 @@
-"""Requests under way: those this node has sent, and one that it is answering."""
+"""Requests under way, as values: one to be sent, one to be answered, and a reply."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dht.contacts import Contact
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
     from dht.addresses import Address
     from dht.wire import MessageBody, Request
 
@@ -23,62 +21,21 @@ class ProvenReply(NamedTuple):
     observed: Address
 
 
-class InFlight:
-    """A request on its way."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request as it is sent once: to whom, what, and how long at least."""
 
-    __slots__ = (
-        "address",
-        "again",
-        "body",
-        "contact",
-        "continued",
-        "done",
-        "due_at",
-        "excused",
-        "first_bytes",
-        "flags",
-        "hearsay",
-        "introduces",
-        "last_sent_at",
-        "late",
-        "patience",
-        "reminders",
-        "sent_at",
-        "size",
-        "timer",
-        "transaction",
-        "tries",
-    )
-
-    def __init__(
-        self,
-        address: Address,
-        contact: Contact | None,
-        body: MessageBody,
-        *,
-        done: Callable[[ProvenReply | None], None],
-    ) -> None:
-        self.address = address
-        self.contact = contact  # None: any node that answers there
-        self.body = body
-        self.done = done
-        self.flags = 0
-        self.size = 0  # least length of the datagram
-        self.first_bytes = 0  # the same, to an address that gave no token yet
-        self.sent_at = 0.0
-        self.last_sent_at = 0.0
-        self.tries = 0
-        self.late: Callable[[], None] | None = None
-        self.patience = 0  # reminders after which it is called
-        self.due_at = 0.0  # when its timer runs out
-        self.excused = False  # its end was put off because this machine was late
-        self.reminders = 0  # how often its timer has run out
-        self.again = True  # may be sent once more
-        self.continued = False  # was asked again for what did not fit
-        self.hearsay = False  # sent for another's sake
-        self.introduces = False  # carries a proof of this node's id
-        self.transaction = b""
-        self.timer: asyncio.TimerHandle | None = None
+    address: Address
+    contact: Contact | None
+    body: MessageBody
+    transaction: bytes
+    flags: int
+    size: int
+    """The least length of the datagram."""
+    first_bytes: int
+    """The same, to an address that gave no token yet; 0 for a repetition."""
+    introduces: bool
+    """Whether it carries a proof of this node's id."""
 
 
 class Asked:

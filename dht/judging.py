@@ -10,7 +10,7 @@ from dht.wire import HINT_BYTES, proved_part
 if TYPE_CHECKING:
     from dht.addresses import Address
     from dht.core import Core
-    from dht.in_flight import InFlight
+    from dht.in_flight import Question
     from dht.wire import Reply
 
 
@@ -23,12 +23,12 @@ class Received(NamedTuple):
     now: float
 
 
-def answerer(core: Core, pending: InFlight, received: Received) -> Contact | None:
+def answerer(core: Core, question: Question, received: Received) -> Contact | None:
     """Return the contact that gave a reply; None, and counted, if it is in doubt."""
     reply = received.reply
     if reply.proof:
-        return _proven(core, pending, received)
-    contact = pending.contact
+        return _proven(core, question, received)
+    contact = question.contact
     if contact is None or not core.peer_memory.is_proven(contact, received.now):
         core.stats["refused.unproven"] += 1
         return None
@@ -39,11 +39,11 @@ def answerer(core: Core, pending: InFlight, received: Received) -> Contact | Non
     return contact
 
 
-def _proven(core: Core, pending: InFlight, received: Received) -> Contact | None:
+def _proven(core: Core, question: Question, received: Received) -> Contact | None:
     """Check a reply's proof of id and return the contact that it proves."""
     reply, packed, observed, now = received
     key, proof = reply.proof[:32], reply.proof[32:]
-    contact = pending.contact or contact_of(key, pending.address)
+    contact = question.contact or contact_of(key, question.address)
     if contact.public_key != key or contact.node_id[:HINT_BYTES] != reply.hint:
         core.stats["refused.other_node"] += 1
         return None
@@ -54,7 +54,7 @@ def _proven(core: Core, pending: InFlight, received: Received) -> Contact | None
     # A contact of the table is heard: when the own address has changed, all of them
     # contradict what was reported before.
     known = contact in core.table_of(contact.address)
-    if not known and core.reach.contradicts(observed, pending.address):
+    if not known and core.reach.contradicts(observed, question.address):
         core.stats["refused.relayed"] += 1
         return None
     core.peer_memory.remember_proof(contact, now)

@@ -14,7 +14,7 @@ from dht.addresses import unpack_address
 from dht.bounded import TtlSet
 from dht.composing import compose
 from dht.errors import DatagramError
-from dht.in_flight import InFlight, ProvenReply
+from dht.in_flight import ProvenReply, Question
 from dht.judging import Received, answerer
 from dht.limits import (
     FIRST_FIND_BYTES,
@@ -59,6 +59,77 @@ _FIRST_BYTES: Final[dict[type[MessageBody], int]] = {
     FindProviders: FIRST_FIND_BYTES,
     FindRecord: FIRST_FIND_BYTES,
 }
+
+
+class InFlight:
+    """A request on its way, and when to be reminded of it."""
+
+    __slots__ = (
+        "address",
+        "again",
+        "body",
+        "contact",
+        "continued",
+        "done",
+        "due_at",
+        "excused",
+        "first_bytes",
+        "flags",
+        "hearsay",
+        "introduces",
+        "last_sent_at",
+        "late",
+        "patience",
+        "reminders",
+        "sent_at",
+        "size",
+        "timer",
+        "transaction",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        address: Address,
+        contact: Contact | None,
+        body: MessageBody,
+        *,
+        done: Callable[[ProvenReply | None], None],
+    ) -> None:
+        self.address = address
+        self.contact = contact  # None: any node that answers there
+        self.body = body
+        self.done = done
+        self.flags = 0
+        self.size = 0  # least length of the datagram
+        self.first_bytes = 0  # the same, to an address that gave no token yet
+        self.sent_at = 0.0
+        self.last_sent_at = 0.0
+        self.tries = 0
+        self.late: Callable[[], None] | None = None
+        self.patience = 0  # reminders after which it is called
+        self.due_at = 0.0  # when its timer runs out
+        self.excused = False  # its end was put off because this machine was late
+        self.reminders = 0  # how often its timer has run out
+        self.again = True  # may be sent once more
+        self.continued = False  # was asked again for what did not fit
+        self.hearsay = False  # sent for another's sake
+        self.introduces = False  # carries a proof of this node's id
+        self.transaction = b""
+        self.timer: asyncio.TimerHandle | None = None
+
+    def question(self) -> Question:
+        """Return the request as it is sent next."""
+        return Question(
+            address=self.address,
+            contact=self.contact,
+            body=self.body,
+            transaction=self.transaction,
+            flags=self.flags,
+            size=self.size,
+            first_bytes=0 if self.tries else self.first_bytes,
+            introduces=self.introduces,
+        )
 
 
 class RpcClient:
@@ -165,7 +236,7 @@ class RpcClient:
         pending = InFlight(address, None, Ping(), done=_ignore)
         pending.transaction = nonce
         pending.size = REQUEST_BYTES_MIN
-        return compose(self._core, pending, self._core.clock.monotonic())
+        return compose(self._core, pending.question(), self._core.clock.monotonic())
 
     def close(self) -> None:
         """Give up all requests, now and from now on; each callback hears of it."""
@@ -193,7 +264,9 @@ class RpcClient:
             pending.continued = True
             self._transmit(pending, now)
             return
-        contact = answerer(self._core, pending, Received(reply, packed, observed, now))
+        contact = answerer(
+            self._core, pending.question(), Received(reply, packed, observed, now)
+        )
         if contact is None:
             # A node is there: only the key of the contact was a false one.
             self._heard_from(source)
@@ -363,7 +436,7 @@ class RpcClient:
 
     def _transmit(self, pending: InFlight, now: float) -> None:
         """Build the datagram of a request and send it."""
-        datagram = compose(self._core, pending, now)
+        datagram = compose(self._core, pending.question(), now)
         pending.tries += 1
         pending.last_sent_at = now
         self._core.reach.sent(pending.address, now)

@@ -28,8 +28,9 @@ from node.content.closure import ClosureLimits, Closures
 from node.content.eviction import Evictor
 from node.content.fetch_command import FetchCommands
 from node.content.fetcher import ContentFetcher
-from node.content.list_pin import Cache
+from node.content.inventory import Inventory
 from node.content.output import OutputWriter
+from node.content.pins import Pins
 from node.content.repair import Repair
 from node.content.router import ContentRouter
 from node.content.share import Sharer
@@ -436,13 +437,13 @@ class Node:
             background=self._background,
             totals=self._totals,
         )
-        cache = Cache(
+        pins = Pins(
             store=store,
             catalogue=catalogue,
             trust_store=self._trust_store,
             router=router,
         )
-        cleaning = Cleaning(store, catalogue, router, now)
+        cleaning = Cleaning(store, catalogue, router, now=now)
         Evictor(store=store, catalogue=catalogue, on_evicted=self._evicted, now=now)
         self._repair = Repair(
             store=store,
@@ -457,9 +458,9 @@ class Node:
             commands.DoctorCommand: inspector.doctor,
             commands.LookupCommand: inspector.lookup,
             commands.TransfersCommand: inspector.transfers,
-            commands.ListCommand: cache.list,
-            commands.PinCommand: cache.pin,
-            commands.UnpinCommand: cache.unpin,
+            commands.ListCommand: Inventory(store, catalogue).list,
+            commands.PinCommand: pins.pin,
+            commands.UnpinCommand: pins.unpin,
             commands.CleanCommand: cleaning.clean,
             commands.VerifyCommand: cleaning.verify,
             commands.LimitCommand: self._limit,

@@ -26,7 +26,7 @@ class Cleaning:
     """Removes what is not needed, and checks what is there."""
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, provide: ContentRouter, now: Now
+        self, store: Store, catalogue: Catalogue, provide: ContentRouter, *, now: Now
     ) -> None:
         self._store = store
         self._catalogue = catalogue
