@@ -170,6 +170,7 @@ class Node:
     # --- start ---------------------------------------------------------------
 
     async def _start(self) -> None:
+        sockets.raise_descriptor_limit()
         settings = self.settings
         self._home = self._stack.enter_context(Home(settings.home))
         check_network(settings.home, settings.network)

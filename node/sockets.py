@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import resource
 import socket
 
 from dht import Address
 from node.errors import NodeError
 
 BACKLOG = 512
+DESCRIPTORS_WANTED = 65_536
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as the system allows it, up to 65,536."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(addresses: list[Address]) -> list[socket.socket]:

@@ -73,8 +73,12 @@ class SeederLimits:
     """TLS handshakes that may begin in a second, of all sources together."""
     upload_threads_max: int = 8
     upload_threads_per_source_max: int = 6
-    wants_max: int = 2048
+    wants_max: int = 3072
     """Wants of all connections; one source may have as many as it leaves free."""
+    wants_sure: int = 16
+    """Wants that any connection may have, whatever others of its source have."""
+    wants_eager_max: int = 512
+    """While a source has fewer, each of its connections may have all it asks for."""
     files_max: int = 256
     """Descriptors of files that are being served."""
     idle_seconds: float = 120.0

@@ -75,13 +75,11 @@ class HandshakeRoom:
         self._sources[source] += 1
         return handshake
 
-    def end(self, handshake: Handshake) -> bool:
-        """Forget a handshake; False if it was forgotten before."""
-        if handshake not in self._open:
-            return False
-        del self._open[handshake]
-        _discount(self._sources, handshake.source)
-        return True
+    def end(self, handshake: Handshake) -> None:
+        """Forget a handshake; twice does no harm."""
+        if handshake in self._open:
+            del self._open[handshake]
+            _discount(self._sources, handshake.source)
 
     def victim(self, source: str, now: float) -> Handshake | None:
         """Return the handshake that gives way to one of `source`, or None."""
@@ -93,15 +91,16 @@ class HandshakeRoom:
         return None
 
     def _stalled(self, source: str, now: float, seconds: float) -> Handshake | None:
-        oldest = min(
-            (one for one in self._open if one.source == source),
-            key=lambda one: one.step_at,
-            default=None,
-        )
-        if oldest is None:
-            return None
-        allowed = seconds if oldest.steps else min(seconds, _SILENT_SECONDS)
-        return oldest if now - oldest.step_at >= allowed else None
+        """Return the one of a source that is furthest behind its time, or None."""
+
+        def overdue(one: Handshake) -> float:
+            # The first step comes with the connection: it needs no round trip.
+            allowed = seconds if one.steps else min(seconds, _SILENT_SECONDS)
+            return now - one.step_at - allowed
+
+        candidates = (one for one in self._open if one.source == source)
+        worst = max(candidates, key=overdue, default=None)
+        return worst if worst is not None and overdue(worst) >= 0 else None
 
 
 class TlsBudget:

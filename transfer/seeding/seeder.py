@@ -12,6 +12,7 @@ import contextlib
 import errno
 import functools
 import logging
+import os
 import resource
 import threading
 import time
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPARE_DESCRIPTORS = 64
+_SPARE_DESCRIPTORS = 16
 _PAUSE_SECONDS = 0.1
 _FULL_SECONDS = 0.02
 _WARN_SECONDS = 60.0
@@ -124,7 +125,7 @@ class Seeder:
             may_serve=may_serve,
             on_crowded=self._crowded_in_thread,
         )
-        self._handshakes = _handshake_room(limits)
+        self._handshakes = _handshake_room(limits, room)
         self._connections = _connection_room(limits, room)
         self._tls_budget = TlsBudget(limits.tls_per_second, time.monotonic())
         self._tls_timer: asyncio.TimerHandle | None = None
@@ -219,6 +220,7 @@ class Seeder:
         Where there is no room it is closed; False then.
         """
         source = source_of(address[0])
+        self._expire_handshake(source)
         if why := self._no_room(source):
             self._refused[why] += 1
             sock.close()
@@ -228,14 +230,12 @@ class Seeder:
 
     async def _room_for_handshake(self) -> None:
         """Keep newcomers in the listener's backlog until there is room for one."""
-        while (  # noqa: ASYNC110 (it is time that makes room)
-            self._handshakes.is_full and not self._expire_handshake("")
-        ):
+        while self._handshakes.is_full and not self._expire_handshake(""):
+            self._warn_crowded()
             await asyncio.sleep(_FULL_SECONDS)
 
     def _no_room(self, source: str) -> str | None:
         """Return why a connection of this source is refused, or None."""
-        self._expire_handshake(source)
         why = self._connections.fullness(source)
         if why is None or self._evict_for(source):
             return None
@@ -248,7 +248,7 @@ class Seeder:
         if victim is None:
             return False
         self._refused["a handshake that stalled"] += 1
-        self._end_handshake(victim, failed=True)
+        self._end_handshake(victim)
         self._greeting[victim].cancel()
         return True
 
@@ -282,16 +282,15 @@ class Seeder:
             return
         self._warned_at = now
         log.warning(
-            "connections are refused: %d are open and %d files may be; raise the"
-            " limit (ulimit -n) if that is too few",
-            len(self._connections),
+            "connections are refused or wait: %d are open and %d files may be; raise"
+            " the limit (ulimit -n) if that is too few",
+            len(self._connections) + len(self._handshakes),
             resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
 
     def _begin_handshake(
         self, sock: socket.socket, source: str, address: tuple[Any, ...]
     ) -> None:
-        self._connections.begin(source)
         handshake = self._handshakes.begin(source, time.monotonic())
         task = self._spawn(self._greet(sock, handshake, address))
         self._greeting[handshake] = task
@@ -307,19 +306,24 @@ class Seeder:
                     sock, self._terms, functools.partial(self._step, handshake)
                 )
         except OpeningReceived as opening:
-            self._end_handshake(handshake, failed=True)
+            self._end_handshake(handshake)
             self._on_opening(opening, address[0])
             return
         except (PeerError, OSError) as error:
             # asyncio's TimeoutError is an OSError as well.
             self._refused[type(error).__name__] += 1
-            self._end_handshake(handshake, failed=True)
+            self._end_handshake(handshake)
             log.debug("%s was not served: %s", label, error)
             return
         except asyncio.CancelledError:
-            self._end_handshake(handshake, failed=True)
+            self._end_handshake(handshake)
             raise
-        self._end_handshake(handshake, failed=False)
+        self._end_handshake(handshake)
+        if why := self._no_room(handshake.source):
+            self._refused[why] += 1
+            channel.close()
+            return
+        self._connections.begin(handshake.source)
         now = time.monotonic()
         session = UploadSession(
             channel=channel,
@@ -360,9 +364,8 @@ class Seeder:
         self._tls_timer = None
         self._grant_tls()
 
-    def _end_handshake(self, handshake: Handshake, *, failed: bool) -> None:
-        if self._handshakes.end(handshake) and failed:
-            self._connections.end(handshake.source)
+    def _end_handshake(self, handshake: Handshake) -> None:
+        self._handshakes.end(handshake)
         self._tls_budget.withdraw(handshake)
         self._turns.pop(handshake, None)
 
@@ -523,9 +526,9 @@ class Seeder:
             raise ClosedError
 
 
-def _handshake_room(limits: SeederLimits) -> HandshakeRoom:
+def _handshake_room(limits: SeederLimits, descriptors: int) -> HandshakeRoom:
     return HandshakeRoom(
-        total_max=limits.handshakes_max,
+        total_max=min(limits.handshakes_max, descriptors // 4),
         per_source_max=limits.handshakes_per_source_max,
         stall_seconds=limits.handshake_stall_seconds,
     )
@@ -533,15 +536,19 @@ def _handshake_room(limits: SeederLimits) -> HandshakeRoom:
 
 def _connection_room(limits: SeederLimits, descriptors: int) -> ConnectionRoom:
     return ConnectionRoom(
-        total_max=max(min(limits.connections_max, descriptors // 2), 1),
+        total_max=min(limits.connections_max, descriptors // 2),
         per_source_max=limits.connections_per_source_max,
         bytes_per_second_min=limits.bytes_per_second_min,
     )
 
 
 def _descriptor_room() -> int:
-    """How many connections the process's descriptor limit leaves room for."""
+    """Return how many more files the process may open, with some left for others."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return 2**31
-    return max(limit - _SPARE_DESCRIPTORS, 1)
+    try:
+        in_use = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are enough)
+    except OSError:
+        in_use = _SPARE_DESCRIPTORS
+    return max(limit - in_use - _SPARE_DESCRIPTORS, 4)

@@ -165,15 +165,18 @@ class Uploads:
             self.chunks_sent += 1
             self.bytes_sent += length
 
-    def begin_want(self, source: str) -> bool:
-        """Count a want; False if its source may have no more.
+    def begin_want(self, source: str, own: int) -> bool:
+        """Count a want of a connection that has `own`; False if it may have no more.
 
-        A source may have as many as are left free for others, so that a single
-        one takes half of the room and a newcomer always finds some.
+        A source may have as many as it leaves free for others: one alone takes half
+        of the room, and a newcomer always finds some. A connection may have a few
+        in any case, and many while its source has not got many.
         """
+        limits = self.limits
         with self._lock:
-            free = self.limits.wants_max - self._wants.total()
-            if self._wants[source] < free:
+            free = limits.wants_max - self._wants.total()
+            has = self._wants[source]
+            if has < free and (own < limits.wants_sure or has < limits.wants_eager_max):
                 self._wants[source] += 1
                 return True
             if not self._wants[source]:
@@ -362,7 +365,7 @@ class UploadSession:
         if want.number in self.offers or len(self.offers) >= WANTS_PER_CONNECTION_MAX:
             raise WireError("The leecher wants too much at once.")
         uploads = self.uploads
-        if uploads.is_crowded or not uploads.begin_want(self.source):
+        if uploads.is_crowded or not uploads.begin_want(self.source, len(self.offers)):
             yield wire.encode(wire.Busy(uploads.limits.busy_seconds))
             return
         try:

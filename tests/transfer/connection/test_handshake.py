@@ -148,12 +148,16 @@ async def test_idle_connections_are_closed_in_time(new_node):
 async def test_connections_of_one_source_are_limited(new_node):
     """And so is their sum; the port makes no source of its own."""
     limits = SeederLimits(connections_per_source_max=2)
-    seeder = await new_node(seeder_limits=limits)
-    held = [
-        socket.create_connection((seeder.peer.host, seeder.peer.port)) for _ in range(5)
-    ]
+    seeder = await new_node(seeder_limits=limits, encryption=False)
+    hello = wire.MAGIC_PLAINTEXT + wire.encode(wire.Hello(1, SECRET, SECRET, b""))
+    held = []
+    for _ in range(5):
+        sock = socket.create_connection((seeder.peer.host, seeder.peer.port))
+        sock.sendall(hello)
+        held.append(sock)
     why = "too many connections of one source"
     await until(lambda: seeder.seeder.stats.refused.get(why) == 3)
+    assert seeder.seeder.stats.connections == 2
     for sock in held:
         sock.close()
 
