@@ -36,17 +36,19 @@ from node.content.router import ContentRouter
 from node.content.share import Sharer
 from node.content.sharing_policy import SharingPolicy, sharing_of
 from node.content.withdrawal import Withdrawal
-from node.errors import NodeError, UsageError
+from node.errors import NodeError
 from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
 from node.inspect import Inspector
 from node.local_socket import listen_local
+from node.memory import NodeMemory
 from node.model import keyfiles
 from node.model.keys import PublisherKeys
 from node.model.names import is_file_name
 from node.model.totals import Totals
 from node.model.written_files import WrittenFiles
+from node.rates import Rates
 from node.reach.contacts import read_addresses, read_contacts
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
@@ -85,8 +87,6 @@ from transfer import (
 log = logging.getLogger(__name__)
 
 PORT_TRIES = 20
-REMEMBER_SECONDS = 1.0
-REMEMBER_SECONDS_MAX = 60.0
 
 Run = Callable[[Any, Progress], Awaitable[Any]]
 
@@ -103,7 +103,6 @@ class Node:
         self.stopped = asyncio.Event()
         self._stack = AsyncExitStack()
         self._rng = random.Random()
-        self._remember_pause = REMEMBER_SECONDS / 2
         self._runs: dict[type[Command[Any]], Run] = {}
 
     @classmethod
@@ -464,7 +463,7 @@ class Node:
             commands.UnpinCommand: pins.unpin,
             commands.CleanCommand: cleaning.clean,
             commands.VerifyCommand: cleaning.verify,
-            commands.LimitCommand: self._limit,
+            commands.LimitCommand: Rates(self._seeder, self._leecher).limit,
         }
 
     async def _leave(
@@ -477,22 +476,6 @@ class Node:
         """Return the file name that a package index gave a file, "" if none did."""
         names = (one.file for one in await self._gateway.named(digest))
         return next(filter(is_file_name, names), "")
-
-    async def _limit(
-        self, command: commands.LimitCommand, _progress: Progress
-    ) -> results.LimitResult:
-        """Change the rates of what is under way and of what comes."""
-        upload, download = (
-            command.upload_bytes_per_second,
-            command.download_bytes_per_second,
-        )
-        if any(rate is not None and rate < 1 for rate in (upload, download)):
-            raise UsageError("expected a rate of at least 1 byte per second, or none")
-        self._seeder.rate.set_rate(upload)
-        self._leecher.rate.set_rate(download)
-        return results.LimitResult(
-            upload_bytes_per_second=upload, download_bytes_per_second=download
-        )
 
     async def _open_door(self) -> None:
         token = secrets.token_urlsafe(32)
@@ -571,8 +554,15 @@ class Node:
         repeat = self._background.repeat
         repeat(self._renewal.round, "renewing own releases")
         repeat(self._updates.round, "reading releases")
-        repeat(self._remember_contacts_round, "remembering contacts")
-        self._stack.callback(self._remember_contacts)
+        memory = NodeMemory(
+            dht=self._dht,
+            catalogue=self._catalogue,
+            totals=self._totals,
+            seeder=self._seeder,
+            leecher=self._leecher,
+        )
+        repeat(memory.round, "remembering contacts")
+        self._stack.callback(memory.save)
 
     # The DHT and the seeder are made before the parts that answer them.
 
@@ -587,18 +577,3 @@ class Node:
 
     def _evicted(self) -> None:
         self._background.start(self._router.sync(), "no longer offering it")
-
-    # --- in the background -----------------------------------------------------
-
-    async def _remember_contacts_round(self) -> float:
-        # Often at first: a node that is killed early must find its network again.
-        self._remember_contacts()
-        self._remember_pause = min(2 * self._remember_pause, REMEMBER_SECONDS_MAX)
-        return self._remember_pause
-
-    def _remember_contacts(self) -> None:
-        addresses = [str(one.contact.address) for one in self._dht.contacts()]
-        if addresses:
-            self._catalogue.remember_contacts(addresses, now())
-        seeder, leecher = self._seeder.stats, self._leecher.stats
-        self._totals.save(sent=seeder.bytes_sent, received=leecher.bytes_received)
