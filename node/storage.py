@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
@@ -13,6 +15,8 @@ from node.model.trust_store import TrustStore
 from node.settings import Settings
 from transfer import Store
 from transfer.store.database import Database
+
+FREE_BYTES_MIN = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,17 @@ class Storage:
     catalogue: Catalogue
     trust_store: TrustStore
     store: Store
+
+
+def default_store_bytes(home: Path, held: int) -> int:
+    """Return how much the store keeps where no setting says it, in bytes.
+
+    At most 80 % of the disk, and 2 GiB stay free (a tenth of a small disk). What is
+    `held` already is never too much.
+    """
+    disk = shutil.disk_usage(home)
+    kept_free = min(FREE_BYTES_MIN, disk.total // 10)
+    return max(1, held, min(disk.total * 8 // 10, held + disk.free - kept_free))
 
 
 async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
@@ -42,6 +57,8 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
         Store, settings.home, bytes_max=settings.store_bytes, database=database
     )
     stack.callback(store.close)
+    if settings.store_bytes is None:
+        store.room.bytes_max = default_store_bytes(settings.home, store.room.held)
     if catalogue.is_empty:
         # The catalogue was lost and the store read back: why its files came is not
         # known any more, so all of them count as wanted.
