@@ -55,9 +55,19 @@ class LookupCommand(Command[results.LookupResult]):
 
 
 class ShareCommand(Command[results.ShareResult]):
-    """Offer files by digest alone; absolute paths."""
+    """Offer files by digest alone, or one folder; absolute paths."""
 
     files: list[str]
+
+
+class UnshareCommand(Command[results.UnshareResult]):
+    """Offer `targets` (digests, or absolute paths of files) no more.
+
+    With `remove`, the store's copies go too.
+    """
+
+    targets: list[str]
+    remove: bool = False
 
 
 class FetchCommand(Command[results.FetchResult]):
@@ -227,7 +237,8 @@ COMMANDS: dict[str, type[Command[Any]]] = {
     struct.__name__.removesuffix("Command").lower(): struct
     for struct in (
         StatusCommand, PeersCommand, DoctorCommand, LookupCommand, ShareCommand,
-        FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand, PublishCommand,
+        UnshareCommand, FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand,
+        PublishCommand,
         DelegateCommand, EpochCommand, BroadcastCommand, FollowCommand, FollowsCommand,
         UnfollowCommand, UpdatesCommand, AuditCommand, ListCommand, PinCommand,
         UnpinCommand, CleanCommand, VerifyCommand, InviteCommand, TransfersCommand,

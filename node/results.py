@@ -162,9 +162,17 @@ class SharedArtifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShareResult(Result, frozen=True, kw_only=True):
-    """What was copied and is offered."""
+    """What was copied and is offered; `folder` is the digest of a folder's list."""
 
     artifacts: list[SharedArtifact]
+    folder: str | None = None
+
+
+class UnshareResult(Result, frozen=True, kw_only=True):
+    """What is not offered any more, and whether it left the store."""
+
+    artifacts: list[SharedArtifact]
+    removed: bool
 
 
 class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):

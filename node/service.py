@@ -35,6 +35,7 @@ from node.content.repair import Repair
 from node.content.router import ContentRouter
 from node.content.share import Sharer
 from node.content.sharing_policy import SharingPolicy, sharing_of
+from node.content.unshare import Unsharer
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError
 from node.gateway.prefetch import Lockfiles
@@ -310,6 +311,7 @@ class Node:
         """Make the parts that bring files in and write them out."""
         self._output = OutputWriter(self._store, WrittenFiles(self._mirror))
         sharer = Sharer(self._store, self._catalogue, self._router)
+        unsharer = Unsharer(self._store, self._catalogue, self._router)
         fetch_command = FetchCommands(
             store=self._store,
             catalogue=self._catalogue,
@@ -325,6 +327,7 @@ class Node:
         )
         self._runs |= {
             commands.ShareCommand: sharer.share,
+            commands.UnshareCommand: unsharer.unshare,
             commands.FetchCommand: fetch_command.fetch,
             commands.LeaveCommand: self._leave,
         }

@@ -15,7 +15,13 @@ from node.cli.text import clean, count, duration, say, short_digest, size, table
 from node.cli.tree import tree_words
 
 if TYPE_CHECKING:
-    from node.results import FetchedArtifact, FetchResult, ListResult, ShareResult
+    from node.results import (
+        FetchedArtifact,
+        FetchResult,
+        ListResult,
+        ShareResult,
+        UnshareResult,
+    )
 
 PACKAGE_FILE_SUFFIX = ".caravan"
 
@@ -38,7 +44,7 @@ def target_text(target: str) -> str:
         "caravan share --lockfile Cargo.lock",
     ],
 )
-@click.argument("files", nargs=-1, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE... | FOLDER]")
 @click.option(
     "--lockfile",
     metavar="FILE",
@@ -59,7 +65,8 @@ def share(
     """Offer files by their digests.
 
     The node keeps a copy, so you may change or delete the FILEs afterwards. Prints the
-    digest of each: anyone who knows it can fetch the file.
+    digest of each: anyone who knows it can fetch the file. A folder gets one digest
+    more, by which all of it can be fetched.
     """
     if lockfile is not None or pip_cache:
         from node.cli.lockfiles import adopt
@@ -162,6 +169,36 @@ def fetch(
         session.answer(result, lambda _: _stream_words(result, stream))
 
 
+@click.command(
+    cls=CliCommand,
+    examples=[
+        "caravan unshare disk.img",
+        "caravan unshare sha256:2cf24dba... --remove",
+    ],
+)
+@click.argument("targets", nargs=-1, required=True, metavar="FILE|DIGEST...")
+@click.option("--remove", is_flag=True, help="Also remove the node's copy.")
+@click.pass_obj
+def unshare(session: Session, targets: tuple[str, ...], remove: bool) -> None:
+    """Stop offering files that were shared or fetched.
+
+    Packages that contain or need them are no longer offered either. `caravan share`
+    offers a file again.
+    """
+    chosen = [absolute(one) if Path(one).is_file() else one for one in targets]
+    result = session.ask("unshare", targets=chosen, remove=remove)
+    session.answer(result, _unshare_words)
+
+
+def _unshare_words(result: UnshareResult) -> None:
+    table(
+        ("digest", "size", "file"),
+        [(one.digest, size(one.size), one.file or "-") for one in result.artifacts],
+    )
+    done = "removed" if result.removed else "no longer offered"
+    click.echo(f"{count(len(result.artifacts), 'file')} {done}", err=True)
+
+
 @click.command("list", cls=CliCommand, examples=["caravan list", "caravan list --tree"])
 @click.option("--tree", is_flag=True, help="Show packages with their dependencies.")
 @click.pass_obj
@@ -201,6 +238,8 @@ def _share_words(result: ShareResult) -> None:
             for artifact in result.artifacts
         ],
     )
+    if result.folder:
+        say(f"the whole folder: caravan fetch {result.folder} -o FOLDER/")
 
 
 def _fetch_words(result: FetchResult, *, is_written: bool) -> None:

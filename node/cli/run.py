@@ -36,6 +36,7 @@ _SECTIONS = {
     "Files by digest": {
         "lookup": "node.cli.ask:lookup",
         "share": "node.cli.content:share",
+        "unshare": "node.cli.content:unshare",
         "fetch": "node.cli.content:fetch",
         "list": "node.cli.content:list_artifacts",
         "pin": "node.cli.content:pin",

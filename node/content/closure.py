@@ -16,6 +16,7 @@ from node.commands import Progress
 from node.content.fetcher import ContentFetcher, Fetched, WantedFile
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
+from node.model.folders import FolderFile
 from node.model.packages import Package
 from transfer import Digest
 
@@ -93,6 +94,8 @@ class Closure:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._fetched: dict[str, Fetched] = {}
         self._packages: dict[str, Package] = {}
+        self.folders: dict[str, list[FolderFile]] = {}
+        """The folders that were asked for, by the digest of their lists."""
 
     async def bring(self, digests: list[Digest], packages: list[Digest]) -> None:
         """Fetch content by digest and whole packages by their package files' digests.
@@ -159,8 +162,27 @@ class Closure:
         if package is None:
             self._check(str(fetched.artifact.digest))
             self._catalogue.add_direct(str(fetched.artifact.digest), "")
+            await self._folder(group, fetched)
         else:
             self._want_package(group, fetched.artifact.digest, 1)
+
+    async def _folder(self, group: asyncio.TaskGroup, fetched: Fetched) -> None:
+        """Bring the files of a folder list, if it is one."""
+        files = await self._fetcher.read_folder(fetched.artifact)
+        if files is None or not self._dependencies:
+            return
+        self.folders[str(fetched.artifact.digest)] = files
+        for one in files:
+            wanted = WantedFile(Digest.parse(one.digest), one.name, one.size)
+            if one.digest not in self._tasks:
+                await self._count_bytes(wanted)
+                self._once(group, one.digest, self._keep_direct(wanted))
+
+    async def _keep_direct(self, wanted: WantedFile) -> None:
+        fetched = await self._artifact(wanted)
+        self._check(str(fetched.artifact.digest))
+        name = wanted.file.rpartition("/")[2]
+        self._catalogue.add_direct(str(fetched.artifact.digest), name)
 
     async def _artifact(self, wanted: WantedFile) -> Fetched:
         async with self._slots:

@@ -143,6 +143,7 @@ class FetchCommands:
         is_one = len(files) == len(targets) == 1 and isinstance(
             targets[0], DigestTarget
         )
+        is_one = is_one and "/" not in files[0].name
         output = Path(command.output)
         if is_one and await self._output.is_file_name(command.output):
             return [await self._output.write_file(files[0].artifact, output)]
@@ -167,6 +168,12 @@ def _in_order(
     needed: dict[str, Fetched] = {}
     for digest in order:
         root = closure.fetched(digest)
+        if (files := closure.folders.get(str(root.artifact.digest))) is not None:
+            # Each file by its name in this folder, whatever it is called elsewhere.
+            for file in files:
+                found = closure.fetched(Digest.parse(file.digest))
+                asked[f"{file.digest} {file.name}"] = replace(found, file=file.name)
+            continue
         if digest in digests:
             asked.setdefault(str(root.artifact.digest), root)
         for one in closure.artifacts_of(root.artifact.digest):

@@ -21,6 +21,12 @@ from node.errors import (
     RefusedError,
     VerificationError,
 )
+from node.model.folders import (
+    BYTES_MAX,
+    FolderFile,
+    is_folder_list,
+    read_folder_list,
+)
 from node.model.packages import PACKAGE_FILE_BYTES_MAX, Package, is_package_file
 from transfer import (
     Artifact,
@@ -170,6 +176,13 @@ class ContentFetcher:
         if package is None:
             raise RefusedError(f"{digest} is not a package file")
         return package, fetched
+
+    async def read_folder(self, artifact: Artifact) -> list[FolderFile] | None:
+        """Return the files of a folder list, or None; RefusedError if it is bad."""
+        if artifact.size > BYTES_MAX:
+            return None
+        content = await asyncio.to_thread(self._store.read, artifact)
+        return read_folder_list(content) if is_folder_list(content) else None
 
     async def read_package(self, artifact: Artifact) -> Package | None:
         """Return the package that a held artifact describes; None if it does not."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from node import commands, results
 from node.commands import Progress
 from node.content.routing import Routing
-from node.errors import NodeError
+from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
+from node.model.folders import FILES_MAX, FolderFile, is_path, write_folder_list
 from transfer import Artifact, Store, StoreError, TransferError
 
 
@@ -58,6 +59,10 @@ class Sharer:
     ) -> results.ShareResult:
         """Copy and announce files; NodeError is about the first that failed."""
         paths = [Path(file) for file in command.files]
+        if (folder := await asyncio.to_thread(_folder_in, paths)) is not None:
+            if len(paths) > 1:
+                raise UsageError(f"{folder} is a folder; share it by itself")
+            return await self._share_folder(folder, progress)
         outcomes: list[Artifact | StoreError]
         if len(paths) == 1:
             outcomes = [await self.add(paths[0], progress)]
@@ -73,9 +78,62 @@ class Sharer:
         for one in outcomes:
             if isinstance(one, StoreError):
                 raise NodeError(str(one)) from one
+        return results.ShareResult(artifacts=_entries(shared))
+
+    async def _share_folder(
+        self, folder: Path, progress: Progress
+    ) -> results.ShareResult:
+        """Share each file of a folder, and the list of them as one artifact."""
+        names = await asyncio.to_thread(_files_of, folder)
+        outcomes = await self._add_many([folder / one for one in names], progress)
+        files, shared = [], []
+        for name, one in zip(names, outcomes, strict=True):
+            if isinstance(one, StoreError):
+                raise NodeError(str(one)) from one
+            shared.append((str(folder / name), one))
+            files.append(FolderFile(name, str(one.digest), one.size))
+        content = write_folder_list(files)
+        listed = await asyncio.to_thread(self._store.add_bytes, content)
+        for path, one in [*shared, (f"{folder.name}.caravan-folder", listed)]:
+            self._catalogue.make_public(str(one.digest))
+            self._catalogue.add_direct(str(one.digest), Path(path).name)
+        await self._router.sync()
         return results.ShareResult(
-            artifacts=[
-                results.SharedArtifact(file=file, digest=str(one.digest), size=one.size)
-                for file, one in shared
-            ]
+            artifacts=_entries(shared), folder=str(listed.digest)
         )
+
+
+def _entries(shared: list[tuple[str, Artifact]]) -> list[results.SharedArtifact]:
+    return [
+        results.SharedArtifact(file=file, digest=str(one.digest), size=one.size)
+        for file, one in shared
+    ]
+
+
+def _folder_in(paths: list[Path]) -> Path | None:
+    return next((one for one in paths if one.is_dir()), None)
+
+
+def _files_of(folder: Path) -> list[str]:
+    """Return the paths of a folder's files below it; NodeError for what is none.
+
+    Links are not followed: they may lead out of the folder.
+    """
+    names = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not path.is_file():
+            raise NodeError(f"{path} is no regular file; leave it out of the folder")
+        if not is_path(name):
+            raise NodeError(
+                f"{path} cannot be shared in a folder: names there are plain ASCII, "
+                "without a leading dot"
+            )
+        names.append(name)
+        if len(names) > FILES_MAX:
+            raise NodeError(f"{folder} has more than {FILES_MAX:,} files")
+    if not names:
+        raise NodeError(f"{folder} has no files")
+    return names

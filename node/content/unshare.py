@@ -1,0 +1,95 @@
+"""The command `unshare`: take back what was shared, and perhaps remove it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from node import commands, results
+from node.commands import Progress
+from node.content.routing import Routing
+from node.errors import NodeError, UsageError
+from node.model.catalogue import Catalogue
+from transfer import Artifact, Digest, DigestError, Store
+
+
+class Unsharer:
+    """Stops offering artifacts, whoever needs them."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, router: Routing) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._router = router
+
+    async def unshare(
+        self, command: commands.UnshareCommand, _progress: Progress
+    ) -> results.UnshareResult:
+        """Offer the targets no more; NodeError for what is not held.
+
+        A target is a digest or a file. Packages that contain or need it are not offered
+        either. `share` of the same file offers it again. With `remove`, the store's
+        copy goes, unless something that is kept needs it.
+        """
+        artifacts = [await self._held(text) for text in command.targets]
+        if command.remove:
+            for one in artifacts:
+                self._check_removable(str(one.digest))
+        entries = []
+        for one in artifacts:
+            digest = str(one.digest)
+            file = self._catalogue.direct_file(digest)
+            entries.append(
+                results.SharedArtifact(file=file, digest=digest, size=one.size)
+            )
+            self._catalogue.make_private(digest, file)
+            self._router.silence(digest)
+            if command.remove:
+                self._catalogue.forget([digest])
+        await self._router.sync()
+        if command.remove:
+            for one in artifacts:
+                await asyncio.to_thread(self._store.remove, one.digest)
+                self._catalogue.make_public(str(one.digest))
+        return results.UnshareResult(artifacts=entries, removed=command.remove)
+
+    def _check_removable(self, digest: str) -> None:
+        """Raise NodeError where a pin or a held package needs an artifact."""
+        if digest in self._catalogue.pinned():
+            raise NodeError(f"{digest} is pinned; `caravan unpin` it first")
+        own = self._catalogue.package(digest)
+        needing = [row for row, _ in self._catalogue.packages_with(digest)]
+        for package in self._catalogue.needed_by(digest):
+            row = self._catalogue.package(package)
+            needing += [row] if row is not None else []
+        needing += [own] if own is not None else []
+        for row in needing:
+            if row.held:
+                raise NodeError(
+                    f"{row.name} {row.version} needs {digest}: without --remove it is "
+                    "no longer offered, and stays on disk"
+                )
+
+    async def _held(self, text: str) -> Artifact:
+        digest = await asyncio.to_thread(_digest_of, text)
+        artifact = await asyncio.to_thread(self._store.find, digest)
+        if artifact is None:
+            raise NodeError(f"{text} is not held here")
+        return artifact
+
+
+def _digest_of(text: str) -> Digest:
+    """Return the digest that a target names, or of the file at that path."""
+    path = Path(text)
+    if not path.is_absolute():
+        try:
+            return Digest.parse(text)
+        except DigestError as error:
+            raise UsageError(str(error)) from error
+    if not path.is_file():
+        raise NodeError(f"{path} is no file; give the digest of what was shared")
+    try:
+        with path.open("rb") as file:
+            return Digest("sha256", hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise NodeError(f"cannot read {path}: {error.strerror}") from error
