@@ -45,22 +45,18 @@ from node.inspect import Inspector
 from node.local_socket import listen_local
 from node.memory import NodeMemory
 from node.model import keyfiles
-from node.model.keys import PublisherKeys
 from node.model.names import is_file_name
 from node.model.totals import Totals
 from node.model.written_files import WrittenFiles
+from node.publisher_parts import make_publisher_parts
 from node.rates import Rates
 from node.reach.contacts import read_addresses, read_contacts
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
-from node.releases.delegate_command import DelegationPublisher
 from node.releases.follow_command import FollowCommands
 from node.releases.newest import Releases
-from node.releases.package_builder import PackageBuilder
 from node.releases.pipeline import ReleasePipeline
-from node.releases.publish import ReleasePublisher
-from node.releases.renewal import Renewal
 from node.releases.updates import UpdateTracker
 from node.results import SourceTraffic
 from node.settings import Settings
@@ -382,46 +378,25 @@ class Node:
 
     def _compose_publishing(self, sharer: Sharer) -> None:
         """Make the parts that a publisher uses."""
-        keys = PublisherKeys(self.settings.home)
-        self._renewal = Renewal(
+        parts = make_publisher_parts(
+            home=self.settings.home,
             dht=self._dht,
+            store=self._store,
             catalogue=self._catalogue,
             trust_store=self._trust_store,
+            sharer=sharer,
+            fetcher=self._fetcher,
+            closures=self._closures,
             releases=self._releases,
             pipeline=self._pipeline,
-            keys=keys,
             rng=self._rng,
-            now=now,
         )
-        publisher = ReleasePublisher(
-            catalogue=self._catalogue,
-            keys=keys,
-            builder=PackageBuilder(
-                store=self._store,
-                catalogue=self._catalogue,
-                trust_store=self._trust_store,
-                sharer=sharer,
-                fetcher=self._fetcher,
-                closures=self._closures,
-                releases=self._releases,
-                folder=self.settings.home / "packages",
-                now=now,
-            ),
-            releases=self._releases,
-            pipeline=self._pipeline,
-        )
-        delegate = DelegationPublisher(
-            dht=self._dht,
-            trust_store=self._trust_store,
-            releases=self._releases,
-            renewal=self._renewal,
-            now=now,
-        )
+        self._renewal = parts.renewal
         self._runs |= {
-            commands.PublishCommand: publisher.publish,
-            commands.BroadcastCommand: publisher.broadcast,
-            commands.DelegateCommand: delegate.delegate,
-            commands.EpochCommand: delegate.epoch,
+            commands.PublishCommand: parts.publisher.publish,
+            commands.BroadcastCommand: parts.publisher.broadcast,
+            commands.DelegateCommand: parts.delegations.delegate,
+            commands.EpochCommand: parts.delegations.epoch,
         }
 
     def _compose_care(self) -> None:

@@ -73,13 +73,13 @@ class PackageBuilder:
         dependencies = [
             await self._dependency(text, progress) for text in command.depends
         ]
-        artifacts = [await self._add(Path(file), progress) for file in command.files]
         previous = await self._previous(key.publisher, command.name, progress)
         if previous is not None and previous.version == command.version:
             raise NodeError(
                 f"{command.name} {command.version} is published already; "
                 "a new release needs a new version"
             )
+        artifacts = [await self._add(Path(file), progress) for file in command.files]
         entries = [
             _entry(Path(file).name, artifact, command)
             for file, artifact in zip(command.files, artifacts, strict=True)
