@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from node.results import (
         BroadcastResult,
         DoubtEntry,
+        FollowResult,
         FollowsResult,
         PublishResult,
         UpdateEntry,
@@ -135,7 +136,7 @@ def follow(
         session.answer(session.ask("follows"), _follows_words)
         return
     result = session.ask("follow", target=target, auto=auto, nickname=nickname)
-    session.answer(result, lambda _: say(f"following {target}{_AUTO_WORDS[auto]}"))
+    session.answer(result, lambda _: _follow_words(result, target, _AUTO_WORDS[auto]))
 
 
 @click.command(cls=CliCommand, examples=["caravan unfollow alice/hello"])
@@ -254,6 +255,19 @@ def _confirmed(update: UpdateEntry) -> str:
         return "by an alert alone"
     ago = max(0.0, time.time() - update.confirmed_at)
     return f"by {count(update.confirmed, 'node')}, {duration(ago)} ago"
+
+
+def _follow_words(result: FollowResult, target: str, auto: str) -> None:
+    """Confirm a publisher's text by its release: a slip in it has no release."""
+    say(f"following {target}{auto}")
+    if result.newest is None:
+        words = (
+            f"no release of {result.name} by this publisher is known yet; check the "
+            "publisher's text if there should be one"
+        )
+        click.echo(clean(words), err=True)
+    else:
+        say(f"newest release: {result.newest}")
 
 
 def _follows_words(result: FollowsResult) -> None:
