@@ -22,6 +22,9 @@ CONNECTED_MARK = "# >>> caravan >>>"
 FREE_BYTES_MIN = 1 << 30
 """Below this, a download may meet a full disk."""
 
+PLACING_SECONDS = 300.0
+"""For so long it is no fault that not everything on offer is placed."""
+
 CLOCK_SKEW_SECONDS = 600
 """How far another's clock may be off (docs/protocol-dht.md)."""
 
@@ -147,6 +150,27 @@ def check_contacts(known: int, *, is_private: bool) -> Check:
     if is_private:
         hint += " (members of a private network need the same secret file)"
     return Check("contacts", ok=False, hint=hint)
+
+
+def check_placement(
+    *,
+    offered: int,
+    placed: int,
+    unplaced: int,
+    behind_seconds: float | None,
+    contacts: int,
+) -> Check:
+    """Whether others can find what this node offers (see `dht.PlacementReport`)."""
+    name, behind = "placement", behind_seconds or 0.0
+    kept = f"{placed} of {offered} names are kept by enough nodes"
+    if not contacts or behind < PLACING_SECONDS:
+        return Check(name, ok=True, hint=kept)
+    hint = (
+        f"{kept}, {unplaced} by none, for {behind / 60:.0f} minutes: others may not "
+        "find them; see reachability, and offer less with `caravan unshare` if the "
+        "network is full"
+    )
+    return Check(name, ok=False, hint=hint)
 
 
 def check_reachability(

@@ -88,6 +88,7 @@ class Inspector:
             dht=self._dht.stats(),
             gateway=self._node.traffic(),
             reachability=self._reachability(),
+            placement=self._placement(),
             failing=self._background.failing,
             version=VERSION,
             network=self._settings.network,
@@ -105,6 +106,17 @@ class Inspector:
                 upload_bytes_per_second=self._seeder.rate.bytes_per_second,
                 download_bytes_per_second=self._leecher.rate.bytes_per_second,
             ),
+        )
+
+    def _placement(self) -> results.PlacementStatus:
+        """Return how well others can find what this node offers."""
+        report = self._dht.placement()
+        return results.PlacementStatus(
+            offered=report.offered,
+            placed=report.placed,
+            unplaced=report.unplaced,
+            oldest_seconds=report.oldest_seconds,
+            behind_seconds=report.behind_seconds,
         )
 
     async def peers(
@@ -195,6 +207,7 @@ class Inspector:
         secret = self._settings.secret_file is not None
         port = self._dht.addresses[0].port
         reach, observed = self._reachability(), self._dht.observed
+        placement = self._placement()
         checks = [
             doctor.Check(
                 "node", ok=True, hint=f"runs at {self._node.describe().address}"
@@ -212,6 +225,13 @@ class Inspector:
                 contacts=contacts,
                 is_local=observed is None or observed.scope is not Scope.PUBLIC,
                 note=reach.note,
+            ),
+            doctor.check_placement(
+                offered=placement.offered,
+                placed=placement.placed,
+                unplaced=placement.unplaced,
+                behind_seconds=placement.behind_seconds,
+                contacts=contacts,
             ),
         ]
         return results.DoctorResult(checks=checks, reachability=reach)

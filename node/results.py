@@ -79,6 +79,20 @@ class Reachability(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
+class PlacementStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How well others can find what the node offers; see `dht.PlacementReport`.
+
+    Every artifact is offered under a key for each of its names. `placed` keys are
+    stored by at least half of the nodes that should, `unplaced` ones by none.
+    """
+
+    offered: int
+    placed: int
+    unplaced: int
+    oldest_seconds: float | None
+    behind_seconds: float | None
+
+
 class StatusResult(Result, frozen=True, kw_only=True):
     """What the node is and does."""
 
@@ -96,6 +110,7 @@ class StatusResult(Result, frozen=True, kw_only=True):
     gateway: dict[str, SourceTraffic] = {}
     """What package managers were given: "store", "peers" or "origin"."""
     reachability: Reachability | None = None
+    placement: PlacementStatus | None = None
     failing: list[Failing] = []
     """The loops in the background whose last round failed, and is tried again."""
     version: str

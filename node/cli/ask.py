@@ -124,6 +124,14 @@ def _status_words(status: StatusResult) -> None:
             ("log", status.log),
         ]
     )
+    placement = status.placement
+    if placement is not None and placement.behind_seconds and status.contacts:
+        words = (
+            f"caution: {placement.placed} of {placement.offered} names on offer are "
+            f"kept by enough nodes, {placement.unplaced} by none, for "
+            f"{duration(placement.behind_seconds)}"
+        )
+        click.echo(clean(words), err=True)
     for loop in status.failing:
         times = count(loop.times, "time")
         words = f"caution: {loop.name} failed {times} in a row: {loop.error}"

@@ -96,6 +96,19 @@ class _StatusCollector:
         yield _labelled(
             "dht_events", "Events in the DHT.", label="event", values=status.dht
         )
+        if (placement := status.placement) is not None:
+            yield _gauge("offered_keys", "Keys on offer.", placement.offered)
+            yield _gauge(
+                "placed_keys", "Keys that enough nodes keep.", placement.placed
+            )
+            yield _gauge(
+                "unplaced_keys", "Keys that no node keeps.", placement.unplaced
+            )
+            yield _gauge(
+                "announcing_behind_seconds",
+                "For how long not all keys were placed.",
+                placement.behind_seconds or 0,
+            )
         traffic = status.gateway
         yield _labelled(
             "gateway_files",

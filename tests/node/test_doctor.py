@@ -69,6 +69,27 @@ def test_a_taken_port_is_named(kind):
     assert doctor.check_ports([("127.0.0.1", port)]).ok
 
 
+def test_a_node_that_cannot_place_what_it_offers_is_told():
+    """After a few minutes, with figures; alone, or at first, it is no fault."""
+
+    def check(placed, unplaced, behind, contacts=3):
+        return doctor.check_placement(
+            offered=10,
+            placed=placed,
+            unplaced=unplaced,
+            behind_seconds=behind,
+            contacts=contacts,
+        )
+
+    assert check(10, 0, None).ok
+    assert check(0, 10, 30.0).ok
+    assert check(0, 10, 9000.0, contacts=0).ok
+    full = check(6, 2, 600.0)
+    assert not full.ok
+    assert "6 of 10" in full.hint
+    assert "10 minutes" in full.hint
+
+
 def test_nobody_known_and_nobody_reaching_are_different_sentences():
     alone = doctor.check_contacts(0, is_private=False)
     assert not alone.ok

@@ -82,7 +82,7 @@ async def test_an_answer_is_one_json_document(tmp_path):
         assert "node id: ab\nnetwork: caravan\naddress: 192.0.2.1:4747\n" in plain.out
         assert "uptime: 1 min\n" in plain.out
         assert "limits: upload 1.0 KiB/s\n" in plain.out
-        assert "contacts: 3\nartifacts: 4\nheld: 2.0 KiB\n" in plain.out
+        assert "contacts: 3\nreach: unknown\nartifacts: 4\nheld: 2.0 KiB\n" in plain.out
 
 
 async def test_paths_are_sent_as_the_node_can_read_them(tmp_path):
