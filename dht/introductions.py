@@ -166,6 +166,8 @@ class Introductions:
         """Takes a call; whether this node will dial."""
         self.expect_relay: Callable[[bytes], bool] = refuse_relay
         """Takes the token of two connections to be joined; whether they will be."""
+        self.expect_meeting: Callable[[bytes], bool] = refuse_relay
+        """The same for two ends that are to learn each other's outer address."""
         self.on_change: Callable[[], object] = lambda: None
         """Called when the introducers are others than before."""
 
@@ -287,6 +289,8 @@ class Introductions:
             return CallStatus.REFUSED
         if body.way == Way.RELAY and not self.expect_relay(body.token):
             return CallStatus.REFUSED
+        if body.way == Way.PUNCH and not self.expect_meeting(body.token):
+            return CallStatus.REFUSED
         called = Called(asked.source.packed, body.port, body.token, body.way)
         self._rpc_client.ask(target, called, lambda _: None)
         return CallStatus.DONE
@@ -314,6 +318,7 @@ class Way:
 
     REVERSE: Final = 1  # the called node dials the caller
     RELAY: Final = 2  # both connect to the introducer, which joins them
+    PUNCH: Final = 3  # both connect to it, and then to each other at the same moment
 
 
 _RETRY_SECONDS: Final = 3.0

@@ -178,7 +178,7 @@ class Call(MessageBody, frozen=True):
     target: Key
     port: Annotated[int, Meta(ge=1, le=65535)]
     token: CallToken
-    way: Annotated[int, Meta(ge=1, le=2)]
+    way: Annotated[int, Meta(ge=1, le=3)]
 
 
 class Called(MessageBody, frozen=True):
@@ -187,7 +187,7 @@ class Called(MessageBody, frozen=True):
     caller: PackedAddress
     port: Annotated[int, Meta(ge=1, le=65535)]
     token: CallToken
-    way: Annotated[int, Meta(ge=1, le=2)]
+    way: Annotated[int, Meta(ge=1, le=3)]
 
 
 class Reserved(MessageBody, frozen=True):

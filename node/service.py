@@ -260,6 +260,7 @@ class Node:
             background=self._background,
             neighbours=self._reaching.neighbours,
             note_introducers=self._reaching.connector.note,
+            is_refused=self._reaching.connector.is_refused,
         )
 
     def _compose(self, port: int) -> None:
@@ -270,6 +271,7 @@ class Node:
         self._fetcher = fetcher = ContentFetcher(
             store=store,
             leecher=self._leecher,
+            is_out_of_reach=self._router.is_out_of_reach,
             router=router,
             weak_digests=settings.weak_digests,
         )

@@ -75,6 +75,10 @@ def _listen_one(address: Address) -> socket.socket:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((address.host, address.port))
         bound.listen(BACKLOG)
+        if hasattr(socket, "SO_REUSEPORT"):
+            # Only now, so that a taken port is an error: hole punching connects from
+            # the port on which this node listens.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:
         bound.close()
         raise

@@ -89,14 +89,26 @@ class WantedFile:
         return self.file or self.digest.short()
 
 
+def _never(digest: Digest) -> bool:
+    del digest
+    return False
+
+
 class ContentFetcher:
     """Brings content from peers into the store."""
 
     def __init__(
-        self, *, store: Store, leecher: Leecher, router: Routing, weak_digests: bool
+        self,
+        *,
+        store: Store,
+        leecher: Leecher,
+        router: Routing,
+        weak_digests: bool,
+        is_out_of_reach: Callable[[Digest], bool] = _never,
     ) -> None:
         self._store = store
         self._leecher = leecher
+        self._is_out_of_reach = is_out_of_reach
         self._router = router
         self._algorithms = {*ANNOUNCED_ALGORITHMS}
         if weak_digests:
@@ -137,9 +149,14 @@ class ContentFetcher:
                     in_order=in_order,
                 )
         except NoPeerError as error:
-            raise NobodyOffersError(
-                f"nobody offers {wanted.file or 'it'} now ({wanted.digest})"
-            ) from error
+            named = f"{wanted.file or 'it'} now ({wanted.digest})"
+            problem = f"nobody offers {named}"
+            if self._is_out_of_reach(wanted.digest):
+                problem = (
+                    f"nobody in reach offers {named}: this node and those that offer "
+                    "it are behind routers, and no node between them relays"
+                )
+            raise NobodyOffersError(problem) from error
         except WrongBytesError as error:
             raise VerificationError(str(error)) from error
         except TransferError as error:

@@ -22,8 +22,14 @@ ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
 PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
 SEARCHES_AT_ONCE = 16
+INTRODUCED_MAX = 1024
 NEIGHBOURS_ASKED_MAX = 32
 """Nodes of the local network that a search asks beside the lookup."""
+
+
+def _never(public_key: bytes) -> bool:
+    del public_key
+    return False
 
 
 def _forget(public_key: bytes, introducers: Sequence[Contact]) -> None:
@@ -45,12 +51,16 @@ class ContentRouter:
         background: Background,
         neighbours: LanPeers | None = None,
         note_introducers: Callable[[bytes, Sequence[Contact]], None] = _forget,
+        is_refused: Callable[[bytes], bool] = _never,
     ) -> None:
         """`neighbours` are asked, and fetched from, before anybody else.
 
-        `note_introducers` gets the key of each provider and through whom it is called.
+        `note_introducers` gets the key of each provider and through whom it is called;
+        `is_refused` says whether no way led to one lately.
         """
         self._note_introducers = note_introducers
+        self._is_refused = is_refused
+        self._introduced: dict[Digest, bytes] = {}
         self._neighbours = neighbours or LanPeers()
         self._dht = dht
         self._network = network
@@ -142,7 +152,16 @@ class ContentRouter:
                 near = self._neighbours.address_of(record.public_key, time.monotonic())
                 address = near or record.address
                 self._note_introducers(record.public_key, record.introducers)
+                if record.introducers and near is None:
+                    self._introduced[digest] = record.public_key
+                    if len(self._introduced) > INTRODUCED_MAX:
+                        del self._introduced[next(iter(self._introduced))]
                 yield Peer(address.host, address.port, record.public_key)
+
+    def is_out_of_reach(self, digest: Digest) -> bool:
+        """Whether a provider of a digest was found behind a router, and no way in."""
+        provider = self._introduced.get(digest)
+        return provider is not None and self._is_refused(provider)
 
     async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:
         """Return others who offer one of `digests`, of each at most about `each`."""

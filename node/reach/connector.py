@@ -2,7 +2,8 @@
 
 A peer that names introducers in its provider record cannot be dialled. It is called
 through one of them: where this node can be dialled itself, the peer dials it (a
-reverse connection); else both connect to an introducer that relays. Whichever way the
+reverse connection). Else both open a connection at the same moment, and where that
+fails too, an introducer relays. Whichever way the
 connection came about, this node speaks as the leecher on it, and the peer's key is
 checked as always.
 """
@@ -19,6 +20,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from dht import Reachable, Way
+from node.reach.punching import punch
 from transfer.connection import wire
 from transfer.leeching.connection_pool import connect_directly
 
@@ -72,7 +74,9 @@ class Connector:
         self._openings = openings
         self._background = background
         self._introducers: OrderedDict[bytes, tuple[Contact, ...]] = OrderedDict()
+        self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._guard = CallGuard()
+        self._punching = asyncio.Lock()
         self.adopt: Callable[[socket.socket, tuple[str, int]], object] = _close
         """Serves a connected socket, as the seeder does."""
         self.port = 0
@@ -96,12 +100,25 @@ class Connector:
             sock = await self._call(peer.public_key, through, Way.REVERSE)
             if sock is not None:
                 return sock
-        sock = await self._call(peer.public_key, through, Way.RELAY)
+        sock = await self._call(peer.public_key, through, Way.PUNCH)
         if sock is None:
+            sock = await self._call(peer.public_key, through, Way.RELAY)
+        if sock is None:
+            self._note_refused(peer.public_key)
             raise ConnectionError(
                 f"{peer} is behind a router, and no node between relays for it"
             )
         return sock
+
+    def is_refused(self, public_key: bytes) -> bool:
+        """Whether a peer was called in the last minute and no way led to it."""
+        return self._refused.get(public_key, 0.0) > time.monotonic()
+
+    def _note_refused(self, public_key: bytes) -> None:
+        self._refused.pop(public_key, None)
+        self._refused[public_key] = time.monotonic() + FAILED_SECONDS
+        if len(self._refused) > CALLED_PEERS_MAX:
+            self._refused.popitem(last=False)
 
     async def _call(
         self, target: bytes, through: Sequence[Contact], way: int
@@ -114,16 +131,22 @@ class Connector:
             )
             if passed_on is None:
                 return None
+            introducer, port = passed_on
+            at = (introducer.address.host, port)
             if way == Way.RELAY:
-                introducer, port = passed_on
-                return await _open(
-                    introducer.address.host, port, wire.MAGIC_RELAY, token=token
-                )
+                return await _open(*at, wire.MAGIC_RELAY, token=token)
+            if way == Way.PUNCH:
+                return await self._punch(at, token)
             try:
                 async with asyncio.timeout(CALL_SECONDS_MAX):
                     return await arriving
             except TimeoutError:
                 return None
+
+    async def _punch(self, at: tuple[str, int], token: bytes) -> socket.socket | None:
+        """Punch from the listening port; one at a time, as the port is shared."""
+        async with self._punching:
+            return await punch(self._dht.addresses[0].port, at, token)
 
     # --- the node that is called -----------------------------------------------
 
@@ -140,7 +163,11 @@ class Connector:
         if call.way == Way.RELAY:
             host, port = call.introducer.address.host, call.introducer_port
             magic = wire.MAGIC_RELAY
-        sock = await _open(host, port, magic, token=call.token)
+        if call.way == Way.PUNCH:
+            at = (call.introducer.address.host, call.introducer_port)
+            sock = await self._punch(at, call.token)
+        else:
+            sock = await _open(host, port, magic, token=call.token)
         self._guard.end(call.caller.host, found=sock is not None, now=time.monotonic())
         if sock is not None:
             self.adopt(sock, (host, port))

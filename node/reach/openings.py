@@ -14,6 +14,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from node.reach.peer_relay import PeerRelay
+from node.reach.punching import MeetingPoint
 from transfer.connection import wire
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Openings:
         self._background = background
         self._awaited: dict[bytes, asyncio.Future[socket.socket]] = {}
         self.relay = PeerRelay(background)
+        self.meeting_point = MeetingPoint(background)
         self.on_dial_back: Callable[[bytes, str], object] = _nobody_waits
         """Gets the nonce of a dial-back and the IP address that it came from."""
 
@@ -45,6 +47,9 @@ class Openings:
         """Take the socket of a connection from an IP address."""
         if opening.magic == wire.MAGIC_RELAY:
             self.relay.join(opening.token, opening.sock)
+            return
+        if opening.magic == wire.MAGIC_MEET:
+            self.meeting_point.join(opening.token, opening.sock)
             return
         arriving = self._awaited.get(opening.token)
         if opening.magic == wire.MAGIC_REVERSE and arriving is not None:

@@ -152,6 +152,8 @@ class Reaching:
         self.connector.port = port
         introductions.tcp_port = port if is_reachable else 0
         introductions.relays = self.openings.relay.is_open = is_reachable and relays
+        self.openings.meeting_point.is_open = is_reachable
+        introductions.expect_meeting = self.openings.meeting_point.expect
         introductions.expect_relay = self.openings.relay.expect
         introductions.on_called = self.connector.called
         introductions.keep(wanted=tcp is Reachable.NO)

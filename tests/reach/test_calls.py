@@ -127,3 +127,15 @@ def test_two_hosts_behind_one_router_use_its_lan(lab):
     # The DHT goes on talking; nothing of the file passes.
     assert lab.counted("ra", "wan") - before < 1_000_000
     assert nodes
+
+
+@pytest.mark.parametrize(("one", "other"), [("port", "port"), ("address", "full")])
+def test_two_nodes_behind_routers_meet_without_a_relay(lab, one, other):
+    internet(lab, CARAVAN_RELAY="off")
+    lab.nat("ra", one)
+    lab.nat("rb", other)
+    seeder = lab.node("a", **QUIET).join("11.1.0.1:4747", *HERE)
+    leecher = lab.node("b", **QUIET).join("11.1.0.1:4747", *HERE)
+    introduced(seeder, "punched")
+    introduced(leecher, "punched")
+    fetched_by(leecher, shared(seeder, 3_000_000))

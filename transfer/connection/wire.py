@@ -37,9 +37,15 @@ MAGIC_PLAINTEXT = b"caravan\x02"
 MAGIC_DIAL_BACK = b"caravan\x03"
 MAGIC_REVERSE = b"caravan\x04"
 MAGIC_RELAY = b"caravan\x05"
+MAGIC_MEET = b"caravan\x06"
 # These open no conversation with the seeder; so many bytes follow, and then whatever
 # the two ends have agreed on elsewhere.
-OPENING_BYTES = {MAGIC_DIAL_BACK: 8, MAGIC_REVERSE: 16, MAGIC_RELAY: 16}
+OPENING_BYTES = {
+    MAGIC_DIAL_BACK: 8,
+    MAGIC_REVERSE: 16,
+    MAGIC_RELAY: 16,
+    MAGIC_MEET: 16,
+}
 LENGTH_BYTES = 4
 
 _LENGTH = struct.Struct(">I")
