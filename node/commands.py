@@ -108,6 +108,12 @@ class AdoptCommand(Command[results.AdoptResult]):
     lockfile: str | None = None
 
 
+class OriginsCommand(Command[results.OriginsResult]):
+    """Where the files and indexes at `paths` of this node's gateway come from."""
+
+    paths: list[str]
+
+
 class PublishCommand(Command[results.PublishResult]):
     """Sign and offer a package made of `files` (absolute paths)."""
 
@@ -238,7 +244,7 @@ COMMANDS: dict[str, type[Command[Any]]] = {
     for struct in (
         StatusCommand, PeersCommand, DoctorCommand, LookupCommand, ShareCommand,
         UnshareCommand, FetchCommand, PrefetchCommand, SurveyCommand, AdoptCommand,
-        PublishCommand,
+        OriginsCommand, PublishCommand,
         DelegateCommand, EpochCommand, BroadcastCommand, FollowCommand, FollowsCommand,
         UnfollowCommand, UpdatesCommand, AuditCommand, ListCommand, PinCommand,
         UnpinCommand, CleanCommand, VerifyCommand, InviteCommand, TransfersCommand,

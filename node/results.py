@@ -276,6 +276,12 @@ class AdoptResult(Result, frozen=True, kw_only=True):
     looked_at: int
 
 
+class OriginsResult(Result, frozen=True, kw_only=True):
+    """The URLs at upstreams for paths of the gateway; "" where it is not known."""
+
+    urls: list[str]
+
+
 class PublishResult(Result, frozen=True, kw_only=True):
     """A new release: its package file, and how far its alert got."""
 

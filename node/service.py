@@ -484,12 +484,8 @@ class Node:
             router=self._router,
             locked=lockfiles.digests,
         )
-        self._runs |= {
-            commands.PrefetchCommand: lockfiles.prefetch,
-            commands.SurveyCommand: lockfiles.survey,
-            commands.AdoptCommand: lockfiles.adopt,
-            commands.AuditCommand: auditor.audit,
-        }
+        self._runs |= lockfiles.runs()
+        self._runs[commands.AuditCommand] = auditor.audit
         sender = FileSender(self._store)
         door = Door(
             self,

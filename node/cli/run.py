@@ -47,6 +47,7 @@ _SECTIONS = {
     "Package managers": {
         "run": "node.cli.run_command:run",
         "connect": "node.cli.connect:connect",
+        "lockfile": "node.cli.lockfile_clean:lockfile",
     },
     "Packages and releases": {
         "publish": "node.cli.releases:publish",

@@ -140,7 +140,7 @@ class OutputWriter:
     @contextlib.contextmanager
     def _fresh_copy(self, artifact: Artifact, target: Path) -> Iterator[Path]:
         """Make a durable copy beside `target`; what is left of it is removed."""
-        fresh = target.with_name(f".{target.name[:180]}.{secrets.token_hex(4)}.new")
+        fresh = target.with_name(f".caravan-{secrets.token_hex(8)}.new")
         try:
             self._store.export(artifact, fresh)
             yield fresh

@@ -66,7 +66,7 @@ class Recipe:
     def write(self) -> None:
         """Put the lines into the tool's file; NodeError where that cannot be done."""
         is_new = not self.file.exists()
-        before = _read(self.file)
+        before = read_file(self.file)
         text = _without(before)
         if text != before:  # it is connected already
             is_new = noted_for(self.home, self.tool).get("new") is True
@@ -82,18 +82,18 @@ class Recipe:
         fresh = self._with_lines("".join(lines), "\r\n" if "\r\n" in text else "\n")
         if self.is_toml:
             self._check_toml(fresh)
-        _write(self.file, fresh)
+        replace_file(self.file, fresh)
         self._note({"file": str(self.file), "before": found.before, "new": is_new})
 
     def undo(self) -> bool:
         """Take the lines out and put back what was there; False if none were."""
-        text = _read(self.file)
+        text = read_file(self.file)
         clean = _without(text)
         if clean == text:
             return False
         noted = noted_for(self.home, self.tool)
         if clean.strip() or noted.get("new") is False:
-            _write(self.file, clean)
+            replace_file(self.file, clean)
         else:
             with suppress(OSError):
                 self.file.unlink()
@@ -130,7 +130,7 @@ class Recipe:
         noted.pop(self.tool, None)
         if entry is not None:
             noted[self.tool] = entry
-        _write(path, json.dumps(noted, indent=1) + "\n")
+        replace_file(path, json.dumps(noted, indent=1) + "\n")
 
 
 def noted_for(home: Path, tool: str) -> dict[str, Any]:
@@ -195,8 +195,11 @@ def _without(text: str) -> str:
     return "".join(kept)
 
 
-def _read(path: Path) -> str:
-    """Return a file's text; bytes that are no UTF-8 come back unchanged in `_write`."""
+def read_file(path: Path) -> str:
+    """Return a file's text, "" where there is none; NodeError.
+
+    Bytes that are no UTF-8 come back unchanged in `replace_file`.
+    """
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
@@ -206,8 +209,11 @@ def _read(path: Path) -> str:
         raise NodeError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once, with its permissions; a link stays a link."""
+def replace_file(path: Path, text: str) -> None:
+    """Replace a file at once, with its permissions; a link stays a link.
+
+    Raises NodeError, and leaves the file as it was.
+    """
     target = path.resolve()
     fresh = target.with_name(f".caravan-{secrets.token_hex(8)}")
     try:

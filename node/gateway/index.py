@@ -38,6 +38,13 @@ class PackageIndex(Protocol):
         Raises PageMissingError or UnreachableError.
         """
 
+    async def origin_of(self, path: str) -> str:
+        """Return the upstream's own URL for a path below this index's routes, or "".
+
+        For lockfiles into which a tool has written our address. Raises
+        PageMissingError or UnreachableError.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedQuery:

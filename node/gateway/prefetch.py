@@ -53,6 +53,15 @@ class Lockfiles:
         self._router = router
         self._output = output
 
+    def runs(self) -> dict[type[commands.Command[Any]], Any]:
+        """Return what does each command about lockfiles."""
+        return {
+            commands.PrefetchCommand: self.prefetch,
+            commands.SurveyCommand: self.survey,
+            commands.AdoptCommand: self.adopt,
+            commands.OriginsCommand: self.origins,
+        }
+
     async def prefetch(
         self, command: commands.PrefetchCommand, progress: Progress
     ) -> results.PrefetchResult:
@@ -188,6 +197,14 @@ class Lockfiles:
                 )
         await self._router.sync()
         return results.AdoptResult(artifacts=shared, looked_at=len(paths))
+
+    async def origins(
+        self, command: commands.OriginsCommand, _progress: Progress
+    ) -> results.OriginsResult:
+        """Say where what is at paths of the gateway comes from."""
+        await self._gateway.ready()
+        urls = [await self._gateway.origin_of(path) for path in command.paths]
+        return results.OriginsResult(urls=urls)
 
     # --- lockfiles ---------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from node.gateway.named_file import NamedFile
 from node.gateway.netrc_file import authorization_for
 from node.gateway.origin import OriginClient
 from node.gateway.page_cache import PageCache
-from node.gateway.pages import Pages
+from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import Published
 from node.gateway.resolver import MissError, Resolver, StreamedFile
 from node.gateway.retention import Retention
@@ -216,6 +216,17 @@ class Gateway:
         if not await self.sources.providers(answer.digest, named):
             raise MissError(f"nobody offers {answer.digest}")
         return None
+
+    async def origin_of(self, path: str) -> str:
+        """Return the upstream's own URL for a path of the gateway, or ""."""
+        name, _, rest = path.lstrip("/").partition("/")
+        index = self.indexes.get(name)
+        if index is None or self.upstreams.get(name) is None:
+            return ""
+        try:
+            return await index.origin_of(rest)
+        except (PageMissingError, UnreachableError):
+            return ""
 
     async def named(self, digest: Digest) -> list[NamedFile]:
         """Return what the upstreams of today name for a digest, public ones first."""

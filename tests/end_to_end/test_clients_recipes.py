@@ -72,6 +72,14 @@ def test_uv_locks_at_the_origin_and_installs_through_the_gateway(
     here = {**environment, "UV_PYTHON": sys.executable}
     must(uv(project, here, "lock"))
     assert gateway(node) in (project / "uv.lock").read_text()
+    cleaned = node.ask("lockfile", "clean", str(project / "uv.lock"))
+    assert cleaned["replaced"] == {str(project / "uv.lock"): 2}
+    text = (project / "uv.lock").read_text()
+    assert gateway(node) not in text
+    assert f'url = "{origin.url}/files/' in text
+    assert node.ask("lockfile", "clean", str(project / "uv.lock"))["replaced"] == {
+        str(project / "uv.lock"): 0
+    }
     (project / "uv.lock").unlink()
     usual = {"UV_DEFAULT_INDEX": f"{origin.url}/simple", "UV_PYTHON": sys.executable}
     must(uv(project, usual, "--no-config", "lock"))

@@ -287,7 +287,8 @@ class Store:
     def export(self, artifact: Artifact, target: Path) -> None:
         """Write a verified copy to `target`, replacing it atomically."""
         descriptor = self.open_checked(artifact)
-        fresh = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+        # Of its own, for the target's may be as long as a name can be.
+        fresh = target.with_name(f".caravan-{secrets.token_hex(8)}.part")
         try:
             with store_errors(target):
                 integrity.copy_out(

@@ -81,6 +81,12 @@ class CrateIndex:
             return await self._line(package)
         return await self._page(name)
 
+    async def origin_of(self, path: str) -> str:
+        """Return the URL of the index at the upstream; Cargo.lock names no other."""
+        upstream = self._context.upstream(self._upstream)
+        folder, _, rest = path.partition("/")
+        return upstream.url + rest if folder == "index" else ""
+
     # --- routes --------------------------------------------------------------------
 
     async def _config(self, request: GatewayRequest) -> Answer:

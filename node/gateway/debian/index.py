@@ -82,6 +82,10 @@ class DebianArchive:
             for one in await self._lists_of(folder):
                 await self._learn_list(folder, one)
 
+    async def origin_of(self, path: str) -> str:
+        """Return the same path at the upstream."""
+        return self._context.upstream(self._upstream).url + path
+
     async def _path(self, request: GatewayRequest) -> Answer:
         path = request.parameters["path"].removeprefix("./")
         upstream = self._context.upstream(self._upstream)

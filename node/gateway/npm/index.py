@@ -106,6 +106,16 @@ class NpmIndex:
             raise PageMissingError
         return RelayAnswer(self._context.upstream(self._upstream), RelayRequest(url))
 
+    async def origin_of(self, path: str) -> str:
+        """Return the URL of the registry, a package or a tarball at the upstream."""
+        upstream = self._context.upstream(self._upstream)
+        name, file = split_path(path)
+        if file is None:
+            return upstream.url + path
+        page = await self._any_page(name)
+        named = page.files.find_file(file) or page.files.find_file(f"-{file}")
+        return named.url if named is not None else page.files.url_without_digest(file)
+
     # --- routes --------------------------------------------------------------------
 
     async def _package(self, request: GatewayRequest) -> Answer:

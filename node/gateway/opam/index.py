@@ -79,6 +79,10 @@ class OpamIndex:
         is_old = self._context.pages.age(page) > limits.ABSENT_SECONDS
         return "nothing" if is_old else "has it not"
 
+    async def origin_of(self, path: str) -> str:  # noqa: ARG002
+        """Return "": opam's lockfiles name origins."""
+        return ""
+
     # --- routes --------------------------------------------------------------------
 
     async def _archive(self, request: GatewayRequest) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote
 
 from node.gateway.answers import (
     Answer,
@@ -92,6 +93,22 @@ class PythonIndex:
         page = await self._page_of(file)
         found = None if page is None else page.files.find(digest)
         return [found] if found is not None else await self._context.pages.find(digest)
+
+    async def origin_of(self, path: str) -> str:
+        """Return the URL of the index, a project's page or a file at the upstream."""
+        upstream = self._context.upstream(self._upstream)
+        kind, _, rest = path.partition("/")
+        if kind == "simple":
+            return upstream.url + rest if rest else upstream.url.removesuffix("/")
+        parts = rest.split("/")
+        digest = blob_digest(*parts[:2]) if len(parts) == 3 else None
+        if kind != "files" or digest is None:
+            return ""
+        name = unquote(parts[2])
+        if (project := project_of(name)) is not None:
+            await self.learn(project[0])
+        named = await self.named(digest, name)
+        return named[0].url if named else ""
 
     # --- routes --------------------------------------------------------------------
 

@@ -286,3 +286,36 @@ async def test_what_nobody_has_is_a_plain_404(tmp_path):
         assert answer.status == 404
         assert answer.document["exit_code"] == 4
         assert Digest.of(SMALL) in door.rig.peers.asked
+
+
+async def test_our_addresses_lead_back_to_their_origins(tmp_path):
+    """For lockfiles into which a tool has written them."""
+    async with opened_in(tmp_path) as door:
+        page = json.loads(await toy(door, Accept=simple.JSON_TYPE))
+        url = page["files"][0]["url"].removeprefix("../../")
+        registry = "https://registry.npmjs.org/"
+        packument = {
+            "name": "@s/toy",
+            "versions": {
+                "1.0.0": {
+                    "dist": {
+                        "tarball": f"{registry}@s/toy/-/odd.tgz",
+                        "shasum": hashlib.sha1(b"x").hexdigest(),
+                    }
+                }
+            },
+        }
+        door.rig.origin.pages[f"{registry}@s%2Ftoy"] = json.dumps(packument).encode()
+        origin_of = door.rig.gateway.origin_of
+        for ours, origin in (
+            ("pypi/simple", INDEX),
+            ("pypi/simple/toy/", f"{INDEX}/toy/"),
+            (f"pypi/{url}", "https://files.test/toy-1.0-py3-none-any.whl"),
+            ("npm/", registry),
+            ("npm/@s/toy/-/toy-1.0.0.tgz", f"{registry}@s/toy/-/odd.tgz"),
+            ("cargo/index/", "https://index.crates.io/"),
+            ("pypi/files/sha256/00/x", ""),
+            ("npm/other/-/other-1.0.0.tgz", ""),
+            ("nothing/else", ""),
+        ):
+            assert await origin_of(ours) == origin

@@ -1,0 +1,87 @@
+"""`caravan lockfile clean`: a lockfile without this node's address."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from node.cli.answer import Fields
+from node.cli.group import CliCommand, CommandGroup
+from node.cli.session import Session
+from node.cli.text import clean, count, say
+from node.errors import NodeError
+
+# An address of a gateway on this machine: of this node, or of one that `caravan run`
+# had started.
+_OURS = re.compile(
+    r"(?:sparse\+)?https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?/"
+    r"((?:pypi|npm|cargo)(?:-[a-z0-9-]{1,31})?(?:/[^\s\"'<>#,;|\\)\]}]*+)?)"
+)
+_TEXT_BYTES_MAX = 64 * 1024 * 1024
+
+
+@click.group(
+    cls=CommandGroup,
+    sections={"Commands": {"clean": "node.cli.lockfile_clean:clean_lockfile"}},
+)
+def lockfile() -> None:
+    """Keep this node's address out of lockfiles."""
+
+
+@click.command(
+    "clean",
+    cls=CliCommand,
+    examples=["caravan lockfile clean yarn.lock", "caravan lockfile clean uv.lock"],
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.pass_obj
+def clean_lockfile(session: Session, *, files: tuple[str, ...]) -> None:
+    """Put the origins' addresses back into lockfiles that name this node.
+
+    Some tools write the address of the index that they used into their lockfile. Each
+    address of this gateway is replaced by that of the same file or index at its origin.
+    The digests stay as they are.
+    """
+    replaced: dict[str, int] = {}
+    for file in files:
+        replaced[file] = _clean(session, Path(file))
+    result = Fields(replaced=replaced)
+    session.answer(result, lambda _: _words(replaced))
+
+
+def _clean(session: Session, path: Path) -> int:
+    """Clean one file; returns how many addresses were replaced. NodeError."""
+    from node.gateway.connecting import read_file, replace_file
+
+    if not path.is_file() or path.stat().st_size > _TEXT_BYTES_MAX:
+        raise NodeError(f"{path} is not a lockfile that can be read")
+    text = read_file(path)
+    found = list(dict.fromkeys(match[1] for match in _OURS.finditer(text)))
+    if not found:
+        return 0
+    result = session.ask("origins", paths=found)
+    urls = dict(zip(found, result.urls, strict=True))
+    unknown = [one for one, url in urls.items() if not url]
+    if unknown:
+        raise NodeError(
+            f"{path} is as it was: the origin of {unknown[0]} is not known here"
+            + (f", nor of {len(unknown) - 1} more" if unknown[1:] else "")
+        )
+    fresh, number = _OURS.subn(lambda match: _origin(match, urls), text)
+    replace_file(path, fresh)
+    return number
+
+
+def _origin(match: re.Match[str], urls: dict[str, str]) -> str:
+    """Return what stands in the place of one of our addresses, ending as it does."""
+    prefix = "sparse+" if match[0].startswith("sparse+") else ""
+    url = urls[match[1]]
+    return prefix + (url if match[0].endswith("/") else url.rstrip("/"))
+
+
+def _words(replaced: dict[str, int]) -> None:
+    for file, number in replaced.items():
+        words = f"{count(number, 'time')} replaced" if number else "names no gateway"
+        say(clean(f"{file}: {words}"))
