@@ -117,11 +117,19 @@ class Assembly:
             return False
         partial = partials.begin(self._wanted.digest)
         found = partial.resume(self.over)
-        if not found or partial.manifest is None:
+        if not found or partial.manifest is None or not self._fits(partial.manifest):
             partials.end(partial, discard=True)
             return False
         self._claims.add(partial.manifest, None)
         self._take_lead(self._contender(partial.manifest, partial, partial.verified()))
+        return True
+
+    def _fits(self, manifest: Manifest) -> bool:
+        """Whether what the caller knows allows a manifest of an earlier run."""
+        try:
+            self._wanted.believable(manifest.encode())
+        except FalseManifestError:
+            return False
         return True
 
     def admit(self, manifest: Manifest) -> None:

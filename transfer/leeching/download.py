@@ -124,7 +124,7 @@ class Download:
         sources = [
             Source(peer, count)
             for peer, count in self._swarm.bytes_given.most_common()
-            if count or not artifact.size
+            if peer not in self.banned and (count or not artifact.size)
         ]
         return Downloaded(artifact, time.monotonic() - self._began, sources)
 
@@ -229,7 +229,9 @@ class Download:
                 self.failed(NoPeerError(f"{why} nothing within {seconds}."))
         elif now - max(assembly.bytes_at, swarm.met_at) > limits.stall_seconds:
             self.failed(NoPeerError("The peers that offer this stopped sending."))
-        only_waiting = 0 < swarm.waiting == swarm.conversing and not swarm.gathering
+        only_waiting = 0 < swarm.waiting == swarm.conversing
+        if swarm.gathering or swarm.is_busy:
+            return
         if only_waiting and now - swarm.met_at > limits.vouching_seconds:
             self.failed(NoPeerError("Nobody who could be reached has all of it."))
 

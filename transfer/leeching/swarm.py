@@ -491,6 +491,7 @@ class Swarm:
             for one in sending[:surplus]:
                 one.is_surplus = True
                 one.connection.channel.abort()
+        self._start_more()  # a line that got faster feeds more
 
     def _first_chunk_in_thread(self, state: PeerState) -> None:
         self._loop.call_soon_threadsafe(self._first_chunk, state)

@@ -266,3 +266,29 @@ async def test_a_reader_is_told_what_vouches_for_the_size(new_node):
         assert [file.evidence for file in files] == [SizeEvidence(evidence)]
         assert files[0].read(0, 100) == DATA[:100]
         leecher.store.remove(artifact.digest)
+
+
+async def test_what_a_liar_left_is_not_resumed_by_a_caller_that_knows_better(new_node):
+    """An earlier run had nothing but the liar; this one knows the size."""
+    seeder, leecher = [await new_node(encryption=False) for _ in range(2)]
+    artifact = seeder.store.add_bytes(DATA)
+    async with Zeros(30_000_000, pause=0.01) as liar:
+        call = asyncio.create_task(
+            leecher.leecher.download(artifact.digest, [liar.peer])
+        )
+        await until(lambda: len(liar.chunks_asked) > 4)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    assert list(leecher.store.partials.folder.iterdir())
+    await leecher.download(artifact.digest, [seeder.peer], size=len(DATA))
+    assert leecher.store.read(artifact) == DATA
+    assert list(leecher.store.partials.folder.iterdir()) == []
+
+
+async def test_a_liar_is_no_source(new_node):
+    """Whatever it sent, it is not named among those that gave the file."""
+    async with Zeros(3_100_000) as liar:
+        seeder, leecher = [await new_node(encryption=False) for _ in range(2)]
+        artifact = seeder.store.add_bytes(DATA)
+        downloaded = await leecher.download(artifact.digest, [liar.peer, seeder.peer])
+        assert [one.peer for one in downloaded.sources] == [seeder.peer]
