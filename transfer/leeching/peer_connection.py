@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transfer.content.manifest import Manifest
     from transfer.leeching.assembly import Assembly
     from transfer.leeching.connection_pool import Connection
+    from transfer.leeching.contender import ChunkClaim
     from transfer.leeching.context import LeecherContext
     from transfer.leeching.picker import PeerState
     from transfer.leeching.wanted import Wanted
@@ -301,21 +302,28 @@ class PeerConnection:
         if message.length != length - start:
             raise WireError("The seeder sent a chunk of the wrong length.")
         if length <= BUFFER_BYTES:
-            self._take_buffered(index, length, start)
+            claim = self._take_buffered(index, length, start)
         else:
-            self._take_streamed(index, length, start)
+            claim = self._take_streamed(index, length, start)
+        # Before the whole can be found complete: a connection that owes nothing then
+        # is kept for the next download.
         self._assembly.answered(state, index)
+        if claim is not None:
+            if claim.hasher is not None and length <= BUFFER_BYTES:
+                offset = state.manifest.offset(index)
+                claim.hasher.take(offset, own_buffer()[:length])
+            self._assembly.advance()
         if self._on_first_chunk is not None:
             self._on_first_chunk(state)
             self._on_first_chunk = None
 
-    def _take_buffered(self, index: int, length: int, start: int) -> None:
-        """Receive a chunk into memory, verify it, then write it."""
+    def _take_buffered(self, index: int, length: int, start: int) -> ChunkClaim | None:
+        """Receive a chunk into this thread's buffer, verify it, then write it."""
         assembly, state = self._assembly, self.state
         view = own_buffer()[:length]
         if start and not assembly.read_part(state, index, view[:start]):
             self._fill(view[start:])  # its beginning is gone: it is asked for again
-            return
+            return None
         try:
             self._fill(view[start:])
         except (PeerError, OSError):
@@ -327,7 +335,7 @@ class PeerConnection:
             raise BadChunkError(self._number, index)
         claim = assembly.claim(state, index)
         if claim is None:
-            return
+            return None
         offset = state.manifest.offset(index)
         try:
             assembly.write(claim, offset, view)
@@ -335,11 +343,9 @@ class PeerConnection:
             assembly.unclaim(claim)
             raise
         assembly.written(claim, state)
-        if claim.hasher is not None:
-            claim.hasher.take(offset, view)
-        assembly.advance()
+        return claim
 
-    def _take_streamed(self, index: int, length: int, start: int) -> None:
+    def _take_streamed(self, index: int, length: int, start: int) -> ChunkClaim | None:
         """Receive a chunk that is larger than a buffer.
 
         It is written part by part and counts only once it is verified whole.
@@ -350,7 +356,7 @@ class PeerConnection:
             self._drain(length - start)  # it is here by now, or its beginning is gone
             if claim is not None:
                 assembly.unclaim(claim)
-            return
+            return None
         digest, place = blake3(), start
         try:
             assembly.hash_part(claim, start, digest.update)
@@ -367,7 +373,7 @@ class PeerConnection:
             assembly.unclaim(claim)
             raise BadChunkError(self._number, index)
         assembly.written(claim, state)
-        assembly.advance()
+        return claim
 
     def _drain(self, count: int) -> None:
         """Receive bytes that are of no use any more."""
