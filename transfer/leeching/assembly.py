@@ -19,7 +19,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from transfer.connection.buffers import own_buffer
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.errors import FalseManifestError, StoreError
@@ -341,19 +340,6 @@ class Assembly:
         offset = home.manifest.offset(index)
         return os.preadv(home.partial.descriptor, [view], offset) == len(view)
 
-    def hash_part(
-        self, claim: ChunkClaim, length: int, update: Callable[[memoryview], object]
-    ) -> None:
-        """Hash what lies in the file of a claimed chunk; raise StoreError."""
-        descriptor, place = claim.home.partial.descriptor, 0
-        while place < length:
-            view = own_buffer()[: min(len(own_buffer()), length - place)]
-            offset = claim.home.manifest.offset(claim.index) + place
-            if os.preadv(descriptor, [view], offset) != len(view):
-                raise StoreError("The download cannot be read back.")
-            update(view)
-            place += len(view)
-
     def keep_part(self, peer: PeerState, index: int, data: memoryview) -> None:
         """Keep what came of a chunk, so that its source can go on from there."""
         with self._lock:
@@ -400,15 +386,31 @@ class Assembly:
         if rival_whole:
             self._on_rival_whole()
 
-    def answered(self, peer: PeerState, index: int) -> None:
-        """Note that a peer has sent a chunk, needed or not."""
-        now = time.monotonic()
-        self.bytes_at = now
+    def arrived(
+        self,
+        peer: PeerState,
+        index: int,
+        *,
+        claim: ChunkClaim | None,
+        buffered: memoryview | None,
+    ) -> None:
+        """Note that a peer has sent a chunk; hash it if it was written.
+
+        `buffered` is the chunk, where it lies in this thread's buffer as a whole.
+        """
+        self.bytes_at = now = time.monotonic()
+        # Before the whole can be found complete: a connection that owes nothing then
+        # is kept for the next download.
         with self._lock:
             if (picker := self._picker(peer)) is not None:
                 picker.answered(peer, index, now)
+        if claim is None:
+            return
+        if claim.hasher is not None and buffered is not None:
+            claim.hasher.take(peer.manifest.offset(index), buffered)
+        self._advance()
 
-    def advance(self) -> None:
+    def _advance(self) -> None:
         """Let the digest of the whole follow the leading file from its start."""
         with self._lock:
             lead, hasher = self._lead, self._hasher
@@ -476,7 +478,7 @@ class Assembly:
         with self._lock:
             if rival.held.count(1) + rival.picker.missing < manifest.count:
                 rival.picker.reset(rival.held)
-        self.advance()
+        self._advance()
 
     def settle(self, whole: Whole) -> Settlement:
         """Decide what the hashed whole is, and act on it; raise StoreError."""
@@ -564,7 +566,7 @@ class Assembly:
         )
         with self._lock:
             self._lead, self._hasher, self._prefix = contender, hasher, 0
-        self.advance()
+        self._advance()
 
     def is_followed_by(self, hasher: PrefixHasher) -> bool:
         """Whether this hasher follows the leading file."""
@@ -589,11 +591,8 @@ class Assembly:
                     self._copy(one, target, index)
 
     def _copy(self, source: Contender, target: Contender, index: int) -> None:
-        offset, length = target.manifest.offset(index), target.manifest.length(index)
-        data = os.pread(source.partial.descriptor, length, offset)
-        if len(data) != length:
+        if not target.copy_chunk(source, index):
             return
-        target.partial.write(offset, data)
         with self._lock:
             target.held[index] = 1
             target.partial.mark(index)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from transfer.connection.buffers import own_buffer
+from transfer.errors import StoreError
+from transfer.limits import BUFFER_BYTES
+
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from transfer.content.manifest import Manifest
     from transfer.leeching.picker import ChunkPicker
@@ -35,6 +40,15 @@ class Contender:
             and own.chunk(index) == manifest.chunk(index)
         )
 
+    def copy_chunk(self, source: Contender, index: int) -> bool:
+        """Copy a chunk out of another file; False if it is not there any more."""
+        offset, length = self.manifest.offset(index), self.manifest.length(index)
+        data = os.pread(source.partial.descriptor, length, offset)
+        if len(data) != length:
+            return False
+        self.partial.write(offset, data)
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
@@ -46,3 +60,14 @@ class ChunkClaim:
     """What follows the file, if it leads."""
     part: tuple[Hashable, int] | None
     """The source and length of what lies there of the chunk."""
+
+    def hash_part(self, length: int, update: Callable[[memoryview], object]) -> None:
+        """Hash what lies in the file of the chunk already; raise StoreError."""
+        descriptor, place = self.home.partial.descriptor, 0
+        while place < length:
+            view = own_buffer()[: min(BUFFER_BYTES, length - place)]
+            offset = self.home.manifest.offset(self.index) + place
+            if os.preadv(descriptor, [view], offset) != len(view):
+                raise StoreError("The download cannot be read back.")
+            update(view)
+            place += len(view)

@@ -305,14 +305,8 @@ class PeerConnection:
             claim = self._take_buffered(index, length, start)
         else:
             claim = self._take_streamed(index, length, start)
-        # Before the whole can be found complete: a connection that owes nothing then
-        # is kept for the next download.
-        self._assembly.answered(state, index)
-        if claim is not None:
-            if claim.hasher is not None and length <= BUFFER_BYTES:
-                offset = state.manifest.offset(index)
-                claim.hasher.take(offset, own_buffer()[:length])
-            self._assembly.advance()
+        buffered = own_buffer()[:length] if length <= BUFFER_BYTES else None
+        self._assembly.arrived(state, index, claim=claim, buffered=buffered)
         if self._on_first_chunk is not None:
             self._on_first_chunk(state)
             self._on_first_chunk = None
@@ -359,7 +353,7 @@ class PeerConnection:
             return None
         digest, place = blake3(), start
         try:
-            assembly.hash_part(claim, start, digest.update)
+            claim.hash_part(start, digest.update)
             while place < length:
                 view = own_buffer()[: min(BUFFER_BYTES, length - place)]
                 self._fill(view)
