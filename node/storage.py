@@ -56,6 +56,7 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
     store = await asyncio.to_thread(
         Store, settings.home, bytes_max=settings.store_bytes, database=database
     )
+    store.committer.is_private = lambda digest: catalogue.is_private(str(digest))
     stack.callback(store.close)
     if settings.store_bytes is None:
         store.room.bytes_max = default_store_bytes(settings.home, store.room.held)

@@ -71,7 +71,9 @@ class Sharer:
         shared = []
         for file, one in zip(command.files, outcomes, strict=True):
             if isinstance(one, Artifact):
-                self._catalogue.make_public(str(one.digest))
+                if self._catalogue.is_private(str(one.digest)):
+                    self._catalogue.make_public(str(one.digest))
+                    await asyncio.to_thread(self._store.set_private, one, private=False)
                 self._catalogue.add_direct(str(one.digest), Path(file).name)
                 shared.append((file, one))
         await self._router.sync()

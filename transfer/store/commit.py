@@ -18,7 +18,9 @@ A `Committer` is the only way into the store, and the only way out of it. Its ru
 7. `lock` is held while names and rows change together, so that no two threads act on
    one name at a time. Writing, hashing and syncing of staged files, and making room,
    happen outside it.
-8. A file's signature (inode, size, times) is trusted from its commit on, because
+8. A file in `partial/` can be read by its owner alone. At its commit others get the
+   right to read it, unless the artifact is private.
+9. A file's signature (inode, size, times) is trusted from its commit on, because
    its bytes were hashed as they were written. It is dropped before the row is.
 """
 
@@ -86,6 +88,8 @@ class Committer:
         self._quarantine = folder / "quarantine"
         self._clock = clock
         self._signatures: dict[bytes, Signature] = {}
+        self.is_private: Callable[[Digest], bool] = lambda _: False
+        """Asked, in any thread, whether only the owner may read an artifact."""
 
     def place_of(self, name: Digest) -> str:
         """Return where the artifact with this SHA-256 lies, held or not."""
@@ -99,6 +103,8 @@ class Committer:
         with store_errors(self.folder):
             descriptor = self.fs.create(path)
         try:
+            with store_errors(self.folder):
+                self.fs.set_private(descriptor, private=True)
             yield path, descriptor
         finally:
             os.close(descriptor)
@@ -165,6 +171,22 @@ class Committer:
         log.warning("%s has lost its file and is no longer listed", artifact.digest)
         return True
 
+    def set_private(self, artifact: Artifact, *, private: bool) -> None:
+        """Let only the owner read an artifact that is held, or everybody again.
+
+        Raise StoreError.
+        """
+        place = self.place_of(artifact.digest)
+        with self.lock, store_errors(self.folder):
+            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                is_trusted = self.is_trusted(artifact.digest, signature_of(descriptor))
+                self.fs.set_private(descriptor, private=private)
+                if is_trusted:  # the change of its mode is no change of its bytes
+                    self.trust(artifact.digest, signature_of(descriptor))
+            finally:
+                os.close(descriptor)
+
     def trust(self, name: Digest, signature: Signature) -> None:
         """Record that the file with this signature has been checked."""
         self._signatures[name.raw] = signature
@@ -199,6 +221,12 @@ class Committer:
                     )
                     fresh.append((artifact, one.contents.manifest))
                     target = self.place_of(name)
+                    self.fs.set_private(
+                        one.descriptor,
+                        private=any(
+                            map(self.is_private, one.contents.digests.values())
+                        ),
+                    )
                     self._rename(one.path, target)
                     self.trust(name, signature_of(one.descriptor))
                     folders.add(os.path.dirname(target))  # noqa: PTH120 (text is quicker)
@@ -261,6 +289,7 @@ class CommitGroup:
         with store_errors(committer.folder):
             descriptor = committer.fs.create(path)
             try:
+                committer.fs.set_private(descriptor, private=True)
                 committer.fs.write(descriptor, data, 0)
             except OSError:
                 os.close(descriptor)

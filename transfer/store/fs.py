@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _FICLONE = 0x40049409  # ioctl of Linux: share all blocks of another file
 _FILE_MODE = 0o644
+_PRIVATE_MODE = 0o600
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)  # there is no other way to read it
 
 
 class Fs:
@@ -41,6 +44,10 @@ class Fs:
         """Create a new file, open for reading and writing; its descriptor."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.open(path, flags, _FILE_MODE)
+
+    def set_private(self, descriptor: int, *, private: bool) -> None:
+        """Let only the owner, or everybody whom the umask allows, read a file."""
+        os.fchmod(descriptor, _PRIVATE_MODE if private else _FILE_MODE & ~_UMASK)
 
     def reopen(self, path: Path) -> int:
         """Open an existing file for reading and writing."""

@@ -41,6 +41,7 @@ class Partial:
         with store_errors(self.path):
             exists = self.path.exists()
             self.descriptor = fs.reopen(self.path) if exists else fs.create(self.path)
+            fs.set_private(self.descriptor, private=True)
 
     @staticmethod
     def path_in(folder: Path, digest: Digest) -> Path:

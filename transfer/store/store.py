@@ -310,6 +310,10 @@ class Store:
             raise NotHeldError
         self.committer.remove(artifact)
 
+    def set_private(self, artifact: Artifact, *, private: bool) -> None:
+        """Let only the owner of the node read the file, or everybody again."""
+        self.committer.set_private(artifact, private=private)
+
     def check(self, digest: Digest, progress: Progress | None = None) -> bool:
         """Hash an artifact again; False, and quarantined, where it is damaged."""
         artifact = self.find(digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from transfer import Store, StoreError
+from tests.transfer import hostile
+from transfer import Digest, NoPeerError, Store, StoreError, WrongBytesError
 from transfer.store.fs import Fs
 
 DATA = os.urandom(700_000)
@@ -162,3 +164,20 @@ async def test_a_download_that_has_no_room_fails_at_once(new_node):
     with pytest.raises(StoreError, match="raise store_bytes"):
         await leecher.download(artifact.digest, [seeder.peer])
     assert seeder.seeder.stats.bytes_sent <= 1_000_000
+
+
+async def test_a_claimed_size_evicts_nothing(new_node):
+    """Room is made for verified bytes only; whatever a liar sends is not."""
+    leecher = await new_node(encryption=False)
+    store = leecher.store
+    kept = await asyncio.to_thread(store.add_bytes, os.urandom(100_000))
+    evictions = []
+    store.room.bytes_max = 700_000
+    store.room.evict = evictions.append
+    lie = os.urandom(690_000)
+    async with hostile.Hostile(lie) as liar:
+        with pytest.raises((NoPeerError, WrongBytesError)):
+            await leecher.download(Digest.of(b"what nobody has"), [liar.peer])
+        assert liar.bytes_sent >= len(lie)
+    assert evictions == []
+    assert store.artifacts() == [kept]
