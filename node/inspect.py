@@ -103,6 +103,7 @@ class Inspector:
             ),
             limits=results.LimitsStatus(
                 store_bytes=self._store.room.bytes_max,
+                full=self._store.room.fullness,
                 upload_bytes_per_second=self._seeder.rate.bytes_per_second,
                 download_bytes_per_second=self._leecher.rate.bytes_per_second,
             ),

@@ -55,9 +55,13 @@ class TrafficTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitsStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits that are set; None where there is none."""
+    """The limits that are set; None where there is none.
+
+    `full` says why something found no room, as long as that is so.
+    """
 
     store_bytes: int | None
+    full: str | None = None
     upload_bytes_per_second: int | None
     download_bytes_per_second: int | None
 

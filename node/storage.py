@@ -36,8 +36,13 @@ def default_store_bytes(home: Path, held: int) -> int:
     `held` already is never too much.
     """
     disk = shutil.disk_usage(home)
-    kept_free = min(FREE_BYTES_MIN, disk.total // 10)
+    kept_free = free_bytes_min(disk.total)
     return max(1, held, min(disk.total * 8 // 10, held + disk.free - kept_free))
+
+
+def free_bytes_min(total: int) -> int:
+    """Return how many bytes of a disk of `total` bytes stay free for others."""
+    return min(FREE_BYTES_MIN, total // 10)
 
 
 async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
@@ -56,6 +61,10 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
     store = await asyncio.to_thread(
         Store, settings.home, bytes_max=settings.store_bytes, database=database
     )
+    home = settings.home
+    store.room.free_min = free_bytes_min(shutil.disk_usage(home).total)
+    store.room.disk_free = lambda: shutil.disk_usage(home).free
+    store.room.trouble = lambda: mirror.failure
     store.committer.is_private = lambda digest: catalogue.is_private(str(digest))
     stack.callback(store.close)
     if settings.store_bytes is None:

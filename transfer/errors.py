@@ -44,6 +44,17 @@ class FullError(StoreError):
             " raise store_bytes."
         )
 
+    @classmethod
+    def of_disk(cls, size: int, free: int, free_min: int) -> FullError:
+        """Return the error for a disk that has too few bytes left for others."""
+        error = cls(size, 0, None)
+        sentence = (
+            f"The disk has {free} bytes left, {free_min} have to stay free, and nothing"
+            f" that may go makes room for {size} more; free some space on the disk."
+        )
+        error.args = (sentence,)
+        return error
+
 
 class DamagedError(StoreError):
     """The stored copy is damaged; it was set aside and must be fetched again."""

@@ -132,6 +132,8 @@ def _status_words(status: StatusResult) -> None:
             f"{duration(placement.behind_seconds)}"
         )
         click.echo(clean(words), err=True)
+    if status.limits.full:
+        click.echo(status.limits.full, err=True)
     for loop in status.failing:
         times = count(loop.times, "time")
         words = f"caution: {loop.name} failed {times} in a row: {loop.error}"

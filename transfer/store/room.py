@@ -1,7 +1,12 @@
-"""Room: how many bytes of artifacts may be held, and how many are."""
+"""Room: how many bytes of artifacts may be held, and how many are.
+
+Two bounds hold: the store's own, `bytes_max`, and the bytes that stay free on its disk
+for others, `free_min`. A store that is full says so until there is room again.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -20,6 +25,12 @@ class Room:
     def __init__(self, count: int, held: int, bytes_max: int | None) -> None:
         self.bytes_max = bytes_max
         """At most this many bytes of artifacts are held; None for no bound."""
+        self.free_min = 0
+        """So many bytes of the disk stay free."""
+        self.disk_free: Callable[[], int] = lambda: sys.maxsize
+        """Returns how many bytes of the disk are free."""
+        self.trouble: Callable[[], Exception | None] = lambda: None
+        """Returns why the store's disk cannot be written in another way, or None."""
         self.evict: Callable[[int], None] | None = None
         """Called to remove artifacts until this many bytes more may be held.
 
@@ -29,6 +40,8 @@ class Room:
         self._count = count
         self._held = held
         self._reserved = 0
+        self._refused = 0
+        """The size that found no room last, or 0."""
         self._lock = threading.Lock()
         self._evicting = threading.Lock()
 
@@ -49,18 +62,29 @@ class Room:
 
     def lacking(self, size: int) -> int:
         """Return how many bytes have to go before `size` bytes more may be held."""
-        if self.bytes_max is None:
-            return 0
         with self._lock:
-            return max(self._held + self._reserved + size - self.bytes_max, 0)
+            return self._lacking(size)
+
+    @property
+    def fullness(self) -> str | None:
+        """Why something found no room, as long as that is so; else None."""
+        with self._lock:
+            if self._refused and not self._lacking(self._refused):
+                self._refused = 0
+            error = self._error(self._refused) if self._refused else self.trouble()
+        return None if error is None else str(error)
 
     def check(self, size: int) -> None:
         """Raise FullError if `size` bytes would not fit into an empty store.
 
         Nothing is evicted here: the size may be no more than a peer's claim.
         """
-        if self.bytes_max is not None and size > self.bytes_max:
-            raise FullError(size, self._held, self.bytes_max)
+        bound = self.bytes_max
+        if self.free_min:
+            on_disk = self.disk_free() + self._held - self.free_min
+            bound = on_disk if bound is None else min(bound, on_disk)
+        if bound is not None and size > bound:
+            raise self._refuse(size)
 
     def reserve(self, size: int) -> None:
         """Reserve room for verified bytes, evicting others if need be.
@@ -76,7 +100,7 @@ class Room:
                     return
                 self.evict(size)
         if not self._try(size):
-            raise FullError(size, self._held, self.bytes_max)
+            raise self._refuse(size)
 
     def settle(self, reserved: int, *, count: int, held: int) -> None:
         """End a reservation; `count` artifacts of `held` bytes are held now."""
@@ -92,8 +116,25 @@ class Room:
             self._held -= size
 
     def _has(self, size: int) -> bool:
-        taken = self._held + self._reserved
-        return not size or self.bytes_max is None or taken + size <= self.bytes_max
+        return not size or not self._lacking(size)
+
+    def _lacking(self, size: int) -> int:
+        lacking = 0
+        if self.bytes_max is not None:
+            lacking = self._held + self._reserved + size - self.bytes_max
+        if self.free_min:
+            # What is committed now lies on the disk already.
+            lacking = max(lacking, self.free_min - self.disk_free())
+        return max(lacking, 0)
+
+    def _refuse(self, size: int) -> FullError:
+        self._refused = size
+        return self._error(size)
+
+    def _error(self, size: int) -> FullError:
+        if self.free_min and self.disk_free() < self.free_min:
+            return FullError.of_disk(size, self.disk_free(), self.free_min)
+        return FullError(size, self._held, self.bytes_max)
 
     def _try(self, size: int) -> bool:
         with self._lock:
