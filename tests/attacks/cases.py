@@ -1,4 +1,4 @@
-"""All attacks, by name; the letters are the kinds of docs/security.md."""
+"""All attacks, by name; attacks with the same letter are of one kind."""
 
 from __future__ import annotations
 
