@@ -184,8 +184,9 @@ class Reach:
 
     def _why_not(self, address: str, place: tuple[str, int]) -> str:
         """Return why an address may not be connected to, or ""."""
+        address = _unmapped(address)
         for one in self._upstreams.all():
-            known = self._upstreams.addresses_of(one.place)
+            known = set(map(_unmapped, self._upstreams.addresses_of(one.place)))
             if one.place[0] != place[0] and address not in known:
                 continue
             if _web(one.place[1]) != _web(place[1]):
@@ -196,14 +197,22 @@ class Reach:
             return ""
         own = self._upstreams.addresses_of(self._upstream.place)
         parsed = ip_address(address.partition("%")[0])
-        mapped = getattr(parsed, "ipv4_mapped", None) or parsed
         if not own or all(map(is_public, own)):
             return "it leads into a private network"
-        if mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified:
+        if parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified:
             return "it leads to an address that no origin has"
-        if mapped.is_loopback and not all(ip_address(one).is_loopback for one in own):
+        if parsed.is_loopback and not all(ip_address(one).is_loopback for one in own):
             return "it leads to this machine"
         return ""
+
+
+def _unmapped(address: str) -> str:
+    """Return an IPv4 address in the place of one that IPv6 only wraps.
+
+    `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2) connects to 127.0.0.1.
+    """
+    mapped = getattr(ip_address(address.partition("%")[0]), "ipv4_mapped", None)
+    return address if mapped is None else str(mapped)
 
 
 def _web(port: int) -> int:

@@ -277,7 +277,9 @@ async def test_a_host_that_nobody_configured_must_be_public(server):
         await client.close()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"]
+)
 async def test_no_other_port_of_an_upstreams_host_is_reached(server, host):
     """Other services run there: the node's own door, for one."""
     client = client_of(server)
