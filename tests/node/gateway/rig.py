@@ -21,6 +21,7 @@ from node.gateway.origin import (
     OriginError,
     OriginPage,
     Reach,
+    RelayRequest,
     check_url,
 )
 from node.gateway.page_cache import StoredPage
@@ -34,6 +35,7 @@ from node.settings import Settings, UpstreamSettings
 from transfer import Digest, Downloaded, NoPeerError, Store
 
 INDEX = "https://index.test/simple"
+ARCHIVE = "https://deb.test/debian"
 
 
 @dataclass
@@ -84,12 +86,25 @@ class MadeUpFile:
 
 
 @dataclass
+class MadeUpReply:
+    body: bytes
+    status: int = 200
+    headers: list[tuple[str, str]] = field(
+        default_factory=lambda: [("Content-Type", "application/json")]
+    )
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
+@dataclass
 class MadeUpOrigin:
     """Pages and files by URL."""
 
     pages: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    relayed: list[RelayRequest] = field(default_factory=list)
     kind: str = "application/json"
     dead: bool = False
     error: OriginError = field(default_factory=lambda: DownError("no connection"))
@@ -112,6 +127,13 @@ class MadeUpOrigin:
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         return len(self._answer(url, self.files))
+
+    @contextlib.asynccontextmanager
+    async def relay(
+        self, upstream: Upstream, request: RelayRequest
+    ) -> AsyncIterator[MadeUpReply]:
+        self.relayed.append(request)
+        yield MadeUpReply(self._answer(request.url, self.files))
 
     async def prepare(self, upstream: Upstream) -> None:
         self.upstreams.found_at(upstream.place, ["1.1.1.1"])
@@ -142,7 +164,10 @@ class Rig:
 
         settings = Settings(
             folder,
-            upstreams={"pypi": UpstreamSettings(INDEX, share)},
+            upstreams={
+                "pypi": UpstreamSettings(INDEX, share),
+                "debian": UpstreamSettings(ARCHIVE, share),
+            },
             gateway=GatewaySettings(stream=stream),
         )
         self.database: sqlite3.Connection = open_database(folder / "catalogue.sqlite")
