@@ -205,7 +205,7 @@ class Lookup:
         nearest = [
             each.contact
             for each in sorted(answered.values(), key=lambda each: each.distance)
-            if each.group is None or _takes(groups, each.group)
+            if each.group is None or _has_room(groups, each.group)
         ]
         return nearest[: self.count]
 
@@ -277,7 +277,7 @@ class Lookup:
                         continue
                 elif not self._may_ask(candidate):
                     continue
-            if candidate.group is not None and not _takes(groups, candidate.group):
+            if candidate.group is not None and not _has_room(groups, candidate.group):
                 continue
             yield candidate
             left -= 1
@@ -285,7 +285,7 @@ class Lookup:
                 return
 
 
-def _takes(groups: dict[bytes, int], group: bytes) -> bool:
+def _has_room(groups: dict[bytes, int], group: bytes) -> bool:
     """Count one more of a group, unless there are enough of it."""
     seen = groups.get(group, 0)
     groups[group] = seen + 1
