@@ -61,7 +61,7 @@ class CliCommand(click.Command):
         kwargs.setdefault("context_settings", SETTINGS)
         super().__init__(*args, **kwargs)
         self.params += shared_options()
-        self._examples = examples
+        self.examples = examples
 
     def format_epilog(
         self,
@@ -69,9 +69,9 @@ class CliCommand(click.Command):
         formatter: click.HelpFormatter,
     ) -> None:
         """Write the examples below the options."""
-        if self._examples:
+        if self.examples:
             with formatter.section("Examples"):
-                for example in self._examples:
+                for example in self.examples:
                     formatter.write(f"  {example}\n")
 
 
