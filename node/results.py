@@ -368,6 +368,7 @@ class UpdateEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A release that is newer than what is held; `digest` is its package file's."""
 
     publisher: str
+    nickname: str | None = None
     name: str
     held: str | None
     newest: str
@@ -382,6 +383,7 @@ class DoubtEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Why the newest release of a name may not be the newest, or not be right."""
 
     publisher: str
+    nickname: str | None = None
     name: str
     why: str
     id: str

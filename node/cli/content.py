@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.completing import TargetType
 from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import clean, count, duration, say, short_digest, size, table
@@ -88,7 +89,9 @@ def share(
         "caravan fetch --lockfile uv.lock",
     ],
 )
-@click.argument("targets", nargs=-1, metavar="TARGET...")
+@click.argument(
+    "targets", nargs=-1, metavar="TARGET...", type=TargetType(has_files=True)
+)
 @click.option(
     "-o",
     "--output",
@@ -208,7 +211,13 @@ def list_artifacts(session: Session, tree: bool) -> None:
 
 
 @click.command(cls=CliCommand, examples=["caravan pin sha256:2cf24dba..."])
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument(
+    "targets",
+    nargs=-1,
+    required=True,
+    metavar="TARGET...",
+    type=TargetType(has_digests=True),
+)
 @click.pass_obj
 def pin(session: Session, targets: tuple[str, ...]) -> None:
     """Keep artifacts or packages even when the store needs room."""
@@ -217,7 +226,13 @@ def pin(session: Session, targets: tuple[str, ...]) -> None:
 
 
 @click.command(cls=CliCommand, examples=["caravan unpin sha256:2cf24dba..."])
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument(
+    "targets",
+    nargs=-1,
+    required=True,
+    metavar="TARGET...",
+    type=TargetType(has_digests=True),
+)
 @click.pass_obj
 def unpin(session: Session, targets: tuple[str, ...]) -> None:
     """No longer pin artifacts or packages."""

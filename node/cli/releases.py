@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.audit import dependent_words
+from node.cli.completing import TargetType
 from node.cli.content import absolute, target_text
 from node.cli.group import CliCommand
 from node.cli.secret import passphrase_for
@@ -110,7 +111,7 @@ def broadcast(session: Session, name: str) -> None:
         "caravan follow                      # what is followed",
     ],
 )
-@click.argument("target", metavar="[PUBLISHER/NAME]", required=False)
+@click.argument("target", metavar="[PUBLISHER/NAME]", required=False, type=TargetType())
 @click.option(
     "--auto",
     type=click.Choice(["never", "security", "all"]),
@@ -140,7 +141,7 @@ def follow(
 
 
 @click.command(cls=CliCommand, examples=["caravan unfollow alice/hello"])
-@click.argument("target", metavar="PUBLISHER/NAME")
+@click.argument("target", metavar="PUBLISHER/NAME", type=TargetType())
 @click.pass_obj
 def unfollow(session: Session, target: str) -> None:
     """Stop following PUBLISHER/NAME."""
@@ -199,7 +200,7 @@ def _new_update_words(one: UpdateEntry) -> None:
 
 
 def _new_doubt_words(one: DoubtEntry) -> None:
-    say(f"{one.name} by {one.publisher}: {one.why}")
+    say(f"{one.name} by {one.nickname or one.publisher}: {one.why}")
 
 
 def _publish_words(result: PublishResult) -> None:
@@ -231,7 +232,7 @@ def _updates_words(result: UpdatesResult) -> None:
                 update.held or "-",
                 update.newest,
                 update.urgency,
-                update.publisher,
+                update.nickname or update.publisher,
                 _confirmed(update),
                 update.note,
             )
@@ -239,7 +240,8 @@ def _updates_words(result: UpdatesResult) -> None:
         ],
     )
     for doubt in result.doubts:
-        words = f"caution: {doubt.name} by {doubt.publisher}: {doubt.why}"
+        publisher = doubt.nickname or doubt.publisher
+        words = f"caution: {doubt.name} by {publisher}: {doubt.why}"
         click.echo(clean(words), err=True)
     for one in result.dependents:
         click.echo(clean(dependent_words(one)), err=True)

@@ -186,6 +186,7 @@ class UpdateTracker:
                 found.append(
                     DoubtEntry(
                         publisher=text,
+                        nickname=self._trust_store.nickname_of(publisher),
                         name=name,
                         why=why,
                         id=f"{text}/{name}: {why}",
@@ -260,6 +261,7 @@ class UpdateTracker:
         row = await self._releases.row_of(release, NOTE_PATIENCE_SECONDS)
         return UpdateEntry(
             publisher=publisher_text(record.publisher),
+            nickname=self._trust_store.nickname_of(record.publisher),
             name=record.name,
             held=held.version if held else None,
             newest=record.version,
