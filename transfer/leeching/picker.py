@@ -276,7 +276,11 @@ class ChunkPicker:
         if peer.snubbed_until > now or len(peer.asked) >= self._depth(peer):
             return False
         may_ask = self._has_some_for(peer) and not self._seeders_suffice(peer, now)
-        if may_ask and any(self._can_ask(peer, i, now) for i in reversed(self._todo)):
+        if may_ask and any(
+            self._can_ask(peer, index, moment)
+            for moment in self._moments(peer, now)
+            for index in reversed(self._todo)
+        ):
             return True
         return not peer.asked and self._endgame_chunk(peer, now) is not None
 
@@ -372,19 +376,34 @@ class ChunkPicker:
             self._sorted_at = now
         if not self._has_some_for(peer) or self._seeders_suffice(peer, now):
             return None
-        todo, second_best = self._todo, None
+        todo = self._todo
         while peer.continued:
             index = peer.continued.pop()
             if index in todo and self._can_ask(peer, index, now):
                 return self._take(todo.index(index))
+        for moment in self._moments(peer, now):
+            place = self._place_for(peer, moment)
+            if place is not None:
+                return self._take(place)
+        return None
+
+    def _moments(self, peer: PeerState, now: float) -> tuple[float, ...]:
+        """Return at which times to look: what a rival is late with comes last."""
+        if self.owed_to_rival is None or peer.asked:
+            return (-math.inf,)
+        return -math.inf, now
+
+    def _place_for(self, peer: PeerState, moment: float) -> int | None:
+        """Return where the next chunk for a peer stands among those to do."""
+        todo, second_best = self._todo, None
         for place in range(len(todo) - 1, -1, -1):
             index = todo[place]
-            if not self._can_ask(peer, index, now):
+            if not self._can_ask(peer, index, moment):
                 continue
             if not peer.gave_to_others(index):
-                return self._take(place)
+                return place
             second_best = place if second_best is None else second_best
-        return None if second_best is None else self._take(second_best)
+        return second_best
 
     def _take(self, place: int) -> int:
         index = self._todo.pop(place)
