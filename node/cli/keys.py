@@ -151,11 +151,18 @@ def key_delegate(
 
 
 @click.command(
-    "export", cls=CliCommand, examples=["caravan key export default > default.key"]
+    "export", cls=CliCommand, examples=["caravan key export default -o default.key"]
 )
 @click.argument("name", default="default")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write it to a new file that only you can read.",
+)
 @click.pass_obj
-def key_export(session: Session, name: str) -> None:
+def key_export(session: Session, name: str, output: Path | None) -> None:
     """Print the private key NAME (PEM), for a copy elsewhere.
 
     Anyone who has the copy can publish as you, unless the key is encrypted.
@@ -163,6 +170,7 @@ def key_export(session: Session, name: str) -> None:
     from msgspec import convert
 
     from node.cli.results import KeyEntry, KeyExportResult
+    from node.model.keyfiles import write_secret
     from node.model.keys import PublisherKeys
 
     keys = PublisherKeys(session.home)
@@ -170,7 +178,16 @@ def key_export(session: Session, name: str) -> None:
     known = convert(keys.show(), list[KeyEntry])
     publisher = next(one.publisher for one in known if one.name == name)
     result = KeyExportResult(name=name, publisher=publisher, private_key=pem)
-    session.answer(result, lambda _: print(pem, end=""))
+    if output is None:
+        session.answer(result, lambda _: print(pem, end=""))
+        return
+    try:
+        write_secret(output, pem.encode())
+    except FileExistsError as error:
+        raise NodeError(f"{output} exists already, and was left as it is") from error
+    except OSError as error:
+        raise NodeError(f"cannot write {output}: {error.strerror}") from error
+    session.answer(result, lambda _: say(f"written: {output}"))
 
 
 @click.command(

@@ -127,6 +127,11 @@ async def test_keys_are_made_shown_and_exported(tmp_path):
     assert exported["publisher"] == made["publisher"]
     plain = await caravan(tmp_path, "key", "export", "default")
     assert plain.out == exported["private_key"]
+    copy = tmp_path / "copy.key"
+    assert (await caravan(tmp_path, "key", "export", "-o", str(copy))).code == 0
+    assert copy.read_text() == exported["private_key"]
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert (await caravan(tmp_path, "key", "export", "-o", str(copy))).code == 1
     assert (await caravan(tmp_path, "key", "new")).code == 1
     assert (await caravan(tmp_path, "key", "show", "other")).code == 1
 
