@@ -179,7 +179,7 @@ def test_a_lingering_node_is_a_seeder_after_the_command(
     first = caravan.join("a", **upstreams(origin))
     put_wheel(origin, "packed", "hello")
     process = subprocess.Popen(
-        [*CARAVAN, "--home", tmp_path / "own", "run", "--linger", "60", "--",
+        [*CARAVAN, "--home", tmp_path / "own", "run", "--linger", "150", "--",
          *PIP, "--target", tmp_path / "site", "packed"],
         env={
             **clean_environment(upstreams(origin)),
@@ -190,7 +190,7 @@ def test_a_lingering_node_is_a_seeder_after_the_command(
     )  # fmt: skip
     try:
         digest = _digest_of(origin)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _providers(first, digest):
             assert time.monotonic() < deadline
             time.sleep(0.2)
