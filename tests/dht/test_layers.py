@@ -66,9 +66,9 @@ def test_time_and_chance_are_arguments(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_and_functions_are_short(path: Path) -> None:
-    """At most 400 lines a file and 40 a function, decorators and docstring aside."""
+    """At most 600 lines a file and 40 a function, decorators and docstring aside."""
     text = path.read_text()
-    assert text.count("\n") <= 400
+    assert text.count("\n") <= 600
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
