@@ -1,0 +1,207 @@
+"""Whole commands, from their start to their exit, beside what a shell would do.
+
+    scripts/bench commands [--size 512] [--files 3000] [--held 50000] [--runs 3]
+                           [--json]
+
+Two nodes on loopback, with TLS as by default. Then the same commands with few and with
+many artifacts held: no work of a command may grow with what is held.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from node.demo.processes import NodeProcess
+from scripts.benchmarks.report import Goal, Report, Row
+from scripts.benchmarks.report import parser as make_parser
+from tests.end_to_end.caravan import Caravan, caravan_in
+from transfer import Digest, Manifest, Store
+from transfer.content.hashing import Contents
+
+MIB = 1024 * 1024
+FEW = 50
+GROUP = 64
+
+
+def main() -> None:
+    parser = make_parser("commands", __doc__)
+    parser.add_argument("--size", type=int, default=512, help="of one file, in MiB")
+    parser.add_argument("--files", type=int, default=3000, help="of 1 KiB each")
+    parser.add_argument("--held", type=int, default=50_000, help="artifacts held")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    report = Report("commands", options.json)
+    with (
+        tempfile.TemporaryDirectory(prefix="caravan-commands-") as folder,
+        caravan_in(Path(folder)) as caravan,
+    ):
+        rows = _files(caravan, options.size, options.files)
+        report.section("Whole commands", rows)
+        rows = _held(caravan, options.held, options.runs)
+        report.section(f"With {options.held:,} artifacts held", rows)
+    report.end()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def new_file(path: Path, size: int) -> Path:
+    """Write random bytes; 64 MiB of them over and over for a large file."""
+    block = os.urandom(min(size, 64 * MIB))
+    with path.open("wb") as file:
+        for start in range(0, size, len(block)):
+            file.write(block[: size - start])
+    return path
+
+
+def _files(caravan: Caravan, size: int, count: int) -> list[Row]:
+    """Share and fetch one large file, then many small ones."""
+    seeder, leecher = caravan.network("seeder", "leecher")
+    folder = caravan.folder
+    large = new_file(folder / "large", size * MIB)
+
+    def by_hand() -> None:
+        subprocess.run(["sha256sum", large], check=True, stdout=subprocess.DEVNULL)
+        shutil.copyfile(large, folder / "copy")
+
+    beside = seconds(by_hand)
+    share = seconds(lambda: seeder.ask("share", str(large)))
+    digest = str(Digest.of_file(large))
+    fetch = seconds(lambda: leecher.ask("fetch", digest))
+    small = [new_file(folder / f"small{one}", 1024) for one in range(count)]
+    names = [str(path) for path in small]
+    share_small = seconds(lambda: seeder.ask("share", *names))
+    digests = [str(Digest.of_file(path)) for path in small]
+    fetch_small = seconds(lambda: leecher.ask("fetch", *digests))
+    version = seconds(lambda: leecher.run("--version"))
+    python = seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+    status = seconds(lambda: leecher.ask("status"))
+    return [
+        Row(
+            what=f"share {size} MiB",
+            ours=share,
+            unit="s",
+            theirs=beside,
+            beside="sha256sum and cp",
+            goal=Goal(1.25),
+        ),
+        Row(what=f"fetch {size} MiB", ours=fetch, unit="s"),
+        Row(
+            what=f"share {count} files of 1 KiB",
+            ours=share_small,
+            unit="s",
+            goal=Goal(1.5, ratio=False),
+        ),
+        Row(
+            what=f"fetch {count} files of 1 KiB",
+            ours=fetch_small,
+            unit="s",
+            goal=Goal(2.5, ratio=False),
+        ),
+        Row(
+            what="--version, beyond python",
+            ours=(version - python) * 1000,
+            unit="ms",
+            goal=Goal(45, ratio=False),
+        ),
+        Row(
+            what="status",
+            ours=status * 1000,
+            unit="ms",
+            goal=Goal(100, ratio=False),
+        ),
+    ]
+
+
+def _held(caravan: Caravan, many: int, runs: int) -> list[Row]:
+    """Run the same commands with few and with many artifacts held."""
+    times: dict[str, list[float]] = {}
+    for name, count in (("few", FEW), ("many", many)):
+        node = caravan.node(name)
+        fill(node.home, count)
+        began = time.monotonic()
+        node.join()
+        ready = time.monotonic() - began
+        peak = _peak_mib(node)
+        for what, took in _commands(caravan, node, runs).items():
+            times.setdefault(what, []).append(took)
+        node.stop()
+    rows = [
+        Row(
+            what="start",
+            ours=ready,
+            unit="s",
+            goal=Goal(2.0, ratio=False),
+            more={"MiB": peak},
+        )
+    ]
+    return rows + [
+        Row(
+            what=what,
+            ours=large,
+            unit="s",
+            theirs=small,
+            beside=f"the same with {FEW}",
+            goal=Goal(1.2),
+        )
+        for what, (small, large) in times.items()
+    ]
+
+
+def fill(home: Path, count: int) -> None:
+    """Put small artifacts into a store, as if they had been shared."""
+    home.mkdir(parents=True, exist_ok=True)
+    store = Store(home)
+    for start in range(0, count, GROUP):
+        entries = []
+        for number in range(start, min(start + GROUP, count)):
+            data = b"%d" % number * 200
+            names = ("sha256", "sha512", "blake2b-256", "sha1", "md5")
+            digests = {name: Digest.of(data, name) for name in names}
+            entries.append((data, Contents(digests, Manifest.of(data))))
+        store.add_group(entries)
+    store.close()
+
+
+def _commands(caravan: Caravan, node: NodeProcess, runs: int) -> dict[str, float]:
+    """Return the median time of each command."""
+    number = iter(range(1_000_000))
+
+    def share() -> None:
+        path = new_file(caravan.folder / f"{node.home.name}{next(number)}", 1000)
+        node.ask("share", str(path))
+        node.ask("pin", str(Digest.of_file(path)))
+
+    commands: dict[str, Callable[[], object]] = {
+        "status": lambda: node.ask("status"),
+        "share and pin one file": share,
+        "updates": lambda: node.ask("updates"),
+    }
+    for work in commands.values():
+        work()
+    return {
+        what: statistics.median(seconds(work) for _ in range(runs))
+        for what, work in commands.items()
+    }
+
+
+def _peak_mib(node: NodeProcess) -> float:
+    text = Path(f"/proc/{node.pid}/status").read_text("ascii")
+    line = next(one for one in text.splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
