@@ -85,13 +85,15 @@ def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     # Only now, because it takes its time: wrong settings are reported at once, and the
     # process that waits for the one in the background needs none of it.
     from node.cli.foreground import serve
+    from node.settings.ports import on_free_ports
     from node.settings.remembered import ADDRESSES
 
     given = {name: flags[name] for name in ADDRESSES if flags[name]}
+    settings, moved = on_free_ports(settings)
     return serve(
         session,
         settings,
-        given=given,
+        given={**moved, **given},
         verbose=verbose or flags["log_level"] is not None,
     )
 
