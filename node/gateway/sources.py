@@ -36,6 +36,7 @@ from transfer import (
     TransferError,
 )
 from transfer.growing_file import GrowingFile
+from transfer.store.partial import Partial
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +331,7 @@ class _PeersWatch:
         self._store = store
         self._file = file
         self._coming: GrowingFile | None = None
+        self._partial: Partial | None = None
 
     def report(self, done: int, total: int | None) -> None:
         """Take in the progress of a download."""
@@ -340,8 +342,10 @@ class _PeersWatch:
         is_known = total is not None and total == self._file.size
         if total is None or (self._file.named and not is_known):
             return
-        if self._coming is None or self._coming.size != total:
+        if self._coming is None or self._partial is not partial:
+            # Another manifest leads now, and its file has other bytes.
             self.end()
+            self._partial = partial
             self._coming = GrowingFile(partial.descriptor, total)
         length = partial.prefix_bytes()
         self._file.progress(
