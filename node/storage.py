@@ -17,6 +17,7 @@ from transfer import Store
 from transfer.store.database import Database
 
 FREE_BYTES_MIN = 2 << 30
+_OTHERS_MAY_READ = 0o044
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,12 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
         store.room.bytes_max = default_store_bytes(settings.home, store.room.held)
     if catalogue.is_empty:
         # The catalogue was lost and the store read back: why its files came is not
-        # known any more, so all of them count as wanted.
+        # known any more, so all of them count as wanted. What came from a private
+        # upstream is still known by its mode.
         for artifact in await asyncio.to_thread(store.artifacts):
             catalogue.add_direct(str(artifact.digest), "")
+            mode = await asyncio.to_thread(store.path(artifact).stat)
+            if not mode.st_mode & _OTHERS_MAY_READ:
+                catalogue.make_private(str(artifact.digest), "")
     database.forbid_this_thread()
     return Storage(mirror, catalogue, trust_store, store)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
 
 from node import storage
+from node.settings import Settings
 
 GIB = 1 << 30
 
@@ -28,3 +31,21 @@ def test_four_fifths_of_the_disk_and_some_stays_free(
     disk = SimpleNamespace(total=total, free=free)
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: disk)
     assert storage.default_store_bytes(tmp_path, held) == bound
+
+
+async def test_private_files_stay_private_where_the_catalogue_is_lost(tmp_path):
+    """They are found again in the store, and their mode says what they are."""
+    settings = Settings(tmp_path)
+    async with AsyncExitStack() as stack:
+        opened = await storage.open_storage(stack, settings)
+        add, set_private = opened.store.add_bytes, opened.store.set_private
+        secret = await asyncio.to_thread(add, b"of a private upstream")
+        public = await asyncio.to_thread(add, b"of everybody")
+        await asyncio.to_thread(set_private, secret, private=True)
+    (tmp_path / "catalogue.sqlite").write_bytes(b"noise")
+    for left in tmp_path.glob("catalogue.sqlite-*"):
+        left.unlink()
+    async with AsyncExitStack() as stack:
+        opened = await storage.open_storage(stack, settings)
+        assert opened.catalogue.is_private(str(secret.digest))
+        assert not opened.catalogue.is_private(str(public.digest))

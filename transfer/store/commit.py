@@ -63,6 +63,8 @@ class Staged(NamedTuple):
     path: str | Path
     descriptor: int
     contents: Contents
+    keeps_mode: bool = False
+    """Whether its mode says who may read it: it was in the store before."""
 
 
 class Committer:
@@ -221,12 +223,10 @@ class Committer:
                     )
                     fresh.append((artifact, one.contents.manifest))
                     target = self.place_of(name)
-                    self.fs.set_private(
-                        one.descriptor,
-                        private=any(
-                            map(self.is_private, one.contents.digests.values())
-                        ),
-                    )
+                    if not one.keeps_mode:
+                        names = one.contents.digests.values()
+                        is_private = any(map(self.is_private, names))
+                        self.fs.set_private(one.descriptor, private=is_private)
                     self._rename(one.path, target)
                     self.trust(name, signature_of(one.descriptor))
                     folders.add(os.path.dirname(target))  # noqa: PTH120 (text is quicker)

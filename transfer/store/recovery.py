@@ -77,7 +77,9 @@ def _adopt(committer: Committer, name: Digest, path: Path) -> None:
                 committer.fs.remove(temporary)
                 return
             try:
-                committer.commit([Staged(temporary, descriptor, contents)])
+                committer.commit(
+                    [Staged(temporary, descriptor, contents, keeps_mode=True)]
+                )
             except FullError:
                 log.warning("%s was never listed, and there is no room for it", path)
                 committer.fs.remove(temporary)
