@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -213,11 +212,11 @@ class Sources:
         if upstream is None:
             raise OriginError("its upstream is no longer configured")
         intake = _OriginIntake(self._store, file, {named.strong, file.digest})
-        intake.is_private = self.is_private(file.named)
         try:
             await self._take_in(intake, upstream, named)
             name = await _in_thread(intake.opened.verify)
-            if intake.is_private:
+            if self.is_private(file.named):
+                # Before the commit, which asks whether others may read the file.
                 self._silence(name, named.file.rpartition("/")[2])
             artifact = await _in_thread(intake.opened.commit)
             intake.finish()
@@ -259,7 +258,6 @@ class _OriginIntake:
         self._expected = expected
         self._intake: Intake | None = None
         self._coming: GrowingFile | None = None
-        self.is_private = False
 
     @property
     def length(self) -> int:
@@ -300,8 +298,6 @@ class _OriginIntake:
         intake = Intake(self._store, self._expected, size)
         await asyncio.to_thread(intake.__enter__)
         self._intake = intake
-        if self.is_private:
-            os.fchmod(intake.descriptor, 0o600)
         if size:
             self._coming = GrowingFile(intake.descriptor, size)
 

@@ -174,6 +174,9 @@ class Rig:
         self.catalogue = Catalogue(self.database)
         self.store = Store(folder)
         self.peers = MadeUpPeers(store=self.store)
+        # As the node does, but a database of one thread cannot be asked from another.
+        silenced = self.peers.silenced
+        self.store.committer.is_private = lambda digest: str(digest) in silenced
         self.origin = MadeUpOrigin()
         self.background = Background()
         upstreams = Upstreams(settings.upstreams)
