@@ -206,7 +206,9 @@ class Rig:
         named = NamedFile("pypi", "toy", "toy.whl", url, (digest,), len(data))
         self._named += 1
         page = StoredPage(NamedFiles.of("pypi", [named]), asked_at=time.time())
-        self.gateway.pages._cache.keep("pypi", f"toy-{self._named}/", page)
+        pages, path = self.gateway.pages, f"toy-{self._named}/"
+        # In the thread that the connection belongs to.
+        pages._database.submit(pages._cache.keep, "pypi", path, page).result()
         return digest, [named]
 
     async def close(self) -> None:
