@@ -50,7 +50,8 @@ from node.model.totals import Totals
 from node.model.written_files import WrittenFiles
 from node.publisher_parts import make_publisher_parts
 from node.rates import Rates
-from node.reach.contacts import read_addresses, read_contacts
+from node.reach.contacts import is_named, read_addresses, read_contacts
+from node.reach.named_contacts import NamedContacts
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
@@ -516,10 +517,13 @@ class Node:
         remember(self.settings.home, {"network": self.settings.network})
         # Those that were given may be gone; those of last time help then.
         texts = [*self.settings.contacts, *self._catalogue.contacts()]
-        contacts = read_contacts(dict.fromkeys(texts))
+        names = [text for text in texts if is_named(text)]
+        contacts = read_contacts(
+            dict.fromkeys(one for one in texts if one not in names)
+        )
         self._reaching.start(self._router.use_port, self._seeder.adopt)
         answered = await self._dht.join(contacts)
-        if contacts and not answered:
+        if (contacts or names) and not answered:
             log.warning("no contact has answered yet; the node keeps trying")
         self._home.write_card(
             {**to_builtins(self.describe()), "token": self._token, "pid": os.getpid()}
@@ -530,6 +534,8 @@ class Node:
         repeat = self._background.repeat
         repeat(self._renewal.round, "renewing own releases")
         repeat(self._updates.round, "reading releases")
+        if names:
+            repeat(NamedContacts(self._dht, names).round, "looking contacts up by name")
         memory = NodeMemory(
             dht=self._dht,
             catalogue=self._catalogue,

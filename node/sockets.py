@@ -35,7 +35,14 @@ def listen(addresses: list[Address]) -> list[socket.socket]:
     port = 0
     try:
         for address in addresses:
-            bound = _listen_one(Address(address.host, address.port or port))
+            try:
+                bound = _listen_one(Address(address.host, address.port or port))
+            except OSError as error:
+                # A kernel without IPv6 cannot listen on [::]; the others will do.
+                lacking = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+                if lacking and address.host == "::" and sockets:
+                    continue
+                raise
             sockets.append(bound)
             port = port or bound.getsockname()[1]
     except BaseException:

@@ -22,6 +22,17 @@ def read_addresses(texts: Iterable[str]) -> list[Address]:
     return addresses
 
 
+def is_named(text: str) -> bool:
+    """Tell whether a contact is HOST:PORT with a host name that DNS has to resolve."""
+    if "@" in text:
+        return False
+    try:
+        Address.parse(text)
+    except ValueError:
+        return True
+    return False
+
+
 def read_contacts(texts: Iterable[str]) -> list[Address | Contact]:
     """Read contacts, each an address or KEY@ADDRESS, where that key must be found."""
     found: list[Address | Contact] = []

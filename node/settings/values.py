@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args
 
-from node.errors import NodeError, UsageError
+from node.errors import UsageError
 from node.settings import (
     PUBLIC_NETWORK,
     LogFormat,
@@ -220,7 +220,10 @@ def _numeric(text: str, source: SettingSource) -> str:
 
 
 def _resolved(text: str, source: SettingSource) -> list[str]:
-    """Return the numeric addresses of a contact; a host name may have several."""
+    """Return the numeric addresses of a contact; a host name may have several.
+
+    A name that is not known now stays as it is: it may be known in a minute.
+    """
     from dht import Address
 
     host, _, port = text.rpartition(":")
@@ -229,10 +232,7 @@ def _resolved(text: str, source: SettingSource) -> list[str]:
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
         return [str(Address(str(address[4][0]), int(port))) for address in found]
-    except (OSError, UnicodeError) as error:
-        # Not a mistake in writing: the name may be known again in a minute.
-        raise NodeError(
-            f"{source.name}: the host {host!r} is not known here"
-        ) from error
+    except (OSError, UnicodeError):
+        return [text]
     except (OverflowError, ValueError) as error:
         raise source.mistake(f"{text!r} is not HOST:PORT: {error}") from error
