@@ -14,7 +14,7 @@ from tests.node.cli.terminals import DIGEST, Node, caravan, running
 async def test_the_version_is_that_of_the_package(tmp_path):
     from importlib.metadata import version
 
-    assert version("caravan") == VERSION
+    assert version("caravan-node") == VERSION
     assert (await caravan(tmp_path, "--version")).out == f"caravan {VERSION}\n"
     assert (await caravan(tmp_path, "--version", "--json")).document == {
         "version": VERSION
