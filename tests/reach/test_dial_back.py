@@ -52,12 +52,14 @@ def test_a_node_behind_a_router_says_that_it_is_unreachable(lab, kind):
     node = lab.node("a", **QUIET).join("11.1.0.1:4747", "--listen", "0.0.0.0:4747")
     until(lambda: judged(node), FIRST_VERDICT_SECONDS, "a verdict")
     found = reach(node)
-    assert found["tcp"] == "unreachable"
+    # Nobody can dial in; with nodes around that introduce, it is called all the same.
+    assert found["tcp"] in ("unreachable", "punched")
     # Where all public hosts were asked before, a cone may be an open door or a hole.
     assert found["udp"] in (
         {"unknown"} if kind in ("full", "address") else {"unreachable", "unknown"}
     )
-    assert node.run("doctor", code=1)["checks"][-1]["ok"] is False
+    checks = {one["name"]: one for one in node.run("doctor", code=None)["checks"]}
+    assert checks["reachability"]["ok"] is (found["tcp"] == "punched")
 
 
 def test_a_firewall_that_drops_all_that_comes_in_is_no_reach(lab):
