@@ -17,12 +17,14 @@ from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
+from node.model.catalogue import Catalogue
+from node.model.targets import parse_digest
 from node.model.totals import Totals
 from node.results import SourceTraffic
 from node.settings import Settings
 from node.version import VERSION
 from node.wallclock import now
-from transfer import Digest, DigestError, Leecher, Seeder, Store
+from transfer import DigestError, Leecher, Seeder, Store
 
 _TRACE_SECONDS = 0.05
 
@@ -44,6 +46,7 @@ class Inspector:
         self,
         *,
         node: Described,
+        catalogue: Catalogue,
         dht: Dht,
         store: Store,
         seeder: Seeder,
@@ -57,6 +60,7 @@ class Inspector:
     ) -> None:
         self._reachability = reachability
         self._node = node
+        self._catalogue = catalogue
         self._settings = settings
         self._background = background
         self._totals = totals
@@ -146,7 +150,7 @@ class Inspector:
     ) -> results.LookupResult:
         """Return who offers a digest; NobodyOffersError where nobody does."""
         try:
-            digest = Digest.parse(command.digest)
+            digest = parse_digest(command.digest, self._catalogue)
         except DigestError as error:
             raise UsageError(str(error)) from error
         held = await asyncio.to_thread(self._store.find_pending, digest)

@@ -407,6 +407,7 @@ class Node:
         store, catalogue, router = self._store, self._catalogue, self._router
         inspector = Inspector(
             node=self,
+            catalogue=catalogue,
             dht=self._dht,
             store=store,
             seeder=self._seeder,

@@ -11,6 +11,7 @@ from node.commands import Progress
 from node.content.routing import Routing
 from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
+from node.model.targets import parse_digest
 from transfer import Artifact, Digest, DigestError, Store
 
 
@@ -71,21 +72,21 @@ class Unsharer:
                 )
 
     async def _held(self, text: str) -> Artifact:
-        digest = await asyncio.to_thread(_digest_of, text)
+        if Path(text).is_absolute():
+            digest = await asyncio.to_thread(_digest_of, Path(text))
+        else:
+            try:
+                digest = parse_digest(text, self._catalogue)
+            except DigestError as error:
+                raise UsageError(str(error)) from error
         artifact = await asyncio.to_thread(self._store.find, digest)
         if artifact is None:
             raise NodeError(f"{text} is not held here")
         return artifact
 
 
-def _digest_of(text: str) -> Digest:
-    """Return the digest that a target names, or of the file at that path."""
-    path = Path(text)
-    if not path.is_absolute():
-        try:
-            return Digest.parse(text)
-        except DigestError as error:
-            raise UsageError(str(error)) from error
+def _digest_of(path: Path) -> Digest:
+    """Return the digest of the file at a path."""
     if not path.is_file():
         raise NodeError(f"{path} is no file; give the digest of what was shared")
     try:

@@ -48,17 +48,9 @@ def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Ta
     if text.endswith(SUFFIX):
         return FileTarget(Path(text))
     try:
-        return DigestTarget(Digest.parse(text))
+        return DigestTarget(parse_digest(text, catalogue))
     except DigestError as error:
         reason = str(error)
-    if short := _SHORT_DIGEST.fullmatch(text):
-        found = catalogue.digests_starting(f"sha256:{short[1]}")
-        if len(found) == 1:
-            return DigestTarget(Digest.parse(found[0]))
-        if found:
-            raise UsageError(
-                f"{len(found)} digests begin with {text}: give more digits"
-            )
     head, slash, rest = text.partition("/")
     publisher = _publisher(head, trust_store) if slash else None
     if publisher is not None:
@@ -67,6 +59,25 @@ def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Ta
     if not _looks_like_digest(text) and is_name(_split_version(text)[0]):
         return _followed(text, catalogue, trust_store)
     raise UsageError(reason)
+
+
+def parse_digest(text: str, catalogue: Catalogue) -> Digest:
+    """Read a digest, or the first digits of one that is known here.
+
+    Raise DigestError for anything else, UsageError where several begin so.
+    """
+    short = _SHORT_DIGEST.fullmatch(text)
+    found = catalogue.digests_starting(f"sha256:{short[1]}") if short else []
+    try:
+        return Digest.parse(text)
+    except DigestError:
+        if len(found) == 1:
+            return Digest.parse(found[0])
+        if found:
+            raise UsageError(
+                f"{len(found)} digests begin with {text}: give more digits"
+            ) from None
+        raise
 
 
 def parse_followed(text: str, trust_store: TrustStore) -> tuple[bytes, str]:

@@ -96,7 +96,10 @@ async def test_what_is_unshared_is_offered_no_more(tmp_path, remove):
         (shared,) = (await giver.run(ShareCommand(files=[str(file)]))).artifacts
         digest = Digest.parse(shared.digest)
         await taker.run(LookupCommand(digest=shared.digest))
-        target = str(file) if remove else shared.digest
+        short = shared.digest.removeprefix("sha256:")[:12]
+        found = await giver.run(LookupCommand(digest=short))
+        assert found.digest == shared.digest
+        target = str(file) if remove else short
         taken = await giver.run(UnshareCommand(targets=[target], remove=remove))
         assert [one.digest for one in taken.artifacts] == [shared.digest]
         assert not giver._router.may_serve(digest, whole=True) or remove
