@@ -38,7 +38,11 @@ class Hostile:
     async def __aexit__(self, *_: object) -> None:
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            # A conversation may swallow its cancellation while its peer closes.
+            done, _ = await asyncio.wait(self._tasks, timeout=2)
+            for task in done:
+                task.cancelled() or task.exception()
         self._listener.close()
 
     def _spawn(self, work) -> None:
