@@ -40,9 +40,10 @@ class Hostile:
             task.cancel()
         if self._tasks:
             # A conversation may swallow its cancellation while its peer closes.
-            done, _ = await asyncio.wait(self._tasks, timeout=2)
+            done, _pending = await asyncio.wait(self._tasks, timeout=2)
             for task in done:
-                task.cancelled() or task.exception()
+                if not task.cancelled():
+                    task.exception()
         self._listener.close()
 
     def _spawn(self, work) -> None:
