@@ -7,7 +7,9 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from dht.addresses import Address
 from dht.budgets import Sender, SenderBudget, Standing
+from dht.contacts import contact_of
 from dht.envelope import envelope_for
 from dht.identity import is_proof, prove
 from dht.limits import PROOFS_MADE_PER_SOURCE_PER_SECOND, PROOFS_PER_SECOND
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from dht.addresses import Address
     from dht.clock import Clock
     from dht.contacts import Contact
     from dht.identity import Signer, Verify
     from dht.in_flight import Asked
     from dht.keys import Network
     from dht.reach import UdpReach
+
+_NOWHERE = Address("127.0.0.1", 0)
 
 
 class Core:
@@ -66,6 +69,11 @@ class Core:
             burst=4 * PROOFS_MADE_PER_SOURCE_PER_SECOND,
             total_per_second=PROOFS_PER_SECOND,
         )
+
+    @property
+    def own_contact(self) -> Contact:
+        """This node as a contact; its address says nothing."""
+        return contact_of(self.public_key, _NOWHERE)
 
     @property
     def known(self) -> int:

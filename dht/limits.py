@@ -98,6 +98,13 @@ REPUBLISH_SCARCE_SECONDS: Final = 2.0  # debounce after the table grew
 REPUBLISH_SCARCE_SECONDS_MAX: Final = 30.0
 REPUBLISH_RETRY_SECONDS: Final = 60.0
 
+# Origin leases; see `dht.leases`.
+LEASE_SECONDS: Final = 60.0  # from when its holder asked last
+LEASE_HOLDERS_MAX: Final = 4  # of one key, before everybody asks the origin itself
+LEASE_KEEPERS: Final = 3  # the nearest nodes to a key that grant its lease
+LEASES_MAX: Final = 16_384
+LEASES_PER_NODE_MAX: Final = 4096
+
 # Records.
 RECORD_BYTES_MAX: Final = 700
 RECORD_NAME_BYTES_MAX: Final = 214

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dht.addresses import Address
+from dht.addresses import Address, Scope
 from dht.budgets import SenderBudget
 from dht.errors import DatagramError, RecordError
+from dht.leases import LeaseTable
 from dht.limits import (
     CLOCK_SKEW_SECONDS,
+    LEASE_KEEPERS,
     PORT_MIN,
     VERIFICATIONS_PER_SECOND,
     VERIFICATIONS_PER_SOURCE_PER_SECOND,
@@ -28,10 +30,11 @@ from dht.wire import Stored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Asked
     from dht.records import Record
-    from dht.wire import Announce, FindRecord, StoreRecord
+    from dht.wire import Announce, FindProviders, FindRecord, StoreRecord
 
 
 class LocalStorage:
@@ -47,6 +50,7 @@ class LocalStorage:
         self._own_offer = own_offer
         self.provider_store = ProviderStore(core.rng)
         self.record_store = RecordStore()
+        self.leases = LeaseTable()
         self.own_records: dict[bytes, Record] = {}
         self._verifications = SenderBudget(
             per_second=VERIFICATIONS_PER_SOURCE_PER_SECOND,
@@ -104,6 +108,51 @@ class LocalStorage:
         missing = len(page.records) - len(others)
         return Page([own, *others][:8], page.total + 1 - missing, page.cursor)
 
+    def lease(self, body: FindProviders, asked: Asked) -> bytes:
+        """Return who holds the origin lease of a key, as `Providers.lease` has it.
+
+        Leases are for the nodes of a private network, or of one machine or local
+        network. Only the nearest to the key grant them, and only to an address that
+        has echoed a token.
+        """
+        if not body.lease or not self.is_leased_to(asked.source):
+            return b""
+        target = int.from_bytes(body.target, "big")
+        own = int.from_bytes(self._core.node_id, "big")
+        near = self._core.table_of(asked.source).nearest(
+            target, LEASE_KEEPERS, exclude=asked.sender.node_id
+        )
+        if sum(one.long_id ^ target < own ^ target for one in near) >= LEASE_KEEPERS:
+            return b""
+        if not asked.echoed:
+            asked.truncated = True
+            return b""
+        holder = self.leases.ask(
+            body.target,
+            asked.sender,
+            body.lease,
+            path=self._core.sender_of(asked).path,
+            now=asked.now,
+        )
+        if holder is None:
+            return b""
+        if holder.public_key in (asked.sender.public_key, self._core.public_key):
+            return holder.public_key
+        return holder.packed if asked.source.believes(holder.address) else b""
+
+    def own_lease(self, key: bytes, failed: bytes) -> Contact | None:
+        """Ask the own table for the lease of a key, as any node asks a keeper."""
+        core = self._core
+        asker = core.own_contact
+        path = (b"own", core.public_key)
+        now = core.clock.monotonic()
+        return self.leases.ask(key, asker, failed, path=path, now=now)
+
+    def is_leased_to(self, address: Address) -> bool:
+        """Whether a node at an address takes part in leases with this one."""
+        private = self._core.network.secret is not None
+        return private or address.scope is not Scope.PUBLIC
+
     def record_stored(self, body: StoreRecord, asked: Asked) -> StoreResult:
         """Judge a record and store it if it is the newest."""
         core, now = self._core, asked.now
@@ -154,3 +203,4 @@ class LocalStorage:
         """Drop what has served its time."""
         self.provider_store.expire(now)
         self.record_store.expire(now)
+        self.leases.expire(now)

@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dht.errors import RecordError
+from dht.contacts import unpack_contact
+from dht.errors import DatagramError, RecordError
 from dht.limits import (
     PROVIDERS_PER_GROUP_MAX,
     PROVIDERS_PER_SEARCH_MAX,
@@ -59,8 +60,13 @@ class ProviderSearch:
         local_storage: LocalStorage,
         tasks: Tasks,
         near: Iterable[Contact] = (),
+        lease: bytes = b"",
     ) -> None:
-        """Begin; the contacts `near` are asked first, beside the lookup."""
+        """Begin; the contacts `near` are asked first, beside the lookup.
+
+        `lease` asks for the origin lease of the key as well, and is either this
+        node's own key or that of a holder from which it got nothing.
+        """
         self.key: Final = key
         self._core = core
         self._rpc_client = rpc_client
@@ -75,11 +81,14 @@ class ProviderSearch:
         self._traversals: list[Traversal] = []
         self._started_at = core.clock.monotonic()
         self._ended_at: float | None = None
+        self._local_storage = local_storage
+        self._lease = lease
+        self._leases: dict[Contact, Contact] = {}  # holders, by the keeper that says so
         page = local_storage.provider_store.page(key, 0, self._started_at)
         for record in page.records:
             self._deliver(record)
         for contact in near:
-            self._ask(contact, FindProviders(key))
+            self._ask(contact, self._body_for(contact))
         self._task = tasks.start(self._run(), "caravan-dht-find-providers")
         self._task.add_done_callback(lambda _: self._wake.set())
 
@@ -140,7 +149,10 @@ class ProviderSearch:
     async def _run(self) -> None:
         """Traverse every family towards the key, and read further pages."""
         try:
-            query = Query.reading(self.key, FindProviders(self.key))
+            leased = FindProviders(self.key, 0, self._lease)
+            is_private = self._core.network.secret is not None
+            body = leased if is_private else FindProviders(self.key)
+            query = Query.reading(self.key, body, leased)
             self._traversals += self._lookups.start_all(query, self._replied)
             async with asyncio.TaskGroup() as tasks:
                 for traversal in self._traversals:
@@ -155,10 +167,46 @@ class ProviderSearch:
         """Ask the nodes nearest to the key, and all of its region if it is crowded."""
         found = await traversal.run()
         for contact in await self._lookups.widen(traversal.family, self.key, found):
-            self._ask(contact, FindProviders(self.key))
+            self._ask(contact, self._body_for(contact))
+
+    def _body_for(self, contact: Contact) -> FindProviders:
+        """Return the question for a contact, with the lease where it may grant it."""
+        is_leased = self._local_storage.is_leased_to(contact.address)
+        return FindProviders(self.key, 0, self._lease if is_leased else b"")
+
+    def decide_holder(self) -> Contact | None:
+        """Return who holds the origin lease of the key; None where nobody granted it.
+
+        The nearest keeper decides, and that may be this node itself. To be called once
+        the search has ended, where a lease was asked for.
+        """
+        target = int.from_bytes(self.key, "big")
+        own = int.from_bytes(self._core.node_id, "big") ^ target
+        keeper = min(self._leases, key=lambda one: one.long_id ^ target, default=None)
+        if keeper is None or own < keeper.long_id ^ target:
+            return self._local_storage.own_lease(self.key, self._lease)
+        return self._leases[keeper]
+
+    def _note_lease(self, reply: ProvenReply) -> None:
+        """Note whom a keeper names as the holder of the lease."""
+        named, keeper = reply.body.lease, reply.contact
+        if named == self._core.public_key:
+            self._leases[keeper] = self._core.own_contact
+        elif named == keeper.public_key:
+            self._leases[keeper] = keeper
+        elif named:
+            try:
+                holder = unpack_contact(named)
+            except DatagramError:
+                self._core.stats["refused.lease"] += 1
+                return
+            if keeper.address.believes(holder.address):
+                self._leases[keeper] = holder
 
     def _replied(self, reply: ProvenReply) -> None:
         """Verify what a reply holds, and ask for the rest of it."""
+        if self._lease:
+            self._note_lease(reply)
         for packed in reply.body.providers:
             if packed in self._seen:
                 continue

@@ -225,7 +225,8 @@ class RpcServer:
     def _providers(self, asked: Asked, body: FindProviders) -> Providers:
         """Return providers first, then as many contacts as still fit."""
         page = self._local_storage.providers(body.target, body.cursor, asked)
-        room = asked.room - _FIND_BYTES - 3 - 5 - 1
+        lease = self._local_storage.lease(body, asked)
+        room = asked.room - _FIND_BYTES - 3 - 5 - 1 - 2 - len(lease)
         records: list[bytes] = []
         for record in page.records:
             packed = record.packed
@@ -238,7 +239,7 @@ class RpcServer:
         asked.room = room + _FIND_BYTES
         contacts = self._contacts(asked, body.target, REPLY_CONTACTS_MAX)
         token = self._write_token(asked, body.target)
-        return Providers(contacts, token, page.total, page.cursor, records)
+        return Providers(contacts, token, page.total, page.cursor, records, lease)
 
     def _record(self, asked: Asked, body: FindRecord) -> RecordFound:
         """Return the record, then as many contacts as still fit, at most six."""

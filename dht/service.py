@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dht.addresses import Address
+from dht.addresses import Address, Scope
 from dht.alerts import NotifyReport
 from dht.announcer import OfferReport
 from dht.clock import SystemClock, system_entropy
@@ -210,11 +210,13 @@ class Dht:
         return self._core.heard(public_key, host)
 
     def find_providers(
-        self, key: bytes, near: Iterable[Contact] = ()
+        self, key: bytes, near: Iterable[Contact] = (), *, lease: bytes = b""
     ) -> ProviderSearch:
         """Look for nodes that offer a key; iterate over the result.
 
-        The contacts `near` are asked at once, beside the lookup.
+        The contacts `near` are asked at once, beside the lookup. `lease` asks for the
+        origin lease of the key as well (`dht.leases`): this node's own key, or that
+        of a holder from which it got nothing; see `ProviderSearch.decide_holder`.
         """
         run = self._run
         return ProviderSearch(
@@ -225,7 +227,19 @@ class Dht:
             local_storage=run.local_storage,
             tasks=self._tasks,
             near=near,
+            lease=lease,
         )
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether there may be nodes that share origin leases with this one.
+
+        In a private network all do, else those of this machine or local network.
+        """
+        if self._core.network.secret is not None:
+            return True
+        tables = self._core.tables.values()
+        return any(one.address.scope is not Scope.PUBLIC for t in tables for one in t)
 
     async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:
         """Announce keys under a port, and keep them renewed until withdrawn."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dht.addresses import Scope
 from dht.contacts import split_contacts, unpack_contact
 from dht.errors import DatagramError
 from dht.limits import (
@@ -46,10 +47,18 @@ class Query:
 
     target: bytes
     body: MessageBody
+    near_body: MessageBody | None = None
+    """What contacts on this machine or in the local network are asked instead."""
     count: int = K
     paths: int = 1
     first_bytes: int = 0
     patience: int = PATIENCE
+
+    def body_for(self, contact: Contact) -> MessageBody:
+        """Return what to ask a contact."""
+        if self.near_body is None or contact.address.scope is Scope.PUBLIC:
+            return self.body
+        return self.near_body
 
     @classmethod
     def near(cls, target: bytes) -> Query:
@@ -57,9 +66,11 @@ class Query:
         return cls(target=target, body=FindNode(target))
 
     @classmethod
-    def reading(cls, target: bytes, body: MessageBody) -> Query:
+    def reading(
+        cls, target: bytes, body: MessageBody, near_body: MessageBody | None = None
+    ) -> Query:
         """Return a query that reads what the keepers of a key hold."""
-        return cls(target=target, body=body, paths=FIND_PATHS)
+        return cls(target=target, body=body, near_body=near_body, paths=FIND_PATHS)
 
     @classmethod
     def storing(cls, target: bytes, count: int = K) -> Query:
@@ -135,7 +146,7 @@ class Traversal:
         for contact in chosen:
             self._rpc_client.ask(
                 contact,
-                self._query.body,
+                self._query.body_for(contact),
                 partial(self._completed, contact),
                 first_bytes=self._query.first_bytes,
                 late=partial(self._overdue, contact),

@@ -35,6 +35,7 @@ REPLY_PROOF_BYTES: Final = 48  # public key and proof
 ANNOUNCE_ENTRY_BYTES: Final = 104
 HINT_BYTES: Final = 8
 INTRODUCERS_BYTES_MAX: Final = INTRODUCERS_MAX * 51
+LEASE_BYTES_MAX: Final = 51  # a packed contact
 
 Transaction: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Key: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -111,10 +112,15 @@ class FindNode(MessageBody, frozen=True):
 
 
 class FindProviders(MessageBody, frozen=True):
-    """A question for those who offer the key; an earlier reply's cursor asks on."""
+    """A question for those who offer the key; an earlier reply's cursor asks on.
+
+    `lease` is empty, or asks for the key's origin lease as well: the sender's own
+    key, or that of a holder from which it got nothing.
+    """
 
     target: Key
     cursor: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    lease: Annotated[bytes, Meta(max_length=32)] = b""
 
 
 class Announce(MessageBody, frozen=True):
@@ -229,7 +235,11 @@ class Nodes(MessageBody, frozen=True):
 
 
 class Providers(MessageBody, frozen=True):
-    """Some providers of the key, drawn evenly, how many there are, and a cursor."""
+    """Some providers of the key, drawn evenly, how many there are, and a cursor.
+
+    `lease` names who holds the origin lease: by key alone where that is the asker or
+    this node, else by a packed contact. Empty where none was asked for or granted.
+    """
 
     contacts: PackedContacts
     write_token: Token
@@ -243,6 +253,7 @@ class Providers(MessageBody, frozen=True):
         ],
         Meta(max_length=PROVIDERS_PER_REPLY_MAX),
     ]
+    lease: Annotated[bytes, Meta(max_length=LEASE_BYTES_MAX)] = b""
 
 
 class Announced(MessageBody, frozen=True):

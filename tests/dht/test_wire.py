@@ -203,6 +203,7 @@ def vector_messages() -> dict[str, Request | Reply]:
         "dial_back": wire.DialBack(b"\x04\x08\x08\x08\x08\x12\x8b", 4747, b"nonce---"),
         "find_node": wire.FindNode(key),
         "find_providers": wire.FindProviders(key, 7 << 16 | 8),
+        "find_providers_leased": wire.FindProviders(key, 0, b"\xaa" * 32),
         "announce": wire.Announce(b"writetok", 4747, [bytes(104)]),
         "announce_introduced": wire.Announce(
             b"writetok",
@@ -226,6 +227,9 @@ def vector_messages() -> dict[str, Request | Reply]:
             b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b", b"writetok"
         ),
         "providers": wire.Providers(b"", b"writetok", 9, 7 << 16 | 8, [b"\x33" * 111]),
+        "providers_leased": wire.Providers(
+            b"", b"writetok", 0, 0, [], b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b"
+        ),
         "announced": wire.Announced([0, 1, 3]),
         "record_found": wire.RecordFound(b"", b"writetok", record),
         "record_stored": wire.RecordStored(4, record),
