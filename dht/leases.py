@@ -70,7 +70,7 @@ class LeaseTable:
             self._drop(key)
             lease = None
         if lease is None:
-            return self._grant(key, asker, path, now)
+            return self._grant(key, asker, path=path, now=now)
         holder = lease.holder
         if holder is None:
             return None
@@ -87,7 +87,7 @@ class LeaseTable:
             self._drop(key)
 
     def _grant(
-        self, key: bytes, asker: Contact, path: Path, now: float
+        self, key: bytes, asker: Contact, *, path: Path, now: float
     ) -> Contact | None:
         if self._of_node[asker.public_key] >= LEASES_PER_NODE_MAX:
             return None
@@ -110,7 +110,7 @@ class LeaseTable:
         if lease.holder is not None:
             former.add(lease.holder.public_key)
         self._drop(key)
-        if self._grant(key, asker, path, now) is None:
+        if self._grant(key, asker, path=path, now=now) is None:
             return None
         fresh = self._leases[key]
         fresh.former = former
