@@ -38,12 +38,7 @@ class Hostile:
     async def __aexit__(self, *_: object) -> None:
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
-            # A conversation may swallow its cancellation while its peer closes.
-            done, _pending = await asyncio.wait(self._tasks, timeout=2)
-            for task in done:
-                if not task.cancelled():
-                    task.exception()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._listener.close()
 
     def _spawn(self, work) -> None:

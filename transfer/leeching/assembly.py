@@ -23,7 +23,7 @@ from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.errors import FalseManifestError, StoreError
 from transfer.growing_file import SizeEvidence
-from transfer.leeching.contender import ChunkClaim, Contender
+from transfer.leeching.contender import ChunkClaim, Contender, held_for, owed_by
 from transfer.leeching.manifests import Claims
 from transfer.leeching.outcome import Settlement, WholeVerdict
 from transfer.leeching.picker import ChunkPicker, PeerState
@@ -162,32 +162,12 @@ class Assembly:
         if self._others_download:
             picker.meet_leechers()
         with self._lock:
-            if (lead := self._lead) is not None:
-                for index in self._alike(lead, contender):
-                    if lead.held[index]:
-                        picker.brought_by_rival(index)
+            picker.reset(held_for(contender, self._contenders.values()))
             self._contenders[manifest.digest] = contender
             if len(self._contenders) > 1:
                 for one in self._contenders.values():
-                    one.picker.owed_to_rival = self._owed_to_rival(one)
+                    one.picker.owed_to_rival = owed_by(one, self._contenders)
         return contender
-
-    def _alike(self, one: Contender, other: Contender) -> Iterable[int]:
-        count = min(one.manifest.count, other.manifest.count)
-        if one.manifest.chunk_size != other.manifest.chunk_size:
-            count = 0
-        return (i for i in range(count) if one.names_alike(other.manifest, i))
-
-    def _owed_to_rival(self, own: Contender) -> Callable[[int, float], bool]:
-        def owed(index: int, now: float) -> bool:
-            return any(
-                rival is not own
-                and rival.names_alike(own.manifest, index)
-                and rival.picker.is_owed(index, now)
-                for rival in self._contenders.values()
-            )
-
-        return owed
 
     # Peers.
 
@@ -383,6 +363,8 @@ class Assembly:
         if lead is not home and lead is not None:
             # It took the lead while this chunk was on its way to the other file.
             self._copy_missing(lead, index, index + 1)
+            with self._lock:
+                lead.plan_lost(())
         if rival_whole:
             self._on_rival_whole()
 
@@ -476,8 +458,7 @@ class Assembly:
         # New chunks go to its file now; those that it lacks are in the others'.
         self._copy_missing(rival)
         with self._lock:
-            if rival.held.count(1) + rival.picker.missing < manifest.count:
-                rival.picker.reset(rival.held)
+            rival.plan_lost(())
         self._advance()
 
     def settle(self, whole: Whole) -> Settlement:
@@ -497,6 +478,9 @@ class Assembly:
             with self._lock:
                 lead.held = sound
                 lead.picker.reset(sound)
+                for one in self._contenders.values():
+                    one.plan_lost(self._contenders.values())
+            self._copy_missing(lead)
             self._take_lead(lead)
             return Settlement(WholeVerdict.DAMAGED_HERE)
         return self._refute(lead)
@@ -538,12 +522,28 @@ class Assembly:
         self._refuted = lead
         if best is not None:
             self.promote(best.manifest)
+            self._rescue(lead, best)
             self._drop_refuted()
         else:
             self._stop_hasher()
             with self._lock:
                 self._lead = None
         return Settlement(WholeVerdict.FALSE_MANIFEST, liars=liars, closing=closing)
+
+    def _rescue(self, refuted: Contender, lead: Contender) -> None:
+        """Copy what only a refuted file holds to those that count on it.
+
+        The new lead has what it names; the others need what it names otherwise.
+        """
+        with self._lock:
+            others = [one for one in self._contenders.values() if one is not lead]
+        for one in others:
+            for index in refuted.held_alike(one):
+                if not lead.names_alike(one.manifest, index) and not one.held[index]:
+                    self._copy(refuted, one, index)
+        with self._lock:
+            for one in others:
+                one.plan_lost(self._contenders.values())
 
     def _drop_refuted(self) -> None:
         refuted, self._refuted = self._refuted, None

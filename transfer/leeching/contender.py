@@ -11,7 +11,7 @@ from transfer.errors import StoreError
 from transfer.limits import BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from transfer.content.manifest import Manifest
     from transfer.leeching.picker import ChunkPicker
@@ -40,14 +40,59 @@ class Contender:
             and own.chunk(index) == manifest.chunk(index)
         )
 
+    def held_alike(self, other: Contender) -> Iterator[int]:
+        """Return the chunks that lie in this file and that the other names too."""
+        count = min(self.manifest.count, other.manifest.count)
+        for index in range(count):
+            if self.held[index] and self.names_alike(other.manifest, index):
+                yield index
+
+    def plan_lost(self, rivals: Iterable[Contender]) -> None:
+        """Plan anew if chunks that count as done lie neither here nor in a rival."""
+        done = held_for(self, rivals)
+        if done.count(1) + self.picker.missing < self.manifest.count:
+            self.picker.reset(done)
+
     def copy_chunk(self, source: Contender, index: int) -> bool:
         """Copy a chunk out of another file; False if it is not there any more."""
         offset, length = self.manifest.offset(index), self.manifest.length(index)
-        data = os.pread(source.partial.descriptor, length, offset)
+        try:
+            data = os.pread(source.partial.descriptor, length, offset)
+        except OSError:
+            return False
         if len(data) != length:
             return False
         self.partial.write(offset, data)
         return True
+
+
+def held_for(contender: Contender, rivals: Iterable[Contender]) -> bytearray:
+    """Return 1 for each chunk that lies in its file, or in a rival's that names it.
+
+    A plan counts exactly these as done. If it counted another, nobody would fetch
+    it: each contender would take it for brought by the others.
+    """
+    held = bytearray(contender.held)
+    for rival in rivals:
+        for index in rival.held_alike(contender):
+            held[index] = 1
+    return held
+
+
+def owed_by(
+    own: Contender, contenders: Mapping[bytes, Contender]
+) -> Callable[[int, float], bool]:
+    """Return what says whether a rival has a chunk, or is owed it and not in vain."""
+
+    def owed(index: int, now: float) -> bool:
+        return any(
+            rival is not own
+            and rival.names_alike(own.manifest, index)
+            and rival.picker.is_owed(index, now)
+            for rival in contenders.values()
+        )
+
+    return owed
 
 
 @dataclass(frozen=True, slots=True)

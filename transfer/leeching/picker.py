@@ -358,8 +358,8 @@ class ChunkPicker:
         return snubbed
 
     def is_owed(self, index: int, now: float) -> bool:
-        """Whether a chunk is written, or on its way and not late."""
-        if self._done[index] or index in self._writing:
+        """Whether a chunk is being written, or on its way and not late."""
+        if index in self._writing:
             return True
         owners = self._owners.get(index)
         if not owners:
