@@ -14,7 +14,8 @@ from node.gateway.named_file import NamedFile, parse_digests
 from transfer import Digest
 
 PREFIX_BYTES = 8
-_DIGEST = re.compile(rb":([0-9a-f]{16})")
+_DIGESTS = re.compile(rb"[\t ][a-z0-9-]++:([0-9a-f]{16})")
+_POOL_STARTS = re.compile(rb"/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{12})[0-9a-f]{48}/")
 _POOL = re.compile(rb"/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/")
 
 
@@ -67,12 +68,9 @@ class NamedFiles:
 
     def prefixes(self) -> bytes:
         """Return the first bytes of every digest, one behind the other."""
-        found = [bytes.fromhex(m.decode()) for m in _DIGEST.findall(self.text)]
-        found += [
-            bytes.fromhex((a + b + c[:12]).decode())
-            for a, b, c in _POOL.findall(self.text)
-        ]
-        return b"".join(found)
+        found = _DIGESTS.findall(self.text)
+        found += [one.replace(b"/", b"") for one in _POOL_STARTS.findall(self.text)]
+        return bytes.fromhex(b"".join(dict.fromkeys(found)).decode())
 
     def _line_with(self, needle: bytes, skip: int = 0) -> NamedFile | None:
         place = self.text.find(needle)

@@ -7,8 +7,9 @@ version is decoded, and the tarballs' URLs are put into the bytes as they came.
 from __future__ import annotations
 
 import re
+from binascii import a2b_base64
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
@@ -17,9 +18,11 @@ from node.gateway.named_file import parse_digests
 from node.gateway.named_files import NamedFiles, line
 from node.gateway.pages import ReadPage
 
-BASE = b"http://caravan.invalid"
+BASE = "http://caravan.invalid"
 """Stands for the URL of the registry at this node, which depends on who asks."""
 _TARBALL = re.compile(rb'"tarball"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"')
+_SHA512 = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
 _FILE = re.compile(r"[A-Za-z0-9_~@-][A-Za-z0-9~@._+-]{0,250}")
 
 
@@ -45,34 +48,41 @@ def read_packument(body: bytes, upstream: str, name: str) -> ReadPage:
         raise ValueError("it names too many versions")
     lines, urls = ["\n"], {}
     bare = name.rpartition("/")[2]
+    ours = f"{BASE}/{name}/-/"
     for version, about in document.versions.items():
         dist = about.dist
         if dist is None or not _is_url(dist.tarball):
             continue
-        digests = _digests(dist)
         file = f"{bare}-{version}.tgz"
         if not _FILE.fullmatch(file):
             continue
         # Two versions may have tarballs of one name: our own name tells them apart.
-        urls[dist.tarball] = b"%s/%s/-/%s" % (BASE, name.encode(), file.encode())
+        urls[dist.tarball] = ours + file
+        digests = _digests(dist)
+        origin = f"{name}\t{dist.tarball}"
+        lines.append(line(file, size=None, digests=digests, origin=origin))
         given = _file_of(dist.tarball)
-        # Older lockfiles name a tarball as its own registry does.
-        for one in {file, f"-{given}"} if given not in ("", file) else {file}:
-            origin = f"{name}\t{dist.tarball}"
-            lines.append(line(one, size=None, digests=digests, origin=origin))
+        if given not in ("", file):
+            # Older lockfiles name a tarball as its own registry does.
+            lines.append(line(f"-{given}", size=None, digests=digests, origin=origin))
     files = NamedFiles(upstream, "".join(lines).encode("utf-8", "replace"))
     return ReadPage(files, {"": _rewritten(body, urls)})
 
 
-def _rewritten(body: bytes, urls: dict[str, bytes]) -> bytes:
+def _rewritten(body: bytes, urls: dict[str, str]) -> bytes:
+    """Return a packument with our URLs in the place of the given ones."""
+
     def replaced(match: re.Match[bytes]) -> bytes:
         given = match[1]
         try:
-            url = msgspec.json.decode(b'"' + given + b'"', type=str)
-        except msgspec.MsgspecError:
+            if b"\\" in given:
+                url = msgspec.json.decode(b'"' + given + b'"', type=str)
+            else:
+                url = given.decode()
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return match[0]
         ours = urls.get(url)
-        return match[0] if ours is None else b'"tarball":"' + ours + b'"'
+        return match[0] if ours is None else f'"tarball":"{ours}"'.encode()
 
     return _TARBALL.sub(replaced, body)
 
@@ -107,17 +117,21 @@ def _is_sound(about: object) -> bool:
 
 
 def _digests(dist: _Dist) -> str:
-    texts = [one.partition("?")[0] for one in (dist.integrity or "").split()]
-    if dist.shasum:
-        texts.append(f"sha1:{dist.shasum}")
+    """Return the digests of a tarball; the usual two without parsing them."""
+    integrity, shasum = dist.integrity or "", dist.shasum or ""
+    if _SHA512.fullmatch(integrity) and _SHA1.fullmatch(shasum):
+        return f"sha512:{a2b_base64(integrity[7:]).hex()} sha1:{shasum}"
+    texts = [one.partition("?")[0] for one in integrity.split()]
+    if shasum:
+        texts.append(f"sha1:{shasum}")
     return " ".join(map(str, parse_digests(texts)))
 
 
 def _file_of(tarball: str) -> str:
-    try:
-        file = unquote(urlsplit(tarball).path.rpartition("/")[2])
-    except ValueError:
-        return ""
+    """Return the name of the file that a URL leads to, or ""."""
+    file = tarball.partition("?")[0].rpartition("/")[2]
+    if not _FILE.fullmatch(file):
+        file = unquote(file.partition("#")[0])
     return file if _FILE.fullmatch(file) else ""
 
 

@@ -21,6 +21,7 @@ from node.gateway.page_cache import StoredPage
 from node.gateway.pages import PageMissingError, PageRequest
 from node.gateway.published import PublishedPackage, UpstreamSays
 from node.gateway.python import simple
+from node.gateway.python.plain_page import METADATA
 from node.gateway.python.simple import Project, ProjectFile
 from node.gateway.python.wheels import normalized, project_of, read_metadata
 from node.gateway.resolver import MissError
@@ -136,8 +137,8 @@ class PythonIndex:
         name = given["name"]
         if digest is None:
             return FileAnswer(None)
-        if name.endswith(f".whl{simple.METADATA}"):
-            data = await self.metadata(digest, name.removesuffix(simple.METADATA))
+        if name.endswith(f".whl{METADATA}"):
+            data = await self.metadata(digest, name.removesuffix(METADATA))
             return PageAnswer(data, "text/plain; charset=utf-8")
         if await self._context.resolver.held(digest) is not None:
             return FileAnswer(digest)

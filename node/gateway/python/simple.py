@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
-from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import msgspec
 
@@ -23,18 +23,21 @@ from node.gateway.named_files import NamedFiles, line
 from node.gateway.origin import OriginPage
 from node.gateway.pages import ReadPage
 from node.gateway.python.html_links import tags
+from node.gateway.python.plain_page import METADATA, read_plain
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "application/vnd.pypi.simple.v1+html"
 PLAIN_HTML_TYPE = "text/html; charset=utf-8"
 ACCEPT = f"{JSON_TYPE}, {HTML_TYPE};q=0.2, text/html;q=0.1"
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,127}[A-Za-z0-9])?")
-METADATA = ".metadata"
 JSON, HTML = "json", "html"
 
 _KEPT = ("requires-python", "yanked", "upload-time")
 _PLAIN = re.compile(r"[A-Za-z0-9_.+!-]{1,250}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# Steps of a path that need no thought: none is "." or "..", none has a query.
+_STEP = r"[A-Za-z0-9_][A-Za-z0-9_.+!%~-]*+"
+_RELATIVE = re.compile(rf"((?:\.\./)*+|/)({_STEP}(?:/{_STEP})*+)")
 _ALGORITHMS = ("sha256", "sha512", "blake2b-256", "sha1", "md5")
 # What pip takes for a distribution (its utils/filetypes.py), and eggs of old.
 _ENDINGS = (
@@ -69,20 +72,29 @@ class Project:
 
 def read_page(upstream: str, name: str, page: OriginPage) -> ReadPage:
     """Read an upstream's page in either form; ValueError where it is none. Blocks."""
-    if (plain := _read_plain(upstream, name, page)) is not None:
-        return plain
+    if _is_json(page) and (plain := read_plain(upstream, name, page)) is not None:
+        files, ours = plain
+        return ReadPage(files, {JSON: ours})
     project = read_project(name, page)
     return ReadPage(named_files(project, upstream), {JSON: write_json(project)})
 
 
 def read_project(name: str, page: OriginPage) -> Project:
     """Read a page in either form; ValueError where it is none."""
-    kind = page.content_type.partition(";")[0].strip().lower()
-    if kind.endswith("json"):
+    if _is_json(page):
         return _read_json(name, page)
+    kind = _type_of(page)
     if kind and "html" not in kind:
         raise ValueError(f"{kind} is no type of an index page")
     return _read_html(name, page)
+
+
+def _type_of(page: OriginPage) -> str:
+    return page.content_type.partition(";")[0].strip().lower()
+
+
+def _is_json(page: OriginPage) -> bool:
+    return _type_of(page).endswith("json")
 
 
 def named_files(project: Project, upstream: str) -> NamedFiles:
@@ -223,6 +235,28 @@ def _is_distribution(name: str) -> bool:
     return name.lower().endswith(_ENDINGS)
 
 
+class _Base:
+    """What the links of a page are relative to."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._folders: dict[str, str] = {}
+
+    def joined(self, link: str) -> str:
+        """Return an absolute URL, as it was written where it is one; ValueError.
+
+        The many links of a page go up to the same few folders (RFC 3986, 5.2.4).
+        """
+        if link.startswith(("https://", "http://")):
+            return link
+        if (match := _RELATIVE.fullmatch(link)) is None:
+            return urljoin(self._url, link)
+        up, below = match.groups()
+        if up not in self._folders:
+            self._folders[up] = urljoin(self._url, up or "./")
+        return self._folders[up] + below
+
+
 def _is_url(url: str) -> bool:
     return url.startswith(("https://", "http://")) and url.isprintable()
 
@@ -242,25 +276,25 @@ def _read_json(name: str, page: OriginPage) -> Project:
         raise ValueError("it is not a page of version 1 of the simple API")
     if len(entries) > limits.FILES_PER_PAGE_MAX:
         raise ValueError("it names too many files")
+    base = _Base(page.url)
     files = [
         file
         for entry in entries
-        if isinstance(entry, dict) and (file := _file_of(entry, page.url)) is not None
+        if isinstance(entry, dict) and (file := _file_of(entry, base)) is not None
     ]
     versions = document.get("versions")
     texts = versions if isinstance(versions, list) else []
     return Project(name, files, [one for one in texts if isinstance(one, str)])
 
 
-def _file_of(entry: dict[str, Any], base: str) -> ProjectFile | None:
+def _file_of(entry: dict[str, Any], base: _Base) -> ProjectFile | None:
     file, url, hashes = entry.get("filename"), entry.get("url"), entry.get("hashes")
     if not isinstance(file, str) or not isinstance(url, str) or not _is_file(file):
         return None
-    if not url.startswith("https://") or "#" in url:
-        try:
-            url = urldefrag(urljoin(base, url)).url
-        except ValueError:
-            return None
+    try:
+        url = base.joined(url.partition("#")[0])
+    except ValueError:
+        return None
     if not _is_url(url):
         return None
     size = entry.get("size")
@@ -281,99 +315,19 @@ def _is_kept(name: str, value: object) -> bool:
     return isinstance(value, str)
 
 
-class _Entry(
-    msgspec.Struct,
-    omit_defaults=True,
-    rename={
-        "requires_python": "requires-python",
-        "upload_time": "upload-time",
-        "core_metadata": "core-metadata",
-        "dist_info_metadata": "dist-info-metadata",
-    },
-):
-    """One file of a page, with what is passed on of it."""
-
-    filename: str
-    url: str
-    hashes: dict[str, str]
-    size: int
-    requires_python: str | None = None
-    yanked: bool | str = False
-    upload_time: str | None = None
-    core_metadata: bool | dict[str, str] = False
-    dist_info_metadata: bool | dict[str, str] = False
-
-
-class _Meta(msgspec.Struct, rename={"api_version": "api-version"}):
-    api_version: str = "1.0"
-
-
-class _Document(msgspec.Struct):
-    files: list[_Entry]
-    meta: _Meta
-    name: str = ""
-    versions: list[str] = []
-
-
-def _read_plain(upstream: str, name: str, page: OriginPage) -> ReadPage | None:
-    """Read a page of PyPI's kind, five times as fast; None for any other.
-
-    That is JSON in which each file has a plain name, a SHA-256, a size and a URL.
-    """
-    if not page.content_type.startswith(JSON_TYPE):
-        return None
-    try:
-        document = msgspec.json.decode(page.body, type=_Document)
-    except msgspec.MsgspecError:
-        return None
-    is_ours = document.meta.api_version.startswith("1.") and document.versions
-    if not is_ours or len(document.files) > limits.FILES_PER_PAGE_MAX:
-        return None
-    lines = ["\n"]
-    for one in document.files:
-        sha256 = one.hashes.get("sha256", "")
-        file, url = one.filename, one.url
-        if (
-            not _PLAIN.fullmatch(file)
-            or file[0] == "."
-            or len(one.hashes) != 1
-            or not _SHA256.fullmatch(sha256)
-            or not url.startswith("https://")
-            or "#" in url
-            or not url.isprintable()
-            or one.size < 0
-        ):
-            return None
-        lines.append(f"{file}\t{one.size}\tsha256:{sha256}\t{name}\t{url}\n")
-        said = one.core_metadata or one.dist_info_metadata
-        if isinstance(said, dict):
-            apart = said.get("sha256", "")
-            if not _SHA256.fullmatch(apart):
-                return None
-            lines.append(
-                f"sha256:{sha256}{METADATA}\t\tsha256:{apart}\t{name}"
-                f"\t{url}{METADATA}\n"
-            )
-        one.core_metadata = one.dist_info_metadata = said
-        one.url = f"../../files/sha256/{sha256}/{file}"
-    document.name, document.meta.api_version = name, "1.1"
-    files = NamedFiles(upstream, "".join(lines).encode())
-    return ReadPage(files, {JSON: msgspec.json.encode(document)})
-
-
 # --- HTML --------------------------------------------------------------------------
 
 
 def _read_html(name: str, page: OriginPage) -> Project:
     text = page.body.decode("utf-8", "replace")
     files: list[ProjectFile] = []
-    base, links, is_index = page.url, 0, "Links for" in text[:4096]
+    base, links, is_index = _Base(page.url), 0, "Links for" in text[:4096]
     for tag, given in tags(text):
         if tag == "meta":
             is_index = is_index or given.get("name") == "pypi:repository-version"
         elif tag == "base" and given.get("href"):
             with contextlib.suppress(ValueError):
-                base = _joined(base, given["href"])
+                base = _Base(base.joined(given["href"]))
         elif tag == "a" and "href" in given:
             links += 1
             if len(files) >= limits.FILES_PER_PAGE_MAX:
@@ -386,15 +340,18 @@ def _read_html(name: str, page: OriginPage) -> Project:
     return Project(name, files)
 
 
-def _linked(base: str, given: dict[str, str]) -> ProjectFile | None:
+def _linked(base: _Base, given: dict[str, str]) -> ProjectFile | None:
+    link, _, fragment = given["href"].strip().partition("#")
     try:
-        url, fragment = urldefrag(_joined(base, given["href"].strip()))
-        file = unquote(urlsplit(url).path.rpartition("/")[2])
+        url = base.joined(link)
+        if "[" in url:
+            urlsplit(url)
     except ValueError:
         return None
-    if not _is_url(url):
-        return None
-    if not _is_file(file):
+    file = url.partition("?")[0].rpartition("/")[2]
+    if "%" in file:
+        file = unquote(file)
+    if not _is_url(url) or not _is_file(file):
         return None
     more: dict[str, Any] = {}
     if python := given.get("data-requires-python"):
@@ -412,11 +369,6 @@ def _linked(base: str, given: dict[str, str]) -> ProjectFile | None:
     if not digests and not _is_distribution(file):
         return None  # a link to somewhere else, as to a page of the index
     return ProjectFile(file, url, digests, None, more, _said_in_html(said))
-
-
-def _joined(base: str, href: str) -> str:
-    """Return an absolute URL, as it was written where it is one; ValueError."""
-    return href if href.startswith(("https://", "http://")) else urljoin(base, href)
 
 
 def _said_in_html(said: str | None) -> str | bool:

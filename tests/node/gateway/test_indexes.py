@@ -82,7 +82,7 @@ def test_a_packument_is_read_and_rewritten():
     page = read_packument(packument(), "npm", "toy")
     file = page.files.find_file("toy-1.0.0.tgz")
     assert (file.file, file.strong.raw) == ("toy-1.0.0.tgz", SHA512)
-    ours = json.loads(page.forms[""].replace(BASE, b"http://127.0.0.1:1/npm"))
+    ours = json.loads(page.forms[""].replace(BASE.encode(), b"http://127.0.0.1:1/npm"))
     url = ours["versions"]["1.0.0"]["dist"]["tarball"]
     assert url == "http://127.0.0.1:1/npm/toy/-/toy-1.0.0.tgz"
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from urllib.parse import urljoin
 
 import pytest
 
 from node.gateway.origin import OriginPage
 from node.gateway.python import simple
+from node.gateway.python.plain_page import read_plain
 from node.gateway.python.wheels import normalized
 from transfer import Digest
 
@@ -156,22 +158,73 @@ def test_a_link_that_is_no_url_spoils_no_page(bad):
     assert FILE in [one.name for one in found]
 
 
-def test_a_plain_page_is_read_as_any_other():
-    """There is a quick way for pages as PyPI's; it says the same."""
-    plain = json_page(
-        url=f"https://files.test/f/{FILE}",
-        size=7,
-        yanked="broken",
-        **{"core-metadata": {"sha256": SHA}, "requires-python": ">=3.8"},
-    )
-    document = json.loads(plain.body) | {"versions": ["1.0"]}
-    page = OriginPage(json.dumps(document).encode(), plain.content_type, "", plain.url)
-    quick = simple.read_page("pypi", "toy", page)
-    assert simple._read_plain("pypi", "toy", page) is not None
-    project = simple.read_project("toy", page)
-    assert json.loads(quick.forms["json"]) == json.loads(simple.write_json(project))
-    assert quick.files.text == simple.named_files(project, "pypi").text
-    assert simple._read_plain("pypi", "toy", plain) is None
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"size": None},
+        {"yanked": "broken", "requires-python": ">=3.8", "upload-time": "2024-01-01"},
+        {"core-metadata": {"sha256": SHA}},
+        {"core-metadata": True},
+        {"dist-info-metadata": {"sha256": SHA}},
+    ],
+)
+def test_a_plain_page_is_read_as_any_other(scheme, changes):
+    """There is a quick way for most pages; it says the same."""
+    plain = json_page(**{"url": f"{scheme}://files.test/f/{FILE}", "size": 7} | changes)
+    for versions in ({"versions": ["1.0"]}, {}):
+        document = json.loads(plain.body) | versions
+        body = json.dumps(document).encode()
+        page = OriginPage(body, plain.content_type, "", plain.url)
+        assert read_plain("pypi", "toy", page) is not None
+        quick = simple.read_page("pypi", "toy", page)
+        project = simple.read_project("toy", page)
+        assert json.loads(quick.forms["json"]) == json.loads(simple.write_json(project))
+        assert quick.files.text == simple.named_files(project, "pypi").text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": f"../../f/{FILE}"},
+        {"url": f"https://files.test/f/{FILE}#x"},
+        {"url": f"https://files.test/f/{FILE}\n"},
+        {"url": f"ftp://files.test/f/{FILE}"},
+        {"filename": ".hidden"},
+        {"filename": "a/b.whl"},
+        {"filename": "a\nb.whl"},
+        {"filename": ""},
+        {"filename": "x" * 251},
+        {"hashes": {}},
+        {"hashes": {"sha256": SHA.upper()}},
+        {"hashes": {"sha256": SHA, "md5": "0" * 32}},
+        {"hashes": {"sha256": f"{SHA}\n{SHA}"}},
+        {"core-metadata": {"sha256": "x"}},
+        {"core-metadata": {"md5": "0" * 32}},
+        {"size": -1},
+        {"size": 2**60},
+        {"size": "7"},
+    ],
+)
+def test_a_page_that_is_not_plain_is_left_to_the_slow_reader(changes):
+    page = json_page(**{"url": f"https://files.test/f/{FILE}"} | changes)
+    assert read_plain("pypi", "toy", page) is None
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "a.whl", "../../f/a.whl", "../../../../../a.whl", "/f/a.whl", "./a.whl",
+        "../f/../a.whl", "//other.test/a.whl", "?a.whl", "a.whl?q=../x", "a/b%2Fc.whl",
+        "/", "../..", "", ".", "a//b.whl", "/./a.whl", "a/.b/c.whl", "mailto:a@b.test",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "base", ["https://index.test/simple/toy/", "http://a.test:81/x?y", "http://a.test"]
+)
+def test_links_lead_where_rfc_3986_says(base, link):
+    assert simple._Base(base).joined(link) == urljoin(base, link)
 
 
 def test_names_are_normalized():
