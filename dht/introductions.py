@@ -12,8 +12,10 @@ What bounds abuse:
 2. A caller names no address: it is called back at the IP that the introducer saw and
    that echoed a token. It has 10 calls in a minute, all callers together 120.
 3. A node obeys only the introducers that it chose, dials public addresses and ports
-   from 1024 up, eight at once, and an IP where it did not find a caller is left alone
-   for a minute. So an introducer that lies gains a connection attempt a minute.
+   from 1024 up, eight at once and 120 in a minute, and an IP where it did not find a
+   caller is left alone for a minute. So an introducer that lies gains a connection
+   attempt a minute.
+4. A call that the called node refuses is taken back, and the caller learns it at once.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dht.core import Core
-    from dht.in_flight import Asked
+    from dht.in_flight import Asked, ProvenReply
     from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
     from dht.wire import MessageBody
@@ -168,6 +170,8 @@ class Introductions:
         """Takes the token of two connections to be joined; whether they will be."""
         self.expect_meeting: Callable[[bytes], bool] = refuse_relay
         """The same for two ends that are to learn each other's outer address."""
+        self.on_refused: Callable[[bytes], object] = lambda _: None
+        """Gets the token of a call that was passed on and is not obeyed."""
         self.on_change: Callable[[], object] = lambda: None
         """Called when the introducers are others than before."""
 
@@ -292,7 +296,13 @@ class Introductions:
         if body.way == Way.PUNCH and not self.expect_meeting(body.token):
             return CallStatus.REFUSED
         called = Called(asked.source.packed, body.port, body.token, body.way)
-        self._rpc_client.ask(target, called, lambda _: None)
+
+        def answered(answer: ProvenReply | None) -> None:
+            if answer is None or answer.body.status != CallStatus.DONE:
+                # The caller learns at once that nobody will come.
+                self.on_refused(body.token)
+
+        self._rpc_client.ask(target, called, answered)
         return CallStatus.DONE
 
     def _take(self, body: Called, asked: Asked) -> CallStatus:

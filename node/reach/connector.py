@@ -1,11 +1,17 @@
 """Connecting to a peer by whatever way leads there, and answering calls.
 
 A peer that names introducers in its provider record cannot be dialled. It is called
-through one of them: where this node can be dialled itself, the peer dials it (a
-reverse connection). Else both open a connection at the same moment, and where that
-fails too, an introducer relays. Whichever way the
-connection came about, this node speaks as the leecher on it, and the peer's key is
-checked as always.
+through one of them, and three ways may lead to it:
+
+1. Where this node can be dialled itself, the peer dials it (a reverse connection).
+2. Both ends open a connection at the same moment (`node.reach.punching`).
+3. An introducer that relays joins a connection of each (`node.reach.peer_relay`).
+
+They are tried in this order, each a moment after the one before and not after its
+end, as in RFC 8305 ("Happy Eyeballs"): a symmetric NAT costs that moment and no more.
+The way that led to a peer is tried first the next time. Whichever way the connection
+came about, this node speaks as the leecher on it, and the peer's key is checked as
+always.
 """
 
 from __future__ import annotations
@@ -16,54 +22,36 @@ import logging
 import secrets
 import socket
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Final
 
 from dht import Reachable, Way
+from dht.bounded import BoundedDict, TtlMap
+from node.reach.call_guard import CallGuard
+from node.reach.peer_relay import joined
 from node.reach.punching import punch
 from transfer.connection import wire
 from transfer.leeching.connection_pool import connect_directly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from dht import CalledBy, Contact, Dht
     from node.background import Background
     from node.reach.openings import Openings
     from transfer import Peer
 
-CALL_SECONDS_MAX = 4.0
+CALL_SECONDS_MAX: Final = 4.0
 """Until a peer that was called is connected."""
-DIALS_AT_ONCE_MAX = 8
-FAILED_SECONDS = 60.0
-"""An IP where no caller was found is left alone for so long."""
-CALLED_PEERS_MAX = 4096
+HEAD_START_SECONDS: Final = 0.5
+"""A way has that long before the next one is tried beside it."""
+REFUSED_SECONDS: Final = 60.0
+"""A peer to which no way led counts as out of reach for so long."""
+WAY_SECONDS: Final = 600.0
+"""The way that led to a peer is tried first for so long."""
+CALLED_PEERS_MAX: Final = 4096
 
 _log = logging.getLogger(__name__)
-
-
-class CallGuard:
-    """Which calls this node obeys; a plain object."""
-
-    def __init__(self) -> None:
-        self._failed: OrderedDict[str, float] = OrderedDict()
-        self._under_way = 0
-
-    def begin(self, host: str, now: float) -> bool:
-        """Whether a caller at an IP may be dialled now; if so, it is counted."""
-        if self._under_way >= DIALS_AT_ONCE_MAX or self._failed.get(host, 0.0) > now:
-            return False
-        self._under_way += 1
-        return True
-
-    def end(self, host: str, *, found: bool, now: float) -> None:
-        """Note how a dial has ended."""
-        self._under_way -= 1
-        self._failed.pop(host, None)
-        if not found:
-            self._failed[host] = now + FAILED_SECONDS
-            if len(self._failed) > CALLED_PEERS_MAX:
-                self._failed.popitem(last=False)
 
 
 class Connector:
@@ -73,10 +61,14 @@ class Connector:
         self._dht = dht
         self._openings = openings
         self._background = background
-        self._introducers: OrderedDict[bytes, tuple[Contact, ...]] = OrderedDict()
-        self._refused: OrderedDict[bytes, float] = OrderedDict()
+        self._introducers: BoundedDict[bytes, tuple[Contact, ...]]
+        self._introducers = BoundedDict(CALLED_PEERS_MAX)
+        self._ways: TtlMap[bytes, int] = TtlMap(WAY_SECONDS, CALLED_PEERS_MAX)
+        self._refused: TtlMap[bytes, bool] = TtlMap(REFUSED_SECONDS, CALLED_PEERS_MAX)
         self._guard = CallGuard()
-        self._punching = asyncio.Lock()
+        # Connections of the listening port to one introducer are one at a time.
+        self._punching: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock]
+        self._punching = weakref.WeakValueDictionary()
         self.adopt: Callable[[socket.socket, tuple[str, int]], object] = _close
         """Serves a connected socket, as the seeder does."""
         self.port = 0
@@ -87,113 +79,191 @@ class Connector:
         self._introducers.pop(public_key, None)
         if introducers:
             self._introducers[public_key] = tuple(introducers)
-            if len(self._introducers) > CALLED_PEERS_MAX:
-                self._introducers.popitem(last=False)
+
+    def is_refused(self, public_key: bytes) -> bool:
+        """Whether a peer was tried in the last minute and no way led to it."""
+        return bool(self._refused.get(public_key, time.monotonic()))
+
+    def way_to(self, public_key: bytes) -> int | None:
+        """Return the way that led to a peer lately; None where none is known."""
+        return self._ways.get(public_key, time.monotonic())
 
     async def connect(self, peer: Peer) -> socket.socket:
         """Return a socket that is connected to a peer; raises OSError."""
-        through = self._introducers.get(peer.public_key or b"")
+        key = peer.public_key or b""
+        through = self._introducers.get(key)
         if through is None or ipaddress.ip_address(peer.host).is_private:
-            return await connect_directly(peer)
-        assert peer.public_key is not None
-        if self._dht.dial_back.reachable("tcp").reachable is not Reachable.NO:
-            sock = await self._call(peer.public_key, through, Way.REVERSE)
-            if sock is not None:
-                return sock
-        sock = await self._call(peer.public_key, through, Way.PUNCH)
-        if sock is None:
-            sock = await self._call(peer.public_key, through, Way.RELAY)
-        if sock is None:
-            self._note_refused(peer.public_key)
+            return await self._dial(peer)
+        found = await self._first_of(self._ways_to(key), peer, through)
+        now = time.monotonic()
+        if found is None:
+            self._ways.discard(key)
+            self._refused.put(key, True, now)
             raise ConnectionError(
                 f"{peer} is behind a router, and no node between relays for it"
             )
+        way, sock = found
+        self._refused.discard(key)
+        self._ways.put(key, way, now)
         return sock
 
-    def is_refused(self, public_key: bytes) -> bool:
-        """Whether a peer was called in the last minute and no way led to it."""
-        return self._refused.get(public_key, 0.0) > time.monotonic()
+    async def _dial(self, peer: Peer) -> socket.socket:
+        try:
+            sock = await connect_directly(peer)
+        except OSError:
+            self._refused.put(peer.public_key or b"", True, time.monotonic())
+            raise
+        self._refused.discard(peer.public_key or b"")
+        return sock
 
-    def _note_refused(self, public_key: bytes) -> None:
-        self._refused.pop(public_key, None)
-        self._refused[public_key] = time.monotonic() + FAILED_SECONDS
-        if len(self._refused) > CALLED_PEERS_MAX:
-            self._refused.popitem(last=False)
+    def _ways_to(self, key: bytes) -> list[int]:
+        """Return the ways to a peer, best first."""
+        ways = [Way.PUNCH, Way.RELAY]
+        if self._dht.dial_back.reachable("tcp").reachable is not Reachable.NO:
+            ways.insert(0, Way.REVERSE)
+        last = self.way_to(key)
+        if last in ways:
+            ways.remove(last)
+            ways.insert(0, last)
+        return ways
+
+    async def _first_of(
+        self, ways: Sequence[int], peer: Peer, through: Sequence[Contact]
+    ) -> tuple[int, socket.socket] | None:
+        """Try the ways one beside the other; return the first that leads there."""
+        left = list(ways)
+        running: dict[asyncio.Task[socket.socket | None], int] = {}
+        try:
+            while left or running:
+                if left:
+                    way = left.pop(0)
+                    work = self._call(peer, through, way)
+                    running[asyncio.create_task(work)] = way
+                done, _ = await asyncio.wait(
+                    running,
+                    timeout=HEAD_START_SECONDS if left else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    if (sock := task.result()) is not None:
+                        return running.pop(task), sock
+                    del running[task]
+            return None
+        finally:
+            await _give_up(running)
 
     async def _call(
-        self, target: bytes, through: Sequence[Contact], way: int
+        self, peer: Peer, through: Sequence[Contact], way: int
     ) -> socket.socket | None:
         """Have a peer called, and return the connection that comes of it."""
+        assert peer.public_key is not None
         token = secrets.token_bytes(wire.OPENING_BYTES[wire.MAGIC_REVERSE])
         with self._openings.awaiting(token) as arriving:
             passed_on = await self._dht.introductions.call(
-                target, through, port=self.port, token=token, way=way
+                peer.public_key, through, port=self.port, token=token, way=way
             )
             if passed_on is None:
                 return None
             introducer, port = passed_on
             at = (introducer.address.host, port)
             if way == Way.RELAY:
-                return await _open(*at, wire.MAGIC_RELAY, token=token)
+                return await _in_time(_through_relay(at, token))
             if way == Way.PUNCH:
-                return await self._punch(at, token)
-            try:
-                async with asyncio.timeout(CALL_SECONDS_MAX):
-                    return await arriving
-            except TimeoutError:
-                return None
+                return await self._punch(at, token, host=peer.host)
+            return await _in_time(_arrived(arriving))
 
-    async def _punch(self, at: tuple[str, int], token: bytes) -> socket.socket | None:
-        """Punch from the listening port; one at a time, as the port is shared."""
-        async with self._punching:
-            return await punch(self._dht.addresses[0].port, at, token)
+    async def _punch(
+        self, at: tuple[str, int], token: bytes, *, host: str
+    ) -> socket.socket | None:
+        """Punch from the listening port, once at a time through one introducer."""
+        lock = self._punching.setdefault(at, asyncio.Lock())
+        async with lock:
+            return await punch(self._dht.addresses[0].port, at, token, host=host)
 
     # --- the node that is called -----------------------------------------------
 
     def called(self, call: CalledBy) -> bool:
         """Take a call; whether this node dials."""
-        if not self._guard.begin(call.caller.host, time.monotonic()):
+        now = time.monotonic()
+        if self._guard.knows(call.token, now):
+            return True
+        dialled = None if call.way == Way.RELAY else call.caller.host
+        if not self._guard.begin(call.token, dialled, now):
             return False
-        self._background.start(self._answer(call), "call")
+        self._background.start(self._answer(call, dialled), "call")
         return True
 
-    async def _answer(self, call: CalledBy) -> None:
+    async def _answer(self, call: CalledBy, dialled: str | None) -> None:
         """Connect to the caller, or to the relay, and serve what is asked there."""
-        host, port, magic = call.caller.host, call.port, wire.MAGIC_REVERSE
-        if call.way == Way.RELAY:
-            host, port = call.introducer.address.host, call.introducer_port
-            magic = wire.MAGIC_RELAY
-        if call.way == Way.PUNCH:
-            at = (call.introducer.address.host, call.introducer_port)
-            sock = await self._punch(at, call.token)
-        else:
-            sock = await _open(host, port, magic, token=call.token)
-        self._guard.end(call.caller.host, found=sock is not None, now=time.monotonic())
+        host, port = call.caller.host, call.port
+        at = (call.introducer.address.host, call.introducer_port)
+        sock: socket.socket | None = None
+        try:
+            if call.way == Way.RELAY:
+                host, port = at
+                sock = await _in_time(_through_relay(at, call.token))
+            elif call.way == Way.PUNCH:
+                sock = await self._punch(at, call.token, host=host)
+            else:
+                opening = _open((host, port), wire.MAGIC_REVERSE + call.token)
+                sock = await _in_time(opening)
+        finally:
+            found = sock is not None
+            self._guard.end(dialled, found=found, now=time.monotonic())
         if sock is not None:
             self.adopt(sock, (host, port))
 
 
-async def _open(
-    host: str, port: int, magic: bytes, *, token: bytes
+async def _in_time(
+    work: Coroutine[None, None, socket.socket],
 ) -> socket.socket | None:
-    """Connect and say what for; None where that fails in time."""
-    loop = asyncio.get_running_loop()
-    version = ipaddress.ip_address(host).version
-    family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setblocking(False)
+    """Return what opens a connection; None where it fails or takes too long."""
     try:
-        async with asyncio.timeout(CALL_SECONDS_MAX - 1.0):
-            await loop.sock_connect(sock, (host, port))
-            await loop.sock_sendall(sock, magic + token)
+        async with asyncio.timeout(CALL_SECONDS_MAX):
+            return await work
     except (OSError, TimeoutError) as error:
-        sock.close()
-        _log.debug("%s:%d could not be dialled for a call: %s", host, port, error)
+        _log.debug("a call led to no connection: %s", error)
         return None
+
+
+async def _arrived(arriving: asyncio.Future[socket.socket]) -> socket.socket:
+    return await arriving
+
+
+async def _through_relay(at: tuple[str, int], token: bytes) -> socket.socket:
+    """Connect to a relay, and return the socket once the other end is there."""
+    sock = await _open(at, wire.MAGIC_RELAY + token)
+    try:
+        await joined(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _open(at: tuple[str, int], opening: bytes) -> socket.socket:
+    """Connect and say what for; raises OSError."""
+    loop = asyncio.get_running_loop()
+    version = ipaddress.ip_address(at[0]).version
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, at)
+        await loop.sock_sendall(sock, opening)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _give_up(running: dict[asyncio.Task[socket.socket | None], int]) -> None:
+    """End what was tried in vain; a connection that came all the same is closed."""
+    for task in running:
+        task.cancel()
+    for late in await asyncio.gather(*running, return_exceptions=True):
+        if isinstance(late, socket.socket):
+            late.close()
 
 
 def _close(sock: socket.socket, address: tuple[str, int]) -> None:

@@ -13,8 +13,8 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from node.reach.peer_relay import PeerRelay
-from node.reach.punching import MeetingPoint
+from node.reach.peer_relay import peer_relay
+from node.reach.punching import meeting_point
 from transfer.connection import wire
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Openings:
     def __init__(self, background: Background) -> None:
         self._background = background
         self._awaited: dict[bytes, asyncio.Future[socket.socket]] = {}
-        self.relay = PeerRelay(background)
-        self.meeting_point = MeetingPoint(background)
+        self.relay = peer_relay(background)
+        self.meeting_point = meeting_point(background)
         self.on_dial_back: Callable[[bytes, str], object] = _nobody_waits
         """Gets the nonce of a dial-back and the IP address that it came from."""
 
@@ -59,6 +59,11 @@ class Openings:
         elif opening.magic == wire.MAGIC_DIAL_BACK:
             self.on_dial_back(opening.token, host)
         opening.sock.close()
+
+    def cancel(self, token: bytes) -> None:
+        """Expect the two ends of a call no longer, because the called node refused."""
+        self.relay.cancel(token)
+        self.meeting_point.cancel(token)
 
     @contextlib.contextmanager
     def awaiting(self, token: bytes) -> Iterator[asyncio.Future[socket.socket]]:

@@ -11,104 +11,61 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from node.reach.token_pairs import TokenPairs
 
 if TYPE_CHECKING:
     import socket
 
     from node.background import Background
 
-PAIRS_MAX = 4
-BYTES_PER_SECOND = 1 << 20
-BYTES_MAX = 64 << 20
-EXPECT_SECONDS = 10.0
-EXPECTED_MAX = 64
-IDLE_SECONDS = 120.0
-_SLICE_BYTES = 64 * 1024
+PAIRS_MAX: Final = 4
+BYTES_PER_SECOND: Final = 1 << 20
+BYTES_MAX: Final = 64 << 20
+IDLE_SECONDS: Final = 120.0
+_SLICE_BYTES: Final = 64 * 1024
+_JOINED: Final = b"\x00"  # to both ends when both have come; what follows is theirs
 
 _log = logging.getLogger(__name__)
 
 
-class PeerRelay:
-    """Expects pairs of connections and joins them."""
+def peer_relay(background: Background) -> TokenPairs:
+    """Return what joins pairs of connections; closed until `is_open` is set."""
+    return TokenPairs(background, _splice, name="relay", at_once=PAIRS_MAX)
 
-    def __init__(self, background: Background) -> None:
-        self._background = background
-        self._expected: dict[bytes, float] = {}
-        self._first: dict[bytes, socket.socket] = {}
-        self._pairs = 0
-        self.is_open = False
-        """Whether this node relays at all."""
 
-    def expect(self, token: bytes) -> bool:
-        """Announce a pair; whether it will be joined."""
-        self._forget(time.monotonic())
-        if (
-            not self.is_open
-            or self._pairs >= PAIRS_MAX
-            or len(self._expected) >= EXPECTED_MAX
-        ):
-            return False
-        self._expected[token] = time.monotonic() + EXPECT_SECONDS
-        asyncio.get_running_loop().call_later(EXPECT_SECONDS + 1, self._tidy)
-        return True
+async def joined(sock: socket.socket) -> None:
+    """Wait, as one end, until the other has come; OSError where it does not."""
+    if await asyncio.get_running_loop().sock_recv(sock, 1) != _JOINED:
+        raise ConnectionError("the relay has closed")
 
-    def join(self, token: bytes, sock: socket.socket) -> None:
-        """Take one of two connections with a token."""
-        self._forget(time.monotonic())
-        if token not in self._expected:
-            sock.close()
-            return
-        other = self._first.pop(token, None)
-        if other is None:
-            self._first[token] = sock
-            return
-        del self._expected[token]
-        if self._pairs >= PAIRS_MAX:
-            sock.close()
-            other.close()
-            return
-        self._pairs += 1
-        self._background.start(self._splice(other, sock), "relay")
 
-    def _tidy(self) -> None:
-        self._forget(time.monotonic())
+async def _splice(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways until an end closes or the limits are reached."""
+    meter = _Meter()
+    loop = asyncio.get_running_loop()
+    try:
+        for end in (one, other):
+            await loop.sock_sendall(end, _JOINED)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_pump(one, other, meter))
+            tasks.create_task(_pump(other, one, meter))
+    except* (OSError, TimeoutError) as failed:
+        _log.debug("a relayed connection ended: %s", failed.exceptions[0])
 
-    def _forget(self, now: float) -> None:
-        """Drop the tokens, and first connections, whose other one did not come."""
-        for token in [each for each, until in self._expected.items() if until <= now]:
-            del self._expected[token]
-            first = self._first.pop(token, None)
-            if first is not None:
-                first.close()
 
-    async def _splice(self, one: socket.socket, other: socket.socket) -> None:
-        """Carry bytes both ways until an end closes or the limits are reached."""
-        meter = _Meter()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(one, other, meter))
-                tasks.create_task(self._pump(other, one, meter))
-        except* (OSError, TimeoutError) as failed:
-            _log.debug("a relayed connection ended: %s", failed.exceptions[0])
-        finally:
-            self._pairs -= 1
-            one.close()
-            other.close()
-
-    async def _pump(
-        self, source: socket.socket, to: socket.socket, meter: _Meter
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        buffer = memoryview(bytearray(_SLICE_BYTES))
-        while True:
-            async with asyncio.timeout(IDLE_SECONDS):
-                count = await loop.sock_recv_into(source, buffer)
-            if not count:
-                raise ConnectionError("one end has closed")
-            await asyncio.sleep(meter.wait(count, time.monotonic()))
-            async with asyncio.timeout(IDLE_SECONDS):
-                await loop.sock_sendall(to, buffer[:count])
+async def _pump(source: socket.socket, to: socket.socket, meter: _Meter) -> None:
+    loop = asyncio.get_running_loop()
+    buffer = memoryview(bytearray(_SLICE_BYTES))
+    while True:
+        async with asyncio.timeout(IDLE_SECONDS):
+            count = await loop.sock_recv_into(source, buffer)
+        if not count:
+            raise ConnectionError("one end has closed")
+        await asyncio.sleep(meter.wait(count, time.monotonic()))
+        async with asyncio.timeout(IDLE_SECONDS):
+            await loop.sock_sendall(to, buffer[:count])
 
 
 class _Meter:

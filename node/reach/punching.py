@@ -7,6 +7,9 @@ learns the round-trip times from the two connections and holds the nearer end ba
 half of the difference, because a SYN that comes too early is answered by some routers
 with a reset. Three rounds, each with fresh timing.
 
+The introducer is not believed: each end dials nothing but the IP address at which it
+expects the other one, so that a lying introducer can aim it at nobody else.
+
 With symmetric NATs it cannot succeed: there the outer port differs from destination to
 destination.
 """
@@ -18,19 +21,19 @@ import contextlib
 import logging
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING, Final
 
 from dht import Address
+from node.reach.token_pairs import TokenPairs
 from transfer.connection import wire
 
 if TYPE_CHECKING:
     from node.background import Background
 
 ROUNDS: Final = 3
-ROUND_SECONDS: Final = 1.0
-MEETING_SECONDS_MAX: Final = 6.0
-EXPECT_SECONDS: Final = 10.0
+ROUND_SECONDS: Final = 0.6
+"""A round takes one round trip; a SYN that was lost is sent again after 1 s only."""
+MEETING_SECONDS_MAX: Final = 4.0
 MEETINGS_MAX: Final = 64
 _AGAIN: Final = b"\x00"
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -40,73 +43,40 @@ _PACKED_BYTES: Final = 7  # family 4, IP and port, as in the DHT
 _log = logging.getLogger(__name__)
 
 
-class MeetingPoint:
-    """The introducer's part: tells two ends of each other, at the right moment."""
-
-    def __init__(self, background: Background) -> None:
-        self._background = background
-        self._expected: dict[bytes, float] = {}
-        self._first: dict[bytes, socket.socket] = {}
-        self.is_open = False
-        """Whether this node introduces at all."""
-
-    def expect(self, token: bytes) -> bool:
-        """Announce two ends; whether they may meet here."""
-        self._forget(time.monotonic())
-        if not self.is_open or len(self._expected) >= MEETINGS_MAX:
-            return False
-        self._expected[token] = time.monotonic() + EXPECT_SECONDS
-        loop = asyncio.get_running_loop()
-        loop.call_later(EXPECT_SECONDS + 1, lambda: self._forget(time.monotonic()))
-        return True
-
-    def join(self, token: bytes, sock: socket.socket) -> None:
-        """Take the connection of one of the two ends."""
-        self._forget(time.monotonic())
-        if token not in self._expected:
-            sock.close()
-            return
-        other = self._first.pop(token, None)
-        if other is None:
-            self._first[token] = sock
-            return
-        del self._expected[token]
-        self._background.start(self._introduce(other, sock), "meeting")
-
-    def _forget(self, now: float) -> None:
-        for token in [each for each, until in self._expected.items() if until <= now]:
-            del self._expected[token]
-            if (first := self._first.pop(token, None)) is not None:
-                first.close()
-
-    async def _introduce(self, one: socket.socket, other: socket.socket) -> None:
-        """Lead three rounds, or until an end has closed."""
-        with (
-            contextlib.closing(one),
-            contextlib.closing(other),
-            contextlib.suppress(OSError, TimeoutError),
-        ):
-            async with asyncio.timeout(MEETING_SECONDS_MAX):
-                for _ in range(ROUNDS):
-                    await self._round(one, other)
-
-    async def _round(self, one: socket.socket, other: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        lead = (_round_trip(one) - _round_trip(other)) / 2
-        first, second = (one, other) if lead >= 0 else (other, one)
-        # What each is told is the other's outer address; the farther one goes first.
-        await loop.sock_sendall(first, _peer(second))
-        await asyncio.sleep(min(abs(lead), 0.5))
-        await loop.sock_sendall(second, _peer(first))
-        for end in (first, second):
-            if await loop.sock_recv(end, 1) != _AGAIN:
-                raise ConnectionError("an end has closed")
+def meeting_point(background: Background) -> TokenPairs:
+    """Return what tells two ends of each other; closed until `is_open` is set."""
+    return TokenPairs(background, _introduce, name="meeting", at_once=MEETINGS_MAX)
 
 
-async def punch(port: int, at: tuple[str, int], token: bytes) -> socket.socket | None:
+async def _introduce(one: socket.socket, other: socket.socket) -> None:
+    """Lead the rounds, until an end has closed."""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(MEETING_SECONDS_MAX):
+            for _ in range(ROUNDS):
+                await _round(one, other)
+
+
+async def _round(one: socket.socket, other: socket.socket) -> None:
+    """Let both ends begin at the same moment, and wait for what comes of it."""
+    loop = asyncio.get_running_loop()
+    lead = (_round_trip(one) - _round_trip(other)) / 2
+    first, second = (one, other) if lead >= 0 else (other, one)
+    # What each is told is the other's outer address; the farther one goes first.
+    await loop.sock_sendall(first, _peer(second))
+    await asyncio.sleep(min(abs(lead), 0.5))
+    await loop.sock_sendall(second, _peer(first))
+    for end in (first, second):
+        if await loop.sock_recv(end, 1) != _AGAIN:
+            raise ConnectionError("an end has closed")
+
+
+async def punch(
+    port: int, at: tuple[str, int], token: bytes, *, host: str
+) -> socket.socket | None:
     """Meet the other end through an introducer; None where no round succeeds.
 
     `port` is the one on which this node listens; the outgoing connections share it.
+    `host` is the IP address of the other end, the only one that is dialled.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -116,7 +86,7 @@ async def punch(port: int, at: tuple[str, int], token: bytes) -> socket.socket |
                 await loop.sock_sendall(control, wire.MAGIC_MEET + token)
                 for _ in range(ROUNDS):
                     packed = await _read(control, _PACKED_BYTES)
-                    sock = await _open_together(port, _unpack(packed))
+                    sock = await _open_together(port, _unpack(packed, host))
                     if sock is not None:
                         return sock
                     await loop.sock_sendall(control, _AGAIN)
@@ -174,11 +144,11 @@ def _peer(sock: socket.socket) -> bytes:
     return Address(host, port).packed
 
 
-def _unpack(packed: bytes) -> Address:
-    """Read where the other end is; ValueError unless it may be dialled."""
+def _unpack(packed: bytes, host: str) -> Address:
+    """Read where the other end is; ValueError unless it may be dialled there."""
     address = Address(socket.inet_ntoa(packed[1:5]), int.from_bytes(packed[5:], "big"))
-    if packed[0] != 4 or not address.dialable:
-        raise ValueError("the introducer names an address that is never dialled")
+    if packed[0] != 4 or not address.dialable or address.host != host:
+        raise ValueError(f"the introducer names an address that is not {host}")
     return address
 
 

@@ -156,6 +156,7 @@ class Reaching:
         introductions.expect_meeting = self.openings.meeting_point.expect
         introductions.expect_relay = self.openings.relay.expect
         introductions.on_called = self.connector.called
+        introductions.on_refused = self.openings.cancel
         introductions.keep(wanted=tcp is Reachable.NO)
 
     def _mapping_changed(self, mapping: PortMapping | None) -> None:

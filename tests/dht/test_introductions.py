@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from dht import Address, CalledBy, Way
-from dht.in_flight import Asked
+from dht.in_flight import Asked, ProvenReply
 from dht.introductions import CallLimits, Introducer, Introductions, Reservations
 from dht.limits import (
     CALLS_PER_MINUTE_MAX,
@@ -15,8 +17,11 @@ from dht.limits import (
     RESERVATIONS_PER_GROUP_MAX,
 )
 from dht.tasks import Tasks
-from dht.wire import Call, Called, CallStatus, Request, Reserve
+from dht.wire import Call, Called, CallStatus, CallTaken, Request, Reserve
 from tests.dht.builders import HandClock, contact, core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TOKEN = b"call token here-"
 CALLER = Address("88.1.1.1", 4747)
@@ -34,9 +39,9 @@ class Bench:
         self.introductions.tcp_port = 4747
         self.introductions.on_called = self._called
 
-    def ask(self, to: object, body: object, done: object) -> None:
-        del done
+    def ask(self, to: object, body: object, done: Callable[..., None]) -> None:
         self.asked.append((to, body))
+        self.answer = done
 
     def _called(self, call: CalledBy) -> bool:
         self.calls.append(call)
@@ -98,6 +103,17 @@ def test_calls_have_a_total():
     passed = [limits.allow(b"%d" % number, 0.0) for number in range(500)]
     assert sum(passed) == CALLS_PER_MINUTE_MAX
     assert limits.allow(b"later", 61.0)
+
+
+@pytest.mark.parametrize("status", [CallStatus.REFUSED, CallStatus.DONE, None])
+def test_a_call_that_the_called_node_refuses_is_taken_back(bench, status):
+    bench.send(Reserve(), contact(5))
+    bench.send(call())
+    refused = []
+    bench.introductions.on_refused = refused.append
+    answer = ProvenReply(contact(5), CallTaken(status), 0, CALLER)
+    bench.answer(answer if status is not None else None)
+    assert refused == ([] if status is CallStatus.DONE else [TOKEN])
 
 
 def test_a_relay_that_is_closed_passes_no_such_call_on(bench):

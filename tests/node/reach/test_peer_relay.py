@@ -10,8 +10,15 @@ import pytest
 
 from node.background import Background
 from node.reach import peer_relay as relay_module
-from node.reach.connector import DIALS_AT_ONCE_MAX, FAILED_SECONDS, CallGuard
-from node.reach.peer_relay import PAIRS_MAX, PeerRelay, _Meter
+from node.reach import token_pairs
+from node.reach.call_guard import (
+    DIALS_AT_ONCE_MAX,
+    DIALS_PER_MINUTE_MAX,
+    FAILED_SECONDS,
+    TOKEN_SECONDS,
+    CallGuard,
+)
+from node.reach.peer_relay import PAIRS_MAX, _Meter, joined, peer_relay
 
 TOKEN = b"0123456789abcdef"
 
@@ -19,7 +26,7 @@ TOKEN = b"0123456789abcdef"
 @contextlib.asynccontextmanager
 async def opened():
     background = Background()
-    relay = PeerRelay(background)
+    relay = peer_relay(background)
     relay.is_open = True
     made: list[socket.socket] = []
 
@@ -50,6 +57,9 @@ async def test_two_connections_with_one_token_are_joined():
         assert relay.expect(TOKEN)
         relay.join(TOKEN, one_end)
         relay.join(TOKEN, other_end)
+        for end in (one, other):
+            async with asyncio.timeout(5):
+                await joined(end)
         one.send(b"ping")
         assert await received(other) == b"ping"
         other.send(b"pong")
@@ -83,7 +93,7 @@ async def test_pairs_are_bounded():
 
 
 async def test_a_first_connection_whose_other_does_not_come_is_closed(monkeypatch):
-    monkeypatch.setattr(relay_module, "EXPECT_SECONDS", 0.05)
+    monkeypatch.setattr(token_pairs, "EXPECT_SECONDS", 0.05)
     async with opened() as (relay, pair):
         one, end = pair()
         relay.expect(TOKEN)
@@ -101,18 +111,51 @@ def test_the_rate_and_the_total_of_a_pair_are_bounded():
         meter.wait(relay_module.BYTES_MAX, 12.0)
 
 
+async def test_a_call_that_is_refused_frees_the_end_that_waits():
+    async with opened() as (relay, pair):
+        one, end = pair()
+        relay.expect(TOKEN)
+        relay.join(TOKEN, end)
+        relay.cancel(TOKEN)
+        with pytest.raises(ConnectionError, match="closed"):
+            await joined(one)
+
+
 def test_a_caller_that_was_not_found_is_left_alone_for_a_minute():
     guard = CallGuard()
-    assert guard.begin("8.8.8.8", 0.0)
+    assert guard.begin(b"1", "8.8.8.8", 0.0)
     guard.end("8.8.8.8", found=False, now=0.0)
-    assert not guard.begin("8.8.8.8", 59.0)
-    assert guard.begin("8.8.4.4", 59.0)
-    assert guard.begin("8.8.8.8", FAILED_SECONDS + 1)
+    assert not guard.begin(b"2", "8.8.8.8", 59.0)
+    assert guard.begin(b"3", "8.8.4.4", 59.0)
+    assert guard.begin(b"4", "8.8.8.8", FAILED_SECONDS + 1)
 
 
-def test_dials_at_once_are_bounded():
+def test_a_caller_that_was_not_found_is_met_at_a_relay_all_the_same():
+    """Two symmetric NATs: the hole fails, and the relay is what is left."""
     guard = CallGuard()
-    begun = [guard.begin(f"8.8.{n}.8", 0.0) for n in range(50)]
+    assert guard.begin(b"1", "8.8.8.8", 0.0)
+    guard.end("8.8.8.8", found=False, now=0.0)
+    assert guard.begin(b"2", None, 0.1)
+
+
+def test_dials_are_bounded_at_once_and_in_a_minute():
+    guard = CallGuard()
+    begun = [guard.begin(b"%d" % n, f"8.8.{n}.8", 0.0) for n in range(50)]
     assert sum(begun) == DIALS_AT_ONCE_MAX
-    guard.end("8.8.0.8", found=True, now=0.0)
-    assert guard.begin("8.8.0.8", 0.0)
+    for number in range(DIALS_AT_ONCE_MAX):
+        guard.end(f"8.8.{number}.8", found=True, now=0.0)
+    begun = []
+    for number in range(300):
+        begun.append(guard.begin(b"n%d" % number, None, 1.0))
+        if begun[-1]:
+            guard.end(None, found=True, now=1.0)
+    assert sum(begun) == DIALS_PER_MINUTE_MAX - DIALS_AT_ONCE_MAX
+    assert guard.begin(b"later", "8.8.0.8", 62.0)
+
+
+def test_a_call_that_is_repeated_is_known():
+    guard = CallGuard()
+    assert not guard.knows(TOKEN, 0.0)
+    guard.begin(TOKEN, "8.8.8.8", 0.0)
+    assert guard.knows(TOKEN, 1.0)
+    assert not guard.knows(TOKEN, TOKEN_SECONDS + 1)
