@@ -18,13 +18,18 @@ from node.demo.processes import NodeProcess
 
 CLIENT_SECONDS_MAX = 100.0
 # Whatever the machine's own configuration says of indexes must not reach the clients.
-_FOREIGN = ("PIP_", "UV_", "NPM_", "CARGO_REGISTR", "OPAM", "CARAVAN_")
+_FOREIGN = (
+    "PIP_", "UV_", "NPM_", "CARGO_REGISTR", "OPAM", "CARAVAN_", "YARN_", "BUN_", "PDM_",
+    "POETRY_", "PIPENV_", "PIPX_", "HATCH_", "PNPM_", "VIRTUAL_ENV",
+)  # fmt: skip
+CLIENTS = Path(__file__).parents[2] / ".clients/bin"
+"""Where `scripts/clients` puts what Debian does not have."""
 
 
 def need(program: str) -> str:
     """Return where a client is; without it, a skip that names it, on CI a failure."""
-    beside = Path(sys.executable).parent / program
-    found = str(beside) if beside.exists() else shutil.which(program)
+    beside = [Path(sys.executable).parent / program, CLIENTS / program]
+    found = next((str(one) for one in beside if one.exists()), shutil.which(program))
     fault = "is not installed" if found is None else why_not_usable(found)
     if found is not None and not fault:
         return found
@@ -67,7 +72,8 @@ def run_client(
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith(_FOREIGN)
+        # Some are stricter where they see that they run on CI.
+        if not name.upper().startswith(_FOREIGN) and name != "CI"
     }
     own = {
         "PIP_CONFIG_FILE": os.devnull,
@@ -85,6 +91,18 @@ def run_client(
         timeout=CLIENT_SECONDS_MAX,
         check=False,
     )
+
+
+def own_home(folder: Path) -> dict[str, str]:
+    """Return what gives a client a home below `folder`, with caches of its own."""
+    home = folder / "home"
+    return {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "XDG_DATA_HOME": str(home / ".local/share"),
+        "XDG_STATE_HOME": str(home / ".local/state"),
+    }
 
 
 def must(done: subprocess.CompletedProcess[str]) -> str:

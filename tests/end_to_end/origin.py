@@ -41,6 +41,8 @@ class Origin:
         """The paths of all requests, in order."""
         self.headers: list[Message] = []
         """Their headers."""
+        self.posted: list[bytes] = []
+        """The bodies of POST requests, which are answered like GET."""
         self._server = _Server((host, 0), self._handler())
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -87,6 +89,11 @@ class Origin:
         """Count the requests whose path contains `part`."""
         return sum(part in path for path in self.asked)
 
+    def askers(self, since: int = 0) -> set[str]:
+        """Return the programs that asked, apart from the first `since` requests."""
+        agents = (headers.get("User-Agent", "") for headers in self.headers[since:])
+        return {agent.partition("/")[0] for agent in agents}
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         origin = self
 
@@ -113,6 +120,11 @@ class Origin:
                     self._answer(200, body, kind, etag)
 
             do_HEAD = do_GET  # noqa: N815 (the names are those of http.server)
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                origin.posted.append(self.rfile.read(length))
+                self.do_GET()
 
             def _answer(self, status: int, body: bytes, kind: str, etag="") -> None:
                 self.send_response(status)

@@ -15,14 +15,19 @@ import zipfile
 
 from tests.end_to_end.origin import Origin
 
+_LONG_AGO = "2024-01-01T00:00:00.000Z"
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 
 
 def wheel(name: str, version: str, says: str, needs: tuple[str, ...] = ()) -> bytes:
-    """Return a wheel with one module, whose `WORD` is `says`."""
+    """Return a wheel with one module, whose `WORD` is `says`.
+
+    It brings a command of the same name, which prints an empty line.
+    """
     folder = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"WORD = {says!r}\n",
+        f"{folder}/entry_points.txt": (f"[console_scripts]\n{name} = builtins:print\n"),
         f"{folder}/METADATA": "\n".join(
             [
                 "Metadata-Version: 2.1",
@@ -132,10 +137,13 @@ def npm_package(name: str, says: str, **more: object) -> bytes:
     )
 
 
-def put_npm(origin: Origin, name: str, says: str) -> bytes:
+def put_npm(
+    origin: Origin, name: str, says: str, needs: dict[str, str] | None = None
+) -> bytes:
     """Let an origin have an npm package; returns the tarball."""
-    about = {"name": name, "version": "1.0.0", "main": "index.js"}
-    data = npm_package(name, says)
+    more = {"dependencies": needs} if needs else {}
+    about = {"name": name, "version": "1.0.0", "main": "index.js", **more}
+    data = npm_package(name, says, **more)
     integrity = base64.b64encode(hashlib.sha512(data).digest()).decode()
     dist = {
         "tarball": origin.put(f"/npm/{name}/-/{name}-1.0.0.tgz", data),
@@ -146,6 +154,8 @@ def put_npm(origin: Origin, name: str, says: str) -> bytes:
         "name": name,
         "dist-tags": {"latest": "1.0.0"},
         "versions": {"1.0.0": {**about, "dist": dist}},
+        # Yarn refuses what is younger than some days, or has no age.
+        "time": {"created": _LONG_AGO, "modified": _LONG_AGO, "1.0.0": _LONG_AGO},
     }
     origin.put(f"/npm/{name}", json.dumps(packument).encode(), "application/json")
     return data
