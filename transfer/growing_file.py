@@ -18,7 +18,7 @@ from transfer.errors import WrongBytesError
 from transfer.limits import BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
 
 class SizeEvidence(enum.IntEnum):
@@ -52,6 +52,8 @@ class GrowingFile:
         self.error: Exception | None = None
         """Why it ended before its end, or because its bytes were wrong."""
         self._descriptor = os.dup(descriptor)
+        self.watchers: set[Callable[[], None]] = set()
+        """Called whenever more may be read, or nothing more will come."""
         self._waiting: set[asyncio.Future[None]] = set()
         # Readers may outlive the writer and each other: the last one closes it.
         weakref.finalize(self, os.close, self._descriptor)
@@ -108,3 +110,5 @@ class GrowingFile:
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
+        for watcher in list(self.watchers):
+            watcher()

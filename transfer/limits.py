@@ -35,6 +35,13 @@ PEX_PEERS_PER_MESSAGE_MAX = 16
 PEX_ENTRY_BYTES = 50
 PEX_PORT_MIN = 1024
 BUSY_SECONDS_MAX = 600
+FOLLOW_PART_BYTES_MAX = 128 * KIB
+FOLLOW_ALIVE_SECONDS = 0.25
+"""A seeder says something that often to those who follow an arrival."""
+FOLLOW_SILENCE_SECONDS = 1.0
+"""A peer that is followed and silent for longer is given up."""
+FOLLOW_STALL_SECONDS = 5.0
+"""The same for one that says something, and sends no content."""
 
 # A store's commits and background work.
 GROUP_ARTIFACTS_MAX = 64

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from transfer import Identity, Leecher, Peer, Seeder, Store
+from transfer.arrivals import Arrivals
 
 TIMEOUT_SECONDS = 30.0
 
@@ -27,6 +28,7 @@ class Node:
     leecher: Leecher
     seeder: Seeder
     sockets: list[socket.socket] = field(default_factory=list)
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     @property
     def peer(self) -> Peer:
@@ -66,13 +68,16 @@ async def new_node(tmp_path: Path) -> AsyncIterator[NodeBuilder]:
         identity = Identity(Ed25519PrivateKey.generate())
         store = Store(folder or tmp_path / f"node{len(nodes)}", fs=fs)
         terms = {"network_secret": secret, "encryption": encryption}
-        seeder = Seeder(store, identity, limits=seeder_limits, **terms)
+        arrivals = Arrivals()
+        seeder = Seeder(
+            store, identity, limits=seeder_limits, arrivals=arrivals, **terms
+        )
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, 0), family=family)
         port = listener.getsockname()[1]
         leecher = Leecher(store, identity, limits=leecher_limits, port=port, **terms)
         await seeder.start([listener])
-        node = Node(store, identity, leecher, seeder, [listener])
+        node = Node(store, identity, leecher, seeder, [listener], arrivals)
         nodes.append(node)
         return node
 

@@ -87,6 +87,14 @@ class Channel:
         del self._buffer[:count]
         return data
 
+    async def read_some(self, count: int) -> bytes:
+        """Read at least one byte and at most `count`."""
+        if not self._buffer:
+            await self._fill()
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
     async def read_magic(self, count: int) -> bytes:
         """Read `count` bytes and none of those behind them, which TLS will read."""
         data = b""

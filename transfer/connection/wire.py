@@ -20,11 +20,13 @@ from msgspec import Meta
 from transfer.content.digest import Digest
 from transfer.errors import DigestError, WireError
 from transfer.limits import (
+    ARTIFACT_BYTES_MAX,
     BITMAP_BYTES_MAX,
     BUSY_SECONDS_MAX,
     CHUNK_BYTES_MAX,
     CHUNKS_MAX,
     EAGER_BYTES_MAX,
+    FOLLOW_PART_BYTES_MAX,
     PEX_ENTRY_BYTES,
     PEX_PEERS_PER_MESSAGE_MAX,
     REASON_CHARACTERS_MAX,
@@ -216,6 +218,39 @@ class Redirect(Message, frozen=True, tag=17):
     bitmap: Annotated[bytes, Meta(min_length=1, max_length=BITMAP_BYTES_MAX)]
 
 
+class Follow(Message, frozen=True, tag=18):
+    """A leecher asks for what the seeder brings in, from `start` on, as it comes.
+
+    `kind` is the algorithm of the digest `name`, or something else that both know.
+    """
+
+    number: Number
+    kind: Annotated[str, Meta(min_length=1, max_length=16)]
+    name: Annotated[bytes, Meta(min_length=16, max_length=64)]
+    start: Annotated[int, Meta(ge=0, le=ARTIFACT_BYTES_MAX)]
+
+    @property
+    def digest(self) -> Digest | None:
+        """The digest that is followed; None for another kind."""
+        try:
+            return Digest(self.kind, self.name)
+        except DigestError:
+            return None
+
+
+class Part(Message, frozen=True, tag=19):
+    """A seeder sends what has come, unverified; `length` bytes follow this frame.
+
+    `size` is the length of the whole, 0 while that is not known. `last` says that all
+    of it was sent, and verified here.
+    """
+
+    number: Number
+    size: Annotated[int, Meta(ge=0, le=ARTIFACT_BYTES_MAX)]
+    length: Annotated[int, Meta(ge=0, le=FOLLOW_PART_BYTES_MAX)]
+    last: bool
+
+
 AnyMessage = (
     Hello
     | Proof
@@ -235,6 +270,8 @@ AnyMessage = (
     | Larger
     | PeerExchange
     | Redirect
+    | Follow
+    | Part
 )
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -24,6 +24,7 @@ from transfer.leeching.connection_pool import ConnectionPool
 from transfer.leeching.context import LeecherContext
 from transfer.leeching.dial_limits import never_heard
 from transfer.leeching.download import Download
+from transfer.leeching.following import Follower
 from transfer.leeching.result import Downloaded, DownloadProgress, Source
 from transfer.leeching.small import SmallFetcher
 from transfer.leeching.wanted import Wanted
@@ -104,6 +105,8 @@ class Leecher:
             port=port,
         )
         self._smalls = SmallFetcher(self._context)
+        self.follower = Follower(self._context)
+        """Follows what peers bring in, before it is verified."""
         self._aliases_queued = False
         self._queue_aliases()
 
@@ -232,6 +235,7 @@ class Leecher:
         self._stop.set()
         await self._flights.close()
         await self._smalls.close()
+        await self.follower.close()
         await self._context.connections.close()
         self._pool.shutdown()
         self._hash_pool.shutdown()

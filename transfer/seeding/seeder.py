@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from transfer.arrivals import Arrivals
 from transfer.connection.congestion import Congestion
 from transfer.connection.handshake import (
     OpeningReceived,
@@ -39,6 +40,7 @@ from transfer.seeding.admission import (
     TlsBudget,
     UploadPace,
 )
+from transfer.seeding.following import Followable
 from transfer.seeding.served_files import ServedFiles
 from transfer.seeding.session import Uploads, UploadSession, Verdict
 
@@ -96,12 +98,14 @@ class Seeder:
         limits: SeederLimits | None = None,
         may_serve: Callable[[Digest, bool], bool] = anything,
         on_opening: Callable[[OpeningReceived, str], None] = close_opening,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """`may_serve(digest, whole)` is asked, in any thread, before a file is opened.
 
         The digest is the SHA-256 of a whole artifact, or the one that a download
         under way was asked for. `on_opening(opening, host)` gets the socket of each
-        connection that is not for the seeder, and closes it in the end.
+        connection that is not for the seeder, and closes it in the end. `arrivals`
+        has what leechers may follow before it is verified.
         """
         self._on_opening = on_opening
         self._limits = limits = limits or SeederLimits()
@@ -111,20 +115,8 @@ class Seeder:
         """What all uploads share; its rate can be changed at any time."""
         self._waiting: deque[UploadSession] = deque()
         room = _descriptor_room()
-        self._uploads = Uploads(
-            store=store,
-            files=ServedFiles(
-                store,
-                descriptors_max=max(min(limits.files_max, room // 4), 1),
-                stop=self._stop,
-            ),
-            limits=limits,
-            rate=self.rate,
-            stop=self._stop,
-            waiting=lambda: len(self._waiting),
-            may_serve=may_serve,
-            on_crowded=self._crowded_in_thread,
-        )
+        self._store = store
+        self._uploads = self._new_uploads(may_serve, arrivals or Arrivals(), room)
         self._handshakes = _handshake_room(limits, room)
         self._connections = _connection_room(limits, room)
         self._tls_budget = TlsBudget(limits.tls_per_second, time.monotonic())
@@ -142,7 +134,29 @@ class Seeder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._check_pool = ThreadPoolExecutor(1, "caravan-check")
-        self._store = store
+
+    def _new_uploads(
+        self,
+        may_serve: Callable[[Digest, bool], bool],
+        arrivals: Arrivals,
+        room: int,
+    ) -> Uploads:
+        """Make what the sessions share; `room` is how many files may be open."""
+        store, limits, stop = self._store, self._limits, self._stop
+        most = max(min(limits.files_max, room // 4), 1)
+        return Uploads(
+            store=store,
+            files=ServedFiles(store, descriptors_max=most, stop=stop),
+            limits=limits,
+            rate=self.rate,
+            stop=stop,
+            waiting=lambda: len(self._waiting),
+            may_serve=may_serve,
+            on_crowded=self._crowded_in_thread,
+            followable=Followable(
+                arrivals, store=store, may_serve=may_serve, stop=stop
+            ),
+        )
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound and listening; they are closed at close."""
@@ -335,6 +349,7 @@ class Seeder:
             pace=UploadPace(now),
             active_at=now,
         )
+        session.followings.wake = functools.partial(self._news_for, session)
         self._sessions.add(session)
         self._park(session)
 
@@ -375,7 +390,9 @@ class Seeder:
         """Watch a session until a request is complete, or its peer has read."""
         if session.is_blocked:
             watch = asyncio.get_running_loop().add_writer
-        elif session.channel.has_buffered and self._has_request(session):
+        elif session.followings.has_news(time.monotonic()) or (
+            session.channel.has_buffered and self._has_request(session)
+        ):
             self._queue(session)
             return
         elif session in self._sessions:
@@ -406,6 +423,11 @@ class Seeder:
         if self._unpark(session):
             session.is_blocked = False
             self._queue(session)
+
+    def _news_for(self, session: UploadSession) -> None:
+        """Queue a session that has news of what its peer follows."""
+        if session in self._parked and not session.is_blocked:
+            self._rouse(session)
 
     def _has_request(self, session: UploadSession) -> bool:
         """Whether a request has come whole; a connection that ends is dropped."""

@@ -35,6 +35,7 @@ from transfer.errors import (
 from transfer.limits import ASKS_AT_ONCE_MAX, WANTS_PER_CONNECTION_MAX
 from transfer.seeding.admission import UploadPace
 from transfer.seeding.complaints import Complaints
+from transfer.seeding.following import Followable, Followings
 from transfer.seeding.small import SmallResponder
 from transfer.seeding.superseeding import SeedingSwarms, SwarmPeer
 
@@ -136,6 +137,7 @@ class Uploads:
         waiting: Callable[[], int],
         may_serve: Callable[[Digest, bool], bool],
         on_crowded: Callable[[str], None],
+        followable: Followable,
     ) -> None:
         """`on_crowded(source)` is called when a want of it found no room."""
         self.store = store
@@ -146,6 +148,7 @@ class Uploads:
         self.waiting = waiting
         self.may_serve = may_serve
         self.on_crowded = on_crowded
+        self.followable = followable
         self.small = SmallResponder(store, may_serve)
         self.complaints = Complaints(store, limits.complaint_seconds)
         self.swarms = SeedingSwarms()
@@ -163,6 +166,11 @@ class Uploads:
         """Count one chunk of `length` bytes."""
         with self._lock:
             self.chunks_sent += 1
+            self.bytes_sent += length
+
+    def count_bytes(self, length: int) -> None:
+        """Count bytes that were sent of no chunk."""
+        with self._lock:
             self.bytes_sent += length
 
     def begin_want(self, source: str, own: int) -> bool:
@@ -212,6 +220,7 @@ class UploadSession:
     frame_since: float | None = None
     """Since when a request has been incomplete."""
     is_blocked: bool = False
+    followings: Followings = field(init=False)
     _replies: Iterator[Part] = field(default_factory=lambda: iter(()))
     _part: Part | None = None
     _message: wire.AnyMessage | None = None
@@ -220,14 +229,27 @@ class UploadSession:
     """Bytes that the rate allows and that did not fit into the socket."""
     _closes: bool = False
 
+    def __post_init__(self) -> None:
+        uploads, source = self.uploads, self.source
+        self.followings = Followings(
+            uploads.followable,
+            begin_want=lambda own: uploads.begin_want(source, own),
+            end_want=lambda: uploads.end_want(source),
+            count=uploads.count_bytes,
+            busy_seconds=uploads.limits.busy_seconds,
+        )
+
     def close(self) -> None:
         """Close the connection and every file that it wants."""
         self.channel.close()
         for number in list(self.offers):
             self._end_offer(number)
+        self.followings.close()
 
     def has_news(self, now: float, have_seconds: float) -> bool:
         """Whether there is something to say that the peer did not ask for."""
+        if self.followings.has_news(now):
+            return True
         return any(
             offer.is_due(now, have_seconds)
             or (offer.swarm_peer is not None and offer.swarm_peer.has_news(now))
@@ -248,6 +270,7 @@ class UploadSession:
                 return Verdict.AGAIN
             now = time.monotonic()
             if self.has_news(now, limits.have_seconds):
+                self.active_at = now if self.followings else self.active_at
                 self._replies = self._news(now)
                 continue
             linger = 0.0 if uploads.waiting() else limits.linger_seconds
@@ -331,8 +354,11 @@ class UploadSession:
                 yield from self._give_chunk(message)
             case wire.Want():
                 yield from self._begin(message)
+            case wire.Follow():
+                yield from self.followings.begin(message, len(self.offers))
             case wire.Done():
                 self._end_offer(message.number)
+                self.followings.end(message.number)
             case wire.Complaint():
                 self._closes = True
                 self._hear_complaint(message)
@@ -497,6 +523,7 @@ class UploadSession:
         self.uploads.count(end - start)
 
     def _news(self, now: float) -> Iterator[Part]:
+        yield from self.followings.news(now)
         for number, offer in list(self.offers.items()):
             if offer.is_due(now, self.uploads.limits.have_seconds):
                 yield wire.encode(offer.have(number, now))

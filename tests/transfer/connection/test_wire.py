@@ -47,6 +47,10 @@ messages = st.one_of(
     st.builds(wire.Ask, numbers, st.just("sha256"), keys, st.integers(0, 256 * 1024)),
     st.builds(wire.Whole, numbers, st.integers(0, 256 * 1024)),
     st.builds(wire.Larger, numbers),
+    st.builds(wire.Follow, numbers, st.just("sha256"), keys, st.integers(0, 2**40)),
+    st.builds(
+        wire.Part, numbers, st.integers(0, 2**40), st.integers(0, 2**17), st.booleans()
+    ),
 )
 SAMPLES = [
     wire.Hello(1, KEY, KEY[::-1], b""),
@@ -67,6 +71,8 @@ SAMPLES = [
     wire.Ask(7, "sha256", KEY, 262_144),
     wire.Whole(7, 20_480),
     wire.Larger(7),
+    wire.Follow(7, "sha256", KEY, 65_536),
+    wire.Part(7, 1_000_000, 131_072, last=False),
 ]
 
 

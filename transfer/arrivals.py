@@ -1,0 +1,68 @@
+"""Arrivals: content that this node is bringing from elsewhere, for others to follow.
+
+The program registers what it brings in from an origin, before the first byte; the
+seeder sends what has come of it to leechers that follow (`wire.Follow`). Nothing of it
+is verified yet, and whoever follows knows that: it is held back until the whole is.
+
+An arrival is named by a kind and bytes, as on the wire: a digest's algorithm and raw
+bytes, or another kind that both ends agree on. `find` may be called in any thread, all
+else belongs to the event loop's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transfer.growing_file import GrowingFile
+
+
+class Arrival:
+    """One content on its way here."""
+
+    def __init__(self) -> None:
+        self.file: GrowingFile | None = None
+        """What has come so far; None before its size is known."""
+        self.has_failed = False
+        """Whether nothing more will come and there is no file."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Called on the event loop whenever more has come."""
+
+    def begin(self, file: GrowingFile) -> None:
+        """Let the bytes of a growing file be followed from now on."""
+        self.file = file
+        file.watchers.add(self._wake)
+        self._wake()
+
+    def fail(self) -> None:
+        """Say that nothing will come, where no file was begun."""
+        self.has_failed = self.file is None
+        self._wake()
+
+    def _wake(self) -> None:
+        for watcher in list(self.watchers):
+            watcher()
+
+
+class Arrivals:
+    """The arrivals of a node, by kind and name."""
+
+    def __init__(self) -> None:
+        self._arrivals: dict[tuple[str, bytes], Arrival] = {}
+
+    def begin(self, kind: str, name: bytes) -> Arrival:
+        """Register an arrival in the place of an earlier one; `end` takes it back."""
+        arrival = self._arrivals[kind, name] = Arrival()
+        return arrival
+
+    def end(self, kind: str, name: bytes, arrival: Arrival) -> None:
+        """Forget an arrival; those that follow it already keep it."""
+        arrival.fail()
+        if self._arrivals.get((kind, name)) is arrival:
+            del self._arrivals[kind, name]
+
+    def find(self, kind: str, name: bytes) -> Arrival | None:
+        """Return the arrival of this name, or None."""
+        return self._arrivals.get((kind, name))
