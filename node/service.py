@@ -176,7 +176,7 @@ class Node:
         storage = await open_storage(self._stack, settings)
         self._mirror, self._store = storage.mirror, storage.store
         self._catalogue, self._trust_store = storage.catalogue, storage.trust_store
-        self._totals = Totals(storage.mirror)
+        self._totals, self._pages = Totals(storage.mirror), storage.pages
         self._background = Background()
         self._dht = Dht(
             node_key,
@@ -294,6 +294,7 @@ class Node:
         self._upstreams = Upstreams(settings.upstreams)
         self._surroundings = Surroundings(
             store=store,
+            pages=self._pages,
             leecher=self._leecher,
             router=router,
             catalogue=catalogue,

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.gateway.page_cache import PageCache
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
 from node.model.mirror import Mirror
@@ -28,6 +29,7 @@ class Storage:
     catalogue: Catalogue
     trust_store: TrustStore
     store: Store
+    pages: PageCache
 
 
 def default_store_bytes(home: Path, held: int) -> int:
@@ -79,5 +81,6 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
             mode = await asyncio.to_thread(store.path(artifact).stat)
             if not mode.st_mode & _OTHERS_MAY_READ:
                 catalogue.make_private(str(artifact.digest), "")
+    pages = await asyncio.to_thread(PageCache, database)
     database.forbid_this_thread()
-    return Storage(mirror, catalogue, trust_store, store)
+    return Storage(mirror, catalogue, trust_store, store, pages)

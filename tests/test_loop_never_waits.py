@@ -19,7 +19,6 @@ CONNECTS = {
     "transfer/store/database.py",  # the writer and the readers
     "node/model/database.py",  # migrations, before the loop serves anybody
     "node/model/mirror.py",  # in memory
-    "node/gateway/page_cache.py",  # in the thread of `Pages`
 }
 BLOCKING = {
     "database": {"write", "read"},

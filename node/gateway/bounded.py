@@ -16,29 +16,34 @@ class BoundedCache(Generic[K, V]):
     def __init__(self, most: int, weight: Callable[[V], int] = lambda _: 1) -> None:
         self._most = most
         self._weight = weight
-        self._values: OrderedDict[K, V] = OrderedDict()
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._total = 0
 
     def get(self, key: K) -> V | None:
         """Return what is kept under a key, or None."""
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self._values.move_to_end(key)
+        return found[0]
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value; what is heavier than the bound alone is not kept."""
+        """Keep a value; what is heavier than the bound alone is not kept.
+
+        It counts with the weight that it has now; one that grows is put again.
+        """
         self.remove(key)
-        self._values[key] = value
-        self._total += self._weight(value)
+        weight = self._weight(value)
+        self._values[key] = value, weight
+        self._total += weight
         while self._total > self._most and self._values:
             self.remove(next(iter(self._values)))
 
     def remove(self, key: K) -> None:
         """Forget a key, if it is there."""
-        value = self._values.pop(key, None)
-        if value is not None:
-            self._total -= self._weight(value)
+        found = self._values.pop(key, None)
+        if found is not None:
+            self._total -= found[1]
 
     def clear(self) -> None:
         """Forget everything."""

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -33,11 +32,11 @@ from node.gateway.origin import (
     OriginPage,
     without_credentials,
 )
-from node.gateway.page_cache import PageCache, StoredPage, gzipped
+from node.gateway.page_cache import PageCache, StoredPage, gzipped, packed_page
 from node.gateway.retry import pause_before_retry
 from node.gateway.upstream import Upstream
 from node.wallclock import Now
-from transfer import ClosedError, Digest
+from transfer import ClosedError, Digest, StoreError
 from transfer.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
@@ -94,12 +93,15 @@ class Pages:
             linger=limits.PAGE_LINGER_SECONDS
         )
         self._refreshing: set[asyncio.Task[StoredPage]] = set()
-        self._saving: set[asyncio.Future[None]] = set()
+        self._saving: dict[asyncio.Task[None], int] = {}
+        """What is being written, and how large it is."""
         self._down_until: dict[str, float] = {}
         self._memory: BoundedCache[tuple[str, str], StoredPage] = BoundedCache(
             limits.PAGES_MEMORY_BYTES_MAX, lambda page: page.size
         )
-        self._database = ThreadPoolExecutor(1, "gateway-pages")
+        self._disk = ThreadPoolExecutor(1, "gateway-pages")
+        self._packer = ThreadPoolExecutor(1, "gateway-pack")
+        self._packing: set[tuple[int, str]] = set()
         self._readers = ThreadPoolExecutor(2, "gateway-read")
 
     async def get(self, request: PageRequest) -> StoredPage:
@@ -126,32 +128,47 @@ class Pages:
 
     async def put(self, place: tuple[str, str], read: ReadPage) -> None:
         """Keep what was read in a file that serves as a page."""
-        page = StoredPage(read.files, asked_at=self._now(), forms=read.forms)
+        page = StoredPage(
+            read.files,
+            asked_at=self._now(),
+            forms=read.forms,
+            kept=tuple(read.forms),
+        )
         await self._keep(place, page)
 
     async def paths(self, upstream: str, start: str) -> list[str]:
         """Return the paths of kept pages that begin with `start`, newest first."""
-        return await self._in(
-            self._database, lambda: self._cache.paths(upstream, start)
-        )
+        await self._saved()
+        return await self._in(self._disk, lambda: self._cache.paths(upstream, start))
 
     async def find(self, digest: Digest) -> list[NamedFile]:
         """Return what upstreams name for a digest, one for each upstream."""
-        for saving in list(self._saving):
-            await asyncio.wait({saving})
-        return await self._in(self._database, lambda: self._cache.find(digest))
+        await self._saved()
+        return await self._in(self._disk, lambda: self._cache.find(digest))
 
     async def packed(self, page: StoredPage, form: str) -> bytes | None:
         """Return a form of a page as gzip packs it; None where that is not made yet.
 
-        It is made when the page is kept, which no answer waits for.
+        A large one is made in the background: the first client need not wait for it.
         """
-        if form not in page.packed:
-            body = page.forms[form]
-            if len(body) > limits.PACKED_AT_ONCE_BYTES:
-                return None
-            page.packed[form] = await self._in(self._readers, lambda: gzipped(body))
-        return page.packed[form]
+        if form in page.packed:
+            return page.packed[form]
+        key, body = (id(page.packed), form), page.forms[form]
+        if key in self._packing or (self._saving and form in page.kept):
+            return None
+        self._packing.add(key)
+        work = self._in(self._packer, lambda: gzipped(body))
+        packing = asyncio.ensure_future(work)
+
+        def made(done: asyncio.Future[bytes]) -> None:
+            self._packing.discard(key)
+            if not done.cancelled() and done.exception() is None:
+                page.packed[form] = done.result()
+
+        packing.add_done_callback(made)
+        if len(body) > limits.PACKED_AT_ONCE_BYTES:
+            return None
+        return await packing
 
     def age(self, page: StoredPage) -> float:
         """Return how long ago the upstream was asked for a page, in seconds."""
@@ -167,11 +184,9 @@ class Pages:
     ) -> bool | None:
         """Forget what came from another URL of an upstream; see `PageCache`."""
         try:
-            return await self._in(
-                self._database,
-                lambda: self._cache.settle_upstream(name, url, public=public),
-            )
-        except sqlite3.Error as error:
+            settling = self._cache.settle_upstream(name, url, public=public)
+            return await asyncio.wrap_future(settling)
+        except StoreError as error:
             log.warning("the pages of %s cannot be looked at: %s", name, error)
             return None
 
@@ -181,45 +196,44 @@ class Pages:
         for task in list(self._refreshing):
             task.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
-        await asyncio.gather(*self._saving, return_exceptions=True)
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        await self._in(self._database, self._cache.close)
-        self._database.shutdown()
+        await self._saved()
+        for pool in (self._readers, self._packer, self._disk):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # --- what is known ---------------------------------------------------------------
 
     async def _known(self, place: tuple[str, str]) -> StoredPage | None:
-        """Return a page from memory, or from disk, with the time it was asked for."""
-        is_saving = any(not saving.done() for saving in self._saving)
-        if is_saving and (fresh := self._memory.get(place)) is not None:
-            return fresh  # what is being written is newer than what can be read
-        asked_at = await self._in(self._database, lambda: self._cache.asked_at(*place))
+        """Return a page from memory, or from disk."""
         known = self._memory.get(place)
+        if known is None:
+            page = await self._in(self._disk, lambda: self._cache.page(*place))
+            # One that came meanwhile is newer.
+            known = self._memory.get(place) or page
         if known is not None:
-            return known if asked_at is None else replace(known, asked_at=asked_at)
-        if asked_at is None:
-            return None
-        page = await self._in(self._database, lambda: self._cache.page(*place))
-        if page is not None:
-            self._memory.put(place, page)
-        return page
+            self._memory.put(place, known)  # again: it grows with its forms
+        return known
 
     async def _keep(self, place: tuple[str, str], page: StoredPage) -> None:
+        """Keep a page; its answer waits only where very much is being written."""
         self._memory.put(place, page)
-        saving = asyncio.ensure_future(
-            self._try(lambda: self._cache.keep(*place, page))
-        )
-        self._saving.add(saving)
-        saving.add_done_callback(self._saving.discard)
-        if page.size < limits.PAGE_SAVED_AT_ONCE_BYTES:
+        saving = asyncio.get_running_loop().create_task(self._save(place, page))
+        self._saving[saving] = page.size
+        saving.add_done_callback(lambda done: self._saving.pop(done, None))
+        if sum(self._saving.values()) > limits.PAGES_SAVING_BYTES_MAX:
             await asyncio.shield(saving)
 
-    async def _try(self, work: Callable[[], None]) -> None:
+    async def _save(self, place: tuple[str, str], page: StoredPage) -> None:
         """Write; a full disk does not keep a page from being answered."""
         try:
-            await self._in(self._database, work)
-        except sqlite3.Error as error:
+            packed = await self._in(self._packer, lambda: packed_page(page))
+            await asyncio.wrap_future(self._cache.keep(*place, packed))
+        except StoreError as error:
             log.warning("a page cannot be kept: %s", error)
+
+    async def _saved(self) -> None:
+        """Wait until what is being written can be read."""
+        if self._saving:
+            await asyncio.wait(set(self._saving))
 
     async def _in(self, pool: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -273,13 +287,15 @@ class Pages:
             return gone
         now = self._now()
         if page.unchanged and known is not None:
-            self._memory.put(request.place, replace(known, asked_at=now))
-            await self._try(lambda: self._cache.touch(*request.place, now))
-            return replace(known, asked_at=now)
+            same = replace(known, asked_at=now)
+            self._memory.put(request.place, same)
+            touching = self._cache.touch(*request.place, now)
+            touching.add_done_callback(_seen)
+            return same
         read = await self._read(request, page)
         stored = StoredPage(
             read.files, page.url, page.content_type, page.etag, page.modified, now,
-            forms=read.forms,
+            forms=read.forms, kept=tuple(read.forms),
         )  # fmt: skip
         await self._keep(request.place, stored)
         return stored
@@ -312,3 +328,9 @@ class Pages:
         ):
             raise UnreachableError(str(error), error) from error
         return known
+
+
+def _seen(done: Future[None]) -> None:
+    """Say that a page's age could not be written: it is asked for again then."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("the age of a page cannot be kept: %s", error)

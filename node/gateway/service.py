@@ -48,6 +48,7 @@ class Surroundings:
     """The parts of the node that the gateway stands on."""
 
     store: Store
+    pages: PageCache
     leecher: Leecher
     router: ContentRouter
     catalogue: Catalogue
@@ -80,7 +81,7 @@ class Gateway:
         self.upstreams = upstreams
         self.store = around.store
         self._client = client
-        self.pages = Pages(client, PageCache(settings.home / "catalogue.sqlite"), now)
+        self.pages = Pages(client, around.pages, now)
         retention = Retention(
             catalogue=around.catalogue,
             router=around.router,

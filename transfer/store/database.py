@@ -39,6 +39,7 @@ Row = tuple[Any, ...]
 _BUSY_SECONDS = 30.0
 _BATCH_MAX = 256
 _READERS = 3
+_LOG_BYTES_MAX = 4 * 1024 * 1024
 
 
 class Database:
@@ -130,6 +131,8 @@ class Database:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            # A log that once grew long gives its room back.
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_MAX}")
             connection.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error:
             connection.close()

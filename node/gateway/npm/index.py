@@ -82,7 +82,10 @@ class NpmIndex:
         form = f"at {base}"
         if form not in page.forms:
             ours = f"{base}/{self._upstream}".encode()
-            page.forms[form] = page.forms[""].replace(BASE.encode(), ours)
+            body = page.forms[""]
+            page.forms[form] = await self._context.pages.in_reader(
+                lambda: body.replace(BASE.encode(), ours)
+            )
         return PageAnswer(page.forms[form], kind, page, form)
 
     async def tarball(self, name: str, file: str) -> FileAnswer | RelayAnswer:

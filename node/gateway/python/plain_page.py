@@ -19,9 +19,11 @@ from node.gateway.origin import OriginPage
 METADATA = ".metadata"
 _SIZE_MAX = 2**60
 _NAMES = re.compile(r"(?:(?!\.)[A-Za-z0-9_.+!-]{1,250}+\n)*+")
-_SHA256S = re.compile(r"(?:[0-9a-f]{64}\n)*+")
-_SHA256S_OR_NONE = re.compile(r"(?:(?:[0-9a-f]{64})?+\n)*+")
-_URLS = re.compile(r"(?:https?://[!-\"$-~]++\n)*+")
+_SCHEMES = ("https://", "http://")
+
+
+class _Hashes(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
+    sha256: str
 
 
 class _Entry(
@@ -39,13 +41,13 @@ class _Entry(
 
     filename: str
     url: str
-    hashes: dict[str, str]
+    hashes: _Hashes
     size: Annotated[int, msgspec.Meta(ge=0, lt=_SIZE_MAX)] | None = None
     requires_python: str | None = None
     yanked: bool | str = False
     upload_time: str | None = None
-    core_metadata: bool | dict[str, str] = False
-    dist_info_metadata: bool | dict[str, str] = False
+    core_metadata: bool | _Hashes = False
+    dist_info_metadata: bool | _Hashes = False
 
 
 class _Meta(msgspec.Struct, rename={"api_version": "api-version"}):
@@ -78,21 +80,21 @@ def read_plain(
         return None
     names = [one.filename for one in files]
     urls = [one.url for one in files]
-    digests = [one.hashes.get("sha256", "") for one in files]
+    digests = [one.hashes.sha256 for one in files]
     sizes = [-1 if one.size is None else one.size for one in files]
     for one in files:
-        one.core_metadata = one.core_metadata or one.dist_info_metadata
-        one.dist_info_metadata = one.core_metadata
+        one.dist_info_metadata = one.core_metadata = (
+            one.core_metadata or one.dist_info_metadata
+        )
     apart = [
-        said.get("sha256", "-") if isinstance(said := one.core_metadata, dict) else ""
+        said.sha256 if isinstance(said := one.core_metadata, _Hashes) else ""
         for one in files
     ]
-    if (
-        not all(len(one.hashes) == 1 for one in files)
-        or not _are(_NAMES, names)
-        or not _are(_SHA256S, digests)
-        or not _are(_SHA256S_OR_NONE, apart)
-        or not _are(_URLS, urls)
+    if not (
+        _are_names(names)
+        and _are_urls(urls)
+        and _are_sha256(digests)
+        and _are_sha256(list(filter(None, apart)))
     ):
         return None
     for one, digest in zip(files, digests, strict=True):
@@ -114,7 +116,33 @@ def read_plain(
     return NamedFiles(upstream, text), msgspec.json.encode(document)
 
 
-def _are(pattern: re.Pattern[str], texts: list[str]) -> bool:
-    """Tell whether all of the texts fit a pattern of lines."""
-    joined = "\n".join([*texts, ""])
-    return joined.count("\n") == len(texts) and pattern.fullmatch(joined) is not None
+def _are_names(texts: list[str]) -> bool:
+    """Tell whether all can be names of files."""
+    lines = "\n".join([*texts, ""])
+    return lines.count("\n") == len(texts) and _NAMES.fullmatch(lines) is not None
+
+
+def _are_urls(texts: list[str]) -> bool:
+    """Tell whether all are absolute URLs of ASCII characters, without fragments."""
+    joined = "".join(texts)
+    return (
+        joined.isascii()
+        and joined.isprintable()
+        and " " not in joined
+        and "#" not in joined
+        and all(one.startswith(_SCHEMES) for one in texts)
+    )
+
+
+def _are_sha256(texts: list[str]) -> bool:
+    """Tell whether all are SHA-256 digests in lower case."""
+    if not texts:
+        return True
+    joined = "".join(texts)
+    if set(map(len, texts)) != {64} or joined.lower() != joined:
+        return False
+    try:
+        # It skips spaces, so the length is compared too.
+        return len(bytes.fromhex(joined)) == 32 * len(texts)
+    except ValueError:
+        return False

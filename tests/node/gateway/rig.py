@@ -24,7 +24,7 @@ from node.gateway.origin import (
     RelayRequest,
     check_url,
 )
-from node.gateway.page_cache import StoredPage
+from node.gateway.page_cache import PageCache, StoredPage, packed_page
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstream import Upstream, place_of
 from node.gateway.upstreams import Upstreams
@@ -185,6 +185,7 @@ class Rig:
         fake: Any = self.peers
         around = Surroundings(
             store=self.store,
+            pages=PageCache(self.store.database),
             leecher=fake,
             router=fake,
             catalogue=self.catalogue,
@@ -207,8 +208,7 @@ class Rig:
         self._named += 1
         page = StoredPage(NamedFiles.of("pypi", [named]), asked_at=time.time())
         pages, path = self.gateway.pages, f"toy-{self._named}/"
-        # In the thread that the connection belongs to.
-        pages._database.submit(pages._cache.keep, "pypi", path, page).result()
+        pages._cache.keep("pypi", path, packed_page(page)).result()
         return digest, [named]
 
     async def close(self) -> None:

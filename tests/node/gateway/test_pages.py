@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 
 import pytest
 
 from node.gateway import limits
+from node.gateway.bounded import BoundedCache
 from node.gateway.origin import BusyError, DownError, SlowError
 from node.gateway.page_cache import StoredPage
 from node.gateway.pages import PageMissingError, UnreachableError
@@ -207,3 +209,45 @@ async def test_pages_are_bounded(tmp_path, monkeypatch):
         paths = await rig.gateway.pages.paths("pypi", "")
         assert 1 <= len(paths) < 12
         assert paths[0] == "toy19/"
+
+
+async def test_a_large_page_is_packed_behind_the_first_answer(tmp_path, monkeypatch):
+    """And once only; the first client gets it as it is."""
+    monkeypatch.setattr(limits, "PACKED_AT_ONCE_BYTES", 10)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        pages = rig.gateway.pages
+        page = await rig.gateway.indexes["pypi"].project("toy")
+        page.forms["html"] = b"a form that is not kept"
+        assert await pages.packed(page, "html") is None
+        for form in ("json", "html"):
+            async with asyncio.timeout(10):
+                while (packed := await pages.packed(page, form)) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert gzip.decompress(packed) == page.forms[form]
+
+
+async def test_forms_that_are_made_from_others_are_not_written(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        page = await rig.gateway.indexes["pypi"].project("toy")
+        page.forms["html"] = b"made later"
+    async with rig_in(tmp_path) as rig:
+        page = await rig.gateway.indexes["pypi"].project("toy")
+        assert set(page.forms) == {"json"}
+
+
+def test_a_value_that_grows_counts_with_its_new_weight():
+    cache = BoundedCache(10, len)
+    first = [0] * 2
+    cache.put("first", first)
+    first += [0] * 6
+    cache.put("second", [0] * 4)
+    assert cache.get("first") is first  # its growth is not known yet
+    cache.put("first", first)
+    assert cache.get("second") is None
+    cache.remove("first")
+    cache.put("third", [0] * 10)
+    assert cache.get("third") is not None
+    cache.put("fourth", [0])
+    assert cache.get("third") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import logging
 import sqlite3
@@ -20,6 +21,7 @@ from node.model.trust_store import TrustStore
 from node.service import Node
 from node.settings import Settings
 from transfer import Store
+from transfer.store.database import Database
 
 OLD = Path(__file__).with_name("catalogue-0.1.sqlite.gz")
 """Written by two nodes of version 0.1: the home of a follower and holder."""
@@ -71,7 +73,8 @@ def test_a_database_of_0_1_keeps_all_that_it_holds(old, tmp_path):
     assert newest.package == f"sha256:{record.package.hex()}"
     assert newest.issued_at == record.issued_at
     assert catalogue.package(newest.package).note == "closes a hole"
-    PageCache(old).close()  # pages of 0.1 are read again
+    with contextlib.closing(Database(old)) as opened:
+        PageCache(opened)  # pages of 0.1 are read again
     assert database.execute("SELECT count(*) FROM transfer_artifacts").fetchone() == (
         11,
     )
@@ -84,7 +87,9 @@ def test_an_old_database_ends_with_the_tables_of_a_new_one(old, tmp_path):
     for path in (old, tmp_path / "new" / "catalogue.sqlite"):
         path.parent.mkdir(exist_ok=True)
         database = open_database(path)
-        Catalogue(database), TrustStore(database), PageCache(path)
+        Catalogue(database), TrustStore(database)
+        with contextlib.closing(Database(path)) as opened:
+            PageCache(opened)
         Store(path.parent).close()
         ways.append(columns(database))
         database.close()
