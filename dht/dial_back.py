@@ -15,7 +15,8 @@ comes in. So it asks helpers, and the rules are (compare libp2p's AutoNAT v2):
 4. Three successes of at most five make a node reachable, three failures unreachable,
    anything else says nothing yet. A helper that could have nobody dial counts neither
    way. The verdict is sought again every 30 minutes, and at once after an own address
-   or a port mapping has changed.
+   or a port mapping has changed. A round without a verdict is repeated after 10 s,
+   then ever later, at most a minute.
 5. Nobody can aim this at a victim: only the IP from which the asker has echoed a token
    is dialled, never a private one and never a port below 1024; an asker has 12 in an
    hour, an IP one in a minute, a node does 60 in a minute; a contact obeys contacts of
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -35,7 +36,10 @@ from dht.dial_back_helper import ask_well, public_contacts
 from dht.limits import (
     DIAL_BACK_EVERY_SECONDS,
     DIAL_BACK_HELPERS,
+    DIAL_BACK_HURRY_SECONDS,
+    DIAL_BACK_PATIENCE_SECONDS,
     DIAL_BACK_RETRY_SECONDS,
+    DIAL_BACK_RETRY_SECONDS_MAX,
     DIAL_BACK_WAIT_SECONDS,
     OBSERVERS_ASKED_MAX,
 )
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
 ReachTransport = Literal["udp", "tcp"]
 
 _ENOUGH: Final = 3  # equal samples that make a verdict
+_LOOKS: Final = 30  # in the first minute
 
 
 class Reachable(enum.Enum):
@@ -123,6 +128,9 @@ class DialBackService:
         self._expected: dict[bytes, _Expected] = {}
         self._rounds: dict[int, asyncio.Task[None]] = {}
         self._next_at: dict[int, float] = {}
+        self._wanted_since: dict[int, float] = {}
+        self._retries: Counter[int] = Counter()
+        self._hurrying: asyncio.Task[None] | None = None
         self._seen: dict[int, Address] = {}
         self._gathered: dict[tuple[int, ReachTransport], Samples] = {}
         self._verdicts: dict[tuple[int, ReachTransport], ReachVerdict] = {}
@@ -143,6 +151,7 @@ class DialBackService:
         self.tcp_port = tcp_port
         self._helper.dial_tcp = dial_tcp
         self._core.reach.remembers_sent = True
+        self._hurry()
 
     def reachable(self, transport: ReachTransport) -> ReachVerdict:
         """Return the verdict of the address family that does better."""
@@ -158,14 +167,30 @@ class DialBackService:
     def recheck(self) -> None:
         """Seek the verdicts again at once; the old ones stand meanwhile."""
         self._next_at.clear()
+        self._retries.clear()
+        self._hurry()
 
     def forget(self) -> None:
         """Forget all verdicts, because an own address has changed."""
         self._verdicts.clear()
         self._gathered.clear()
-        self._next_at.clear()
+        self.recheck()
         for family in (4, 6):
             self._core.reach.judge(family, None)
+
+    def _hurry(self) -> None:
+        """Look every two seconds, for a minute or until there is a verdict."""
+        if self.tcp_port and (self._hurrying is None or self._hurrying.done()):
+            self._hurrying = self._tasks.start(
+                self._look_often(), "caravan-dht-first-verdict"
+            )
+
+    async def _look_often(self) -> None:
+        for _ in range(_LOOKS):
+            await asyncio.sleep(DIAL_BACK_HURRY_SECONDS)
+            self.tick(self._core.clock.monotonic())
+            if self.reachable("tcp").reachable is not Reachable.UNKNOWN:
+                return
 
     # --- the asker -----------------------------------------------------------
 
@@ -184,7 +209,9 @@ class DialBackService:
             if now < self._next_at.get(family, 0.0) or not self._wants(family):
                 continue
             helpers = self._helpers(family)
-            if not helpers:
+            since = self._wanted_since.setdefault(family, now)
+            is_early = now - since < DIAL_BACK_PATIENCE_SECONDS
+            if not helpers or (is_early and len(helpers) < DIAL_BACK_HELPERS):
                 continue
             self._next_at[family] = now + DIAL_BACK_EVERY_SECONDS
             self._rounds[family] = self._tasks.start(
@@ -234,11 +261,13 @@ class DialBackService:
         judged: list[tuple[ReachTransport, Samples]] = [("udp", udp)]
         if self.tcp_port:
             judged.append(("tcp", tcp))
+        is_open = False
         for transport, samples in judged:
+            if self._gathered.get((family, transport)) is not samples:
+                continue  # the address has changed meanwhile
             verdict = samples.verdict(now)
             if verdict.reachable is Reachable.UNKNOWN:
-                retry_at = self._core.clock.monotonic() + DIAL_BACK_RETRY_SECONDS
-                self._next_at[family] = min(retry_at, self._next_at.get(family, 0.0))
+                is_open = True
                 continue
             del self._gathered[family, transport]
             last = self.verdict(family, transport)
@@ -248,6 +277,14 @@ class DialBackService:
             if transport == "udp":
                 yes = verdict.reachable is Reachable.YES
                 self._core.reach.judge(family, yes)
+        if is_open and family in self._next_at:
+            self._next_at[family] = self._retry_at(family)
+
+    def _retry_at(self, family: int) -> float:
+        """Return when to have another round: ever later, as none brings a verdict."""
+        pause = DIAL_BACK_RETRY_SECONDS * 2.0 ** min(self._retries[family], 8)
+        self._retries[family] += 1
+        return self._core.clock.monotonic() + min(pause, DIAL_BACK_RETRY_SECONDS_MAX)
 
     def _samples(self, family: int, transport: ReachTransport) -> Samples:
         """Return the samples of this round and of those before without a verdict."""

@@ -108,6 +108,9 @@ def test_nobody_known_and_nobody_reaching_are_different_sentences():
     assert "let TCP 4747 through" in shut.hint
     assert "UDP and TCP" in reach("unreachable", "unreachable").hint
     assert reach("mapped", "mapped").ok
+    called = reach("unreachable", "punched")
+    assert called.ok
+    assert "served all the same" in called.hint
     assert reach("unknown", "unknown").ok
     assert "nobody else has tried" in reach("unknown", "unknown", is_local=True).hint
 

@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 _reason = cache(why_not)
 
 
-@pytest.fixture
-def lab(tmp_path) -> Iterator[Lab]:
+def _made(folder) -> Iterator[Lab]:
     if reason := _reason():
         pytest.skip(reason)
-    made = Lab(tmp_path)
+    made = Lab(folder)
     try:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def lab(tmp_path) -> Iterator[Lab]:
+    """Return an empty laboratory."""
+    yield from _made(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[Lab]:
+    """Return a laboratory that the tests of one file share."""
+    yield from _made(tmp_path_factory.mktemp("world"))

@@ -6,8 +6,10 @@ its own number, and `close` takes all of it away. It needs root, `ip` and `nft`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -20,31 +22,40 @@ ROOT = Path(__file__).resolve().parents[2]
 Nat = Literal["full", "address", "port", "symmetric"]
 Inbound = Literal["drop", "reject", "accept"]
 PUBLIC_HOSTS = 6
+QUIET = {"CARAVAN_LAN": "false", "CARAVAN_PORT_MAPPING": "false"}
+HERE = ("--listen", "0.0.0.0:4747")
+FIRST = "11.1.0.1:4747"
+FIRST_VERDICT_SECONDS = 60
+GUESTS = ("a", "a2", "b", "walled")
+"""Hosts whose nodes belong to one test; the others are there for all of a file."""
 NATS: tuple[Nat, ...] = ("full", "address", "port", "symmetric")
 
 
 def why_not() -> str | None:
-    """Return why no laboratory can be made here, or None."""
-    if os.environ.get("CI"):
-        return "network namespaces are not made in CI"
+    """Return why no laboratory can be made here, or None: it is tried in small."""
     if os.geteuid():
         return "network namespaces need root"
-    for program in ("ip", "nft"):
+    for program in ("ip", "nft", "sysctl"):
         if shutil.which(program) is None:
-            return f"there is no {program!r}"
-    probe = f"cvprobe{os.getpid()}"
-    made = _quiet("ip", "netns", "add", probe)
+            return f"there is no program {program!r}"
+    probe = Lab(Path())
     try:
-        if made:
-            return "network namespaces cannot be made here"
-        command = ["ip", "netns", "exec", probe, "nft", "-f", "-"]
-        rules = _ruleset("port", "drop")
-        if subprocess.run(
-            command, input=rules, text=True, capture_output=True, check=False
-        ).returncode:
-            return "the kernel has no masquerade rule"
+        probe.namespace("probe")
+        probe.bridge("probe", "lan", "192.168.1.1/24")
+        probe.namespace("guest")
+        probe.plug(
+            "guest", "eth0", ("probe", "lan"), "192.168.1.2/24", gateway="192.168.1.1"
+        )
+        probe.run("probe", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for kind in NATS:
+            probe.nat("probe", kind)
+    except subprocess.CalledProcessError as error:
+        said = " ".join(str(error.stderr).split())
+        return f"network namespaces cannot be made here: {error.cmd}: {said}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"network namespaces cannot be made here: {error}"
     finally:
-        _quiet("ip", "netns", "del", probe)
+        probe.close()
     return None
 
 
@@ -58,6 +69,8 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._names: list[str] = []
+        self._outer: dict[str, str] = {}
+        self._numbers = itertools.count(1)
         self.nodes: list[Node] = []
 
     def close(self) -> None:
@@ -92,7 +105,10 @@ class Lab:
 
     def namespace(self, name: str) -> str:
         """Make a namespace with its loopback up."""
-        subprocess.run(["ip", "netns", "add", self._full(name)], check=True)
+        subprocess.run(
+            ["ip", "netns", "add", self._full(name)],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
         self._names.append(name)
         self.ip(name, "link", "set", "lo", "up")
         return name
@@ -141,9 +157,10 @@ class Lab:
         return names
 
     def internet(self) -> None:
-        """Make a public link with six hosts, and two routers with hosts behind.
+        """Make a public link with seven hosts, and two routers with hosts behind.
 
-        `pub1` to `pub6` are public; `a` and `a2` are behind `ra`, `b` behind `rb`.
+        `pub1` to `pub6` are public, and so is `walled`, which has a node for some
+        tests only; `a` and `a2` are behind `ra`, `b` behind `rb`.
         """
         self.namespace("inet")
         self.bridge("inet", "br0")
@@ -151,9 +168,11 @@ class Lab:
             name = self.namespace(f"pub{number}")
             # Each in another /16, as strangers are.
             self.plug(name, "wan", ("inet", "br0"), f"11.{number}.0.1/8")
+        self.plug(self.namespace("walled"), "wan", ("inet", "br0"), "11.90.0.1/8")
         for number, name in ((1, "ra"), (2, "rb")):
             self.namespace(name)
-            self.plug(name, "wan", ("inet", "br0"), f"11.10{number}.0.1/8")
+            self.plug(name, "wan", ("inet", "br0"))
+            self.renumber(name)
             self.bridge(name, "lan", f"192.168.{number}.1/24")
             self.run(name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
             self.nat(name, "port")
@@ -165,12 +184,56 @@ class Lab:
                 gateway=f"192.168.{router}.1",
             )  # fmt: skip
 
+    def renumber(self, router: str) -> str:
+        """Give a router an outer address that it never had; return it."""
+        last = self._outer.pop(router, None)
+        if last is not None:
+            self.ip(router, "addr", "del", f"{last}/8", "dev", "wan")
+        self._outer[router] = new = f"11.{100 + next(self._numbers)}.0.1"
+        self.ip(router, "addr", "add", f"{new}/8", "dev", "wan")
+        return new
+
+    def fresh(self, ra: Nat = "port", rb: Nat = "port") -> None:
+        """End the nodes of the last test; make other routers of the two."""
+        for node in [each for each in self.nodes if each.host in GUESTS]:
+            node.end()
+            self.nodes.remove(node)
+        for router, kind in (("ra", ra), ("rb", rb)):
+            self.renumber(router)
+            self.nat(router, kind)
+        self.open("walled")
+
+    def public_nodes(self, **environment: str) -> list[Node]:
+        """Make the Internet and a node on each public host; all know their reach."""
+        self.internet()
+        options = {**QUIET, **environment}
+        nodes = [self.node(f"pub{n}", **options) for n in range(1, PUBLIC_HOSTS + 1)]
+        nodes[0].join(*HERE)
+        for node in nodes[1:]:
+            node.start(FIRST, *HERE)
+        for node in nodes[1:]:
+            node.wait()
+        until(
+            lambda: all(node.reach == ("reachable", "reachable") for node in nodes),
+            FIRST_VERDICT_SECONDS,
+            "public nodes that know that they are reachable",
+        )
+        return nodes
+
+    def guest(self, host: str, **environment: str) -> Node:
+        """Start a node on a host of a single test; it joins the public ones."""
+        return self.node(host, **{**QUIET, **environment}).join(FIRST, *HERE)
+
     def nat(self, router: str, kind: Nat, inbound: Inbound = "drop") -> None:
         """Set what kind of NAT a router is (RFC 4787), and its answer to strangers.
 
         The two cones are such for UDP; TCP is port-restricted there.
         """
         self.run(router, "nft", "-f", "-", text=_ruleset(kind, inbound))
+
+    def open(self, host: str) -> None:
+        """Take all rules of a host or router away."""
+        self.run(host, "nft", "flush", "ruleset")
 
     def forward(self, router: str, port: int, inside: str) -> None:
         """Have a router forward a port, UDP and TCP, to a host behind it."""
@@ -197,8 +260,9 @@ table ip forwarded {{
         return int(stats["rx"]["bytes"] + stats["tx"]["bytes"])
 
     def node(self, host: str, name: str = "", **environment: str) -> Node:
-        """Return a node on a host, not started yet."""
-        node = Node(self, host, name or host, environment)
+        """Return a node on a host with a home of its own, not started yet."""
+        unique = name or f"{host}-{next(self._numbers)}"
+        node = Node(self, host, unique, environment)
         self.nodes.append(node)
         return node
 
@@ -264,6 +328,24 @@ class Node:
         )
         document: dict[str, Any] = json.loads(done.stdout)
         return document
+
+    @property
+    def reach(self) -> tuple[str, str]:
+        """What it says of its reach over UDP and TCP."""
+        found = self.run("status")["reachability"]
+        return found["udp"], found["tcp"]
+
+    def share(self, size: int) -> str:
+        """Share a new file; returns its digest."""
+        file = self.lab.folder / f"file-{self.home.name}-{size}"
+        file.write_bytes(random.Random(file.name).randbytes(size))
+        digest: str = self.run("share", str(file))["artifacts"][0]["digest"]
+        return digest
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the node's process."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def end(self) -> None:
         """End the node and wait for it."""
