@@ -79,10 +79,11 @@ class OfferedKey:
     def __init__(self, port: int) -> None:
         self.port = port
         self.expires_at = 0
-        self.keepers: set[Contact] = set()  # since the last renewal
+        # Tuples, for there are many offers, and each has few of either.
+        self.keepers: tuple[Contact, ...] = ()  # since the last renewal
         self.placed = 0  # keepers when it was announced last
         self.known = 0  # contacts in the tables when it was announced last
-        self.records: dict[Address, ProviderRecord] = {}
+        self.records: tuple[tuple[Address, ProviderRecord], ...] = ()
 
 
 @dataclass(slots=True)
@@ -209,10 +210,10 @@ class Announcer:
         report = OfferReport()
         wanted = sorted(key for key in set(keys) if key in self._offers)
         began_at = self._core.clock.monotonic()
-        now = self._core.clock.time()
+        now, known = self._core.clock.time(), self._core.known
         for key in wanted:
             offer = self._offers[key]
-            offer.known = self._core.known
+            offer.known = known
             if renew or offer.expires_at <= now:
                 self._begin_again(offer, now)
         size = -(-len(wanted) // _SLICES)
@@ -236,8 +237,8 @@ class Announcer:
     def _begin_again(self, offer: OfferedKey, now: float) -> None:
         """Start a new life of an offer: records of a later end, stored by no node."""
         offer.expires_at = int(now) + PROVIDER_SECONDS
-        offer.keepers.clear()
-        offer.records.clear()
+        offer.keepers = ()
+        offer.records = ()
 
     async def _sweep_slice(
         self, family: int, keys: Sequence[bytes], report: OfferReport
@@ -356,7 +357,8 @@ class Announcer:
         limited = []
         for (key, offer), status in zip(present, announced.body.statuses, strict=False):
             if status == Stored.STORED:
-                offer.keepers.add(contact)
+                if contact not in offer.keepers:
+                    offer.keepers += (contact,)
             elif status == Stored.LIMITED:
                 limited.append(key)
         return limited
@@ -364,8 +366,9 @@ class Announcer:
     def _record(self, key: bytes, offer: OfferedKey, host: str) -> ProviderRecord:
         """Return the signed record of an offer under an IP address."""
         address = Address(host, offer.port)
-        record = offer.records.get(address)
+        records = dict(offer.records)
+        record = records.get(address)
         if record is None or record.introducers != self._core.reach.introducers:
             record = self._core.sign_offer(key, address, offer.expires_at)
-            offer.records[address] = record
+            offer.records = tuple({**records, address: record}.items())
         return record

@@ -76,11 +76,20 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
         # The catalogue was lost and the store read back: why its files came is not
         # known any more, so all of them count as wanted. What came from a private
         # upstream is still known by its mode.
-        for artifact in await asyncio.to_thread(store.artifacts):
-            catalogue.add_direct(str(artifact.digest), "")
-            mode = await asyncio.to_thread(store.path(artifact).stat)
-            if not mode.st_mode & _OTHERS_MAY_READ:
-                catalogue.make_private(str(artifact.digest), "")
+        held, private = await asyncio.to_thread(_read_back, store)
+        catalogue.add_directs(held)
+        for digest in private:
+            catalogue.make_private(digest, "")
     pages = await asyncio.to_thread(PageCache, database)
     database.forbid_this_thread()
     return Storage(mirror, catalogue, trust_store, store, pages)
+
+
+def _read_back(store: Store) -> tuple[list[str], list[str]]:
+    """Return all that is held, and what of it only the owner may read."""
+    held, private = [], []
+    for artifact in store.artifacts():
+        held.append(str(artifact.digest))
+        if not store.path(artifact).stat().st_mode & _OTHERS_MAY_READ:
+            private.append(held[-1])
+    return held, private

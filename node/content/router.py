@@ -1,7 +1,7 @@
 """Translate between content and the DHT: who offers a digest, and offering our own.
 
-What is announced is always derived: `sync` compares what `SharingPolicy` says with
-what is announced now, and announces or withdraws the difference.
+What is announced is always derived: `sync` compares what `SharingPolicy` says of what
+changed with what is announced now, and announces or withdraws the difference.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
 from node.background import Background
@@ -21,6 +23,13 @@ from transfer import Artifact, Digest, Peer, Store, TransferError
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
 PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
+KEYS_AT_ONCE = 1024
+"""Keys that the DHT gets together."""
+REST_SECONDS_MAX = 0.05
+READ_AT_ONCE = 250
+"""Artifacts that are read from the store together."""
+ALIASES_AT_ONCE = 64
+"""Artifacts whose aliases are announced together."""
 SEARCHES_AT_ONCE = 16
 INTRODUCED_MAX = 1024
 NEIGHBOURS_ASKED_MAX = 32
@@ -34,6 +43,9 @@ def _never(public_key: bytes) -> bool:
 
 def _forget(public_key: bytes, introducers: Sequence[Contact]) -> None:
     del public_key, introducers
+
+
+T = TypeVar("T", str, bytes)
 
 
 class ContentRouter:
@@ -69,73 +81,68 @@ class ContentRouter:
         self._policy = policy
         self._trust_store = trust_store
         self._background = background
-        self._announced: set[bytes] = set()
-        self._silenced = policy.silenced()
-        self._chosen: set[str] = set()
-        self._names: set[tuple[bytes, str]] = set()
-        self._asked = self._served = 0
-        """Numbers of the last call of `sync`, and of the last whose turn is over."""
-        self._news = asyncio.Event()
-        self._sweep: asyncio.Task[None] | None = None
+        self._keys: dict[bytes, tuple[bytes, ...]] = {}
+        """The keys announced for each artifact, by its SHA-256."""
+        self._follow_keys: dict[tuple[bytes, str], bytes] = {}
+        """The keys announced for names of interest."""
+        self._follows: set[tuple[bytes, str]] = set()
+        self._unsent: set[bytes] = set()
+        """Keys that the DHT is still to get."""
+        self._lacking: deque[Digest] = deque()
+        """Artifacts whose aliases are still to be computed."""
+        self._announced: asyncio.Future[None] | None = None
+        """Resolved when what the next decision finds is announced."""
+        self._deciding: asyncio.Task[None] | None = None
         self._hashing: asyncio.Task[None] | None = None
 
     async def sync(self) -> None:
         """Announce what is offered now by SHA-256; after a moment it goes on by itself.
 
-        One sweep runs at a time; what changes meanwhile is taken by the next. Aliases
-        follow when they are computed.
+        One decision is made at a time; what changes meanwhile is taken by the next.
+        Aliases follow when they are computed.
         """
-        number = self._begin_sweep()
-        self._silenced = self._policy.silenced()
+        announced = self._decide_soon()
+        self._policy.hush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while self._served < number and not self._has_failed():
-                    await self._news.wait()
+                await asyncio.wait([announced])
 
-    def _begin_sweep(self) -> int:
-        """Have a sweep begin after this moment; return its number."""
-        self._asked += 1
-        if self._sweep is None or self._sweep.done():
-            self._sweep = self._background.start(self._sweep_all(), "announcement")
-            self._sweep.add_done_callback(lambda _: self._wake())
-        return self._asked
+    def _decide_soon(self) -> asyncio.Future[None]:
+        """Have a decision begin after this moment; return when it is announced."""
+        if self._announced is None:
+            self._announced = asyncio.get_running_loop().create_future()
+        if self._deciding is None or self._deciding.done():
+            self._deciding = self._background.start(self._decide_all(), "announcement")
+        return self._announced
 
-    def _has_failed(self) -> bool:
-        return self._sweep is None or self._sweep.done()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    def _all_keys(self) -> list[bytes]:
+        keys = [key for one in self._keys.values() for key in one]
+        return [*keys, *self._follow_keys.values()]
 
     def use_port(self, port: int) -> None:
         """Announce everything under this port from now on."""
         if port == self._port:
             return
         self._port = port
-        if self._announced:
-            offering = self._dht.offer(self._announced, port)
+        if keys := self._all_keys():
+            offering = self._dht.offer(keys, port)
             self._background.start(offering, "announcing under another port")
 
     def is_offered(self, artifact: Artifact) -> bool:
         """Tell whether this node announces an artifact now."""
-        return self._key(artifact.digest) in self._announced
+        return artifact.digest.raw in self._keys
 
     def may_serve(self, digest: Digest, *, whole: bool) -> bool:
         """Tell whether peers may have an artifact, or what has come of a download.
 
-        It may be asked in any thread, so it looks at sets that are replaced whole.
+        It may be asked in any thread.
         """
-        silenced, name = self._silenced, str(digest)
-        if name in silenced:
-            return False
-        if self._policy.sharing == "all":
-            # Also what came a moment ago and is announced with the rest of its package.
-            return True
-        return whole and name in self._chosen
+        is_announced = whole and digest.raw in self._keys
+        return self._policy.may_serve(str(digest), is_announced=is_announced)
 
     def silence(self, digest: str) -> None:
-        """Serve an artifact no more from now on, before the next sweep says so."""
-        self._silenced = self._silenced | {digest}
+        """Serve an artifact no more from now on, before the next `sync` says so."""
+        self._policy.silence(digest)
 
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
@@ -196,47 +203,128 @@ class ContentRouter:
         found.pop(self._dht.public_key, None)
         return set(found.values())
 
-    async def _sweep_all(self) -> None:
-        while self._served < self._asked:
-            number = self._asked
+    async def _decide_all(self) -> None:
+        while (announced := self._announced) is not None:
+            self._announced = None
+            try:
+                new = await self._decide()
+            except BaseException:
+                for one in (announced, self._announced):
+                    if one is not None:
+                        one.cancel()
+                self._announced = None
+                raise
+            # On its own: what is shared next does not wait for it.
+            self._background.start(self._announce(new, announced), "announcement")
+            if self._lacking and (self._hashing is None or self._hashing.done()):
+                self._hashing = self._background.start(self._add_aliases(), "aliases")
+
+    async def _decide(self) -> set[bytes]:
+        """Withdraw what is not offered any more; return the keys to announce."""
+        change = self._policy.take()
+        try:
             held = {
-                str(one.digest): one
-                for one in await asyncio.to_thread(self._store.artifacts)
+                str(one.digest)
+                for part in _parts(change.asks, READ_AT_ONCE)
+                for one in (await self._held(part)).values()
             }
-            self._chosen = self._policy.choose(held.keys())
-            self._silenced = self._policy.silenced()
-            self._names = self._policy.names(held.keys())
-            offered = [held[one] for one in sorted(self._chosen)]
-            await self._announce(offered)
-            self._served = number
-            self._wake()
-            lacking = [one for one in offered if not one.has_all_aliases]
-            if lacking and (self._hashing is None or self._hashing.done()):
-                work = self._add_aliases(lacking)
-                self._hashing = self._background.start(work, "aliases")
+            settled = self._policy.settle(change, held)
+            new: set[bytes] = set()
+            gone: set[bytes] = set()
+            parts = _parts(settled.digests, READ_AT_ONCE)
+            for part in parts:
+                began = time.monotonic()
+                found = await self._held(part)
+                for name in part:
+                    self._compare(name, found.get(name), new=new, gone=gone)
+                if part is not parts[-1]:
+                    await _rest(began)
+        except BaseException:
+            self._policy.again(change.digests)
+            raise
+        self._compare_names(settled.names, new=new, gone=gone)
+        if gone:
+            self._dht.withdraw(gone)
+        self._unsent -= gone
+        self._unsent |= new
+        return new
 
-    async def _add_aliases(self, artifacts: list[Artifact]) -> None:
-        """Compute what aliases are lacking, and announce them in the next sweep."""
-        known = [await self._with_aliases(one) for one in artifacts]
-        if any(one.has_all_aliases for one in known):
-            self._begin_sweep()
+    async def _held(self, names: Iterable[str]) -> dict[str, Artifact]:
+        """Return the artifacts that are held of these, by their names."""
+        raws = [Digest.parse(one).raw for one in names]
+        found = await asyncio.to_thread(self._store.find_many, "sha256", raws)
+        return {str(one.digest): one for one in found.values()}
 
-    async def _announce(self, artifacts: list[Artifact]) -> None:
-        """Make the announced keys those of `artifacts` and of the names of interest.
+    def _compare(
+        self,
+        name: str,
+        artifact: Artifact | None,
+        *,
+        new: set[bytes],
+        gone: set[bytes],
+    ) -> None:
+        """Note which keys of an artifact are to be announced, and which withdrawn."""
+        raw = Digest.parse(name).raw
+        before = self._keys.get(raw, ())
+        after: tuple[bytes, ...] = ()
+        if artifact is not None and self._policy.is_offered(name):
+            after = tuple(self._keys_of(artifact))
+            if not artifact.has_all_aliases:
+                self._lacking.append(artifact.digest)
+        if after:
+            self._keys[raw] = after
+        else:
+            self._keys.pop(raw, None)
+        new.update(key for key in after if key not in before)
+        gone.update(key for key in before if key not in after)
+
+    def _compare_names(
+        self, names: set[tuple[bytes, str]], *, new: set[bytes], gone: set[bytes]
+    ) -> None:
+        """Note the keys of names that are of interest now, or no longer.
 
         Who offers a package of a name is found beside those who follow it: that tells
         nothing that the offer does not, and alerts need to look in one place only.
         """
-        keys = {key for artifact in artifacts for key in self._keys_of(artifact)}
         follows = {(row.publisher, row.name) for row in self._trust_store.follows()}
-        for publisher, name in follows | self._names:
-            keys.add(follow_key(self._network, publisher, name))
-        new, gone = keys - self._announced, self._announced - keys
-        self._announced = keys
-        if gone:
-            self._dht.withdraw(gone)
-        if new:
-            await self._dht.offer(new, self._port)
+        for name in names | (follows ^ self._follows):
+            if name in follows or self._policy.is_name_offered(*name):
+                if name not in self._follow_keys:
+                    self._follow_keys[name] = follow_key(self._network, *name)
+                    new.add(self._follow_keys[name])
+            elif (key := self._follow_keys.pop(name, None)) is not None:
+                gone.add(key)
+        self._follows = follows
+
+    async def _announce(
+        self, keys: set[bytes], announced: asyncio.Future[None]
+    ) -> None:
+        try:
+            # In parts, for the event loop has others to serve; sorted, for keys that
+            # are near each other share a lookup.
+            parts = _parts(keys, KEYS_AT_ONCE)
+            for part in parts:
+                began = time.monotonic()
+                if current := self._unsent.intersection(part):
+                    self._unsent -= current
+                    await self._dht.offer(current, self._port)
+                if part is not parts[-1]:
+                    await _rest(began)
+        finally:
+            if not announced.done():
+                announced.set_result(None)
+
+    async def _add_aliases(self) -> None:
+        """Compute what aliases are lacking, and have them announced."""
+        while self._lacking:
+            for _ in range(min(len(self._lacking), ALIASES_AT_ONCE)):
+                digest = self._lacking.popleft()
+                # Where it is gone or damaged meanwhile, what set it aside says so.
+                with contextlib.suppress(TransferError):
+                    known = await asyncio.to_thread(self._store.with_aliases, digest)
+                    if known.has_all_aliases:
+                        self._policy.again([str(digest)])
+            self._decide_soon()
 
     def _keys_of(self, artifact: Artifact) -> list[bytes]:
         digests = [artifact.digest, *artifact.aliases.values()]
@@ -246,10 +334,13 @@ class ContentRouter:
             if digest.algorithm in ANNOUNCED_ALGORITHMS
         ]
 
-    async def _with_aliases(self, artifact: Artifact) -> Artifact:
-        if artifact.has_all_aliases:
-            return artifact
-        try:
-            return await asyncio.to_thread(self._store.with_aliases, artifact.digest)
-        except TransferError:
-            return artifact  # gone or damaged meanwhile: the next sweep sees it
+
+def _parts(values: Iterable[T], count: int) -> list[list[T]]:
+    """Return sorted values in parts of at most `count`."""
+    ordered = sorted(values)
+    return [ordered[start : start + count] for start in range(0, len(ordered), count)]
+
+
+async def _rest(began: float) -> None:
+    """Leave the event loop to others for as long as something took since `began`."""
+    await asyncio.sleep(min(time.monotonic() - began, REST_SECONDS_MAX))

@@ -56,7 +56,7 @@ class Unsharer:
 
     def _check_removable(self, digest: str) -> None:
         """Raise NodeError where a pin or a held package needs an artifact."""
-        if digest in self._catalogue.pinned():
+        if self._catalogue.is_pinned(digest):
             raise NodeError(f"{digest} is pinned; `caravan unpin` it first")
         own = self._catalogue.package(digest)
         needing = [row for row, _ in self._catalogue.packages_with(digest)]

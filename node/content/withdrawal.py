@@ -89,8 +89,7 @@ class Withdrawal:
         replaced = self.replaced() if self._enabled else {}
         if not replaced:
             return {}
-        wished = self._catalogue.directs() | self._catalogue.pinned()
-        left = {one: why for one, why in replaced.items() if one not in wished}
+        left = {one: why for one, why in replaced.items() if not self._is_wished(one)}
         # A file that is needed keeps its package alive, which may need others in turn.
         while needed := [one for one in left if self._is_needed(one, left)]:
             for one in needed:
@@ -140,6 +139,11 @@ class Withdrawal:
                 return
             yield row
             digest = row.previous
+
+    def _is_wished(self, artifact: str) -> bool:
+        return self._catalogue.is_direct(artifact) or self._catalogue.is_pinned(
+            artifact
+        )
 
     def _is_needed(self, artifact: str, ended: dict[str, Replacement]) -> bool:
         """Tell whether a held package needs an artifact that was replaced."""

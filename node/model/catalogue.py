@@ -6,8 +6,10 @@ module never writes those. The tables are those of a mirror (mirror.py) in a nod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from node.model.changes import Changes
 from node.model.mirror import Tables
 from node.model.packages import Package
 
@@ -80,6 +82,8 @@ class Catalogue:
     def __init__(self, database: Tables) -> None:
         self._db = database
         self._db.executescript(_SCHEMA)
+        self.changes = Changes()
+        """The digests of which something was said, for who offers what is held."""
 
     # --- packages -----------------------------------------------------------
 
@@ -126,6 +130,10 @@ class Catalogue:
                     for position, dependency in enumerate(body.dependencies)
                 ],
             )
+        self.changes.mark([digest, *(entry.digest for entry in body.artifacts)])
+        self.changes.mark(
+            one.digest for one in body.dependencies if one.kind == "artifact"
+        )
 
     def package(self, digest: str) -> PackageRow | None:
         """Return the package of a package file's digest, if it is known."""
@@ -142,6 +150,10 @@ class Catalogue:
     def packages(self) -> list[PackageRow]:
         """Return the packages that are held whole."""
         return self._packages("held ORDER BY name, epoch, sequence", ())
+
+    def package_digests(self) -> list[str]:
+        """Return the digests of all known package files."""
+        return self._column("SELECT digest FROM package", ())
 
     def held_names(self) -> list[tuple[bytes, str]]:
         """Return (publisher, name) of all packages held."""
@@ -234,6 +246,13 @@ class Catalogue:
             " CASE WHEN excluded.file = '' THEN file ELSE excluded.file END",
             (artifact, file),
         )
+        self.changes.mark([artifact])
+
+    def add_directs(self, artifacts: Iterable[str]) -> None:
+        """Remember in one transaction that artifacts are held by digest alone."""
+        rows = [(artifact,) for artifact in artifacts]
+        self._db.executemany("INSERT OR IGNORE INTO direct VALUES (?,'')", rows)
+        self.changes.mark(artifact for (artifact,) in rows)
 
     def digests_starting(self, prefix: str) -> list[str]:
         """Return the known digests of artifacts and packages that begin so."""
@@ -256,6 +275,12 @@ class Catalogue:
         """Return the artifacts that are held by their digest alone."""
         return set(self._column("SELECT artifact FROM direct", ()))
 
+    def is_direct(self, artifact: str) -> bool:
+        """Tell whether an artifact is held by its digest alone."""
+        return bool(
+            self._column("SELECT 1 FROM direct WHERE artifact = ?", (artifact,))
+        )
+
     def direct_file(self, artifact: str) -> str:
         """Return the file name under which an artifact was shared or came, or ""."""
         found = self._column(
@@ -273,15 +298,18 @@ class Catalogue:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             forget_in(self._db, digests)
+        self.changes.mark(digests)
 
     def note_damaged(self, artifact: str, size: int, manifest: bytes) -> None:
         """Remember that an artifact was set aside and has to be fetched again."""
+        self.changes.mark([artifact])
         self._db.execute(
             "INSERT OR REPLACE INTO damaged VALUES (?,?,?)", (artifact, size, manifest)
         )
 
     def forget_damaged(self, artifact: str) -> None:
         """Remember that an artifact is whole again, or not wanted any more."""
+        self.changes.mark([artifact])
         self._db.execute("DELETE FROM damaged WHERE artifact = ?", (artifact,))
 
     def damaged(self) -> list[tuple[str, int, bytes]]:
@@ -300,12 +328,14 @@ class Catalogue:
 
     def make_private(self, artifact: str, file: str) -> None:
         """Never announce or serve an artifact: it came from a private upstream."""
+        self.changes.mark([artifact])
         self._db.execute(
             "INSERT OR REPLACE INTO private VALUES (?,?)", (artifact, file)
         )
 
     def make_public(self, artifact: str) -> None:
         """No longer keep an artifact private."""
+        self.changes.mark([artifact])
         self._db.execute("DELETE FROM private WHERE artifact = ?", (artifact,))
 
     def is_private(self, artifact: str) -> bool:
@@ -317,6 +347,14 @@ class Catalogue:
     def privates(self) -> set[str]:
         """Return the artifacts that are kept private."""
         return set(self._column("SELECT artifact FROM private", ()))
+
+    def naming(self, digest: str) -> list[str]:
+        """Return the packages that contain `digest`, or name it as a dependency."""
+        return self._column(
+            "SELECT package FROM package_artifact WHERE artifact = ?1 UNION"
+            " SELECT package FROM package_dependency WHERE digest = ?1",
+            (digest,),
+        )
 
     def needed_by(self, digest: str) -> list[str]:
         """Return the packages that name `digest` as a dependency."""
@@ -354,6 +392,19 @@ class Catalogue:
                 waiting += [one for _, one in self.files_of(digest)]
                 waiting += [one for _, one in self.dependencies_of(digest)]
         return covered
+
+    def is_pinned(self, digest: str) -> bool:
+        """Tell whether a pin covers a digest: its own, or one of what names it."""
+        found: set[str] = set()
+        waiting = [digest]
+        while waiting:
+            one = waiting.pop()
+            if self._column("SELECT 1 FROM pin WHERE digest = ?", (one,)):
+                return True
+            if one not in found:
+                found.add(one)
+                waiting += self.naming(one)
+        return False
 
     # --- contacts, to join again after a restart -----------------------------
 

@@ -274,12 +274,14 @@ class UpdateTracker:
 
     def _is_pinned(self, publisher: bytes, name: str) -> bool:
         """Tell whether a held version is pinned, itself or by what needs it."""
-        pins = self._catalogue.pinned()
-        for row in self._catalogue.packages_named(publisher, name):
-            files = [artifact for _, artifact in self._catalogue.files_of(row.digest)]
-            if row.held and not pins.isdisjoint([row.digest, *files]):
-                return True
-        return False
+        return any(
+            any(map(self._catalogue.is_pinned, [row.digest, *self._files(row)]))
+            for row in self._catalogue.packages_named(publisher, name)
+            if row.held
+        )
+
+    def _files(self, row: PackageRow) -> list[str]:
+        return [artifact for _, artifact in self._catalogue.files_of(row.digest)]
 
 
 def _is_current(held: PackageRow, release: Release) -> bool:

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from node.demo.processes import NodeProcess
+from node.model.catalogue import Catalogue
+from node.model.database import open_database
 from scripts.benchmarks.report import Goal, Report, Row
 from scripts.benchmarks.report import parser as make_parser
 from tests.end_to_end.caravan import Caravan, caravan_in
@@ -172,7 +174,11 @@ def fill(home: Path, count: int) -> None:
             digests = {name: Digest.of(data, name) for name in names}
             entries.append((data, Contents(digests, Manifest.of(data))))
         store.add_group(entries)
+    held = [str(one.digest) for one in store.artifacts()]
     store.close()
+    database = open_database(home / "catalogue.sqlite")
+    Catalogue(database).add_directs(held)
+    database.close()
 
 
 def _commands(caravan: Caravan, node: NodeProcess, runs: int) -> dict[str, float]:

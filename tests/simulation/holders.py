@@ -37,7 +37,7 @@ from tests.simulation.swarm import PORT, CheapSigner, Swarm, cheap_verify
 from transfer import Artifact, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 import asyncio
 
@@ -67,9 +67,12 @@ class Shelf:
     def __init__(self) -> None:
         self.held: list[Artifact] = []
 
-    def artifacts(self) -> list[Artifact]:
-        """Return the artifacts held."""
-        return list(self.held)
+    def find_many(
+        self, _algorithm: str, raws: Sequence[bytes]
+    ) -> dict[bytes, Artifact]:
+        """Return those of these digests that are held."""
+        found = {one.digest.raw: one for one in self.held}
+        return {raw: found[raw] for raw in raws if raw in found}
 
     def with_aliases(self, digest: Digest) -> Artifact:
         """Return an artifact as it is: alerts look for SHA-256 alone."""

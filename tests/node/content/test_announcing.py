@@ -11,7 +11,7 @@ import pytest
 from dht import Network, provider_key
 from node.content.router import PATIENCE_SECONDS
 from tests.node.content.test_serving_rules import End, Silence
-from transfer import Artifact, Digest
+from transfer import Artifact, Digest, StoreError
 
 
 class Listening(Silence):
@@ -91,3 +91,50 @@ async def test_what_comes_during_a_sweep_is_waited_for(node, tmp_path):
     await node.router.sync()
     await call
     assert {key(one.digest) for one in (first, second)} <= node.router._dht.keys
+
+
+async def test_a_long_announcement_holds_no_later_one(node, tmp_path):
+    """What is held is announced for minutes after a start; a new file is not."""
+    node.router._dht.seconds = 5.0
+    add(node, tmp_path / "first", 1000)
+    call = asyncio.create_task(node.router.sync())
+    await asyncio.sleep(0.05)
+    node.router._dht.seconds = 0.0
+    second = add(node, tmp_path / "second", 1000)
+    began = time.monotonic()
+    await node.router.sync()
+    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+    assert key(second.digest) in node.router._dht.keys
+    await call
+
+
+async def test_a_sync_reads_what_changed_and_nothing_else(node, monkeypatch):
+    for number in range(20):
+        await node.share(b"%d" % number)  # with all aliases
+    read, find_many = [], node.store.find_many
+
+    def counted(algorithm, raws):
+        read.extend(raws)
+        return find_many(algorithm, raws)
+
+    monkeypatch.setattr(node.store, "find_many", counted)
+    one = await node.share(b"one more")
+    assert key(one) in node.router._dht.keys
+    node.believer.catalogue.forget([str(one)])
+    await node.router.sync()
+    assert key(one) not in node.router._dht.keys
+    assert set(read) == {one.raw}
+
+
+async def test_a_failed_look_is_taken_up_by_the_next(node, tmp_path, monkeypatch):
+    artifact = add(node, tmp_path / "file", 1000)
+
+    def fail(*_args):
+        raise StoreError("The catalogue failed.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store, "find_many", fail)
+        await node.router.sync()
+    assert not node.router._dht.keys
+    await node.router.sync()
+    assert key(artifact.digest) in node.router._dht.keys

@@ -122,9 +122,9 @@ async def test_what_is_needed_is_not_removed(tmp_path):
         with pytest.raises(NodeError, match="tool 1 needs"):
             await node.run(UnshareCommand(targets=[str(file)], remove=True))
         await node.run(UnshareCommand(targets=[str(file)]))
-        assert not node._router.may_serve(Digest.parse(made.package), whole=True) or (
-            made.package not in node._router._chosen
-        )
+        package = await node._store.find_soon(Digest.parse(made.package))
+        assert package is not None
+        assert not node._router.is_offered(package)
         other = tmp_path / "other.txt"
         other.write_text("other")
         (shared,) = (await node.run(ShareCommand(files=[str(other)]))).artifacts

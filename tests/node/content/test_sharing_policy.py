@@ -59,6 +59,7 @@ class OfferingMachine(RuleBasedStateMachine):
         self.catalogue, self.trust_store = Catalogue(database), TrustStore(database)
         self.withdrawal = Withdrawal(self.catalogue, self.trust_store)
         rules = {(key_of(n).publisher, f"p{n}"): rule for n, rule in of.items()}
+        self.rules = rules
         self.policy = SharingPolicy(
             self.catalogue, sharing, of=rules, withdrawal=self.withdrawal
         )
@@ -143,6 +144,7 @@ class OfferingMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 11))
     def remove(self, number):
         self.held.discard(artifact(number))
+        self.catalogue.changes.mark([artifact(number)])
 
     @rule(number=st.integers(0, 11))
     def pin(self, number):
@@ -156,6 +158,15 @@ class OfferingMachine(RuleBasedStateMachine):
     def keep_private(self, number):
         self.catalogue.make_private(artifact(number), "")
 
+    def _choose(self, policy: SharingPolicy) -> set[str]:
+        """Let the policy take what changed, and return all that is offered then."""
+        change = policy.take()
+        policy.settle(change, change.asks & self.held)
+        return {digest for digest in self.held if policy.is_offered(digest)}
+
+    def _offered(self) -> set[str]:
+        return self._choose(self.policy)
+
     def _files(self, digest: str) -> set[str]:
         return {entry.digest for entry in self.bodies[digest].artifacts}
 
@@ -168,7 +179,7 @@ class OfferingMachine(RuleBasedStateMachine):
         """Offer what a package needs at least as much as the package."""
         if not hasattr(self, "policy"):
             return
-        offered = self.policy.choose(self.held)
+        offered = self._offered()
         withheld = self.withdrawal.withheld().keys()
         assert offered <= self.held
         assert not offered & withheld
@@ -197,7 +208,7 @@ class OfferingMachine(RuleBasedStateMachine):
     def what_is_kept_back_is_silent_and_silences(self):
         if not hasattr(self, "policy"):
             return
-        offered = self.policy.choose(self.held)
+        offered = self._offered()
         for digest, body in self.bodies.items():
             row = self.catalogue.package(digest)
             rule_ = self.of.get(int(body.name.removeprefix("p")))
@@ -209,8 +220,8 @@ class OfferingMachine(RuleBasedStateMachine):
     def the_owner_decides(self):
         if not hasattr(self, "policy"):
             return
-        packages = self.policy.packages(self.held)
-        offered = self.policy.choose(self.held)
+        offered = self._offered()
+        packages = self.policy.packages
         wished = {
             digest
             for digest in packages
@@ -229,7 +240,21 @@ class OfferingMachine(RuleBasedStateMachine):
             assert not offered
         if self.sharing == "all":
             direct = self.catalogue.directs() & self.held
-            assert direct - self.policy.silenced() <= offered
+            assert {d for d in direct if not self.policy.is_silenced(d)} <= offered
+
+    @invariant()
+    def what_changed_leads_where_a_fresh_start_does(self):
+        if not hasattr(self, "policy"):
+            return
+        offered = self._offered()
+        fresh = SharingPolicy(
+            self.catalogue, self.sharing, of=self.rules, withdrawal=self.withdrawal
+        )
+        assert self._choose(fresh) == offered
+        assert fresh.packages == self.policy.packages
+        for number in range(6):
+            name = (key_of(number).publisher, f"p{number}")
+            assert fresh.is_name_offered(*name) == self.policy.is_name_offered(*name)
 
 
 OfferingMachine.TestCase.settings = settings(
