@@ -12,12 +12,19 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 CONNECTED_MARK = "# >>> caravan >>>"
 """Begins what `caravan connect` writes into a tool's file."""
+
+_PASSED_BY = {
+    "pip": {"pdm": "pdm", "poetry": "poetry", "uv": "uv"},
+    "npm": {"yarn-berry": "yarn"},
+    "yarn": {"yarn-berry": "yarn"},
+}
+"""Tools, by their programs, that need lines of their own though another has some."""
 
 FREE_BYTES_MIN = 1 << 30
 """Below this, a download may meet a full disk."""
@@ -132,7 +139,22 @@ def check_tools(home: Path, web: str | None) -> Check:
                 f"connect {tool} --write`"
             )
             return Check("tools", ok=False, hint=hint)
-    return Check("tools", ok=True, hint=f"{names}: pointed at this node")
+    hint = f"{names}: pointed at this node"
+    if passing := _passing_by(tools):
+        hint += f"; {', '.join(passing)} not: `caravan connect {passing[0]}`"
+    if "uv" in tools:
+        hint += "; `uv sync --frozen` passes it by: `caravan run -- uv sync --frozen`"
+    return Check("tools", ok=True, hint=hint)
+
+
+def _passing_by(connected: Mapping[str, Path]) -> list[str]:
+    """Return tools of this machine that do not read what was written for others."""
+    found: dict[str, None] = {}
+    for tool, others in _PASSED_BY.items():
+        for name, program in others.items() if tool in connected else ():
+            if name not in connected and shutil.which(program):
+                found[name] = None
+    return list(found)
 
 
 def _text(file: Path) -> str:

@@ -40,7 +40,7 @@ NODE_WINGS: dict[str, set[str]] = {
     "releases": {"model", "settings", "reach", "content"},
     "gateway": {"model", "settings", "content", "releases"},
     "web": {"model", "settings", "gateway"},
-    "runner": {"settings", "web"},
+    "runner": {"settings", "gateway", "web"},
     "demo": {"model", "settings"},
     "cli": {"model", "settings", "reach", "gateway", "runner", "demo"},
 }

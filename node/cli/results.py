@@ -103,6 +103,8 @@ class ConnectResult(msgspec.Struct, frozen=True, kw_only=True):
     tool: str
     file: str
     lines: str
+    environment: dict[str, str]
+    """Variables that do the same as the lines."""
     if_down: str
     notes: list[str]
     written: bool

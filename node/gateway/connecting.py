@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from node.errors import NodeError
 
@@ -49,9 +50,17 @@ class Recipe:
 
     tool: str
     home: Path
-    file: Path
+    file: Path | None
+    """None for a tool that has no file for this: the environment leads it here."""
     lines: str
     if_down: str
+    """What the tool does while nothing answers there."""
+    goes_on: bool = False
+    """Whether it then goes on to its origin by itself."""
+    for_once: str = ""
+    """The command that does without the lines, or ""."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """The variables that do the same as the lines, where the tool reads any."""
     notes: list[str] = field(default_factory=list)
     section: str = ""
     """The header below which the lines belong, or "" for the end of the file."""
@@ -65,6 +74,12 @@ class Recipe:
 
     def write(self) -> None:
         """Put the lines into the tool's file; NodeError where that cannot be done."""
+        if self.file is None:
+            raise NodeError(
+                f"{self.tool} has no file for this; put the lines that `caravan "
+                f"connect {self.tool}` shows into the environment, or call it with "
+                f"`caravan run -- {self.tool} ...`"
+            )
         is_new = not self.file.exists()
         before = read_file(self.file)
         text = _without(before)
@@ -81,12 +96,14 @@ class Recipe:
             lines[number] = _ASIDE + lines[number]
         fresh = self._with_lines("".join(lines), "\r\n" if "\r\n" in text else "\n")
         if self.is_toml:
-            self._check_toml(fresh)
+            self._check_toml(self.file, fresh)
         replace_file(self.file, fresh)
         self._note({"file": str(self.file), "before": found.before, "new": is_new})
 
     def undo(self) -> bool:
         """Take the lines out and put back what was there; False if none were."""
+        if self.file is None:
+            return False
         text = read_file(self.file)
         clean = _without(text)
         if clean == text:
@@ -100,12 +117,12 @@ class Recipe:
         self._note(None)
         return True
 
-    def _check_toml(self, text: str) -> None:
+    def _check_toml(self, file: Path, text: str) -> None:
         try:
             tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise NodeError(
-                f"{self.file} would not be valid TOML with these lines ({error}); put "
+                f"{file} would not be valid TOML with these lines ({error}); put "
                 f"them there by hand, `caravan connect {self.tool}` shows them"
             ) from error
 
@@ -131,6 +148,22 @@ class Recipe:
         if entry is not None:
             noted[self.tool] = entry
         replace_file(path, json.dumps(noted, indent=1) + "\n")
+
+
+def exports(environment: dict[str, str]) -> str:
+    """Return the lines that set variables in a shell."""
+    return "\n".join(f"export {name}={text}" for name, text in environment.items())
+
+
+def plain_host(base: str) -> str:
+    """Return the host of a URL without TLS on another machine, or "".
+
+    Some tools trust such a host only where their settings name it.
+    """
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    is_here = host in ("127.0.0.1", "localhost", "::1")
+    return "" if is_here or parts.scheme == "https" else host
 
 
 def noted_for(home: Path, tool: str) -> dict[str, Any]:

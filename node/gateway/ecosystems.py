@@ -36,4 +36,17 @@ def tools() -> dict[str, Ecosystem]:
 
 def recipe(tool: str, home: Path, web: str) -> Recipe:
     """Return how `tool` is pointed at the node whose door is at `web`."""
-    return tools()[tool].recipe(tool, home, f"http://{web}")
+    return recipe_at(tool, home, f"http://{web}")
+
+
+def recipe_at(tool: str, home: Path, base: str) -> Recipe:
+    """Return how `tool` is pointed at the gateway at `base`, which ends in no slash."""
+    return tools()[tool].recipe(tool, home, base)
+
+
+def environment_at(home: Path, base: str) -> dict[str, str]:
+    """Return the variables that point every tool that reads any at a gateway."""
+    found: dict[str, str] = {}
+    for tool in tools():
+        found |= recipe_at(tool, home, base).environment
+    return found

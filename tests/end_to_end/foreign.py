@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from node.demo.processes import NodeProcess
+from node.demo.processes import CARAVAN, NodeProcess
 from tests.end_to_end.caravan import caravan_in
-from tests.end_to_end.clients import gateway, need, own_home, run_client
+from tests.end_to_end.clients import gateway, must, need, own_home, run_client
 from tests.end_to_end.origin import Origin
 from tests.end_to_end.packages import put_npm, put_wheel
 
@@ -81,6 +83,14 @@ def foreign_place(folder: Path) -> Iterator[Place]:
             CARAVAN_UPSTREAM_NPM_SHARE="true",
         )
         yield Place(node, origin)
+
+
+def connect(place: Place, folder: Path, tool: str, *options: str) -> dict[str, Any]:
+    """Run `caravan connect` for the user whose home is below `folder`."""
+    arguments = ["--home", place.node.home, "--json", "connect", tool, *options]
+    environment = {**own_home(folder), "PYTHONPATH": str(Path.cwd())}
+    said = must(run_client([*CARAVAN, *arguments], folder, environment))
+    return dict(json.loads(said))
 
 
 def in_home(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.clients import must, need, run_client
-from tests.end_to_end.foreign import Place, foreign_place, in_home
+from tests.end_to_end.foreign import Place, connect, foreign_place, in_home
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
 
@@ -139,6 +139,35 @@ def test_a_lockfile_made_at_the_origin_stays_as_it_is(
     with place.passes_by() if tool.asks_there else place.passes(2):
         must(in_home(folder, ours, tool.program, "install"))
     assert (folder / tool.lockfile).read_text() == text
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_the_lines_of_connect_are_enough(
+    place: Place, tmp_path: Path, name: str
+) -> None:
+    """And are gone afterwards."""
+    tool, known_as = TOOLS[name], name.replace(" ", "-")
+    folder = project(tmp_path / "project")
+    file = Path(connect(place, folder, known_as, "--write")["file"])
+    more = {one: text for one, text in tool.registry.items() if "%" not in text}
+    with place.passes(2):
+        must(in_home(folder, more, tool.program, "install"))
+    assert word(folder) == "hello from npm"
+    assert connect(place, folder, known_as, "--undo")["undone"]
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("name", ["pnpm", "yarn", "bun"])
+def test_the_lines_for_npm_lead_others_here_too(
+    place: Place, tmp_path: Path, name: str
+) -> None:
+    """As `connect npm` says."""
+    folder = project(tmp_path / "project")
+    connect(place, folder, "npm", "--write")
+    with place.passes(2):
+        must(in_home(folder, {}, TOOLS[name].program, "install"))
+    text = (folder / TOOLS[name].lockfile).read_text()
+    assert place.is_named_in(text) == TOOLS[name].keeps_addresses
 
 
 def test_yarn_berry_with_the_lines_for_npm_passes_the_node_by(

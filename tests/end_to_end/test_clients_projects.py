@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.clients import must, need, run_client
-from tests.end_to_end.foreign import Place, foreign_place, in_home
+from tests.end_to_end.foreign import Place, connect, foreign_place, in_home
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
 
@@ -228,6 +228,53 @@ def test_pdm_locks_no_address(place: Place, project: Path) -> None:
     with place.passes(2):
         must(in_home(project, pdm(place, place.pypi), "pdm", "sync", "--no-self"))
     assert (project / "pdm.lock").read_text() == text
+
+
+LINES = {
+    "uv": (("uv", "sync"), UV),
+    "poetry": (
+        ("poetry", "install", "--no-root", "--no-interaction"),
+        {"POETRY_VIRTUALENVS_IN_PROJECT": "1"},
+    ),
+    "pdm": (
+        ("pdm", "install", "--no-self"),
+        {"PDM_CHECK_UPDATE": "0", "PDM_IGNORE_ACTIVE_VENV": "1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", LINES)
+def test_the_lines_of_connect_are_enough(
+    place: Place, project: Path, tool: str
+) -> None:
+    """And are gone afterwards."""
+    command, more = LINES[tool]
+    file = Path(connect(place, project, tool, "--write")["file"])
+    with place.passes(2):
+        must(in_home(project, more, *command))
+    assert installed(project)
+    assert connect(place, project, tool, "--undo")["undone"]
+    assert not file.exists()
+
+
+def test_a_pipfile_made_with_the_lines_for_pip_names_the_node(
+    place: Place, tmp_path: Path
+) -> None:
+    """As `connect pip` says, with what takes the address out."""
+    file = tmp_path / "pip.conf"
+    file.write_text(f"[global]\nindex-url = {place.pypi}\n")
+    environment = {
+        "PIP_CONFIG_FILE": str(file),
+        "PIPENV_VENV_IN_PROJECT": "1",
+        "PIPENV_IGNORE_VIRTUALENVS": "1",
+        "PIPENV_PYTHON": BASE_PYTHON,
+    }
+    must(in_home(tmp_path, environment, "pipenv", "install", "--skip-lock"))
+    pipfile = tmp_path / "Pipfile"
+    assert place.is_named_in(pipfile.read_text())
+    place.node.ask("lockfile", "clean", str(pipfile))
+    assert f'url = "{place.origin.url}/simple' in pipfile.read_text()
+    assert not place.is_named_in(pipfile.read_text())
 
 
 def test_pdm_with_the_lines_for_pip_passes_the_node_by(

@@ -24,7 +24,8 @@ def cargo(home: Path, base: str) -> Recipe:
             "[source.caravan]\n"
             f'registry = "sparse+{base}/cargo/index/"'
         ),
-        if_down="cargo fails; `caravan connect cargo --undo`. Cargo.lock is untouched.",
+        if_down="cargo fails",
+        notes=["Cargo.lock names no address."],
         inspect=_in_config,
         is_toml=True,
     )

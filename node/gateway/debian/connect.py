@@ -20,6 +20,7 @@ def apt(home: Path, base: str) -> Recipe:
         home=home,
         file=Path("/etc/apt/caravan-mirrors.list"),
         lines=f"{base}/debian/\tpriority:1",
-        if_down="apt goes on to the next mirror after some seconds.",
+        if_down="apt goes on to the next mirror after some seconds",
+        goes_on=True,
         notes=[APT_NOTE],
     )

@@ -19,14 +19,14 @@ class Npm(Ecosystem):
     """The npm registry and its clients."""
 
     name = "npm"
-    tools = ("npm",)
+    tools = ("npm", "pnpm", "yarn", "yarn-berry", "bun")
     lockfiles = "package-lock.json, npm-shrinkwrap.json"
 
-    def recipe(self, tool: str, home: Path, base: str) -> Recipe:  # noqa: ARG002
-        """Return how npm is pointed at the gateway at `base`."""
-        from node.gateway.npm.connect import npm
+    def recipe(self, tool: str, home: Path, base: str) -> Recipe:
+        """Return how one of the tools is pointed at the gateway at `base`."""
+        from node.gateway.npm.connect import recipe
 
-        return npm(home, base)
+        return recipe(tool, home, base)
 
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the registry at `url`, or the one that npm uses. Blocks."""

@@ -22,7 +22,8 @@ def opam(home: Path, base: str) -> Recipe:
         home=home,
         file=root / "config",
         lines=f'archive-mirrors: ["{base}/opam"]',
-        if_down="opam goes to the origin at once.",
+        if_down="opam goes to the origin at once",
+        goes_on=True,
         notes=[OPAM_NOTE.format(base=base)],
         inspect=_in_config,
     )

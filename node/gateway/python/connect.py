@@ -1,10 +1,13 @@
-"""The lines that point pip and uv at this node."""
+"""The lines that point pip, uv, poetry, pdm and pipenv at this node."""
 
 from __future__ import annotations
 
+import os
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
-from node.gateway.connecting import InTheWay, Recipe, user_file
+from node.gateway.connecting import InTheWay, Recipe, exports, plain_host, user_file
 from node.gateway.python.configured import (
     index_of,
     index_options,
@@ -12,25 +15,51 @@ from node.gateway.python.configured import (
     uv_default,
 )
 
-UV_LOCK_NOTE = (
-    "`uv lock` and `uv sync` write the index that they used into uv.lock; to keep the "
-    "gateway out of it, lock with `uv --no-config lock` and install with "
-    "`uv export --frozen -o r.txt; uv pip sync --require-hashes r.txt`."
+PIP_NOTE = (
+    "pdm, poetry and uv do not read this file, nor does pipx where it finds uv: "
+    "connect each by its own name. pipenv writes this address into a Pipfile that it "
+    "makes: `caravan lockfile clean Pipfile`, or `caravan connect pipenv`."
 )
+UV_LOCK_NOTE = (
+    "`uv lock` and `uv sync` write this address into uv.lock: `caravan lockfile clean "
+    "uv.lock` puts the origin's back. Of a uv.lock that names the origin, `uv sync "
+    "--locked` says that it needs to be updated, and `uv sync --frozen` passes this "
+    "node by: `caravan run -- uv sync --locked` installs through it."
+)
+POETRY_NOTE = (
+    "poetry reads this with its plugin alone: `poetry self add "
+    "poetry-plugin-pypi-mirror`. poetry.lock then names no address. An address in "
+    "pyproject.toml is shared with the team and goes into poetry.lock: `caravan "
+    "lockfile clean poetry.lock`."
+)
+
+
+def recipe(tool: str, home: Path, base: str) -> Recipe:
+    """Return how a tool is pointed at the gateway at `base`."""
+    made: dict[str, Callable[[Path, str], Recipe]] = {
+        "pip": pip, "uv": uv, "poetry": poetry, "pdm": pdm, "pipenv": pipenv,
+    }  # fmt: skip
+    return made[tool](home, base)
 
 
 def pip(home: Path, base: str) -> Recipe:
     """Return how pip is pointed at the gateway at `base`."""
+    index, host = f"{base}/pypi/simple", plain_host(base)
+    lines = f"index-url = {index}"
+    environment = {"PIP_INDEX_URL": f"{index}/"}
+    if host:
+        lines += f"\ntrusted-host = {host}"
+        environment["PIP_TRUSTED_HOST"] = host
     return Recipe(
         tool="pip",
         home=home,
         file=user_file("PIP_CONFIG_FILE", "pip", "pip.conf"),
         section="global",
-        lines=f"index-url = {base}/pypi/simple",
-        if_down=(
-            "pip fails after some seconds of trying; `caravan connect pip --undo`, or "
-            "`pip --isolated install ...` for once."
-        ),
+        lines=lines,
+        if_down="pip fails after some seconds of trying",
+        for_once="pip --isolated install ...",
+        environment=environment,
+        notes=[PIP_NOTE],
         inspect=_in_pip_conf,
     )
 
@@ -44,13 +73,57 @@ def uv(home: Path, base: str) -> Recipe:
         lines=(
             f'[[index]]\nname = "caravan"\nurl = "{base}/pypi/simple"\ndefault = true'
         ),
-        if_down=(
-            "uv fails after some seconds of trying; `caravan connect uv --undo`, or "
-            "`uv --no-config` for once."
-        ),
+        if_down="uv fails after some seconds of trying",
+        for_once="uv --no-config",
+        environment={"UV_DEFAULT_INDEX": f"{base}/pypi/simple/"},
         notes=[UV_LOCK_NOTE],
         inspect=_in_uv_toml,
         is_toml=True,
+    )
+
+
+def poetry(home: Path, base: str) -> Recipe:
+    """Return how poetry's mirror plugin is pointed at the gateway at `base`."""
+    folder = os.environ.get("POETRY_CONFIG_DIR")
+    file = user_file("", "pypoetry", "config.toml")
+    return Recipe(
+        tool="poetry",
+        home=home,
+        file=Path(folder) / "config.toml" if folder else file,
+        lines=f'[plugins.pypi_mirror]\nurl = "{base}/pypi/simple/"',
+        if_down="poetry fails after some seconds of trying",
+        for_once="poetry --no-plugins",
+        environment={"POETRY_PYPI_MIRROR_URL": f"{base}/pypi/simple/"},
+        notes=[POETRY_NOTE],
+        inspect=lambda text: _in_toml(text, "plugins", "pypi_mirror"),
+        is_toml=True,
+    )
+
+
+def pdm(home: Path, base: str) -> Recipe:
+    """Return how pdm is pointed at the gateway at `base`."""
+    return Recipe(
+        tool="pdm",
+        home=home,
+        file=user_file("PDM_CONFIG_FILE", "pdm", "config.toml"),
+        lines=f'[pypi]\nurl = "{base}/pypi/simple/"',
+        if_down="pdm fails after some seconds of trying",
+        environment={"PDM_PYPI_URL": f"{base}/pypi/simple/"},
+        inspect=lambda text: _in_toml(text, "pypi"),
+        is_toml=True,
+    )
+
+
+def pipenv(home: Path, base: str) -> Recipe:
+    """Return how pipenv is pointed at the gateway at `base`."""
+    environment = {"PIPENV_PYPI_MIRROR": f"{base}/pypi/simple/"}
+    return Recipe(
+        tool="pipenv",
+        home=home,
+        file=None,
+        lines=exports(environment),
+        if_down="pipenv fails after some seconds of trying",
+        environment=environment,
     )
 
 
@@ -69,3 +142,16 @@ def _in_uv_toml(text: str) -> InTheWay:
     if url := uv_default(text):
         return InTheWay(refusal=f"it names a default index already, {url}")
     return InTheWay()
+
+
+def _in_toml(text: str, *names: str) -> InTheWay:
+    """Refuse a file that has this table already, or cannot be read."""
+    try:
+        found: object = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return InTheWay(refusal=f"it is not valid TOML ({error})")
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    if found is None:
+        return InTheWay()
+    return InTheWay(refusal=f"it has a table [{'.'.join(names)}] already")

@@ -19,17 +19,17 @@ class Python(Ecosystem):
     """The simple repository API and its clients."""
 
     name = "pypi"
-    tools = ("pip", "uv")
+    tools = ("pip", "uv", "poetry", "pdm", "pipenv")
     lockfiles = (
         "requirements.txt with hashes, uv.lock, poetry.lock, pdm.lock, pylock.toml"
     )
     one_file_per_release = True
 
     def recipe(self, tool: str, home: Path, base: str) -> Recipe:
-        """Return how pip or uv is pointed at the gateway at `base`."""
-        from node.gateway.python import connect
+        """Return how one of the tools is pointed at the gateway at `base`."""
+        from node.gateway.python.connect import recipe
 
-        return connect.pip(home, base) if tool == "pip" else connect.uv(home, base)
+        return recipe(tool, home, base)
 
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the index at `url`, or the one that pip uses, or else uv. Blocks."""

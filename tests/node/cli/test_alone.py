@@ -151,3 +151,30 @@ async def test_the_home_option_is_read_before_and_after_the_command(tmp_path):
     ):
         await caravan(tmp_path, "--home", "h", "network", "new", "lab")
         assert (await caravan(tmp_path, *place)).out.startswith("lab\t")
+
+
+async def test_a_site_is_named_by_the_lines_for_its_clients(tmp_path):
+    url = "http://cache.lab:4749/token/0123456789abcdef"
+    done = await caravan(tmp_path, "connect", "pip", "--site", f"{url}/", "--json")
+    assert done.document["lines"] == (
+        f"[global]\nindex-url = {url}/pypi/simple\ntrusted-host = cache.lab"
+    )
+    assert done.document["environment"]["PIP_TRUSTED_HOST"] == "cache.lab"
+    assert "--undo" not in done.document["if_down"]
+    words = await caravan(tmp_path, "connect", "npm", "--site", url)
+    assert f"registry={url}/npm/" in words.out
+    assert f"npm_config_registry={url}/npm/" in words.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cache.lab:4749",), ("ftp://cache.lab",), ("http://",), ("http://a b",),
+        ("http://a/?x",), ("http://a:99999",), ("http://a'",), ("http://a\n",),
+        ("http://a", "--write"), ("http://a", "--undo"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_site_door_is_refused(tmp_path, arguments):
+    done = await caravan(tmp_path, "connect", "pip", "--site", *arguments, "--json")
+    assert done.code == 2
+    assert "expected" in done.document["error"]

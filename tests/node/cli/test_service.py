@@ -47,7 +47,7 @@ async def test_without_systemd_it_says_what_to_do(tmp_path, monkeypatch):
     assert status["unit"].endswith("caravan.service")
 
 
-def test_tools_that_still_point_here_are_named(tmp_path):
+def test_tools_that_still_point_here_are_named(tmp_path, monkeypatch):
     import json
 
     from node.doctor import check_tools
@@ -57,6 +57,12 @@ def test_tools_that_still_point_here_are_named(tmp_path):
     noted = {"pip": {"file": str(file), "before": "", "new": True}}
     (tmp_path / "connected.json").write_text(json.dumps(noted))
     assert check_tools(tmp_path, "127.0.0.1:4748").ok
+    (tmp_path / "pdm").write_text("#!/bin/sh\n")
+    (tmp_path / "pdm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    beside = check_tools(tmp_path, "127.0.0.1:4748")
+    assert beside.ok
+    assert "pdm not: `caravan connect pdm`" in beside.hint
     stopped = check_tools(tmp_path, None)
     assert not stopped.ok
     assert "caravan connect pip --undo" in stopped.hint

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from node.errors import NodeError
-from node.gateway.ecosystems import recipe, tools
+from node.gateway.ecosystems import recipe, recipe_at, tools
 
 WEB = "127.0.0.1:4748"
 
@@ -18,14 +18,18 @@ def home(tmp_path, monkeypatch):
     """Give each test a user's home of its own."""
     for name in (
         "PIP_CONFIG_FILE", "UV_CONFIG_FILE", "OPAMROOT", "NPM_CONFIG_USERCONFIG",
-        "CARGO_HOME", "XDG_CONFIG_HOME",
+        "CARGO_HOME", "XDG_CONFIG_HOME", "POETRY_CONFIG_DIR", "PDM_CONFIG_FILE",
+        "YARN_RC_FILENAME",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
-@pytest.mark.parametrize("tool", [tool for tool in tools() if tool != "apt"])
+OF_A_USER = [tool for tool in tools() if tool not in ("apt", "pipenv")]
+
+
+@pytest.mark.parametrize("tool", OF_A_USER)
 def test_writing_and_undoing_leaves_no_trace(home, tool):
     made = recipe(tool, home / "node", WEB)
     assert made.file.is_relative_to(home)
@@ -47,6 +51,12 @@ def test_writing_and_undoing_leaves_no_trace(home, tool):
         ("opam", 'opam-version: "2.0"\narchive-mirrors: ["https://old.test"]\n'),
         ("cargo", "[net]\nretry = 3\n"),
         ("uv", "offline = false\n"),
+        ("pdm", "[python]\nuse_venv = true\n"),
+        ("poetry", "[virtualenvs]\nin-project = true\n"),
+        ("pnpm", "registry=https://old.test/\nstore-dir=/srv/pnpm\n"),
+        ("yarn", 'yarn-offline-mirror "./packages"\n'),
+        ("yarn-berry", "nodeLinker: node-modules\n"),
+        ("bun", "[install]\nexact = true\n"),
     ],
 )
 def test_what_was_there_comes_back(home, tool, before):
@@ -75,7 +85,7 @@ def test_the_index_that_pip_used_is_remembered_for_the_gateway(home):
 
 
 def test_written_toml_is_valid(home):
-    for tool in ("cargo", "uv"):
+    for tool in ("cargo", "uv", "pdm", "poetry", "bun"):
         made = recipe(tool, home / "node", WEB)
         made.write()
         assert tomllib.loads(made.file.read_text())
@@ -86,15 +96,43 @@ def test_written_toml_is_valid(home):
     [
         ("cargo", '[source.crates-io]\nreplace-with = "mine"\n'),
         ("uv", '[[index]]\nurl = "https://old.test"\ndefault = true\n'),
+        ("pdm", '[pypi]\nurl = "https://old.test"\n'),
+        ("poetry", '[plugins.pypi_mirror]\nurl = "https://old.test"\n'),
+        ("poetry", "not TOML"),
+        ("yarn", 'registry "https://old.test"\n'),
+        ("yarn-berry", 'npmRegistryServer: "https://old.test"\n'),
+        ("yarn-berry", "unsafeHttpWhitelist:\n  - old.test\n"),
+        ("bun", '[install]\nregistry = "https://old.test"\n'),
     ],
 )
 def test_what_would_not_go_together_is_refused(home, tool, before):
     made = recipe(tool, home / "node", WEB)
-    made.file.parent.mkdir(parents=True)
+    made.file.parent.mkdir(parents=True, exist_ok=True)
     made.file.write_text(before)
     with pytest.raises(NodeError, match="by hand"):
         made.write()
     assert made.file.read_text() == before
+
+
+def test_a_tool_without_a_file_is_led_by_the_environment(home):
+    made = recipe("pipenv", home / "node", WEB)
+    assert made.lines == f"export PIPENV_PYPI_MIRROR=http://{WEB}/pypi/simple/"
+    with pytest.raises(NodeError, match="caravan run -- pipenv"):
+        made.write()
+    assert not made.undo()
+
+
+@pytest.mark.parametrize("tool", list(tools()))
+def test_of_a_site_every_line_names_the_site(home, tool):
+    """Here without TLS, so that tools that want it named as trusted find that too."""
+    made = recipe_at(tool, home / "node", "http://cache.lab:4749")
+    assert "cache.lab:4749" in made.lines
+    for text in (made.lines, *made.environment.values(), *made.notes):
+        assert "127.0.0.1" not in text
+    trusting = {"pip": "trusted-host = cache.lab", "yarn-berry": '- "cache.lab"'}
+    assert trusting.get(tool, "") in made.lines
+    secure = recipe_at(tool, home / "node", "https://cache.lab")
+    assert trusting.get(tool, "trusted") not in secure.lines
 
 
 def test_permissions_are_kept(home):
