@@ -153,22 +153,23 @@ class Pages:
         """
         if form in page.packed:
             return page.packed[form]
-        key, body = (id(page.packed), form), page.forms[form]
-        if key in self._packing or (self._saving and form in page.kept):
-            return None
-        self._packing.add(key)
-        work = self._in(self._packer, lambda: gzipped(body))
-        packing = asyncio.ensure_future(work)
+        body = page.forms[form]
+        if len(body) <= limits.PACKED_AT_ONCE_BYTES:
+            page.packed[form] = await self._in(self._readers, lambda: gzipped(body))
+            return page.packed[form]
+        key = (id(page.packed), form)
+        is_under_way = self._saving and form in page.kept
+        if key not in self._packing and not is_under_way:
+            self._packing.add(key)
+            work = self._in(self._packer, lambda: gzipped(body))
 
-        def made(done: asyncio.Future[bytes]) -> None:
-            self._packing.discard(key)
-            if not done.cancelled() and done.exception() is None:
-                page.packed[form] = done.result()
+            def made(done: asyncio.Future[bytes]) -> None:
+                self._packing.discard(key)
+                if not done.cancelled() and done.exception() is None:
+                    page.packed[form] = done.result()
 
-        packing.add_done_callback(made)
-        if len(body) > limits.PACKED_AT_ONCE_BYTES:
-            return None
-        return await packing
+            asyncio.ensure_future(work).add_done_callback(made)
+        return None
 
     def age(self, page: StoredPage) -> float:
         """Return how long ago the upstream was asked for a page, in seconds."""

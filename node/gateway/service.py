@@ -130,7 +130,8 @@ class Gateway:
         if not self._ready:
             self.begin()
         tasks = list(self._ready.values()) if name is None else [self._ready[name]]
-        await asyncio.wait(tasks)
+        if not all(task.done() for task in tasks):
+            await asyncio.wait(tasks)
 
     async def _configure(self, name: str) -> None:
         said = self.upstreams.setting(name)

@@ -130,6 +130,8 @@ class Index:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.deletions = 0
+        """Grows after each deletion: what was found before may be gone."""
         database.write(_make_tables)
         count, _ = self.totals()
         bits = (_FILTER_BITS_PER_NAME * count).bit_length()
@@ -260,7 +262,9 @@ class Index:
             deleted = connection.execute(_DELETE, (name.raw,))
             return deleted.rowcount > 0
 
-        return self._database.write(work)
+        was_listed = self._database.write(work)
+        self.deletions += 1
+        return was_listed
 
     def may_hold(self, name: bytes) -> bool:
         """Whether a SHA-256 may be held; False means surely not.

@@ -28,6 +28,7 @@ from transfer.errors import DamagedError, ManifestError, NotHeldError, StoreErro
 from transfer.limits import (
     CHECK_AGAIN_SECONDS,
     EAGER_BYTES_MAX,
+    FOUND_MAX,
     GROUP_ARTIFACTS_MAX,
     READ_BYTES_MAX,
 )
@@ -70,6 +71,8 @@ class Store:
         self.on_aliases: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact whose aliases are now known."""
         self._alias_locks = KeyedLocks()
+        self._found: dict[Digest, Artifact] = {}
+        self._found_before = 0  # deletions until then are known to `_found`
         self.fs = fs = fs or Fs()
         self.clock = clock
         with store_errors(folder):
@@ -200,11 +203,22 @@ class Store:
         return self.index.find(digest)
 
     async def find_soon(self, digest: Digest) -> Artifact | None:
-        """Return the same on an event loop, which goes on meanwhile."""
+        """Return the same on an event loop, which goes on meanwhile.
+
+        What was found is remembered until anything is deleted.
+        """
         if digest.algorithm == NAME_ALGORITHM and not self.index.may_hold(digest.raw):
             return None
+        deletions = self.index.deletions
+        if self._found_before != deletions or len(self._found) >= FOUND_MAX:
+            self._found.clear()
+            self._found_before = deletions
+        if (known := self._found.get(digest)) is not None:
+            return known
         found = self.database.submit_read(lambda: self.find(digest))
         held = await asyncio.wrap_future(found)
+        if held is not None and deletions == self.index.deletions:
+            self._found[digest] = held
         if held is not None or digest.algorithm == NAME_ALGORITHM:
             return held
         return await asyncio.to_thread(self.find_pending, digest)

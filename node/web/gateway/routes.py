@@ -72,12 +72,13 @@ class GatewayRoutes:
                     await self._gateway.ready(upstream)
                     await self._check_credentials(upstream)
                     asked = await _asked(request)
+                    if route.kind is None or request.method != "GET":
+                        answer = await route.handle(asked)
+                        return await self._answer(request, answer, None)
                     answering = asyncio.ensure_future(route.handle(asked))
                     answering.add_done_callback(_seen)
-                    padded = None
-                    if route.kind is not None and request.method == "GET":
-                        kind = route.kind(asked.accept)
-                        padded = await _padded(request, kind, answering)
+                    kind = route.kind(asked.accept)
+                    padded = await _padded(request, kind, answering)
                     return await self._answer(request, await answering, padded)
                 except ClashError as error:
                     return web.json_response(
@@ -250,17 +251,16 @@ def _base(request: web.Request) -> str:
 
 async def _asked(request: web.Request) -> GatewayRequest:
     """Return a request as the indexes read it."""
-    parameters = dict(request.match_info)
     raw = request.rel_url.raw_path_qs
     # The last parameter, as it was written: what stands before it has no slashes more.
     known = request.match_info.route.resource
     start = known.canonical.partition("{")[0] if known is not None else ""
     return GatewayRequest(
-        parameters=parameters,
+        parameters=request.match_info,
         tail=raw.removeprefix(start),
         base=_base(request),
         accept=request.headers.get("Accept", ""),
         method=request.method,
         body=await request.read() if request.method == "POST" else b"",
-        headers=dict(request.headers),
+        headers=request.headers,
     )

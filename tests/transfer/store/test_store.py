@@ -367,3 +367,46 @@ def test_many_threads_that_want_aliases_hash_once(store, file, monkeypatch):
         done = list(threads.map(store.with_aliases, [artifact.digest] * 8))
     assert all(one.has_all_aliases for one in done)
     assert hashed == [1]
+
+
+async def test_what_was_found_is_remembered_until_something_is_deleted(
+    store, monkeypatch
+):
+    held, other = store.add_bytes(b"held"), store.add_bytes(b"other")
+    assert await store.find_soon(held.digest) == held
+    reads = []
+    find = store.index.find
+    monkeypatch.setattr(
+        store.index, "find", lambda digest: reads.append(digest) or find(digest)
+    )
+    assert await store.find_soon(held.digest) == held
+    assert reads == []
+    store.remove(other.digest)
+    reads.clear()
+    assert await store.find_soon(other.digest) is None
+    assert await store.find_soon(held.digest) == held
+    assert reads == [other.digest, held.digest]
+
+
+async def test_what_is_deleted_while_it_is_looked_for_is_not_remembered(
+    store, monkeypatch
+):
+    held = store.add_bytes(b"held")
+    find = store.index.find
+
+    def find_and_lose(digest):
+        monkeypatch.setattr(store.index, "find", find)
+        found = find(digest)
+        store.remove(digest)
+        return found
+
+    monkeypatch.setattr(store.index, "find", find_and_lose)
+    assert await store.find_soon(held.digest) == held
+    assert await store.find_soon(held.digest) is None
+
+
+async def test_what_was_found_is_bounded(store, monkeypatch):
+    monkeypatch.setattr("transfer.store.store.FOUND_MAX", 3)
+    for number in range(10):
+        await store.find_soon(store.add_bytes(bytes([number])).digest)
+    assert len(store._found) <= 3
