@@ -38,6 +38,7 @@ from node.content.sharing_policy import SharingPolicy, sharing_of
 from node.content.unshare import Unsharer
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError
+from node.gateway.leases import OriginLeases
 from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
 from node.gateway.upstreams import Upstreams
@@ -81,6 +82,7 @@ from transfer import (
     SeederLimits,
     StoreError,
 )
+from transfer.arrivals import Arrivals
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +193,7 @@ class Node:
         self._reaching = Reaching(
             self._dht, self._network, settings=settings, background=self._background
         )
+        self._arrivals = Arrivals()
         self._seeder = Seeder(
             self._store,
             identity,
@@ -199,6 +202,7 @@ class Node:
             limits=SeederLimits(bytes_per_second=settings.upload_bytes_per_second),
             may_serve=self._may_serve,
             on_opening=self._reaching.openings.received,
+            arrivals=self._arrivals,
         )
         await self._seeder.start(bound)
         self._stack.push_async_callback(self._seeder.close)
@@ -301,11 +305,25 @@ class Node:
             trust=trust_store,
             releases=releases,
             background=self._background,
+            leases=self._new_leases(router),
         )
         sharer = self._compose_content()
         self._compose_news()
         self._compose_publishing(sharer)
         self._compose_care()
+
+    def _new_leases(self, router: ContentRouter) -> OriginLeases:
+        """Make what decides who of a site asks an origin."""
+        settings, is_private = self.settings, self._network.secret is not None
+        return OriginLeases(
+            router=router,
+            arrivals=self._arrivals,
+            follower=self._leecher.follower,
+            # Who shares only some of what it has passes nothing on while it comes.
+            is_enabled=settings.sharing == "all" and settings.gateway.lease,
+            is_private=is_private,
+            has_pages=settings.gateway.member_pages,
+        )
 
     def _compose_content(self) -> Sharer:
         """Make the parts that bring files in and write them out."""

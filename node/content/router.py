@@ -146,12 +146,53 @@ class ContentRouter:
 
     def search(self, digest: Digest) -> ProviderSearch:
         """Start a search for those who offer `digest`."""
-        near = self._neighbours.contacts(time.monotonic())
-        return self._dht.find_providers(self._key(digest), near[:NEIGHBOURS_ASKED_MAX])
+        return self._search(self._key(digest))
 
-    async def peers(self, digest: Digest) -> AsyncGenerator[Peer, None]:
-        """Yield the peers that offer `digest`, without this node, as they are found."""
-        async with contextlib.aclosing(self.search(digest)) as search:
+    def _search(self, key: bytes, lease: bytes = b"") -> ProviderSearch:
+        near = self._neighbours.contacts(time.monotonic())[:NEIGHBOURS_ASKED_MAX]
+        return self._dht.find_providers(key, near, lease=lease)
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether there are nodes to share origin leases with."""
+        near = self._neighbours.contacts(time.monotonic())
+        return bool(near) or self._dht.is_leased
+
+    async def lease_holder(
+        self, kind: str, name: bytes, failed: bytes | None = None
+    ) -> Peer | None:
+        """Return who else asks the origin; None where this node does.
+
+        `kind` is the algorithm of the digest `name`, or `page`. `failed` is the key of
+        a holder that gave this node nothing.
+        """
+        key = provider_key(self._network, kind, name)
+        lease = failed or self._dht.public_key
+        async with contextlib.aclosing(self._search(key, lease)) as search:
+            async for _ in search:
+                continue
+        return self._holder_in(search)
+
+    def _holder_in(self, search: ProviderSearch) -> Peer | None:
+        """Return the other node that a search has found to hold the lease."""
+        holder = search.decide_holder()
+        if holder is None or holder.public_key == self._dht.public_key:
+            return None
+        return Peer(holder.address.host, holder.address.port, holder.public_key)
+
+    async def peers(
+        self,
+        digest: Digest,
+        on_holder: Callable[[Peer | None], None] | None = None,
+    ) -> AsyncGenerator[Peer, None]:
+        """Yield the peers that offer `digest`, without this node, as they are found.
+
+        `on_holder` is told in the end who else holds the origin lease, None where
+        this node does.
+        """
+        lease = b"" if on_holder is None else self._dht.public_key
+        key = self._key(digest)
+        async with contextlib.aclosing(self._search(key, lease)) as search:
             async for record in search:
                 if record.public_key == self._dht.public_key:
                     continue
@@ -164,6 +205,8 @@ class ContentRouter:
                     if len(self._introduced) > INTRODUCED_MAX:
                         del self._introduced[next(iter(self._introduced))]
                 yield Peer(address.host, address.port, record.public_key)
+            if on_holder is not None:
+                on_holder(self._holder_in(search))
 
     def is_out_of_reach(self, digest: Digest) -> bool:
         """Whether a provider of a digest was found behind a router, and no way in."""

@@ -44,6 +44,13 @@ class InFlightFile:
         """Return the loop's time, in seconds."""
         return asyncio.get_running_loop().time()
 
+    def left(self, began: float) -> float:
+        """Estimate how many seconds what began at a time still takes; 0 if unknown."""
+        if not self.size or not self.bytes_seen:
+            return 0.0
+        elapsed = self.now() - began
+        return elapsed * (self.size - self.bytes_seen) / self.bytes_seen
+
     def seen(self, count: int) -> None:
         """Note that some source has sent `count` bytes in all."""
         self.bytes_seen = max(self.bytes_seen, count)

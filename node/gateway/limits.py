@@ -4,6 +4,8 @@ MISS_SECONDS_MAX = 10.0  # pip gives up after 16.6 s without a first byte
 HEAD_START_SECONDS = 0.2  # of the peers before the origin is asked
 ABOUT_DONE_SECONDS = 1.0  # peers that end this soon are not raced any more
 LOOKUP_MISS_SECONDS = 30.0  # after a miss, files of the same index have no head start
+SITE_PATIENCE_SECONDS = 1.0  # without a byte of peers, before the lease is asked for
+SITE_LEFT_SECONDS_MAX = 10.0  # peers of a private network are not raced below that
 MISS_REMEMBERED_SECONDS = 5.0
 LINGER_SECONDS = 20.0  # how long a download goes on that nobody waits for any more
 

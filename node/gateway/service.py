@@ -21,6 +21,7 @@ from node.gateway.answers import (
 from node.gateway.ecosystems import ecosystem_of
 from node.gateway.file_metadata import FileMetadata
 from node.gateway.index import IndexContext, PackageIndex
+from node.gateway.leases import OriginLeases
 from node.gateway.named_file import NamedFile
 from node.gateway.netrc_file import authorization_for
 from node.gateway.origin import OriginClient
@@ -55,6 +56,8 @@ class Surroundings:
     trust: TrustStore
     releases: Releases
     background: Background
+    leases: OriginLeases | None = None
+    """What decides who of a site asks an origin; None where this node is alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Gateway:
             client=client,
             upstreams=upstreams,
             silence=retention.silence,
+            leases=around.leases,
             weak_digests=settings.weak_digests,
         )
         self.resolver = Resolver(

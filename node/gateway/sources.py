@@ -5,30 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
 
 from node.content.router import ANNOUNCED_ALGORITHMS, ContentRouter
 from node.gateway import limits
 from node.gateway.bounded import BoundedCache, RecentKeys
 from node.gateway.in_flight import InFlightFile
+from node.gateway.leases import OriginLeases, Turn
 from node.gateway.named_file import NamedFile
 from node.gateway.origin import (
     MissingError,
     OriginClient,
     OriginError,
-    OriginFile,
 )
-from node.gateway.retry import pause_before_retry
+from node.gateway.origin_fetch import OriginFetch
 from node.gateway.traffic import SourceName
-from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
 from node.results import SourceEntry
 from transfer import (
     Artifact,
     Digest,
-    Intake,
     Leecher,
     NoPeerError,
     Store,
@@ -38,8 +34,6 @@ from transfer.growing_file import GrowingFile
 from transfer.store.partial import Partial
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class SourceError(Exception):
@@ -63,10 +57,12 @@ class Sources:
         client: OriginClient,
         upstreams: Upstreams,
         silence: Callable[[Digest, str], None],
+        leases: OriginLeases | None,
         weak_digests: bool,
     ) -> None:
         self._store = store
         self._silence = silence
+        self._leases = leases
         self._leecher = leecher
         self._router = router
         self._client = client
@@ -81,8 +77,12 @@ class Sources:
 
     async def race(self, file: InFlightFile) -> Artifact:
         """Return the file from the source that delivers it first; SourceError."""
+        leases = self._leases
+        may_ask_peers = self._may_ask_peers(file.digest, file.named)
+        if file.named and may_ask_peers and leases is not None and leases.is_on:
+            return await self._race_together(file, leases)
         tasks: list[asyncio.Task[Artifact]] = []
-        if self._may_ask_peers(file.digest, file.named):
+        if may_ask_peers:
             tasks.append(asyncio.create_task(self._from_peers(file)))
         peers = tasks[0] if tasks else None
         if file.named:
@@ -90,6 +90,20 @@ class Sources:
         if not tasks:
             raise SourceError("it is not held, and its digest is too weak to be looked "
                               "up among strangers")  # fmt: skip
+        return await self._first(file, tasks)
+
+    async def _race_together(
+        self, file: InFlightFile, leases: OriginLeases
+    ) -> Artifact:
+        """Ask the peers, and the origin once for all nodes of the site."""
+        with leases.turn(file.digest.algorithm, file.digest.raw) as turn:
+            peers = asyncio.create_task(self._from_peers(file, turn))
+            origin = asyncio.create_task(self._from_site(file, peers, turn))
+            return await self._first(file, [peers, origin])
+
+    async def _first(
+        self, file: InFlightFile, tasks: list[asyncio.Task[Artifact]]
+    ) -> Artifact:
         try:
             return await _first(tasks)
         finally:
@@ -140,10 +154,16 @@ class Sources:
 
     # --- peers -----------------------------------------------------------------------
 
-    async def _from_peers(self, file: InFlightFile) -> Artifact:
+    async def _from_peers(
+        self, file: InFlightFile, turn: Turn | None = None
+    ) -> Artifact:
+        """Download from peers; `turn` is told who holds the lease, as a by-product."""
+        on_holder = None if turn is None else turn.note_holder
         watch = _PeersWatch(self._store, file)
         try:
-            async with contextlib.aclosing(self._router.peers(file.digest)) as peers:
+            async with contextlib.aclosing(
+                self._router.peers(file.digest, on_holder)
+            ) as peers:
                 done = await self._leecher.download(
                     file.digest,
                     peers,
@@ -174,11 +194,37 @@ class Sources:
     ) -> Artifact:
         if peers is not None:
             await self._head_start(file, peers)
+        return await self._from_origins(file, OriginFetch.alone)
+
+    async def _from_site(
+        self,
+        file: InFlightFile,
+        peers: asyncio.Task[Artifact],
+        turn: Turn,
+    ) -> Artifact:
+        """Ask the origin, or follow the node that does, once peers give nothing."""
+        left_max = limits.ABOUT_DONE_SECONDS
+        if turn.leases.is_private:
+            left_max = limits.SITE_LEFT_SECONDS_MAX
+        began = file.now()
+        while not peers.done():
+            seen = file.bytes_seen
+            await asyncio.wait({peers}, timeout=limits.SITE_PATIENCE_SECONDS)
+            if file.bytes_seen == seen or file.left(began) > left_max:
+                break
+        return await self._from_origins(file, lambda one: one.together(turn))
+
+    async def _from_origins(
+        self,
+        file: InFlightFile,
+        fetch: Callable[[OriginFetch], Coroutine[None, None, Artifact]],
+    ) -> Artifact:
+        """Return the file from the first upstream that can give it; SourceError."""
         reasons: list[str] = []
         cause: OriginError | None = None
         for one in file.named:
             try:
-                return await self._fetch(file, one)
+                return await self._fetch(file, one, fetch)
             except OriginError as error:
                 # What may pass says more than an origin that has no such file.
                 if cause is None or isinstance(cause, MissingError):
@@ -199,119 +245,38 @@ class Sources:
         if any(self._lookup_missed.has(one.upstream, now) for one in file.named):
             return
         await asyncio.wait({peers}, timeout=limits.HEAD_START_SECONDS)
-        if peers.done() or not file.size or not file.bytes_seen:
+        if not file.size or not file.bytes_seen:
             return
-        elapsed = file.now() - now
-        left = elapsed * (file.size - file.bytes_seen) / file.bytes_seen
-        if left <= limits.ABOUT_DONE_SECONDS:
+        if not peers.done() and file.left(now) <= limits.ABOUT_DONE_SECONDS:
             await asyncio.wait({peers}, timeout=limits.ABOUT_DONE_SECONDS)
 
-    async def _fetch(self, file: InFlightFile, named: NamedFile) -> Artifact:
+    async def _fetch(
+        self,
+        file: InFlightFile,
+        named: NamedFile,
+        fetch: Callable[[OriginFetch], Coroutine[None, None, Artifact]],
+    ) -> Artifact:
         """Download from one origin and verify; OriginError or TransferError."""
         upstream = self._upstreams.get(named.upstream)
         if upstream is None:
             raise OriginError("its upstream is no longer configured")
-        intake = _OriginIntake(self._store, file, {named.strong, file.digest})
-        try:
-            await self._take_in(intake, upstream, named)
-            name = await _in_thread(intake.opened.verify)
+
+        def before_commit(name: Digest) -> None:
             if self.is_private(file.named):
-                # Before the commit, which asks whether others may read the file.
                 self._silence(name, named.file.rpartition("/")[2])
-            artifact = await _in_thread(intake.opened.commit)
-            intake.finish()
-        finally:
-            intake.close()
-        gave = SourceEntry(address=named.upstream, bytes=artifact.size)
+
+        one = OriginFetch(
+            store=self._store,
+            client=self._client,
+            upstream=upstream,
+            file=file,
+            named=named,
+            before_commit=before_commit,
+        )
+        artifact = await fetch(one)
+        gave = SourceEntry(address=one.gave, bytes=artifact.size)
         self._gave.put(artifact.digest, [gave])
         return artifact
-
-    async def _take_in(
-        self, intake: _OriginIntake, upstream: Upstream, named: NamedFile
-    ) -> None:
-        """Download, going on from what has come where the origin fails for a moment."""
-        attempt = 0
-        while True:
-            had = intake.length
-            attempt += 1
-            try:
-                async with self._client.file(upstream, named.url, had) as reply:
-                    await intake.take(reply)
-            except OriginError as error:
-                if intake.length > had:
-                    attempt = 1  # what makes progress is not given up
-                wait = pause_before_retry(error, attempt)
-                if wait is None or attempt >= limits.ORIGIN_ATTEMPTS:
-                    raise
-                log.info("%s is asked for again: %s", named.file, error)
-                await asyncio.sleep(wait)
-            else:
-                return
-
-
-class _OriginIntake:
-    """A file that comes from an origin, in one piece or several."""
-
-    def __init__(self, store: Store, file: InFlightFile, expected: set[Digest]) -> None:
-        self._store = store
-        self._file = file
-        self._expected = expected
-        self._intake: Intake | None = None
-        self._coming: GrowingFile | None = None
-
-    @property
-    def length(self) -> int:
-        """How many bytes have come."""
-        return 0 if self._intake is None else self._intake.length
-
-    @property
-    def opened(self) -> Intake:
-        """Where the bytes are; only once some have come."""
-        if self._intake is None:
-            raise OriginError("it sent nothing")
-        return self._intake
-
-    async def take(self, reply: OriginFile) -> None:
-        """Take in what an origin sends; OriginError, TransferError."""
-        if self._intake is None:
-            await self._open(reply.size)
-        intake = self.opened
-        skip = intake.length - reply.start
-        if skip < 0:
-            raise OriginError("it sent another part than was asked for")
-        async for block in _blocks(reply.parts()):
-            fresh, skip = block[skip:], max(0, skip - len(block))
-            if fresh:
-                await _in_thread(partial(intake.write, fresh))
-                self._file.seen(intake.length)
-                if self._coming is not None:
-                    self._file.progress(
-                        self._coming,
-                        intake.length,
-                        source="origin",
-                        has_known_size=True,
-                    )
-
-    async def _open(self, size: int | None) -> None:
-        if size is not None and size > limits.FILE_BYTES_MAX:
-            raise OriginError("the file is too large")
-        intake = Intake(self._store, self._expected, size)
-        await asyncio.to_thread(intake.__enter__)
-        self._intake = intake
-        if size:
-            self._coming = GrowingFile(intake.descriptor, size)
-
-    def finish(self) -> None:
-        """Let all of it be read: it was verified."""
-        if self._coming is not None:
-            self._coming.finish()
-
-    def close(self) -> None:
-        """Let go of the file; what was not committed is gone."""
-        if self._coming is not None:
-            self._coming.fail()
-        if self._intake is not None:
-            self._intake.__exit__(None, None, None)
 
 
 class _PeersWatch:
@@ -352,39 +317,6 @@ class _PeersWatch:
         """Say that nothing more comes from peers."""
         if self._coming is not None:
             self._coming.fail()
-
-
-async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join small parts into blocks that are worth a thread's while.
-
-    Where the parts end with an error, what came before it is yielded first.
-    """
-    waiting: list[bytes] = []
-    count = 0
-    failed: OriginError | None = None
-    try:
-        async for part in parts:
-            waiting.append(part)
-            count += len(part)
-            if count >= limits.WRITE_BYTES // 4:
-                yield b"".join(waiting)
-                waiting, count = [], 0
-    except OriginError as error:
-        failed = error
-    if waiting:
-        yield b"".join(waiting)
-    if failed is not None:
-        raise failed
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Do `work` in a thread, and do not leave before it has ended."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait({future})
-        raise
 
 
 async def _first(tasks: list[asyncio.Task[Artifact]]) -> Artifact:

@@ -60,10 +60,14 @@ class GatewaySettings:
     """How package managers are served.
 
     Without `stream`, nothing of a file leaves before all of it is verified. `names`
-    says who wins where a name would otherwise be refused.
+    says who wins where a name would otherwise be refused. With `lease`, the nodes of a
+    site ask an origin once for all of them; with `member_pages`, members of a private
+    network also give one another the pages of indexes, which no digest vouches for.
     """
 
     stream: bool = True
+    lease: bool = True
+    member_pages: bool = True
     names: Mapping[str, Winner] = field(default_factory=dict)
 
 

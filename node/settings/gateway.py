@@ -16,6 +16,7 @@ from node.settings.source import SettingSource
 
 VARIABLE = "UPSTREAM_"
 NONE = "none"
+GATEWAY_SWITCHES = ("stream", "lease", "member_pages")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
@@ -83,18 +84,21 @@ def _share(name: str, value: object, source: SettingSource) -> bool | None:
 
 
 def read_gateway(value: object, source: SettingSource) -> GatewaySettings:
-    """Read `stream`, and who wins where a name would be refused."""
-    if not isinstance(value, dict) or not value.keys() <= {"stream", "names"}:
-        raise source.mistake("expected a table with stream and names")
-    stream, names = value.get("stream", True), value.get("names", {})
-    if not isinstance(stream, bool):
-        raise source.mistake("stream: expected true or false")
+    """Read the switches, and who wins where a name would be refused."""
+    known = {*GATEWAY_SWITCHES, "names"}
+    if not isinstance(value, dict) or not value.keys() <= known:
+        raise source.mistake(f"expected a table with {', '.join(sorted(known))}")
+    names = value.get("names", {})
+    switches = {one: value.get(one, True) for one in GATEWAY_SWITCHES}
+    for one, said in switches.items():
+        if not isinstance(said, bool):
+            raise source.mistake(f"{one}: expected true or false")
     winners = get_args(Winner)
     if not isinstance(names, dict) or not all(one in winners for one in names.values()):
         raise source.mistake(
             'names: expected a table like NAME = "network" or "upstream"'
         )
-    return GatewaySettings(stream, names)
+    return GatewaySettings(names=names, **switches)
 
 
 def _url(name: str, url: object, source: SettingSource) -> str:

@@ -216,9 +216,13 @@ _ALL = (
         read=read_gateway,
         summary="How package managers are served. Without `stream`, a file is sent "
         'only once all of it is verified; `names` says whether "upstream" or '
-        '"network" wins where both have a name.',
-        default="stream = true, no names",
-        example='[gateway]\nstream = true\n\n[gateway.names]\nexample = "network"',
+        '"network" wins where both have a name. With `lease`, the nodes of a private '
+        "or local network ask an origin once for all of them; with `member_pages`, "
+        "members of a private network also give one another index pages, which no "
+        "digest vouches for.",
+        default="all three true, no names",
+        example="[gateway]\nstream = true\nlease = true\nmember_pages = true\n\n"
+        '[gateway.names]\nexample = "network"',
     ),
     Setting(
         name="site",

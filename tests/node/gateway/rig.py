@@ -59,7 +59,7 @@ class MadeUpPeers:
         artifact = self.store.add_bytes(self.offered[digest])
         return Downloaded(artifact, 0.0, [])
 
-    async def peers(self, digest: Digest) -> AsyncIterator[str]:
+    async def peers(self, digest: Digest, on_holder: Any = None) -> AsyncIterator[str]:
         if digest in self.offered:
             yield "a peer"
 

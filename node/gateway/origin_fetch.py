@@ -1,0 +1,300 @@
+"""One file from its origin: by this node, or by another one of the site for all.
+
+What comes is taken in by one intake, whoever sends it, and verified as a whole. A
+sender that fails in the middle is replaced by the next one, which goes on where it
+ended. Where what was followed turns out wrong, all is asked of the origin again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
+from typing import TypeVar
+
+from node.gateway import limits
+from node.gateway.in_flight import InFlightFile
+from node.gateway.leases import Turn
+from node.gateway.named_file import NamedFile
+from node.gateway.origin import OriginClient, OriginError
+from node.gateway.retry import pause_before_retry
+from node.gateway.traffic import SourceName
+from node.gateway.upstream import Upstream
+from transfer import Artifact, Digest, Intake, Peer, PeerError, Store, WrongBytesError
+from transfer.growing_file import GrowingFile
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class OriginFetch:
+    """Brings one file from one origin; `gave` says in the end who gave the bytes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        client: OriginClient,
+        upstream: Upstream,
+        file: InFlightFile,
+        named: NamedFile,
+        before_commit: Callable[[Digest], None],
+    ) -> None:
+        """`before_commit` is told the name of the verified file."""
+        self._store = store
+        self._client = client
+        self._upstream = upstream
+        self._file = file
+        self._named = named
+        self._before_commit = before_commit
+        self.gave: str = named.upstream
+
+    async def alone(self) -> Artifact:
+        """Ask the origin; raises OriginError or TransferError."""
+        with self._new_intake() as intake:
+            await self._take_in(intake)
+            return await self._commit(intake)
+
+    async def together(self, turn: Turn) -> Artifact:
+        """Follow whoever holds the lease, or hold it and ask the origin.
+
+        Raises OriginError or TransferError.
+        """
+        followed: list[Peer] = []
+        try:
+            with self._new_intake(turn.begin) as intake:
+                if not await self._follow(intake, turn, followed):
+                    await self._take_in(intake)
+                artifact = await self._commit(intake)
+        except WrongBytesError:
+            if not followed:
+                raise
+            for peer in followed:
+                turn.leases.distrust(peer)
+            self.gave = self._named.upstream
+            return await self.alone()
+        if followed:
+            self.gave = str(followed[-1])
+        return artifact
+
+    def _new_intake(
+        self, on_begin: Callable[[GrowingFile], None] | None = None
+    ) -> OriginIntake:
+        expected = {self._named.strong, self._file.digest}
+        return OriginIntake(self._store, self._file, expected, on_begin=on_begin)
+
+    async def _follow(
+        self,
+        intake: OriginIntake,
+        turn: Turn,
+        followed: list[Peer],
+    ) -> bool:
+        """Take in what other nodes give; False where the origin is to be asked."""
+        leases = turn.leases
+        failed: Peer | None = None
+        while (peer := await turn.leader(failed)) is not None:
+            had = intake.length
+            coming = leases.follower.follow(
+                peer, turn.kind, turn.name, start=intake.length
+            )
+            try:
+                await intake.follow(coming)
+            except (PeerError, OSError) as error:
+                log.info("%s was followed in vain: %s", peer, error)
+                leases.counts["failed"] += 1
+                failed = peer
+            else:
+                leases.counts["followed"] += 1
+                followed.append(peer)
+                return True
+            if intake.length > had:
+                followed.append(peer)
+        intake.lead()
+        return False
+
+    async def _commit(self, intake: OriginIntake) -> Artifact:
+        name = await in_thread(intake.opened.verify)
+        # Before the commit, which asks whether others may read the file.
+        self._before_commit(name)
+        artifact = await in_thread(intake.opened.commit)
+        intake.finish()
+        return artifact
+
+    async def _take_in(self, intake: OriginIntake) -> None:
+        """Download, going on from what has come where the origin fails for a moment."""
+        attempt = 0
+        while True:
+            had = intake.length
+            attempt += 1
+            try:
+                async with self._client.file(
+                    self._upstream, self._named.url, had
+                ) as reply:
+                    await intake.take(reply.parts(), start=reply.start, size=reply.size)
+            except OriginError as error:
+                if intake.length > had:
+                    attempt = 1  # what makes progress is not given up
+                wait = pause_before_retry(error, attempt)
+                if wait is None or attempt >= limits.ORIGIN_ATTEMPTS:
+                    raise
+                log.info("%s is asked for again: %s", self._named.file, error)
+                await asyncio.sleep(wait)
+            else:
+                return
+
+
+class OriginIntake:
+    """A file that comes from an origin, in one piece or several; a context manager."""
+
+    def __init__(
+        self,
+        store: Store,
+        file: InFlightFile,
+        expected: set[Digest],
+        *,
+        on_begin: Callable[[GrowingFile], None] | None = None,
+    ) -> None:
+        """`on_begin` gets the growing file where others may follow it."""
+        self._store = store
+        self._file = file
+        self._expected = expected
+        self._on_begin = on_begin
+        self._intake: Intake | None = None
+        self._coming: GrowingFile | None = None
+        self._leads = False
+
+    def __enter__(self) -> OriginIntake:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Let go of the file; what was not committed is gone."""
+        if self._coming is not None:
+            self._coming.fail()
+        if self._intake is not None:
+            self._intake.__exit__(None, None, None)
+
+    @property
+    def length(self) -> int:
+        """How many bytes have come."""
+        return 0 if self._intake is None else self._intake.length
+
+    @property
+    def opened(self) -> Intake:
+        """Where the bytes are; only once some have come."""
+        if self._intake is None:
+            raise OriginError("it sent nothing")
+        return self._intake
+
+    def lead(self) -> None:
+        """Let others follow what comes from now on."""
+        self._leads = True
+        if self._coming is not None and self._on_begin is not None:
+            self._on_begin(self._coming)
+
+    async def take(
+        self, parts: AsyncIterator[bytes], *, start: int, size: int | None
+    ) -> None:
+        """Take in what an origin sends; OriginError, TransferError."""
+        await self._open(size)
+        skip = self.length - start
+        if skip < 0:
+            raise OriginError("it sent another part than was asked for")
+        async for block in _blocks(parts):
+            fresh, skip = block[skip:], max(0, skip - len(block))
+            if fresh:
+                await self._write(fresh, "origin", has_known_size=True)
+
+    async def follow(
+        self, coming: AsyncGenerator[tuple[bytes, int | None], None]
+    ) -> None:
+        """Take in what another node passes on; PeerError, OSError, TransferError."""
+        waiting: list[bytes] = []
+        count = 0
+        async with contextlib.aclosing(coming):
+            async for data, size in coming:
+                if self._intake is None:
+                    await self._open(size)
+                waiting.append(data)
+                count += len(data)
+                if count >= limits.WRITE_BYTES // 4 or not self._file.bytes_seen:
+                    await self._write_followed(b"".join(waiting), size)
+                    waiting, count = [], 0
+        if waiting:
+            await self._write_followed(b"".join(waiting), size)
+        if self._intake is None:
+            await self._open(0)
+
+    async def _write_followed(self, data: bytes, size: int | None) -> None:
+        # As with peers: nothing is passed on whose length the index did not name.
+        is_known = size is not None and size == self._file.size
+        await self._write(data, "peers", has_known_size=is_known)
+
+    async def _write(
+        self, data: bytes, source: SourceName, *, has_known_size: bool
+    ) -> None:
+        intake = self.opened
+        await in_thread(partial(intake.write, data))
+        self._file.seen(intake.length)
+        if self._coming is None:
+            return
+        if source == "origin" or has_known_size:
+            self._file.progress(
+                self._coming,
+                intake.length,
+                source=source,
+                has_known_size=has_known_size,
+            )
+
+    async def _open(self, size: int | None) -> None:
+        if self._intake is not None:
+            return
+        if size is not None and size > limits.FILE_BYTES_MAX:
+            raise OriginError("the file is too large")
+        intake = Intake(self._store, self._expected, size)
+        await asyncio.to_thread(intake.__enter__)
+        self._intake = intake
+        if size:
+            self._coming = GrowingFile(intake.descriptor, size)
+            if self._on_begin is not None and self._leads:
+                self._on_begin(self._coming)
+
+    def finish(self) -> None:
+        """Let all of it be read: it was verified."""
+        if self._coming is not None:
+            self._coming.finish()
+
+
+async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Join small parts into blocks that are worth a thread's while.
+
+    Where the parts end with an error, what came before it is yielded first.
+    """
+    waiting: list[bytes] = []
+    count = 0
+    failed: OriginError | None = None
+    try:
+        async for part in parts:
+            waiting.append(part)
+            count += len(part)
+            if count >= limits.WRITE_BYTES // 4:
+                yield b"".join(waiting)
+                waiting, count = [], 0
+    except OriginError as error:
+        failed = error
+    if waiting:
+        yield b"".join(waiting)
+    if failed is not None:
+        raise failed
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Do `work` in a thread, and do not leave before it has ended."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait({future})
+        raise
