@@ -266,6 +266,7 @@ class Node:
             neighbours=self._reaching.neighbours,
             note_introducers=self._reaching.connector.note,
             is_refused=self._reaching.connector.is_refused,
+            queue_aliases=self._leecher.queue_aliases,
         )
 
     def _compose(self, port: int) -> None:

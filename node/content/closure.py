@@ -21,6 +21,8 @@ from node.model.packages import Package
 from transfer import Digest
 
 DOWNLOADS_AT_ONCE = 8
+SMALL_AT_ONCE = 64
+SMALL_BYTES_MAX = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Closure:
         self._check = check
         self._count = 0
         self._bytes = 0
-        self._slots = asyncio.Semaphore(DOWNLOADS_AT_ONCE)
+        self._slots = _Slots()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._fetched: dict[str, Fetched] = {}
         self._packages: dict[str, Package] = {}
@@ -158,19 +160,19 @@ class Closure:
 
     async def _anything(self, group: asyncio.TaskGroup, digest: Digest) -> None:
         fetched = await self._artifact(WantedFile(digest))
-        package = await self._fetcher.read_package(fetched.artifact)
-        if package is None:
-            self._check(str(fetched.artifact.digest))
-            self._catalogue.add_direct(str(fetched.artifact.digest), "")
-            await self._folder(group, fetched)
-        else:
+        found = await self._fetcher.read(fetched.artifact)
+        if isinstance(found, Package):
             self._want_package(group, fetched.artifact.digest, 1)
-
-    async def _folder(self, group: asyncio.TaskGroup, fetched: Fetched) -> None:
-        """Bring the files of a folder list, if it is one."""
-        files = await self._fetcher.read_folder(fetched.artifact)
-        if files is None or not self._dependencies:
             return
+        self._check(str(fetched.artifact.digest))
+        self._catalogue.add_direct(str(fetched.artifact.digest), "")
+        if found is not None and self._dependencies:
+            await self._folder(group, fetched, found)
+
+    async def _folder(
+        self, group: asyncio.TaskGroup, fetched: Fetched, files: list[FolderFile]
+    ) -> None:
+        """Bring the files of a folder list."""
         self.folders[str(fetched.artifact.digest)] = files
         for one in files:
             wanted = WantedFile(Digest.parse(one.digest), one.name, one.size)
@@ -187,6 +189,7 @@ class Closure:
     async def _artifact(self, wanted: WantedFile) -> Fetched:
         async with self._slots:
             fetched = await self._fetcher.artifact(wanted, self._progress)
+            self._slots.came(fetched.artifact.size)
         self._fetched[str(wanted.digest)] = fetched
         return fetched
 
@@ -231,6 +234,33 @@ class Closure:
         """Return how large a file of unknown size may be."""
         most = self._limits.bytes
         return None if most is None else max(1, most - self._bytes)
+
+
+class _Slots:
+    """How many downloads run at once: more of them while small files come."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(DOWNLOADS_AT_ONCE)
+        self._count = DOWNLOADS_AT_ONCE
+        self._surplus = 0
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            self._free.release()
+
+    def came(self, size: int) -> None:
+        """Take note of a file of `size` bytes."""
+        if size <= SMALL_BYTES_MAX and self._count < SMALL_AT_ONCE:
+            self._count += 1
+            self._free.release()
+        elif size > SMALL_BYTES_MAX and self._count > DOWNLOADS_AT_ONCE:
+            self._count -= 1
+            self._surplus += 1
 
 
 def _check_limit(what: str, count: int, most: int | None) -> None:

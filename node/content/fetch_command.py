@@ -92,8 +92,7 @@ class FetchCommands:
             (digests if isinstance(target, DigestTarget) else packages).append(digest)
         await closure.bring(digests, packages)
         fetched = _in_order(closure, digests, order)
-        for one in fetched:
-            self._withdrawal.check(str(one.artifact.digest))
+        self._withdrawal.check(*(str(one.artifact.digest) for one in fetched))
         for target in targets:
             if isinstance(target, NameTarget):
                 self._follow(target)
@@ -166,6 +165,7 @@ def _in_order(
     """Return what was asked for first, then all that it needs, each once."""
     asked: dict[str, Fetched] = {}
     needed: dict[str, Fetched] = {}
+    by_digest = set(digests)
     for digest in order:
         root = closure.fetched(digest)
         if (files := closure.folders.get(str(root.artifact.digest))) is not None:
@@ -174,7 +174,7 @@ def _in_order(
                 found = closure.fetched(Digest.parse(file.digest))
                 asked[f"{file.digest} {file.name}"] = replace(found, file=file.name)
             continue
-        if digest in digests:
+        if digest in by_digest:
             asked.setdefault(str(root.artifact.digest), root)
         for one in closure.artifacts_of(root.artifact.digest):
             needed.setdefault(str(one.artifact.digest), one)

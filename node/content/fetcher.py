@@ -194,16 +194,20 @@ class ContentFetcher:
             raise RefusedError(f"{digest} is not a package file")
         return package, fetched
 
-    async def read_folder(self, artifact: Artifact) -> list[FolderFile] | None:
-        """Return the files of a folder list, or None; RefusedError if it is bad."""
-        if artifact.size > BYTES_MAX:
+    async def read(self, artifact: Artifact) -> Package | list[FolderFile] | None:
+        """Return the package or the folder's files that an artifact describes.
+
+        None where it describes neither; RefusedError for a bad one.
+        """
+        if artifact.size > max(PACKAGE_FILE_BYTES_MAX, BYTES_MAX):
             return None
         content = await asyncio.to_thread(self._store.read, artifact)
-        return read_folder_list(content) if is_folder_list(content) else None
+        if artifact.size <= PACKAGE_FILE_BYTES_MAX and is_package_file(content):
+            return Package.verify(content)
+        is_list = artifact.size <= BYTES_MAX and is_folder_list(content)
+        return read_folder_list(content) if is_list else None
 
     async def read_package(self, artifact: Artifact) -> Package | None:
         """Return the package that a held artifact describes; None if it does not."""
-        if artifact.size > PACKAGE_FILE_BYTES_MAX:
-            return None
-        content = await asyncio.to_thread(self._store.read, artifact)
-        return Package.verify(content) if is_package_file(content) else None
+        found = await self.read(artifact)
+        return found if isinstance(found, Package) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -18,18 +17,19 @@ from node.background import Background
 from node.content.sharing_policy import SharingPolicy
 from node.model.trust_store import TrustStore
 from node.reach.lan_peers import LanPeers
-from transfer import Artifact, Digest, Peer, Store, TransferError
+from transfer import Artifact, Digest, Peer, Store
 
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
 PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
-KEYS_AT_ONCE = 1024
+KEYS_AT_ONCE = 512
 """Keys that the DHT gets together."""
-REST_SECONDS_MAX = 0.05
+ALIAS_RESTS = 4.0
+REST_SECONDS_MAX = 1.0
 READ_AT_ONCE = 250
 """Artifacts that are read from the store together."""
-ALIASES_AT_ONCE = 64
-"""Artifacts whose aliases are announced together."""
+ALIASES_SECONDS = 0.25
+"""How long aliases are gathered to be announced together."""
 SEARCHES_AT_ONCE = 16
 INTRODUCED_MAX = 1024
 NEIGHBOURS_ASKED_MAX = 32
@@ -39,6 +39,10 @@ NEIGHBOURS_ASKED_MAX = 32
 def _never(public_key: bytes) -> bool:
     del public_key
     return False
+
+
+def _nothing() -> None:
+    pass
 
 
 def _forget(public_key: bytes, introducers: Sequence[Contact]) -> None:
@@ -64,12 +68,15 @@ class ContentRouter:
         neighbours: LanPeers | None = None,
         note_introducers: Callable[[bytes, Sequence[Contact]], None] = _forget,
         is_refused: Callable[[bytes], bool] = _never,
+        queue_aliases: Callable[[], None] = _nothing,
     ) -> None:
         """`neighbours` are asked, and fetched from, before anybody else.
 
         `note_introducers` gets the key of each provider and through whom it is called;
-        `is_refused` says whether no way led to one lately.
+        `is_refused` says whether no way led to one lately. `queue_aliases` has the
+        aliases computed that the store lacks.
         """
+        self._queue_aliases = queue_aliases
         self._note_introducers = note_introducers
         self._is_refused = is_refused
         self._introduced: dict[Digest, bytes] = {}
@@ -86,14 +93,18 @@ class ContentRouter:
         self._follow_keys: dict[tuple[bytes, str], bytes] = {}
         """The keys announced for names of interest."""
         self._follows: set[tuple[bytes, str]] = set()
+        self._new: set[bytes] = set()
+        self._new_aliases: set[bytes] = set()
+        """Keys that the decision under way adds."""
         self._unsent: set[bytes] = set()
         """Keys that the DHT is still to get."""
-        self._lacking: deque[Digest] = deque()
-        """Artifacts whose aliases are still to be computed."""
+        self._is_lacking_aliases = False
+        self._loop = asyncio.get_running_loop()
+        self._later: asyncio.TimerHandle | None = None
+        store.on_aliases = self._note_aliases
         self._announced: asyncio.Future[None] | None = None
         """Resolved when what the next decision finds is announced."""
         self._deciding: asyncio.Task[None] | None = None
-        self._hashing: asyncio.Task[None] | None = None
 
     async def sync(self) -> None:
         """Announce what is offered now by SHA-256; after a moment it goes on by itself.
@@ -250,7 +261,7 @@ class ContentRouter:
         while (announced := self._announced) is not None:
             self._announced = None
             try:
-                new = await self._decide()
+                await self._decide()
             except BaseException:
                 for one in (announced, self._announced):
                     if one is not None:
@@ -258,12 +269,17 @@ class ContentRouter:
                 self._announced = None
                 raise
             # On its own: what is shared next does not wait for it.
-            self._background.start(self._announce(new, announced), "announcement")
-            if self._lacking and (self._hashing is None or self._hashing.done()):
-                self._hashing = self._background.start(self._add_aliases(), "aliases")
+            new, aliases = self._new, self._new_aliases
+            self._new, self._new_aliases = set(), set()
+            self._unsent |= new | aliases
+            announcement = self._announce(new, aliases, announced)
+            self._background.start(announcement, "announcement")
+            if self._is_lacking_aliases:
+                self._is_lacking_aliases = False
+                self._queue_aliases()
 
-    async def _decide(self) -> set[bytes]:
-        """Withdraw what is not offered any more; return the keys to announce."""
+    async def _decide(self) -> None:
+        """Withdraw what is not offered any more; note what is to be announced."""
         change = self._policy.take()
         try:
             held = {
@@ -272,25 +288,24 @@ class ContentRouter:
                 for one in (await self._held(part)).values()
             }
             settled = self._policy.settle(change, held)
-            new: set[bytes] = set()
-            gone: set[bytes] = set()
             parts = _parts(settled.digests, READ_AT_ONCE)
             for part in parts:
-                began = time.monotonic()
+                began, gone = time.monotonic(), set[bytes]()
                 found = await self._held(part)
                 for name in part:
-                    self._compare(name, found.get(name), new=new, gone=gone)
+                    gone |= self._compare(name, found.get(name))
+                self._withdraw(gone)
                 if part is not parts[-1]:
-                    await _rest(began)
+                    await asyncio.sleep(time.monotonic() - began)
         except BaseException:
             self._policy.again(change.digests)
             raise
-        self._compare_names(settled.names, new=new, gone=gone)
-        if gone:
-            self._dht.withdraw(gone)
-        self._unsent -= gone
-        self._unsent |= new
-        return new
+        self._withdraw(self._compare_names(settled.names))
+
+    def _withdraw(self, keys: set[bytes]) -> None:
+        self._unsent -= keys
+        if keys:
+            self._dht.withdraw(keys)
 
     async def _held(self, names: Iterable[str]) -> dict[str, Artifact]:
         """Return the artifacts that are held of these, by their names."""
@@ -298,76 +313,84 @@ class ContentRouter:
         found = await asyncio.to_thread(self._store.find_many, "sha256", raws)
         return {str(one.digest): one for one in found.values()}
 
-    def _compare(
-        self,
-        name: str,
-        artifact: Artifact | None,
-        *,
-        new: set[bytes],
-        gone: set[bytes],
-    ) -> None:
-        """Note which keys of an artifact are to be announced, and which withdrawn."""
+    def _compare(self, name: str, artifact: Artifact | None) -> set[bytes]:
+        """Note which keys of an artifact are new; return those to be withdrawn."""
         raw = Digest.parse(name).raw
         before = self._keys.get(raw, ())
         after: tuple[bytes, ...] = ()
         if artifact is not None and self._policy.is_offered(name):
             after = tuple(self._keys_of(artifact))
             if not artifact.has_all_aliases:
-                self._lacking.append(artifact.digest)
+                self._is_lacking_aliases = True
         if after:
             self._keys[raw] = after
         else:
             self._keys.pop(raw, None)
-        new.update(key for key in after if key not in before)
-        gone.update(key for key in before if key not in after)
+        self._new.update(key for key in after[:1] if key not in before)
+        self._new_aliases.update(key for key in after[1:] if key not in before)
+        return {key for key in before if key not in after}
 
-    def _compare_names(
-        self, names: set[tuple[bytes, str]], *, new: set[bytes], gone: set[bytes]
-    ) -> None:
-        """Note the keys of names that are of interest now, or no longer.
+    def _compare_names(self, names: set[tuple[bytes, str]]) -> set[bytes]:
+        """Note the keys of new names of interest; return those to be withdrawn.
 
         Who offers a package of a name is found beside those who follow it: that tells
         nothing that the offer does not, and alerts need to look in one place only.
         """
         follows = {(row.publisher, row.name) for row in self._trust_store.follows()}
+        gone = set()
         for name in names | (follows ^ self._follows):
             if name in follows or self._policy.is_name_offered(*name):
                 if name not in self._follow_keys:
                     self._follow_keys[name] = follow_key(self._network, *name)
-                    new.add(self._follow_keys[name])
+                    self._new.add(self._follow_keys[name])
             elif (key := self._follow_keys.pop(name, None)) is not None:
                 gone.add(key)
         self._follows = follows
+        return gone
 
     async def _announce(
-        self, keys: set[bytes], announced: asyncio.Future[None]
+        self, keys: set[bytes], aliases: set[bytes], announced: asyncio.Future[None]
     ) -> None:
+        """Announce keys, which commands wait for, then those of aliases."""
         try:
-            # In parts, for the event loop has others to serve; sorted, for keys that
-            # are near each other share a lookup.
-            parts = _parts(keys, KEYS_AT_ONCE)
-            for part in parts:
-                began = time.monotonic()
-                if current := self._unsent.intersection(part):
-                    self._unsent -= current
-                    await self._dht.offer(current, self._port)
-                if part is not parts[-1]:
-                    await _rest(began)
+            if len(keys) + len(aliases) <= KEYS_AT_ONCE:
+                keys, aliases = keys | aliases, set()
+            await self._offer(keys, rests=1.0)
         finally:
             if not announced.done():
                 announced.set_result(None)
+        await self._offer(aliases, rests=ALIAS_RESTS)
 
-    async def _add_aliases(self) -> None:
-        """Compute what aliases are lacking, and have them announced."""
-        while self._lacking:
-            for _ in range(min(len(self._lacking), ALIASES_AT_ONCE)):
-                digest = self._lacking.popleft()
-                # Where it is gone or damaged meanwhile, what set it aside says so.
-                with contextlib.suppress(TransferError):
-                    known = await asyncio.to_thread(self._store.with_aliases, digest)
-                    if known.has_all_aliases:
-                        self._policy.again([str(digest)])
-            self._decide_soon()
+    async def _offer(self, keys: set[bytes], *, rests: float) -> None:
+        """Have the DHT offer keys, in parts: the event loop has others to serve.
+
+        Sorted, for keys that are near each other share a lookup. Each part is followed
+        by a rest, `rests` times as long. What is withdrawn meanwhile is left out.
+        """
+        parts = _parts(keys, KEYS_AT_ONCE)
+        for part in parts:
+            began = time.monotonic()
+            if current := self._unsent.intersection(part):
+                self._unsent -= current
+                await self._dht.offer(current, self._port)
+            if part is not parts[-1]:
+                await asyncio.sleep(
+                    min(rests * (time.monotonic() - began), REST_SECONDS_MAX)
+                )
+
+    def _note_aliases(self, artifact: Artifact) -> None:
+        """Have the aliases of an artifact announced; called in any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._aliases_known, str(artifact.digest))
+
+    def _aliases_known(self, digest: str) -> None:
+        self._policy.again([digest])
+        if self._later is None:
+            self._later = self._loop.call_later(ALIASES_SECONDS, self._decide_now)
+
+    def _decide_now(self) -> None:
+        self._later = None
+        self._decide_soon()
 
     def _keys_of(self, artifact: Artifact) -> list[bytes]:
         digests = [artifact.digest, *artifact.aliases.values()]
@@ -382,8 +405,3 @@ def _parts(values: Iterable[T], count: int) -> list[list[T]]:
     """Return sorted values in parts of at most `count`."""
     ordered = sorted(values)
     return [ordered[start : start + count] for start in range(0, len(ordered), count)]
-
-
-async def _rest(began: float) -> None:
-    """Leave the event loop to others for as long as something took since `began`."""
-    await asyncio.sleep(min(time.monotonic() - began, REST_SECONDS_MAX))

@@ -113,12 +113,13 @@ class Withdrawal:
                     )
         return sorted(found.values(), key=lambda one: (one.package.name, one.name))
 
-    def check(self, artifact: str) -> None:
+    def check(self, *artifacts: str) -> None:
         """Raise RefusedError for a withheld artifact, with who replaced it and why."""
-        replacement = self.withheld().get(artifact)
-        if replacement is None:
+        withheld = self.withheld()
+        artifact = next((one for one in artifacts if one in withheld), None)
+        if artifact is None:
             return
-        release = replacement.release
+        release = withheld[artifact].release
         note = f": {release.note}" if release.note else ""
         raise RefusedError(
             f"{artifact} was withdrawn: {release.name} {release.version} by "

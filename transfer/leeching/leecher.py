@@ -108,7 +108,7 @@ class Leecher:
         self.follower = Follower(self._context)
         """Follows what peers bring in, before it is verified."""
         self._aliases_queued = False
-        self._queue_aliases()
+        self.queue_aliases()
 
     async def download(
         self,
@@ -260,7 +260,7 @@ class Leecher:
         artifact = given.artifact
         if on_progress is not None:
             on_progress(artifact.size, artifact.size)
-        self._queue_aliases()
+        self.queue_aliases()
         sources = [Source(given.peer, artifact.size)]
         return Downloaded(artifact, time.monotonic() - began, sources)
 
@@ -271,10 +271,10 @@ class Leecher:
             if self._downloads.get(digest) is download:
                 del self._downloads[digest]
         self._bytes_received += sum(source.bytes for source in downloaded.sources)
-        self._queue_aliases()
+        self.queue_aliases()
         return downloaded
 
-    def _queue_aliases(self) -> None:
+    def queue_aliases(self) -> None:
         """Have aliases computed soon; one job does it for many downloads."""
         if not self._closed and not self._aliases_queued:
             self._aliases_queued = True

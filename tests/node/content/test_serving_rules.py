@@ -51,6 +51,7 @@ class End:
             ),
             trust_store=self.believer.trust_store,
             background=self.background,
+            queue_aliases=lambda: self.leecher.queue_aliases(),
         )
         self.seeder = Seeder(
             self.store,
