@@ -248,15 +248,44 @@ class Introductions:
         Return the introducer that passed the call on, with its TCP port.
         """
         for introducer in through:
+            if introducer.public_key == self._core.signer.public_key:
+                if self._call_myself(target, introducer, port, token=token, way=way):
+                    return introducer, self.tcp_port
+                continue
             if not self._core.peer_memory.token(
                 introducer.address, self._core.clock.monotonic()
-            ):
-                await self._rpc_client.call(introducer, Ping())
+            ) and (await self._ask_in_time(introducer, Ping()) is None):
+                continue
             body = Call(target, port, token, way)
-            answer = await self._rpc_client.call(introducer, body)
+            answer = await self._ask_in_time(introducer, body)
             if answer is not None and answer.body.status == CallStatus.DONE:
                 return introducer, answer.body.port
         return None
+
+    def _call_myself(
+        self, target: bytes, myself: Contact, port: int, *, token: bytes, way: int
+    ) -> bool:
+        """Have a node dial this one, which is its introducer; whether it was asked."""
+        called = self._reservations.find(target, self._core.clock.monotonic())
+        if called is None or way != Way.REVERSE:
+            return False
+        body = Called(myself.address.packed, port, token, way)
+        self._rpc_client.ask(called, body, lambda _: None)
+        return True
+
+    def _ask_in_time(
+        self, introducer: Contact, body: MessageBody
+    ) -> asyncio.Future[ProvenReply | None]:
+        """Ask an introducer; None as soon as there is little hope: others may live."""
+        future: asyncio.Future[ProvenReply | None]
+        future = asyncio.get_running_loop().create_future()
+
+        def done(answer: ProvenReply | None) -> None:
+            if not future.done():
+                future.set_result(answer)
+
+        self._rpc_client.ask(introducer, body, done, late=lambda: done(None))
+        return future
 
     # --- the introducer, and the node that is called -----------------------------
 

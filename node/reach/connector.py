@@ -50,6 +50,11 @@ REFUSED_SECONDS: Final = 60.0
 WAY_SECONDS: Final = 600.0
 """The way that led to a peer is tried first for so long."""
 CALLED_PEERS_MAX: Final = 4096
+WAY_NAMES: Final = {
+    Way.REVERSE: "by a reverse connection",
+    Way.PUNCH: "by hole punching",
+    Way.RELAY: "through a relay",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +95,7 @@ class Connector:
 
     async def connect(self, peer: Peer) -> socket.socket:
         """Return a socket that is connected to a peer; raises OSError."""
-        key = peer.public_key or b""
+        key, began = peer.public_key or b"", time.monotonic()
         through = self._introducers.get(key)
         if through is None or ipaddress.ip_address(peer.host).is_private:
             return await self._dial(peer)
@@ -103,6 +108,8 @@ class Connector:
                 f"{peer} is behind a router, and no node between relays for it"
             )
         way, sock = found
+        took = 1000 * (now - began)
+        _log.info("reached %s %s in %.0f ms", peer, WAY_NAMES[way], took)
         self._refused.discard(key)
         self._ways.put(key, way, now)
         return sock

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dht import Address, CalledBy, Way
+from dht import Address, CalledBy, Contact, Way
 from dht.in_flight import Asked, ProvenReply
 from dht.introductions import CallLimits, Introducer, Introductions, Reservations
 from dht.limits import (
@@ -17,7 +17,17 @@ from dht.limits import (
     RESERVATIONS_PER_GROUP_MAX,
 )
 from dht.tasks import Tasks
-from dht.wire import Call, Called, CallStatus, CallTaken, Request, Reserve
+from dht.wire import (
+    Call,
+    Called,
+    CallStatus,
+    CallTaken,
+    Introduced,
+    Ping,
+    Pong,
+    Request,
+    Reserve,
+)
 from tests.dht.builders import HandClock, contact, core
 
 if TYPE_CHECKING:
@@ -114,6 +124,40 @@ def test_a_call_that_the_called_node_refuses_is_taken_back(bench, status):
     answer = ProvenReply(contact(5), CallTaken(status), 0, CALLER)
     bench.answer(answer if status is not None else None)
     assert refused == ([] if status is CallStatus.DONE else [TOKEN])
+
+
+async def test_an_introducer_calls_the_node_itself(bench):
+    """It asks nobody else, least of all its own address."""
+    bench.send(Reserve(), contact(5))
+    myself = Contact(bench.core.signer.public_key, Address("88.9.9.9", 4747))
+    place = {"port": 4747, "token": TOKEN}
+    call = bench.introductions.call
+    target = contact(5).public_key
+    assert await call(target, [myself], way=Way.REVERSE, **place) == (myself, 4747)
+    assert bench.asked == [
+        (contact(5), Called(myself.address.packed, 4747, TOKEN, Way.REVERSE))
+    ]
+    assert await call(target, [myself], way=Way.PUNCH, **place) is None
+    assert len(bench.asked) == 1
+
+
+async def test_an_introducer_that_does_not_answer_is_passed_over(bench):
+    dead, alive = contact(7), contact(8)
+
+    def ask(to, body, done, late=None):
+        if to == dead:
+            late()
+        else:
+            reply = Introduced(CallStatus.DONE, 4747)
+            done(
+                ProvenReply(to, Pong() if isinstance(body, Ping) else reply, 0, CALLER)
+            )
+
+    bench.ask = ask
+    found = await bench.introductions.call(
+        contact(5).public_key, [dead, alive], port=4747, token=TOKEN, way=Way.REVERSE
+    )
+    assert found == (alive, 4747)
 
 
 def test_a_relay_that_is_closed_passes_no_such_call_on(bench):

@@ -71,12 +71,16 @@ class Lab:
         self._names: list[str] = []
         self._outer: dict[str, str] = {}
         self._numbers = itertools.count(1)
+        self._programs: list[subprocess.Popen[str]] = []
         self.nodes: list[Node] = []
 
     def close(self) -> None:
         """End all nodes and remove all namespaces."""
         for node in self.nodes:
             node.end()
+        for program in self._programs:
+            program.terminate()
+            program.communicate()
         for name in self._names:
             _quiet("ip", "netns", "del", self._full(name))
 
@@ -193,6 +197,10 @@ class Lab:
         self.ip(router, "addr", "add", f"{new}/8", "dev", "wan")
         return new
 
+    def outer(self, router: str) -> str:
+        """Return a router's outer address."""
+        return self._outer[router]
+
     def fresh(self, ra: Nat = "port", rb: Nat = "port") -> None:
         """End the nodes of the last test; make other routers of the two."""
         for node in [each for each in self.nodes if each.host in GUESTS]:
@@ -223,6 +231,35 @@ class Lab:
     def guest(self, host: str, **environment: str) -> Node:
         """Start a node on a host of a single test; it joins the public ones."""
         return self.node(host, **{**QUIET, **environment}).join(FIRST, *HERE)
+
+    def delay(self, seconds: float) -> None:
+        """Put a delay line between each router and the Internet: seconds each way."""
+        program = str(ROOT / "tests/reach/delay_line.py")
+        pairs = []
+        for router in ("ra", "rb"):
+            far, near = f"{router}far", f"{router}near"
+            self.ip("inet", "link", "add", far, "type", "veth", "peer", "name", near)
+            self.ip("inet", "link", "set", f"{router}wan", "nomaster")
+            self.ip("inet", "link", "set", near, "master", "br0", "up")
+            self.ip("inet", "link", "set", far, "up")
+            pairs.append(f"{router}wan:{far}")
+        ends = {"ra": "wan lan", "rb": "wan lan", "a": "eth0", "b": "eth0"}
+        ends |= {f"pub{number}": "wan" for number in range(1, PUBLIC_HOSTS + 1)}
+        for host, devices in ends.items():
+            self.run(host, sys.executable, program, "plain", *devices.split())
+        line = self.start("inet", sys.executable, program, str(seconds), *pairs)
+        assert line.stdout is not None
+        assert line.stdout.readline() == "ready\n"
+
+    def start(self, host: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a program in a namespace; `close` ends it."""
+        program = subprocess.Popen(
+            self.command(host, *arguments),
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        self._programs.append(program)
+        return program
 
     def nat(self, router: str, kind: Nat, inbound: Inbound = "drop") -> None:
         """Set what kind of NAT a router is (RFC 4787), and its answer to strangers.

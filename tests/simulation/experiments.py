@@ -33,6 +33,7 @@ EXPERIMENTS = {
     "soak": "tests.simulation.soak",
     "alert": "tests.simulation.alerts",
     "absence": "tests.simulation.absence",
+    "reach": "tests.simulation.reach",
 }
 
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.loop import SimulatedSocket
+from tests.simulation.nat import Nat
 
 if TYPE_CHECKING:
     from dht import Address
     from tests.simulation.loop import VirtualLoop
+    from tests.simulation.nat import Protocol
 
-
-HOLE_SECONDS = 300.0  # a NAT keeps a way back open for as long (RFC 4787, REQ-5)
+    Ends = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,8 @@ class SimulatedNetwork:
         self._sockets: dict[tuple[str, int], SimulatedSocket] = {}
         self._dead: set[str] = set()
         self._side: dict[str, int] = {}
-        # Of hosts behind a NAT: to whom each has sent something, and when last.
-        self._holes: dict[str, dict[str, float]] = {}
-        self._outside: dict[str, str] = {}  # host -> address that others see
-        self._inside: dict[str, str] = {}
+        self._nats: dict[str, Nat] = {}  # by the host behind
+        self._inside: dict[str, str] = {}  # outer IP -> host behind
         self._trace = hashlib.sha256()
         loop.network = self
 
@@ -76,6 +75,10 @@ class SimulatedNetwork:
         """Cut a host off: nothing reaches it or leaves it."""
         self._dead.add(host)
 
+    def is_dead(self, host: str) -> bool:
+        """Whether a host is cut off."""
+        return host in self._dead
+
     def revive(self, host: str) -> None:
         """Reconnect a host."""
         self._dead.discard(host)
@@ -84,53 +87,70 @@ class SimulatedNetwork:
         """Let datagrams pass only between hosts of the same side; {} heals."""
         self._side = sides
 
-    def put_behind_nat(self, host: str) -> None:
+    def put_behind(self, host: str, nat: Nat) -> None:
+        """Put a NAT between a host and all others."""
+        self._nats[host] = nat
+        self._inside[nat.outside] = host
+
+    def put_behind_nat(self, host: str, outside: str = "") -> None:
         """Let only those hosts reach this one to which it has sent something lately."""
-        self._holes[host] = {}
+        self.put_behind(host, Nat(outside or host, "address", rng=self._rng))
 
     def translate(self, host: str, outside: str) -> None:
-        """Let others see a host at another address, as a NAT does."""
-        self._outside[host] = outside
-        self._inside[outside] = host
+        """Let others see a host at another address; its port is forwarded."""
+        self.put_behind(host, Nat(outside, "open", rng=self._rng))
 
-    def send(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
+    def outward(self, protocol: Protocol, source: Ends, to: Ends) -> Ends:
+        """Return the address from which others see what is sent there."""
+        nat = self._nats.get(source[0])
+        if nat is None:
+            return source
+        outer = nat.outward(protocol, source[1], to, self._loop.time())
+        return (nat.outside, outer)
+
+    def inward(self, protocol: Protocol, source: Ends, to: Ends) -> Ends | None:
+        """Return the host and port that are reached there; None: nobody."""
+        host = self._inside.get(to[0], to[0])
+        nat = self._nats.get(host)
+        port: int | None = to[1]
+        if nat is not None:
+            port = nat.inward(protocol, to[1], source, self._loop.time())
+        sides = self._side
+        apart = sides and sides.get(self.host_of(source)) != sides.get(host)
+        if port is None or host in self._dead or apart:
+            return None
+        return (host, port)
+
+    def host_of(self, seen: Ends) -> str:
+        """Return the host behind an address that others see."""
+        return self._inside.get(seen[0], seen[0])
+
+    def send(self, data: bytes, source: Ends, to: Ends) -> None:
         """Put a datagram on its way."""
         self.counters["sent"] += 1
         self.bytes_sent[source[0]] += len(data)
-        if source[0] in self._holes:
-            self._holes[source[0]][to[0]] = self._loop.time()
+        seen = self.outward("udp", source, to)
         if source[0] in self._dead or self._rng.random() < self.link.loss:
             self.counters["lost"] += 1
             return
-        self._loop.call_later(self._delay(), self._arrive, data, source, to)
+        self._loop.call_later(self.delay(), self._arrive, data, seen, to)
         if self.link.duplication and self._rng.random() < self.link.duplication:
-            self._loop.call_later(self._delay(), self._arrive, data, source, to)
+            self._loop.call_later(self.delay(), self._arrive, data, seen, to)
 
-    def _arrive(
-        self, data: bytes, source: tuple[str, int], to: tuple[str, int]
-    ) -> None:
+    def _arrive(self, data: bytes, source: Ends, to: Ends) -> None:
         """Hand a datagram to its receiver, if it can be reached now."""
-        to = (self._inside.get(to[0], to[0]), to[1])
-        sock = self._sockets.get(to)
-        sides = self._side
-        apart = sides and sides.get(source[0]) != sides.get(to[0])
-        shut = self._is_shut(to[0], source[0])
-        if sock is None or sock.deliver is None or to[0] in self._dead or apart or shut:
+        reached = self.inward("udp", source, to)
+        sock = self._sockets.get(reached) if reached is not None else None
+        if sock is None or sock.deliver is None:
             self.counters["undelivered"] += 1
             return
         self.counters["delivered"] += 1
         head = struct.pack("!d", self._loop.time())
-        self._trace.update(head + f"{source}{to}".encode() + data)
-        sock.deliver(data, (self._outside.get(source[0], source[0]), source[1]))
+        self._trace.update(head + f"{source}{reached}".encode() + data)
+        sock.deliver(data, source)
 
-    def _is_shut(self, host: str, source: str) -> bool:
-        """Whether a NAT has no way in for a source, or no longer."""
-        holes = self._holes.get(host)
-        if holes is None:
-            return False
-        return self._loop.time() - holes.get(source, -math.inf) > HOLE_SECONDS
-
-    def _delay(self) -> float:
+    def delay(self) -> float:
+        """Draw the one-way delay of a packet, in seconds."""
         drawn = math.exp(self._rng.gauss(self._mu, self.link.sigma))
         return min(drawn, self.link.cap_seconds)
 

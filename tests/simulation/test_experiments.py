@@ -112,3 +112,21 @@ def test_percentiles_are_values_that_were_seen() -> None:
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile([1.0], 0.99) == 1.0
     assert percentile([], 0.5) == 0.0
+
+
+def test_nodes_behind_nats_are_found_and_fetched_from() -> None:
+    """By every pair of NATs, while one of a node's introducers lives."""
+    figures = run("reach", nodes=40, fetches=60, dead=0.2)
+    assert figures["found"] >= 0.98
+    assert figures["fetched"] >= 0.98
+    assert figures["by hole punching"] > 0
+    assert figures["by a reverse connection"] > 0
+
+
+def test_without_a_relay_symmetric_nats_do_not_meet() -> None:
+    """All others do: a relay is what is left, and nothing else is counted as one."""
+    figures = run("reach", nodes=40, fetches=60, dead=0.0, relays=0)
+    assert figures["through a relay"] == 0
+    assert figures.get("symmetric from symmetric", 0) == 0
+    assert figures["port from port"] == figures["address from port"] == 1
+    assert figures["public from symmetric"] == 1

@@ -44,8 +44,7 @@ async def hide(swarm: Swarm, count: int) -> list[Dht]:
     for _ in range(count):
         number = len(swarm.nodes)
         host = swarm.host(number)
-        swarm.network.put_behind_nat(host)
-        swarm.network.translate(host, f"77.{number}.7.7")
+        swarm.network.put_behind_nat(host, f"77.{number}.7.7")
         hidden += await swarm.add()
         await hidden[-1].join([each.addresses[0] for each in swarm.nodes[:3]])
     return hidden

@@ -97,10 +97,9 @@ def test_a_node_behind_a_nat_is_read_only_and_fetches_all_the_same() -> None:
         async def scenario() -> None:
             await swarm.grow(20)
             await swarm.nodes[3].offer([key(1)], 5000)
-            swarm.network.put_behind_nat(swarm.host(20))
-            (hidden,) = await swarm.add(read_only=None)
             # The NAT gives it an address that is not its own.
-            swarm.network.translate(swarm.host(20), "77.7.7.7")
+            swarm.network.put_behind_nat(swarm.host(20), "77.7.7.7")
+            (hidden,) = await swarm.add(read_only=None)
             assert await hidden.join([swarm.nodes[0].addresses[0]]) == 1
             await asyncio.sleep(120)
             assert hidden.is_read_only
