@@ -51,9 +51,10 @@ def run(
 ) -> int:
     """Run COMMAND with its package managers pointed at this node.
 
-    pip, uv, pdm, pipenv, npm, pnpm, yarn, bun and cargo are pointed by environment
-    variables and arguments; no file is changed. The exit code is the command's. With
-    no node running, one is started for the life of the command. At the end, a line on
+    pip, uv, poetry, pdm, pipenv, npm, pnpm, yarn, bun and cargo are pointed by
+    environment variables and arguments; no configuration is changed, and lockfiles
+    that the command writes name the origin. The exit code is the command's. With no
+    node running, one is started for the life of the command. At the end, a line on
     stderr says what came from the store, from peers and from the origin.
     """
     import asyncio

@@ -2,7 +2,8 @@
 
 The command is never worse off than without a node: where none can be had, it runs with
 the environment that it was given; where the last one is lost in the middle and the
-command fails, it runs once more, without the node.
+command fails, it runs once more, without the node. Lockfiles that it wrote name the
+origin afterwards, as they would without a node.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.errors import NodeError
+from node.runner import lockfiles
 from node.runner.supervisor import Supervisor
 from node.runner.tools import command_for, environment_for
+from node.runner.uv_project import locked_project, without_node
 from node.web.relay import NodeGoneError, Relay, RelayTotals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+
+    from node.runner.uv_project import LockedProject
 
 NOT_FOUND = 127  # what a shell answers for a command that is not there
 NOT_EXECUTABLE = 126
@@ -63,11 +69,8 @@ async def run_command(
             say(f"{error}; running the command without a node")
             return CommandRun(await _end_of(command, environ, passed_on), direct=True)
         try:
-            code = await _end_of(
-                command_for(gateway, command),
-                environment_for(gateway, environ),
-                passed_on,
-            )
+            code = await _through(gateway, command, environ=environ, signals=passed_on)
+            await _clean_lockfiles(gateway, command, home=home, say=say)
             if code and relay.lost and not passed_on.signalled:
                 say("the node was lost; running the command again without it")
                 code = await _end_of(command, environ, passed_on)
@@ -78,6 +81,58 @@ async def run_command(
         finally:
             await relay.stop()
             await supervisor.close()
+
+
+async def _through(
+    gateway: str,
+    command: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    signals: _Signals,
+) -> int:
+    """Run a command whose package managers ask `gateway`; return its exit code."""
+    pointed = environment_for(gateway, environ)
+    project = locked_project(command, environ, Path.cwd())
+    if project is not None:
+        direct = without_node(pointed, environ)
+        if (
+            await _fill(project, pointed=pointed, direct=direct, signals=signals)
+            or project.is_strict
+        ):
+            pointed = direct
+    if signals.signalled:
+        return 128 + signal.SIGINT
+    return await _end_of(command_for(gateway, command), pointed, signals)
+
+
+async def _fill(
+    project: LockedProject,
+    *,
+    pointed: Mapping[str, str],
+    direct: Mapping[str, str],
+    signals: _Signals,
+) -> bool:
+    """Install a locked project through the node; return whether that was done."""
+    with tempfile.TemporaryDirectory(prefix="caravan-run-") as folder:
+        file = Path(folder) / "locked.txt"
+        code, _ = await _quietly(project.export(file), direct, signals)
+        if code:
+            return False
+        code, python = await _quietly(project.environment(), direct, signals)
+        if code or not python:
+            return False
+        fill = project.fill(file, python.splitlines()[-1])
+        code, _ = await _quietly(fill, pointed, signals)
+        return code == 0
+
+
+async def _clean_lockfiles(
+    gateway: str, command: Sequence[str], *, home: Path, say: Callable[[str], None]
+) -> None:
+    """Put the origins' addresses where the command wrote that of the relay."""
+    address = gateway.removeprefix("http://")
+    if found := await asyncio.to_thread(lockfiles.naming, address, command, Path.cwd()):
+        await lockfiles.clean(found, home, say)
 
 
 class _Signals:
@@ -117,6 +172,30 @@ def _signals_for_the_command() -> Iterator[_Signals]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def _quietly(
+    command: Sequence[str], environ: Mapping[str, str], signals: _Signals
+) -> tuple[int, str]:
+    """Run a command that says nothing; return its exit code and what it printed."""
+    if signals.signalled:
+        return 1, ""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(environ),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return NOT_FOUND, ""
+    signals.process = process
+    try:
+        out, _ = await process.communicate()
+    finally:
+        signals.process = None
+    return process.returncode or 0, out.decode("utf-8", "replace").strip()
 
 
 async def _end_of(

@@ -14,7 +14,7 @@ from node.demo.processes import CARAVAN, NodeProcess
 from tests.end_to_end.caravan import caravan_in
 from tests.end_to_end.clients import gateway, must, need, own_home, run_client
 from tests.end_to_end.origin import Origin
-from tests.end_to_end.packages import put_npm, put_wheel
+from tests.end_to_end.packages import put_crate, put_npm, put_wheel
 
 NODE_AGENT = "caravan"
 
@@ -67,22 +67,33 @@ class Place:
         return self.gateway.removeprefix("http://") in text
 
 
+def put_packages(origin: Origin) -> None:
+    """Let an origin have packages that need one another, and a crate."""
+    put_npm(origin, "caravan-toy", "hello from npm", {"caravan-need": "^1.0.0"})
+    put_npm(origin, "caravan-need", "needed")
+    put_wheel(origin, "caravantoy", "hello", needs=("caravanneed>=1",))
+    put_wheel(origin, "caravanneed", "too")
+    put_crate(origin, "caravan-crate", "hello from a crate")
+
+
+def upstreams(origin: Origin) -> dict[str, str]:
+    """Return the settings of a node whose upstreams are all at `origin`."""
+    return {
+        "CARAVAN_UPSTREAM_PYPI": f"{origin.url}/simple",
+        "CARAVAN_UPSTREAM_PYPI_SHARE": "true",
+        "CARAVAN_UPSTREAM_NPM": f"{origin.url}/npm/",
+        "CARAVAN_UPSTREAM_NPM_SHARE": "true",
+        "CARAVAN_UPSTREAM_CARGO": f"sparse+{origin.url}/index/",
+        "CARAVAN_UPSTREAM_CARGO_SHARE": "true",
+    }
+
+
 @contextmanager
 def foreign_place(folder: Path) -> Iterator[Place]:
-    """Start an origin with packages that need one another, and a node."""
+    """Start an origin with made packages, and a node."""
     with caravan_in(folder) as caravan, Origin() as origin:
-        put_npm(origin, "caravan-toy", "hello from npm", {"caravan-need": "^1.0.0"})
-        put_npm(origin, "caravan-need", "caravanneed")
-        put_wheel(origin, "caravantoy", "hello", needs=("caravanneed>=1",))
-        put_wheel(origin, "caravanneed", "too")
-        node = caravan.join(
-            "a",
-            CARAVAN_UPSTREAM_PYPI=f"{origin.url}/simple",
-            CARAVAN_UPSTREAM_PYPI_SHARE="true",
-            CARAVAN_UPSTREAM_NPM=f"{origin.url}/npm/",
-            CARAVAN_UPSTREAM_NPM_SHARE="true",
-        )
-        yield Place(node, origin)
+        put_packages(origin)
+        yield Place(caravan.join("a", **upstreams(origin)), origin)
 
 
 def connect(place: Place, folder: Path, tool: str, *options: str) -> dict[str, Any]:

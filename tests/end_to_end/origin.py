@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import socket
 import threading
+from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -41,6 +42,8 @@ class Origin:
         """The paths of all requests, in order."""
         self.headers: list[Message] = []
         """Their headers."""
+        self.on_request: Callable[[str], object] = lambda path: None
+        """Called with the path of each request, before it is answered."""
         self.posted: list[bytes] = []
         """The bodies of POST requests, which are answered like GET."""
         self._server = _Server((host, 0), self._handler())
@@ -106,6 +109,7 @@ class Origin:
 
             def do_GET(self) -> None:
                 origin.asked.append(self.path)
+                origin.on_request(self.path)
                 origin.headers.append(self.headers)
                 if self.path not in origin.files:
                     self._answer(404, b"nothing here", "text/plain")
