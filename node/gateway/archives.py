@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
@@ -48,16 +47,26 @@ def read_member(path: Path, wanted: str) -> bytes:
 
 def members_of(packed: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     """Yield the members of a .tar.gz in order; ValueError where it is none. Blocks."""
-    stream = _Bounded(gzip.GzipFile(fileobj=packed))
+    size = packed.seek(0, io.SEEK_END)
+    packed.seek(0)
+    stream = _Bounded(gzip.GzipFile(fileobj=packed), size)
     try:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
             for count, member in enumerate(archive):
-                if count > limits.ARCHIVE_MEMBERS_MAX:
-                    raise ValueError("it has too many members")
+                _check(count, archive)
                 yield member, archive
                 archive.members = []  # type: ignore[attr-defined] # it would keep all
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # tarfile has many for what strangers write
         raise ValueError(f"it is no .tar.gz: {error}") from error
+
+
+def _check(count: int, archive: tarfile.TarFile) -> None:
+    if count > limits.ARCHIVE_MEMBERS_MAX:
+        raise ValueError("it has too many members")
+    if len(archive.pax_headers) > limits.ARCHIVE_GLOBALS_MAX:
+        raise ValueError("too much holds for all its members")
 
 
 class _Member(tarfile.TarInfo):
@@ -67,19 +76,28 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Read a header block; ValueError where an extension of it is too long."""
         member = super().frombuf(buf, encoding, errors)
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise ValueError("its members have holes")
         is_extension = member.type in _EXTENSIONS
         if is_extension and member.size > limits.ARCHIVE_HEADER_BYTES_MAX:
             raise ValueError("a header of its members is too long")
         return member
 
+    def _refuse_holes(self, *_arguments: object) -> None:
+        """Refuse a map of holes, which may take a gigabyte out of 50 kB."""
+        raise ValueError("its members have holes")
+
+    # What `tarfile` calls where an extended header announces such a map.
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_holes
+
 
 class _Bounded(io.RawIOBase):
     """A stream that ends with an error where it unpacks to more than is allowed."""
 
-    def __init__(self, stream: gzip.GzipFile) -> None:
+    def __init__(self, stream: gzip.GzipFile, packed: int) -> None:
         super().__init__()
         self._stream = stream
-        self._left = limits.ARCHIVE_BYTES_MAX
+        self._left = limits.unpacked_bytes_max(packed)
 
     def readable(self) -> bool:
         return True

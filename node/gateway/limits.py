@@ -39,11 +39,16 @@ FILES_PER_PAGE_MAX = 50_000
 URL_CHARACTERS_MAX = 2_000
 REDIRECTS_MAX = 5
 
+
 METADATA_BYTES_MAX = 8 * 1024 * 1024
 ARCHIVE_BYTES_MAX = 256 * 1024 * 1024  # of an opam repository, packed
+UNPACKED_RATIO_MAX = 100  # so many bytes for one that is packed,
+UNPACKED_BYTES_SURE = 4 * 1024 * 1024  # beyond these
 ARCHIVE_MEMBER_BYTES_MAX = 512 * 1024
 ARCHIVE_MEMBERS_MAX = 400_000
 ARCHIVE_HEADER_BYTES_MAX = 64 * 1024  # of one extended header in it
+ARCHIVE_GLOBALS_MAX = 100  # fields that hold for all of its members
+INDEX_TEXT_BYTES_MAX = 64 * 1024 * 1024  # of what an index file of Debian names
 PUBLISHED_SECONDS_MAX = 6.0  # for the package file of a followed name
 PUBLISHED_BYTES_MAX = 64 * 1024 * 1024  # of an archive that is read for an index
 METADATA_REMEMBERED_MAX = 256
@@ -52,6 +57,15 @@ ZIP_DIRECTORY_BYTES_MAX = 8 * 1024 * 1024
 LZMA_MEMORY_BYTES_MAX = 128 * 1024 * 1024
 RELAY_BODY_BYTES_MAX = 1024 * 1024
 
-LOCKFILE_BYTES_MAX = 64 * 1024 * 1024
+LOCKFILE_BYTES_MAX = 16 * 1024 * 1024
 LOCKFILE_ENTRIES_MAX = 50_000
+LOCKFILE_LINES_MAX = 200_000  # of what it names, with what is left out of that
 SOURCES_REMEMBERED_MAX = 10_000
+
+
+def unpacked_bytes_max(packed: int) -> int:
+    """Return how much an archive of so many bytes may unpack to.
+
+    Reading costs what is unpacked, so its sender has to pay a share of that.
+    """
+    return min(ARCHIVE_BYTES_MAX, UNPACKED_BYTES_SURE + UNPACKED_RATIO_MAX * packed)

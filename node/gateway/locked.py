@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from node.gateway import limits
 from transfer import Digest
 
 
@@ -44,8 +45,20 @@ class Locked:
     files: list[LockEntry] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
+    def add(self, entry: LockEntry) -> None:
+        """Take in a file; ValueError where there are too many."""
+        self._check()
+        self.files.append(entry)
+
+    def _check(self) -> None:
+        if len(self.files) + len(self.left_out) >= limits.LOCKFILE_LINES_MAX:
+            raise ValueError(
+                f"it names more than {limits.LOCKFILE_LINES_MAX:,} files; split it"
+            )
+
     def skip(self, name: str, version: str, why: str) -> None:
-        """Leave something out, and say why."""
+        """Leave something out, and say why; ValueError where there are too many."""
+        self._check()
         self.left_out.append(LeftOut(name, version, why))
 
 

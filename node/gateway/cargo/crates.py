@@ -7,13 +7,13 @@ follows from it: doc.rust-lang.org/cargo/reference/registry-index.html.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from node.gateway import toml
 from node.gateway.archives import read_member
 
 _KINDS = {
@@ -32,7 +32,7 @@ _CRATES_IO = re.compile(
 def read_line(crate: Path, name: str, version: str, *, checksum: str) -> bytes:
     """Return the index line of a crate; ValueError where it is not one. Blocks."""
     text = read_member(crate, f"{name}-{version}/Cargo.toml").decode("utf-8")
-    return index_line(tomllib.loads(text), name, version, checksum=checksum)
+    return index_line(toml.loads(text), name, version, checksum=checksum)
 
 
 def index_line(

@@ -5,6 +5,7 @@ Beside the upstream's crates are those that were published in the network.
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -184,10 +185,10 @@ def read_crate(body: bytes, template: str, upstream: str) -> ReadPage:
     """Read a crate's index file, without its bad lines; ValueError if none is good."""
     files: list[NamedFile] = []
     sound: list[bytes] = []
-    lines = [text for text in body.split(b"\n") if text.strip()]
-    if len(lines) > limits.FILES_PER_PAGE_MAX:
-        raise ValueError("it names too many versions")
-    for text in lines:
+    count = 0
+    for count, text in enumerate(filter(None, map(bytes.strip, io.BytesIO(body))), 1):
+        if count > limits.FILES_PER_PAGE_MAX:
+            raise ValueError("it names too many versions")
         try:
             line = msgspec.json.decode(text, type=CrateLine)
         except msgspec.MsgspecError:
@@ -196,6 +197,7 @@ def read_crate(body: bytes, template: str, upstream: str) -> ReadPage:
             _NAME.fullmatch(line.name)
             and _VERSION.fullmatch(line.vers)
             and _CHECKSUM.fullmatch(line.cksum)
+            and len(url := download_url(template, line)) <= limits.URL_CHARACTERS_MAX
         ):
             sound.append(text)
             files.append(
@@ -203,11 +205,11 @@ def read_crate(body: bytes, template: str, upstream: str) -> ReadPage:
                     upstream,
                     line.name,
                     f"{line.name}-{line.vers}.crate",
-                    download_url(template, line),
+                    url,
                     parse_digests([f"sha256:{line.cksum}"]),
                 )
             )
-    if lines and not sound:
+    if count and not sound:
         raise ValueError("none of its lines is that of a crate")
     body = b"".join(text + b"\n" for text in sound)
     return ReadPage(NamedFiles.of(upstream, files), {"": body})
@@ -229,7 +231,9 @@ def download_url(template: str, line: CrateLine) -> str:
 
 def _read_config(page: OriginPage) -> ReadPage:
     try:
-        msgspec.json.decode(page.body, type=_Config)
+        config = msgspec.json.decode(page.body, type=_Config)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
+    if len(config.dl) > limits.URL_CHARACTERS_MAX:
+        raise ValueError("its dl is too long for a URL")
     return ReadPage(NamedFiles(""), {"": page.body})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
+from node.gateway import toml
 from node.gateway.locked import Locked, LockEntry
 from node.gateway.named_file import parse_digests
 
@@ -12,7 +12,7 @@ from node.gateway.named_file import parse_digests
 def read_cargo_lock(text: str) -> Locked:
     """Read Cargo.lock; version 1 keeps the checksums in [metadata]."""
     locked = Locked()
-    document = tomllib.loads(text)
+    document = toml.loads(text)
     old: dict[str, Any] = document.get("metadata", {})
     for package in document.get("package", []):
         name, version = str(package["name"]), str(package["version"])
@@ -21,7 +21,7 @@ def read_cargo_lock(text: str) -> Locked:
             f"checksum {name} {version} ({source})", ""
         )
         if digests := parse_digests([f"sha256:{given}"]):
-            locked.files.append(
+            locked.add(
                 LockEntry("cargo", name, version, digests, f"{name}-{version}.crate")
             )
         elif source:

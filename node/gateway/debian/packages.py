@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
+import itertools
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -24,6 +26,8 @@ _HEX = re.compile(r"[0-9a-f]{40,128}")
 _SUMS = {"MD5Sum": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
 _SOURCE_SUMS = {"Checksums-Sha256": "sha256", "Checksums-Sha512": "sha512"}
 _READ_BYTES = 1024 * 1024
+_LINE_BYTES_MAX = 4 * 1024 * 1024
+_FILES_OF_SOURCE_MAX = 10_000
 
 
 def is_path(text: str) -> bool:
@@ -49,7 +53,7 @@ def read_release(body: bytes) -> list[ReleasedFile]:
     text = body.decode("utf-8", "replace")
     found: dict[str, ReleasedFile] = {}
     algorithm = ""
-    for line in text.split("\n"):
+    for line in _lines(text):
         if not line.startswith(" "):
             algorithm = _SUMS.get(line.partition(":")[0], "")
             continue
@@ -72,16 +76,44 @@ def read_packages(file: IO[bytes], upstream: str, base: str) -> NamedFiles:
 
     Raises ValueError, OSError, EOFError or an error of the packer.
     """
-    text = unpacked(file).decode("utf-8", "replace")
-    is_sources = "\nChecksums-Sha256:" in text[:100_000]
-    lines = _sources(text, base) if is_sources else _binaries(text, base)
-    return NamedFiles(upstream, "\n".join(["", *lines, ""]).encode("utf-8", "replace"))
+    texts = _texts(unpacked(file))
+    first = next(texts, "")
+    is_sources = "\nChecksums-Sha256:" in first[:100_000]
+    read = _sources if is_sources else _binaries
+    parts = [b"\n"]
+    left = limits.INDEX_TEXT_BYTES_MAX
+    for line in read(itertools.chain([first], texts), base):
+        part = f"{line}\n".encode("utf-8", "replace")
+        left -= len(part)
+        if left < 0:
+            raise ValueError("it names too much")
+        parts.append(part)
+    return NamedFiles(upstream, b"".join(parts))
 
 
-def _binaries(text: str, base: str) -> Iterator[str]:
+def _texts(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the text of a file in pieces that end with a line, or with the file.
+
+    The whole at once would take several times its length: one character outside of
+    the basic plane makes Python use four bytes for each.
+    """
+    rest = b""
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if not end and len(rest) > _LINE_BYTES_MAX:
+            raise ValueError("a line in it is too long")
+        if end:
+            yield (rest + block[:end]).decode("utf-8", "replace")
+            rest = b""
+        rest += block[end:]
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _binaries(texts: Iterable[str], base: str) -> Iterator[str]:
     """Yield one line of `NamedFiles` for each package."""
     fields: dict[str, str] = {}
-    for match in _FIELDS.finditer(text):
+    for match in itertools.chain.from_iterable(map(_FIELDS.finditer, texts)):
         name, value = match.groups()
         if name in fields:  # the next stanza: each of these fields is there once
             if line := _line(fields, base):
@@ -107,15 +139,17 @@ def _line(fields: dict[str, str], base: str) -> str:
     return f"{path}\t{length}\t{digests}\tpool\t{base}{path}"
 
 
-def _sources(text: str, base: str) -> Iterator[str]:
+def _sources(texts: Iterable[str], base: str) -> Iterator[str]:
     """Yield one line of `NamedFiles` for each file of the source packages."""
     folder, algorithm = "", ""
     found: dict[str, tuple[str, str]] = {}
-    for line in text.split("\n"):
+    for line in itertools.chain.from_iterable(map(_lines, texts)):
         if line.startswith(" ") and algorithm:
             parts = line.split()
             if len(parts) == 3 and parts[1].isdecimal() and _HEX.fullmatch(parts[0]):
                 found.setdefault(parts[2], (parts[1], f"{algorithm}:{parts[0]}"))
+                if len(found) > _FILES_OF_SOURCE_MAX:
+                    raise ValueError("a package in it has too many files")
             continue
         field, _, value = line.partition(":")
         algorithm = _SOURCE_SUMS.get(field, "")
@@ -129,38 +163,40 @@ def _sources(text: str, base: str) -> Iterator[str]:
             folder, found = "", {}
 
 
-def unpacked(file: IO[bytes]) -> bytes:
-    """Return the content of a packed file; ValueError where it is too much. Blocks."""
+def _lines(text: str) -> Iterator[str]:
+    return (line.removesuffix("\n") for line in io.StringIO(text, newline="\n"))
+
+
+def unpacked(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a packed file; ValueError where it is too much. Blocks."""
     start = file.read(6)
+    most = limits.unpacked_bytes_max(file.seek(0, io.SEEK_END))
     file.seek(0)
     if start.startswith(b"\x1f\x8b"):
-        return _bounded(gzip.GzipFile(fileobj=file))
+        return _bounded(gzip.GzipFile(fileobj=file), most)
     if start.startswith(b"BZh"):
-        return _bounded(bz2.BZ2File(file))
+        return _bounded(bz2.BZ2File(file), most)
     if start.startswith((b"\xfd7zXZ", b"\x5d\x00\x00")):
-        return _unpacked_lzma(file)
-    return _bounded(file)
+        return _unpacked_lzma(file, most)
+    return _bounded(file, most)
 
 
-def _bounded(file: IO[bytes] | gzip.GzipFile | bz2.BZ2File) -> bytes:
-    parts = []
-    left = limits.ARCHIVE_BYTES_MAX
+def _bounded(
+    file: IO[bytes] | gzip.GzipFile | bz2.BZ2File, left: int
+) -> Iterator[bytes]:
     try:
         while part := file.read(min(_READ_BYTES, left + 1)):
             left -= len(part)
             if left < 0:
                 raise ValueError("it unpacks to too much")
-            parts.append(part)
+            yield part
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"it cannot be unpacked: {error}") from error
-    return b"".join(parts)
 
 
-def _unpacked_lzma(file: IO[bytes]) -> bytes:
+def _unpacked_lzma(file: IO[bytes], left: int) -> Iterator[bytes]:
     """Unpack with a bound on the memory that the file asks for, too."""
     unpacker = lzma.LZMADecompressor(memlimit=limits.LZMA_MEMORY_BYTES_MAX)
-    parts = []
-    left = limits.ARCHIVE_BYTES_MAX
     try:
         while not unpacker.eof:
             packed = file.read(_READ_BYTES) if unpacker.needs_input else b""
@@ -170,7 +206,6 @@ def _unpacked_lzma(file: IO[bytes]) -> bytes:
             left -= len(part)
             if left < 0:
                 raise ValueError("it unpacks to too much")
-            parts.append(part)
+            yield part
     except lzma.LZMAError as error:
         raise ValueError(f"it cannot be unpacked: {error}") from error
-    return b"".join(parts)

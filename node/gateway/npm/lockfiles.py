@@ -15,10 +15,10 @@ def read_package_lock(text: str) -> Locked:
     """Read a lockfile: `packages` of versions 2 and 3, `dependencies` of version 1."""
     locked = Locked()
     document = json.loads(text)
-    packages = dict(document.get("packages", {}))
+    packages = list(document.get("packages", {}).items())
     if not packages:
         packages = _tree(document.get("dependencies", {}))
-    for path, package in packages.items():
+    for path, package in packages:
         if not path or package.get("link") or package.get("inBundle"):
             continue
         name, version = _release(path, package)
@@ -30,7 +30,7 @@ def read_package_lock(text: str) -> Locked:
                 locked.skip(name, version, "it is locked without an integrity")
             continue
         file = f"{name.rpartition('/')[2]}-{version}.tgz"
-        locked.files.append(
+        locked.add(
             LockEntry("npm", name, version, digests, file, here=fits_here(package))
         )
     return locked
@@ -53,14 +53,16 @@ def _release(path: str, package: dict[str, Any]) -> tuple[str, str]:
     return name, version
 
 
-def _tree(dependencies: dict[str, Any]) -> dict[str, Any]:
-    """Return the packages of a lockfile of version 1, which nests them."""
-    found: dict[str, Any] = {}
-    waiting = [("", dependencies)]
+def _tree(dependencies: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the packages of a lockfile of version 1, which nests them.
+
+    A path is that of the package alone: all the folders above it together would grow
+    with the square of the depth.
+    """
+    found: list[tuple[str, dict[str, Any]]] = []
+    waiting = [dependencies]
     while waiting:
-        prefix, level = waiting.pop()
-        for name, package in level.items():
-            path = f"{prefix}node_modules/{name}"
-            found[path] = package
-            waiting.append((f"{path}/", package.get("dependencies", {})))
+        for name, package in waiting.pop().items():
+            found.append((f"node_modules/{name}", package))
+            waiting.append(package.get("dependencies", {}))
     return found

@@ -136,4 +136,8 @@ def _file_of(tarball: str) -> str:
 
 
 def _is_url(url: str) -> bool:
-    return url.startswith(("https://", "http://")) and url.isprintable()
+    return (
+        len(url) <= limits.URL_CHARACTERS_MAX
+        and url.startswith(("https://", "http://"))
+        and url.isprintable()
+    )

@@ -11,7 +11,7 @@ def read_opam_file(text: str) -> Locked:
     locked = Locked()
     for archive in archives_in(text):
         if archive.digests:
-            locked.files.append(
+            locked.add(
                 LockEntry("opam", archive.file, "", archive.digests, archive.file)
             )
         else:

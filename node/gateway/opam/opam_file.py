@@ -129,9 +129,11 @@ def without_section(text: str, name: str) -> str:
             raise ValueError("its opam file closes what was not opened")
     if depth:
         raise ValueError("its opam file ends too early")
-    for first, last in reversed(places):
-        text = text[:first] + text[last:]
-    return text
+    kept, end = [], 0
+    for first, last in places:
+        kept.append(text[end:first])
+        end = last
+    return "".join([*kept, text[end:]])
 
 
 def field(text: str, name: str) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
+from node.gateway import toml
 from node.gateway.locked import Locked, LockEntry, LockfileReader
 from node.gateway.named_file import parse_digests
 from node.gateway.python.wheels import normalized, project_of
@@ -42,7 +43,7 @@ def reader_of(file: str) -> LockfileReader | None:
 def read_requirements(text: str) -> Locked:
     """Read a requirements file (pip's documentation, "Requirements File Format")."""
     locked = Locked()
-    for line in _CONTINUED.sub(" ", text).splitlines():
+    for line in _lines(_CONTINUED.sub(" ", text)):
         words = _without_comment(line).strip()
         if words.startswith(_INCLUDES):
             locked.skip(words[:100], "", "what it includes is not read")
@@ -55,12 +56,17 @@ def read_requirements(text: str) -> Locked:
             one for text in [*texts, _fragment(url)] for one in parse_digests([text])
         ]
         file = _file_in(url) if url else ""
-        locked.files.extend(
-            LockEntry("pypi", name, version, (one,), file) for one in digests
-        )
+        for one in digests:
+            locked.add(LockEntry("pypi", name, version, (one,), file))
         if not digests:
             locked.skip(name, version, _NO_DIGEST)
     return locked
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text as `splitlines` has them, but one after the other."""
+    for block in io.StringIO(text):
+        yield from block.splitlines()
 
 
 def _requirement(words: str) -> tuple[str, str, str]:
@@ -89,7 +95,7 @@ def _without_comment(line: str) -> str:
 def read_uv_lock(text: str) -> Locked:
     """Read uv.lock."""
     locked = Locked()
-    for package in tomllib.loads(text).get("package", []):
+    for package in toml.loads(text).get("package", []):
         files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
         _add(locked, package, files)
     return locked
@@ -98,7 +104,7 @@ def read_uv_lock(text: str) -> Locked:
 def read_poetry_lock(text: str) -> Locked:
     """Read poetry.lock, also of before 1.1, and pdm.lock."""
     locked = Locked()
-    document = tomllib.loads(text)
+    document = toml.loads(text)
     old = document.get("metadata", {}).get("files", {})
     for package in document.get("package", []):
         _add(locked, package, package.get("files") or old.get(package["name"], []))
@@ -108,7 +114,7 @@ def read_poetry_lock(text: str) -> Locked:
 def read_pylock(text: str) -> Locked:
     """Read pylock.toml (PEP 751)."""
     locked = Locked()
-    for package in tomllib.loads(text).get("packages", []):
+    for package in toml.loads(text).get("packages", []):
         files = [
             *package.get("wheels", []),
             *filter(None, [package.get("sdist"), package.get("archive")]),
@@ -131,7 +137,7 @@ def _add(
             known = size if isinstance(size, int) and size >= 0 else None
             url = str(one.get("url") or one.get("path") or "")
             file = str(one.get("file") or one.get("name") or _file_in(url))
-            locked.files.append(LockEntry("pypi", name, version, digests, file, known))
+            locked.add(LockEntry("pypi", name, version, digests, file, known))
     if not found and not _is_own(package):
         locked.skip(name, version, _NO_DIGEST)
 

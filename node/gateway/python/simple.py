@@ -258,7 +258,11 @@ class _Base:
 
 
 def _is_url(url: str) -> bool:
-    return url.startswith(("https://", "http://")) and url.isprintable()
+    return (
+        len(url) <= limits.URL_CHARACTERS_MAX
+        and url.startswith(("https://", "http://"))
+        and url.isprintable()
+    )
 
 
 # --- JSON --------------------------------------------------------------------------
@@ -327,7 +331,9 @@ def _read_html(name: str, page: OriginPage) -> Project:
             is_index = is_index or given.get("name") == "pypi:repository-version"
         elif tag == "base" and given.get("href"):
             with contextlib.suppress(ValueError):
-                base = _Base(base.joined(given["href"]))
+                # Every link is joined to it, so its length counts for each of them.
+                if _is_url(url := base.joined(given["href"])):
+                    base = _Base(url)
         elif tag == "a" and "href" in given:
             links += 1
             if len(files) >= limits.FILES_PER_PAGE_MAX:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import gzip
 import importlib
 import inspect
 import io
@@ -18,6 +19,7 @@ import re
 import resource
 import signal
 import struct
+import tarfile
 import time
 import zipfile
 import zlib
@@ -31,7 +33,7 @@ from hypothesis import strategies as st
 
 import node
 from node.errors import UsageError
-from node.gateway import ini, zips
+from node.gateway import ini, toml, zips
 from node.gateway.archives import members_of
 from node.gateway.cargo.index import read_crate
 from node.gateway.debian.packages import read_packages, read_release
@@ -355,3 +357,151 @@ def test_lzma_gets_no_more_memory_than_it_may_have():
     packed = lzma.compress(b"Filename: a\n", format=lzma.FORMAT_XZ, filters=filters)
     with pytest.raises(ValueError, match="cannot be unpacked"):
         read_packages(io.BytesIO(packed), "debian", "https://a/")
+
+
+# --- texts and archives that cost more than their length -----------------------------
+
+
+def tar_block(name: str, size: int, kind: bytes) -> bytes:
+    """Return one header block of a tar archive."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    block = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    block[156:157] = kind
+    block[148:156] = b" " * 8
+    block[148:155] = b"%06o\0" % sum(block)
+    return bytes(block)
+
+
+def pax(*fields: bytes) -> bytes:
+    """Return an extended header with fields like b"size=1"."""
+    body = b""
+    for one in fields:
+        length = len(one) + 2
+        while len(str(length)) + len(one) + 2 != length:
+            length += 1
+        body += b"%d %s\n" % (length, one)
+    return tar_block("pax", len(body), b"x") + body + bytes(-len(body) % 512)
+
+
+def sparse_map(count: int) -> bytes:
+    """Return a member whose first bytes are a map of so many holes (GNU, 1.0)."""
+    body = b"%d\n" % count + b"1\n" * (2 * count)
+    head = pax(b"GNU.sparse.major=1", b"GNU.sparse.minor=0")
+    return head + tar_block("f", len(body), b"0") + body + bytes(-len(body) % 512)
+
+
+def sparse_blocks(count: int) -> bytes:
+    """Return a member of the old GNU kind, whose map goes on for so many blocks."""
+    head = bytearray(tar_block("f", 10, b"S"))
+    head[482] = 1
+    head[148:156] = b" " * 8
+    head[148:155] = b"%06o\0" % sum(head)
+    block = bytearray(b"%011o\0%011o\0" % (7, 7) * 21).ljust(512, b"\0")
+    block[504] = 1
+    return bytes(head) + bytes(block) * count
+
+
+HEADERS = {
+    "a map of holes": sparse_map(2_000_000),
+    "a map of holes in blocks": sparse_blocks(20_000),
+    "a chain of long names": (tar_block("n", 5, b"L") + b"abcd".ljust(512, b"\0"))
+    * 3000,
+    "a chain of extended headers": pax(b"path=x") * 3000,
+    "a map in a header": pax(b"GNU.sparse.map=" + b"1," * 20_000 + b"1")
+    + tar_block("f", 0, b"0"),
+    "a number that is none": pax(b"size=x") + tar_block("f", 0, b"0"),
+    "fields for all": b"".join(
+        tar_block("g", 512, b"g") + b"11 a%05d=x\n" % one + bytes(501)
+        for one in range(200)
+    )
+    + tar_block("f", 0, b"0") * 3,
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_of_a_tar_cost_what_they_take(name):
+    packed = gzip.compress(HEADERS[name], 1)
+    before, start = memory(), time.monotonic()
+    with contextlib.suppress(ValueError):
+        for _ in members_of(io.BytesIO(packed)):
+            pass
+    assert time.monotonic() - start < 3.0
+    assert memory() - before < 64 << 20
+
+
+def test_an_archive_unpacks_to_a_multiple_of_its_size_at_most():
+    packed = lzma.compress(b"\n" * (64 << 20), preset=0)
+    with pytest.raises(ValueError, match="unpacks to too much"):
+        read_packages(io.BytesIO(packed), "debian", "https://a/")
+    zeros = tar_block("f", 64 << 20, b"0") + bytes(64 << 20)
+    with pytest.raises(ValueError, match="unpacks to too much"):
+        list(members_of(io.BytesIO(gzip.compress(zeros, 9))))
+
+
+@pytest.mark.parametrize("character", ["a", "\U0001f600"])
+def test_a_list_of_packages_is_read_in_pieces(character):
+    """One character outside of the basic plane makes Python use four bytes for each."""
+    stanza = f"Filename: a/b\nSHA256: {'0' * 64}\nSize: 1\n\n"
+    whole = (character + "\n" + stanza * 200_000).encode()
+    before = memory()
+    found = read_packages(io.BytesIO(whole), "debian", "https://a/")
+    assert found.text.count(b"\n") == 200_001
+    assert memory() - before < 6 * len(whole)
+
+
+def nested(depth: int, length: int) -> bytes:
+    """Return a package-lock.json of version 1, nested, with names of this length."""
+    levels = (b'{"%s":{"version":"1","dependencies":' % (b"x" * length),) * depth
+    return b'{"dependencies":' + b"".join(levels) + b"{}" + b"}}" * depth + b"}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("uv.lock", b"a." * 20_000 + b"a = 1\n"),
+        ("poetry.lock", b"[" + b'"a" . ' * 20_000 + b"a]\n"),
+        ("Cargo.lock", b"a = {" + b"a." * 20_000 + b"a = 1}\n"),
+        ("requirements.txt", b"a\n" * 2_000_000),
+        ("requirements.txt", b"\n" * 8_000_000),
+        ("toy.opam", b'url { src: "a" }' * 300_000),
+        ("package-lock.json", nested(300, 3000)),
+    ],
+    ids=range(7),
+)
+def test_a_lockfile_takes_memory_in_proportion_to_its_length(name, content):
+    before, start = memory(), time.monotonic()
+    with contextlib.suppress(UsageError):
+        read_lockfile(name, content)
+    assert time.monotonic() - start < 8.0
+    assert memory() - before < 256 << 20
+
+
+def test_a_long_key_within_a_text_is_no_key():
+    assert toml.loads(f'a = "{"two words. " * 200}"')
+    assert toml.loads("a.b.c.d = 1") == {"a": {"b": {"c": {"d": 1}}}}
+
+
+def test_links_are_not_joined_to_a_long_base():
+    page = (
+        b"<html><title>Links for</title><base href='https://a.test/" + b"a/" * 500_000
+    )
+    page += b"'>" + b"<a href=a.zip>" * 20_000
+    before, start = memory(), time.monotonic()
+    simple.read_page(
+        "pypi", "toy", OriginPage(page, "text/html", "", "https://a.test/")
+    )
+    assert time.monotonic() - start < 3.0
+    assert memory() - before < 64 << 20
+
+
+def test_a_template_of_downloads_is_no_longer_than_a_url():
+    line = b'{"name":"toy","vers":"1.0","cksum":"%s"}\n' % (b"0" * 64)
+    found = read_crate(line, "https://a.test/" + "{crate}" * 800, "cargo")
+    assert b"https" not in found.files.text
+
+
+def test_sections_of_an_opam_file_are_cut_in_one_pass():
+    start = time.monotonic()
+    assert opam_file.without_section("url{}x:1 " * 50_000, "url") == "x:1 " * 50_000
+    assert time.monotonic() - start < 3.0
