@@ -11,26 +11,54 @@ else belongs to the event loop's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transfer.growing_file import GrowingFile
+
+class Content(Protocol):
+    """What has come of an arrival: a growing file, or bytes that are held whole."""
+
+    size: int
+    length: int
+    """How many bytes from the start on may be read."""
+    ended: bool
+    error: Exception | None
+    """Why it ended before its end."""
+    watchers: set[Callable[[], None]]
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset` on, of those that have come."""
+
+
+class HeldBytes:
+    """Bytes that are there as a whole, in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = self.length = len(data)
+        self.ended = True
+        self.error: Exception | None = None
+        self.watchers: set[Callable[[], None]] = set()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset` on."""
+        return self._data[offset : offset + count]
 
 
 class Arrival:
     """One content on its way here."""
 
     def __init__(self) -> None:
-        self.file: GrowingFile | None = None
+        self.file: Content | None = None
         """What has come so far; None before its size is known."""
         self.has_failed = False
         """Whether nothing more will come and there is no file."""
         self.watchers: set[Callable[[], None]] = set()
         """Called on the event loop whenever more has come."""
 
-    def begin(self, file: GrowingFile) -> None:
+    def begin(self, file: Content) -> None:
         """Let the bytes of a growing file be followed from now on."""
         self.file = file
         file.watchers.add(self._wake)

@@ -19,11 +19,14 @@ from typing import Protocol, Self
 
 from node.gateway.bounded import RecentKeys
 from transfer import GrowingFile, Peer
-from transfer.arrivals import Arrival, Arrivals
+from transfer.arrivals import Arrival, Arrivals, HeldBytes
 from transfer.leeching.following import Follower
 
 DISTRUST_SECONDS = 300.0
 """How long a node is not followed after it gave wrong bytes."""
+KEPT_SECONDS = 60.0
+"""How long what was fetched once is passed on; as long as a lease lasts."""
+KEPT_BYTES_MAX = 32 * 1024 * 1024
 HOLDERS_MAX = 4
 """Followed one after the other, before the origin is asked without a lease."""
 
@@ -96,6 +99,13 @@ class Turn:
         if self._arrival is not None and self._arrival.file is None:
             self._arrival.begin(file)
 
+    def keep(self, content: HeldBytes) -> None:
+        """Let others have this for a while, also after this turn is over."""
+        if self._arrival is not None:
+            self._arrival.begin(content)
+            self.leases.keep(self, self._arrival)
+            self._arrival = None
+
     def _stand_down(self) -> None:
         """Give others nothing to follow here."""
         if self._arrival is not None:
@@ -126,6 +136,8 @@ class OriginLeases:
         self.has_pages = has_pages and is_private and is_enabled
         self._router = router
         self._is_enabled = is_enabled
+        self._kept: dict[tuple[str, bytes], tuple[Arrival, int]] = {}
+        self._kept_bytes = 0
         self._distrusted: RecentKeys[bytes] = RecentKeys(DISTRUST_SECONDS)
         self.counts = {"held": 0, "followed": 0, "failed": 0}
         """How often this node held a lease, followed a holder, and in vain."""
@@ -148,6 +160,28 @@ class OriginLeases:
         if holder is None:
             self.counts["held"] += 1
         return holder
+
+    def keep(self, turn: Turn, arrival: Arrival) -> None:
+        """Keep an arrival for `KEPT_SECONDS`, or until there is too much."""
+        key = (turn.kind, turn.name)
+        size = 0 if arrival.file is None else arrival.file.size
+        self._drop_kept(key)
+        self._kept[key] = (arrival, size)
+        self._kept_bytes += size
+        while self._kept_bytes > KEPT_BYTES_MAX:
+            self._drop_kept(next(iter(self._kept)))
+        loop = asyncio.get_running_loop()
+        loop.call_later(KEPT_SECONDS, self._drop_kept, key, arrival)
+
+    def _drop_kept(
+        self, key: tuple[str, bytes], arrival: Arrival | None = None
+    ) -> None:
+        """Forget what is kept under a key; only this arrival, where one is given."""
+        kept = self._kept.get(key)
+        if kept is not None and arrival in (None, kept[0]):
+            del self._kept[key]
+            self._kept_bytes -= kept[1]
+            self.arrivals.end(*key, kept[0])
 
     def distrust(self, peer: Peer) -> None:
         """Follow a peer no more for a while: it gave wrong bytes."""

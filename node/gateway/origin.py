@@ -111,13 +111,17 @@ class OriginReply(Protocol):
         """Yield the body as it was sent; raises OriginError."""
 
 
-class OriginClient(Protocol):
-    """Asks origins; every URL passes `check_url` first, redirects too."""
+class PageSource(Protocol):
+    """Gives the pages of upstreams."""
 
     async def page(
         self, upstream: Upstream, url: str, *, accept: str, known: OriginPage | None
     ) -> OriginPage:
         """Fetch a page; `known` is what to compare with. Raises OriginError."""
+
+
+class OriginClient(PageSource, Protocol):
+    """Asks origins; every URL passes `check_url` first, redirects too."""
 
     def file(
         self, upstream: Upstream, url: str, start: int = 0

@@ -27,9 +27,9 @@ from node.gateway.named_files import NamedFiles
 from node.gateway.origin import (
     DownError,
     MissingError,
-    OriginClient,
     OriginError,
     OriginPage,
+    PageSource,
     without_credentials,
 )
 from node.gateway.page_cache import PageCache, StoredPage, gzipped, packed_page
@@ -85,7 +85,7 @@ class UnreachableError(Exception):
 class Pages:
     """The pages of all upstreams."""
 
-    def __init__(self, client: OriginClient, cache: PageCache, now: Now) -> None:
+    def __init__(self, client: PageSource, cache: PageCache, now: Now) -> None:
         self._client = client
         self._cache = cache
         self._now = now

@@ -24,12 +24,13 @@ from node.gateway.index import IndexContext, PackageIndex
 from node.gateway.leases import OriginLeases
 from node.gateway.named_file import NamedFile
 from node.gateway.netrc_file import authorization_for
-from node.gateway.origin import OriginClient
+from node.gateway.origin import OriginClient, PageSource
 from node.gateway.page_cache import PageCache
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import Published
 from node.gateway.resolver import MissError, Resolver, StreamedFile
 from node.gateway.retention import Retention
+from node.gateway.site_pages import SitePages
 from node.gateway.sources import Sources
 from node.gateway.traffic import SourceName, Traffic
 from node.gateway.upstream import Upstream
@@ -84,7 +85,11 @@ class Gateway:
         self.upstreams = upstreams
         self.store = around.store
         self._client = client
-        self.pages = Pages(client, around.pages, now)
+        leases = around.leases
+        pages_from: PageSource = client
+        if leases is not None:
+            pages_from = SitePages(client, leases, upstreams.is_private)
+        self.pages = Pages(pages_from, around.pages, now)
         retention = Retention(
             catalogue=around.catalogue,
             router=around.router,
