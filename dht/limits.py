@@ -102,6 +102,7 @@ REPUBLISH_RETRY_SECONDS: Final = 60.0
 LEASE_SECONDS: Final = 60.0  # from when its holder asked last
 LEASE_HOLDERS_MAX: Final = 4  # of one key, before everybody asks the origin itself
 LEASE_KEEPERS: Final = 3  # the nearest nodes to a key that grant its lease
+LEASE_SEARCH_COUNT: Final = 6  # nodes near a key that a search for its lease asks
 LEASES_MAX: Final = 16_384
 LEASES_PER_NODE_MAX: Final = 4096
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dht.contacts import unpack_contact
 from dht.errors import DatagramError, RecordError
 from dht.limits import (
+    LEASE_SEARCH_COUNT,
     PROVIDERS_PER_GROUP_MAX,
     PROVIDERS_PER_SEARCH_MAX,
     K,
@@ -83,6 +84,9 @@ class ProviderSearch:
         self._ended_at: float | None = None
         self._local_storage = local_storage
         self._lease = lease
+        # Members of a private network need no crowd of keepers against liars.
+        is_quick = bool(lease) and core.network.secret is not None
+        self._count: Final = LEASE_SEARCH_COUNT if is_quick else K
         self._leases: dict[Contact, Contact] = {}  # holders, by the keeper that says so
         page = local_storage.provider_store.page(key, 0, self._started_at)
         for record in page.records:
@@ -152,7 +156,7 @@ class ProviderSearch:
             leased = FindProviders(self.key, 0, self._lease)
             is_private = self._core.network.secret is not None
             body = leased if is_private else FindProviders(self.key)
-            query = Query.reading(self.key, body, leased)
+            query = Query.reading(self.key, body, leased, count=self._count)
             self._traversals += self._lookups.start_all(query, self._replied)
             async with asyncio.TaskGroup() as tasks:
                 for traversal in self._traversals:
@@ -166,6 +170,8 @@ class ProviderSearch:
     async def _traverse(self, traversal: Traversal) -> None:
         """Ask the nodes nearest to the key, and all of its region if it is crowded."""
         found = await traversal.run()
+        if self._count < K:
+            return
         for contact in await self._lookups.widen(traversal.family, self.key, found):
             self._ask(contact, self._body_for(contact))
 

@@ -67,10 +67,21 @@ class Query:
 
     @classmethod
     def reading(
-        cls, target: bytes, body: MessageBody, near_body: MessageBody | None = None
+        cls,
+        target: bytes,
+        body: MessageBody,
+        near_body: MessageBody | None = None,
+        *,
+        count: int = K,
     ) -> Query:
         """Return a query that reads what the keepers of a key hold."""
-        return cls(target=target, body=body, near_body=near_body, paths=FIND_PATHS)
+        return cls(
+            target=target,
+            body=body,
+            near_body=near_body,
+            count=count,
+            paths=FIND_PATHS,
+        )
 
     @classmethod
     def storing(cls, target: bytes, count: int = K) -> Query:

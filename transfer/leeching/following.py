@@ -8,8 +8,8 @@ last of it. The rules:
    content for five.
 2. What peers do not have yet is asked for again within that second: the node that
    holds a lease learns of it a moment after the others do.
-3. Silence is counted in turns of the event loop, so a machine that was busy does not
-   take its own delay for the peer's.
+3. Silence is counted in short turns of the event loop, and a turn that came late counts
+   less: a machine that is busy does not take its own delay for the peer's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.125
-_TICKS_MAX = round(FOLLOW_SILENCE_SECONDS / _TICK_SECONDS)
 _AGAIN_SECONDS = 0.05
 _QUEUE_MAX = 32  # frames of one follow that wait for their reader
 _READ_BYTES = 64 * 1024
@@ -64,12 +63,19 @@ class Followed:
 
     async def next_item(self) -> _Item:
         """Return what comes next; PeerSlowError where nothing does."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self.items.get_nowait()
+        loop = asyncio.get_running_loop()
         getting = asyncio.ensure_future(self.items.get())
+        silence = 0.0
         try:
-            for _ in range(_TICKS_MAX):
+            while silence < FOLLOW_SILENCE_SECONDS:
+                began = loop.time()
                 done, _pending = await asyncio.wait({getting}, timeout=_TICK_SECONDS)
                 if done:
                     return getting.result()
+                lateness = (loop.time() - began) / _TICK_SECONDS
+                silence += _TICK_SECONDS / max(1.0, lateness) ** 2
         finally:
             getting.cancel()
         raise PeerSlowError
@@ -151,7 +157,7 @@ class Follower:
         """
         line = await self._line(peer)
         async with line.room:
-            offset, again = start, _TICKS_MAX * _TICK_SECONDS
+            offset, again = start, FOLLOW_SILENCE_SECONDS
             while True:
                 try:
                     coming = self._once(line, kind, name, start=offset)

@@ -273,7 +273,9 @@ class UploadSession:
                 self.active_at = now if self.followings else self.active_at
                 self._replies = self._news(now)
                 continue
-            linger = 0.0 if uploads.waiting() else limits.linger_seconds
+            # News of what is followed comes to the event loop, not to this thread.
+            is_watched = bool(uploads.waiting() or self.followings)
+            linger = 0.0 if is_watched else limits.linger_seconds
             message = self._message or self._next_message(linger)
             self._message = None
             if message is None:
