@@ -47,6 +47,7 @@ from node.local_socket import listen_local
 from node.memory import NodeMemory
 from node.model import keyfiles
 from node.model.names import is_file_name
+from node.model.shared_names import SharedNames
 from node.model.totals import Totals
 from node.model.written_files import WrittenFiles
 from node.publisher_parts import make_publisher_parts
@@ -202,6 +203,7 @@ class Node:
             limits=SeederLimits(bytes_per_second=settings.upload_bytes_per_second),
             may_serve=self._may_serve,
             on_opening=self._reaching.openings.received,
+            name_of=SharedNames(self._store.database).of,
             arrivals=self._arrivals,
         )
         await self._seeder.start(bound)

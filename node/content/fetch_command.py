@@ -97,7 +97,7 @@ class FetchCommands:
             if isinstance(target, NameTarget):
                 self._follow(target)
         await self._router.sync()
-        named = [NamedArtifact(one.artifact, await self._name(one)) for one in fetched]
+        named = await self._named(fetched)
         paths = await self._paths(named, targets, command)
         return results.FetchResult(
             artifacts=[
@@ -147,6 +147,18 @@ class FetchCommands:
         if is_one and await self._output.is_file_name(command.output):
             return [await self._output.write_file(files[0].artifact, output)]
         return await self._output.write_folder(files, output, force=command.force)
+
+    async def _named(self, fetched: list[Fetched]) -> list[NamedArtifact]:
+        """Name each artifact, by its giver's word where nothing here knows."""
+        names = [await self._name(one) for one in fetched]
+        pairs = list(zip(fetched, names, strict=True))
+        hints = await self._fetcher.hinted_names(one for one, name in pairs if not name)
+        for digest, name in hints.items():
+            self._catalogue.add_direct(str(digest), name)
+        return [
+            NamedArtifact(one.artifact, name or hints.get(one.artifact.digest, ""))
+            for one, name in pairs
+        ]
 
     async def _name(self, fetched: Fetched) -> str:
         """Return what people call an artifact, "" where nothing here knows."""

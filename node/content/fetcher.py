@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from node import results
@@ -27,6 +27,7 @@ from node.model.folders import (
     is_folder_list,
     read_folder_list,
 )
+from node.model.names import is_file_name
 from node.model.packages import PACKAGE_FILE_BYTES_MAX, Package, is_package_file
 from transfer import (
     Artifact,
@@ -34,11 +35,15 @@ from transfer import (
     Downloaded,
     Leecher,
     NoPeerError,
+    Peer,
     Store,
     TransferError,
     Wanted,
     WrongBytesError,
 )
+
+NAMES_SECONDS_MAX = 2.0
+"""How long a command waits for the file names that givers know."""
 
 Report = Callable[[int, int | None], None]
 """Takes bytes done and bytes in all, None while that is not known."""
@@ -52,6 +57,8 @@ class Fetched:
     file: str
     seconds: float
     sources: tuple[tuple[str, int], ...]
+    giver: Peer | None = None
+    """The peer that gave most of it."""
 
     def entry(self, path: str) -> results.FetchedArtifact:
         """Return what the command says of it."""
@@ -181,7 +188,35 @@ class ContentFetcher:
 
         downloaded = await self.download(wanted, report)
         sources = tuple((str(one.peer), one.bytes) for one in downloaded.sources)
-        return Fetched(downloaded.artifact, wanted.file, downloaded.seconds, sources)
+        most = max(downloaded.sources, key=lambda one: one.bytes, default=None)
+        return Fetched(
+            downloaded.artifact,
+            wanted.file,
+            downloaded.seconds,
+            sources,
+            giver=most.peer if most else None,
+        )
+
+    async def hinted_names(self, fetched: Iterable[Fetched]) -> dict[Digest, str]:
+        """Return the plain file names by which their givers know artifacts.
+
+        They are hints, good for a label where nothing better is known.
+        """
+        given: dict[Peer, list[Digest]] = {}
+        for one in fetched:
+            if one.giver is not None:
+                given.setdefault(one.giver, []).append(one.artifact.digest)
+        found: dict[Digest, str] = {}
+
+        async def ask(peer: Peer, digests: list[Digest]) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NAMES_SECONDS_MAX):
+                    found.update(await self._leecher.names(peer, digests))
+
+        async with asyncio.TaskGroup() as tasks:
+            for peer, digests in given.items():
+                tasks.create_task(ask(peer, digests))
+        return {digest: name for digest, name in found.items() if is_file_name(name)}
 
     async def package(
         self, digest: Digest, progress: Progress

@@ -26,6 +26,7 @@ from transfer.limits import (
     CHUNK_BYTES_MAX,
     CHUNKS_MAX,
     EAGER_BYTES_MAX,
+    FILE_NAME_CHARACTERS_MAX,
     FOLLOW_PART_BYTES_MAX,
     PEX_ENTRY_BYTES,
     PEX_PEERS_PER_MESSAGE_MAX,
@@ -58,6 +59,10 @@ Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 OptionalKey = Annotated[bytes, Meta(max_length=32)]
 Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 ChunkIndex = Annotated[int, Meta(ge=0, lt=CHUNKS_MAX)]
+# Printable ASCII without the slash: no path, and nothing that drives a terminal.
+FileName = Annotated[
+    str, Meta(max_length=FILE_NAME_CHARACTERS_MAX, pattern=r"\A[ -.0-~]*\Z")
+]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -251,6 +256,29 @@ class Part(Message, frozen=True, tag=19):
     last: bool
 
 
+class NameOf(Message, frozen=True, tag=20):
+    """A leecher asks what file name the seeder knows for an artifact.
+
+    It opens no request: the number only ties the answer to it.
+    """
+
+    number: Number
+    algorithm: Annotated[str, Meta(max_length=16)]
+    digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
+
+    @property
+    def name(self) -> Digest:
+        """The digest as a value; WireError for an unknown algorithm."""
+        return _digest(self.algorithm, self.digest)
+
+
+class Named(Message, frozen=True, tag=21):
+    """A seeder answers with a file name, a hint; empty where it knows none."""
+
+    number: Number
+    name: FileName
+
+
 AnyMessage = (
     Hello
     | Proof
@@ -272,6 +300,8 @@ AnyMessage = (
     | Redirect
     | Follow
     | Part
+    | NameOf
+    | Named
 )
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -25,6 +25,7 @@ from transfer.leeching.context import LeecherContext
 from transfer.leeching.dial_limits import never_heard
 from transfer.leeching.download import Download
 from transfer.leeching.following import Follower
+from transfer.leeching.names import names_of
 from transfer.leeching.result import Downloaded, DownloadProgress, Source
 from transfer.leeching.small import SmallFetcher
 from transfer.leeching.wanted import Wanted
@@ -33,7 +34,7 @@ from transfer.single_flight import SingleFlight
 from transfer.store import aliases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from transfer.connection.peer import Peer
     from transfer.connection.tls import Identity
@@ -170,6 +171,15 @@ class Leecher:
         finally:
             download.remove_caller(on_progress, on_file)
             await flight.leave_and_wait()
+
+    async def names(self, peer: Peer, digests: Sequence[Digest]) -> dict[Digest, str]:
+        """Return the file names that a peer knows for digests: hints, no more.
+
+        Each is printable ASCII without a slash, of at most 200 characters.
+        """
+        if self._closed:
+            return {}
+        return await names_of(self._context.connections, peer, digests)
 
     async def stream(
         self,

@@ -79,6 +79,12 @@ def anything(digest: Digest, whole: bool) -> bool:
     return True
 
 
+def nameless(digest: Digest) -> str:
+    """Know no file names."""
+    del digest
+    return ""
+
+
 def close_opening(opening: OpeningReceived, host: str) -> None:
     """Want no connections but those of leechers."""
     del host
@@ -99,14 +105,17 @@ class Seeder:
         may_serve: Callable[[Digest, bool], bool] = anything,
         on_opening: Callable[[OpeningReceived, str], None] = close_opening,
         arrivals: Arrivals | None = None,
+        name_of: Callable[[Digest], str] = nameless,
     ) -> None:
         """`may_serve(digest, whole)` is asked, in any thread, before a file is opened.
 
         The digest is the SHA-256 of a whole artifact, or the one that a download
         under way was asked for. `on_opening(opening, host)` gets the socket of each
         connection that is not for the seeder, and closes it in the end. `arrivals`
-        has what leechers may follow before it is verified.
+        has what leechers may follow before it is verified. `name_of(digest)` returns
+        the file name of an artifact, or ""; it is asked in any thread.
         """
+        self._name_of = name_of
         self._on_opening = on_opening
         self._limits = limits = limits or SeederLimits()
         self._terms = Terms(identity, network_secret, encryption)
@@ -152,6 +161,7 @@ class Seeder:
             stop=stop,
             waiting=lambda: len(self._waiting),
             may_serve=may_serve,
+            name_of=self._name_of,
             on_crowded=self._crowded_in_thread,
             followable=Followable(
                 arrivals, store=store, may_serve=may_serve, stop=stop

@@ -136,6 +136,7 @@ class Uploads:
         stop: threading.Event,
         waiting: Callable[[], int],
         may_serve: Callable[[Digest, bool], bool],
+        name_of: Callable[[Digest], str],
         on_crowded: Callable[[str], None],
         followable: Followable,
     ) -> None:
@@ -149,7 +150,7 @@ class Uploads:
         self.may_serve = may_serve
         self.on_crowded = on_crowded
         self.followable = followable
-        self.small = SmallResponder(store, may_serve)
+        self.small = SmallResponder(store, may_serve, name_of)
         self.complaints = Complaints(store, limits.complaint_seconds)
         self.swarms = SeedingSwarms()
         self.chunks_sent = 0
@@ -352,6 +353,8 @@ class UploadSession:
         match message:
             case wire.Ask():
                 yield from self._give_small(message)
+            case wire.NameOf():
+                yield wire.encode(self._name(message))
             case wire.Get():
                 yield from self._give_chunk(message)
             case wire.Want():
@@ -388,6 +391,11 @@ class UploadSession:
                 self.uploads.count(artifact.size)
         while len(self.given) > ASKS_AT_ONCE_MAX:
             del self.given[next(iter(self.given))]
+
+    def _name(self, ask: wire.NameOf) -> wire.Named | wire.Busy:
+        if self.uploads.is_crowded:
+            return wire.Busy(self.uploads.limits.busy_seconds)
+        return self.uploads.small.name(ask)
 
     def _begin(self, want: wire.Want) -> Iterator[Part]:
         if want.number in self.offers or len(self.offers) >= WANTS_PER_CONNECTION_MAX:

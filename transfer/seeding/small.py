@@ -1,4 +1,4 @@
-"""Small artifacts: a whole one for each `ask`, many in one send.
+"""Small answers: a whole artifact for each `ask`, many in one send, and file names.
 
 The asks that have come together are answered together: one look into the index, then
 each file is read once. If a file was not checked since the node started, it is checked
@@ -27,7 +27,13 @@ _SEND_BYTES = 256 * 1024
 class SmallResponder:
     """Answers asks from a store, in any thread."""
 
-    def __init__(self, store: Store, may_serve: Callable[[Digest, bool], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        may_serve: Callable[[Digest, bool], bool],
+        name_of: Callable[[Digest], str],
+    ) -> None:
+        self._name_of = name_of
         self._store = store
         self._may_serve = may_serve
 
@@ -63,6 +69,13 @@ class SmallResponder:
         """Return the answer for what is not held whole, or may not be served."""
         under_way = self._store.partials.is_open(name) and self._may_serve(name, False)
         return wire.Absent(number, partial=under_way)
+
+    def name(self, ask: wire.NameOf) -> wire.Named:
+        """Return the answer to a leecher that asks for a file name."""
+        artifact = self._store.find(ask.name)
+        if artifact is None or not self._may_serve(artifact.digest, True):
+            return wire.Named(ask.number, "")
+        return wire.Named(ask.number, self._name_of(artifact.digest))
 
     def _held(self, asks: Sequence[wire.Ask]) -> dict[tuple[str, bytes], Artifact]:
         wanted: dict[str, list[bytes]] = {}

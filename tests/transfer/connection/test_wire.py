@@ -48,6 +48,8 @@ messages = st.one_of(
     st.builds(wire.Whole, numbers, st.integers(0, 256 * 1024)),
     st.builds(wire.Larger, numbers),
     st.builds(wire.Follow, numbers, st.just("sha256"), keys, st.integers(0, 2**40)),
+    st.builds(wire.NameOf, numbers, st.just("sha256"), keys),
+    st.builds(wire.Named, numbers, st.from_regex(r"\A[ -.0-~]{0,200}\Z")),
     st.builds(
         wire.Part, numbers, st.integers(0, 2**40), st.integers(0, 2**17), st.booleans()
     ),
@@ -73,6 +75,8 @@ SAMPLES = [
     wire.Larger(7),
     wire.Follow(7, "sha256", KEY, 65_536),
     wire.Part(7, 1_000_000, 131_072, last=False),
+    wire.NameOf(7, "sha256", KEY),
+    wire.Named(7, "notes (2).tar.gz"),
 ]
 
 
@@ -188,3 +192,12 @@ def test_a_bitmap_has_exactly_its_bits():
     for packed in (b"", b"\x01", b"\x01\x02\x00", b"\x01\x04"):
         with pytest.raises(WireError):
             bitmap.unpack(packed, 10)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "..\x00", "a\nb", "\x1b[2J", "a\n", "ä", "x" * 201, b"raw", None]
+)
+def test_a_file_name_is_bounded_and_cannot_drive_a_terminal(name):
+    body = msgpack.packb([21, 7, name])
+    with pytest.raises(WireError):
+        wire.decode(body)

@@ -1,0 +1,72 @@
+"""File names as hints: what a peer calls what it gave.
+
+A name decides nothing. It is a label for content that was verified by its digest, so
+any peer may be asked, and what it says is not compared with what others say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from transfer.connection import wire
+from transfer.errors import PeerError, WireError
+from transfer.limits import ASKS_AT_ONCE_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transfer.connection.peer import Peer
+    from transfer.content.digest import Digest
+    from transfer.leeching.connection_pool import Connection, ConnectionPool
+
+
+async def names_of(
+    connections: ConnectionPool, peer: Peer, digests: Sequence[Digest]
+) -> dict[Digest, str]:
+    """Return the file names that a peer knows for digests, as far as it answers.
+
+    Each is printable ASCII, of at most 200 characters, without a slash.
+    """
+    found: dict[Digest, str] = {}
+    try:
+        connection = await connections.open(peer)
+    except (PeerError, OSError):
+        return found
+    try:
+        for start in range(0, len(digests), ASKS_AT_ONCE_MAX):
+            part = digests[start : start + ASKS_AT_ONCE_MAX]
+            await _ask(connection, part, found)
+    except (PeerError, OSError):
+        connection.channel.close()
+    except BaseException:
+        connection.channel.close()
+        raise
+    else:
+        connections.keep(connection)
+    return found
+
+
+async def _ask(
+    connection: Connection, digests: Sequence[Digest], found: dict[Digest, str]
+) -> None:
+    asks = [
+        wire.NameOf(next(connection.numbers), one.algorithm, one.raw) for one in digests
+    ]
+    # Read while it is written: neither end may wait for the other's buffer.
+    frames = b"".join(map(wire.encode, asks))
+    writing = asyncio.ensure_future(connection.channel.write(frames))
+    try:
+        for ask, digest in zip(asks, digests, strict=True):
+            message = await connection.channel.read_frame()
+            while isinstance(message, wire.Have | wire.PeerExchange) and (
+                message.number < asks[0].number
+            ):
+                message = await connection.channel.read_frame()
+            if not isinstance(message, wire.Named) or message.number != ask.number:
+                raise WireError("The seeder did not answer what was asked.")
+            if message.name:
+                found[digest] = message.name
+        await writing
+    finally:
+        writing.cancel()
