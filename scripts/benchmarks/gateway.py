@@ -1,182 +1,108 @@
-"""The gateway: `pip install` of 30 packages, misses and blobs, beside direct and nginx.
+"""The gateway: pip, uv and npm through a node, beside asking the origin directly.
 
-The origin is a local mirror in a process of its own, with 50 ms of latency and
-20 MB/s for all its connections together. The wheels come, once, from the index that
-pip is configured to use. nginx and wrk are used where they are installed.
+The origin is a made mirror with pages as long as real ones, behind a fast line and a
+slow one; with `--upstream default` it is the index that this machine is configured to
+use. Each round measures every way once, one after the other. nginx is used where it is
+installed.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import hashlib
 import http.client
-import json
-import multiprocessing
 import os
 import random
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.demo.processes import NodeProcess, end_all, wait_until
+from scripts.benchmarks.parties import mirror
+from scripts.benchmarks.parties.clients import CLIENTS, Client
+from scripts.benchmarks.parties.load import load
+from scripts.benchmarks.parties.mirror import (
+    FAST,
+    SLOW,
+    Line,
+    MirrorProcess,
+    PackageSet,
+    made_content,
+    sets_of,
+)
 from scripts.benchmarks.report import Goal, Report, Row
 from scripts.benchmarks.report import parser as make_parser
 
-WHEELS = [
-    "aiohttp", "aiosignal", "attrs", "blinker", "certifi", "cffi",
-    "charset-normalizer", "click", "cryptography", "flask", "frozenlist", "idna",
-    "itsdangerous", "jinja2", "markdown-it-py", "markupsafe", "mdurl", "msgpack",
-    "multidict", "numpy", "packaging", "platformdirs", "propcache", "pycparser",
-    "pygments", "requests", "rich", "urllib3", "werkzeug", "yarl",
-]  # fmt: skip
-LATENCY_SECONDS = 0.05
-BYTES_PER_SECOND = 20_000_000
-CLEAN = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-PIP = [sys.executable, "-m", "pip"]
-SETTLE_SECONDS = 3.0  # a node that has just read 30 pages comes to rest
+REAL_SETS: dict[str, dict[str, list[str]]] = {
+    "python": {
+        "few": ["requests", "flask"],
+        "large": ["numpy", "scipy", "pandas", "matplotlib"],
+        "many": ["jupyterlab"],
+    },
+    "npm": {
+        "few": ["express"],
+        "large": ["react", "vite", "typescript"],
+        "many": ["webpack", "webpack-cli", "eslint"],
+    },
+}
+WAYS = ("cold", "warm", "3 peers", "3 peers, origin dead")
 GOALS = {
-    "cold node": Goal(1.15),
-    "warm node": Goal(0.5),
-    "3 peers, no origin": Goal(0.5),
+    "fast": {"cold": 1.10, "warm": 0.8, "3 peers": 1.10},
+    "slow": dict(zip(WAYS, (1.05, 0.35, 0.35, 0.35), strict=True)),
+}
+SEEDS = 3
+SETTLE_SECONDS = 3.0  # a node that has just read its pages comes to rest
+# As pip asks for a page.
+PAGE_HEADERS = {
+    "Accept": "application/vnd.pypi.simple.v1+json, "
+    "application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01",
+    "Accept-Encoding": "gzip, deflate",
 }
 
 
-class Mirror:
-    """A slow index and its files, over raw asyncio streams."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One client and what it is asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.pages: dict[str, list[dict[str, object]]] = {}
-        self.files: dict[str, bytes] = {}
-        for path in sorted(folder.glob("*.whl")):
-            data = path.read_bytes()
-            name = path.name.partition("-")[0].replace("_", "-").lower()
-            self.files[f"/files/{path.name}"] = data
-            entry = {
-                "filename": path.name,
-                "url": f"/files/{path.name}",
-                "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
-                "size": len(data),
-            }
-            self.pages.setdefault(f"/simple/{name}/", []).append(entry)
-        self._free_at = 0.0
-
-    async def answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        try:
-            while line := await reader.readline():
-                path = line.split()[1].decode()
-                while (await reader.readline()).strip():
-                    pass
-                await asyncio.sleep(LATENCY_SECONDS)
-                await self._send(writer, path)
-        except (ConnectionError, IndexError):
-            pass
-        finally:
-            writer.close()
-
-    async def _send(self, writer: asyncio.StreamWriter, path: str) -> None:
-        kind, body, status = "application/octet-stream", b"", "404 Not Found"
-        if path in self.files:
-            body, status = self.files[path], "200 OK"
-        elif path in self.pages:
-            page = {"meta": {"api-version": "1.0"}, "name": path.split("/")[2]}
-            body = json.dumps({**page, "files": self.pages[path]}).encode()
-            kind, status = "application/vnd.pypi.simple.v1+json", "200 OK"
-        writer.write(
-            f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n".encode()
-        )
-        loop = asyncio.get_running_loop()
-        for start in range(0, len(body), 65536):
-            part = body[start : start + 65536]
-            self._free_at = max(loop.time(), self._free_at)
-            self._free_at += len(part) / BYTES_PER_SECOND
-            if (wait := self._free_at - loop.time()) > 0.005:
-                await asyncio.sleep(wait)
-            writer.write(part)
-            await writer.drain()
-
-
-def serve_mirror(folder: Path, port: int, said: multiprocessing.Queue[int]) -> None:
-    async def serve() -> None:
-        mirror = Mirror(folder)
-        server = await asyncio.start_server(mirror.answer, "127.0.0.1", port)
-        said.put(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(serve())
-
-
-def bring_wheels(folder: Path) -> None:
-    """Download the real set once; it stays in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if len(list(folder.glob("*.whl"))) < len(WHEELS):
-        flags = ["-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
-        subprocess.run([*PIP, "download", *flags, *WHEELS], check=True)
-
-
-def pip_seconds(index: str, verb: str, folder: Path) -> float:
-    """Time one run of pip into a fresh folder; `index` may be a folder of wheels."""
-    target = Path(tempfile.mkdtemp(dir=folder))
-    where = ["--target" if verb == "install" else "-d", str(target)]
-    flags = ["-q", "--no-deps", "--no-cache-dir"]
-    is_url = index.startswith("http")
-    flags += ["--index-url", index] if is_url else ["--no-index", "-f", index]
-    if verb == "install":
-        flags.append("--no-compile")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
-    environment = kept | CLEAN | {"TMPDIR": str(folder)}
-    began = time.perf_counter()
-    subprocess.run([*PIP, verb, *flags, *where, *WHEELS], check=True, env=environment)
-    seconds = time.perf_counter() - began
-    shutil.rmtree(target)
-    return seconds
-
-
-class Bench:
-    """The nodes and the mirror of one run; `unpack` is where pip writes."""
-
-    def __init__(self, folder: Path, unpack: Path, wheels: Path) -> None:
-        self.folder = folder
-        self.unpack = unpack
-        self.wheels = wheels
-        self.nodes: list[NodeProcess] = []
-        self._port = 0
-        self._mirror: multiprocessing.Process | None = None
-        self.revive()
+    client: Client
+    what: str
+    names: list[str]
+    packages: list[str]
+    """All that is brought, where that is known before."""
 
     @property
-    def origin(self) -> str:
-        """Where the mirror is, dead or alive."""
-        return f"http://127.0.0.1:{self._port}"
+    def words(self) -> str:
+        """What it is, for a table."""
+        return f"{self.client.name}, {self.what}"
 
-    def revive(self) -> None:
-        """Start the mirror, where it was before."""
-        said: multiprocessing.Queue[int] = multiprocessing.Queue()
-        self._mirror = multiprocessing.Process(
-            target=serve_mirror, args=(self.wheels, self._port, said), daemon=True
-        )
-        self._mirror.start()
-        self._port = said.get(timeout=30)
 
-    def kill(self) -> None:
-        """End the mirror; connections are refused from now on."""
-        if self._mirror is not None:
-            self._mirror.terminate()
-            self._mirror.join()
-            self._mirror = None
+@dataclass
+class Lab:
+    """The mirrors and nodes of one run; `unpack` is where clients write."""
 
-    def node(self, name: str, *contacts: str) -> NodeProcess:
-        upstream = {
-            "CARAVAN_UPSTREAM_PYPI": f"{self.origin}/simple",
-            "CARAVAN_UPSTREAM_PYPI_SHARE": "true",
+    folder: Path
+    unpack: Path
+    mirrors: dict[str, MirrorProcess] = field(default_factory=dict)
+    """By the name of their line; none where the machine's own index is used."""
+    nodes: list[NodeProcess] = field(default_factory=list)
+    made: int = 0
+
+    def node(self, line: str, *contacts: str) -> NodeProcess:
+        """Start a node on an origin and wait until it is ready."""
+        settings = {
+            f"CARAVAN_UPSTREAM_{name}_SHARE": "true" for name in ("PYPI", "NPM")
         }
-        node = NodeProcess(self.folder, name, upstream)
+        if line in self.mirrors:
+            url = self.mirrors[line].url
+            settings["CARAVAN_UPSTREAM_PYPI"] = f"{url}/simple"
+            settings["CARAVAN_UPSTREAM_NPM"] = f"{url}/npm/"
+        self.made += 1
+        node = NodeProcess(self.folder, f"node-{self.made}", settings)
         self.nodes.append(node)
         node.join(*contacts)
         return node
@@ -185,25 +111,33 @@ class Bench:
         """End some nodes, so that they cost the next run nothing."""
         end_all(nodes)
         self.nodes = [one for one in self.nodes if one not in nodes]
+        for node in nodes:
+            shutil.rmtree(node.home, ignore_errors=True)
 
-    def pip(self, index: str, verb: str) -> float:
-        """Time pip once."""
-        return pip_seconds(index, verb, self.unpack)
+    def direct(self, line: str, case: Case) -> float:
+        """Time a client that asks the origin."""
+        index = None
+        if line in self.mirrors:
+            index = self.mirrors[line].url + case.client.origin_route
+        return case.client.seconds(index, case.names, self.unpack)
+
+    def through(self, node: NodeProcess, case: Case) -> float:
+        """Time a client that asks a node."""
+        index = f"http://{node.ready['web']}{case.client.node_route}"
+        return case.client.seconds(index, case.names, self.unpack)
 
     def close(self) -> None:
+        """End everything."""
         end_all(self.nodes)
-        self.kill()
+        for one in self.mirrors.values():
+            one.kill()
 
 
-def index_of(node: NodeProcess) -> str:
-    return f"http://{node.ready['web']}/pypi/simple"
-
-
-def get(web: str, path: str) -> tuple[int, int, float]:
+def get(web: str, path: str, **headers: str) -> tuple[int, int, float]:
     """Return (status, bytes, seconds) of one request."""
     connection = http.client.HTTPConnection(web, timeout=60)
     began = time.perf_counter()
-    connection.request("GET", path)
+    connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     size = len(answer.read())
     seconds = time.perf_counter() - began
@@ -211,123 +145,234 @@ def get(web: str, path: str) -> tuple[int, int, float]:
     return answer.status, size, seconds
 
 
-def installs(bench: Bench, verb: str, rounds: int) -> list[Row]:
-    """Time `pip install` or `pip download` five ways, round by round.
+# --- clients --------------------------------------------------------------------------
 
-    The cold node is in a network in which nobody has any of the files. The reader of
-    the peers' case has read the index pages while the origin was alive, and no file.
-    """
-    neighbour = bench.node(f"{verb}-neighbour")
-    seeds = seeders(bench, verb)
-    times: dict[str, list[float]] = {}
 
-    def note(what: str, index: str) -> None:
-        times.setdefault(what, []).append(bench.pip(index, verb))
+def cases_of(options: argparse.Namespace) -> list[Case]:
+    """Return what the options ask for."""
+    found = []
+    for name in options.clients.split(","):
+        client, kind = CLIENTS[name], "npm" if name == "npm" else "python"
+        made: dict[str, PackageSet] = {
+            one.name.partition("-")[2]: one for one in sets_of(kind)
+        }
+        for what in options.sets.split(","):
+            if options.upstream == "default":
+                names = REAL_SETS[kind][what]
+                found.append(Case(client, " ".join(names), names, []))
+            else:
+                one = made[what]
+                packages = [package.name for package in one.packages]
+                found.append(Case(client, one.words, one.names, packages))
+    return found
 
-    for number in range(rounds):
-        note("direct", f"{bench.origin}/simple")
-        note("files in a folder, no network", str(bench.wheels.resolve()))
-        cold = bench.node(f"{verb}-cold-{number}", neighbour.address)
-        note("cold node", index_of(cold))
-        note("warm node", index_of(cold))
-        reader = bench.node(f"{verb}-reader-{number}", seeds[0].address)
-        for name in WHEELS:
-            get(reader.ready["web"], f"/pypi/simple/{name}/")
+
+class Rounds:
+    """Seconds of every way, by line and case, as the rounds go on."""
+
+    def __init__(self, lab: Lab, lines: Sequence[Line], cases: Sequence[Case]) -> None:
+        self._lab = lab
+        self._lines = lines
+        self._cases = cases
+        self.seconds: dict[tuple[str, str, str], list[float]] = {}
+
+    def run(self, count: int, note: Callable[[str], None]) -> None:
+        """Measure everything `count` times."""
+        lab = self._lab
+        for case in self._cases:
+            note(f"{case.words}: filling {SEEDS} peers")
+            seeds = seeded(lab, self._lines[0].name, case)
+            for number in range(count):
+                for line in self._lines:
+                    note(f"{case.words}: {line.name} origin, round {number + 1}")
+                    self._round(line.name, case, seeds)
+            lab.end(*seeds)
+
+    def rows(self, line: Line) -> list[Row]:
+        """Return the rows of one line."""
+        rows = []
+        for case in self._cases:
+            direct = self.seconds[line.name, case.words, "direct"]
+            for way in ("direct", *WAYS):
+                found = self.seconds.get((line.name, case.words, way))
+                if found is None:
+                    continue
+                goal = GOALS[line.name].get(way)
+                is_direct = way == "direct"
+                rows.append(
+                    Row(
+                        what=f"{case.words}: {way}",
+                        ours=statistics.median(found),
+                        unit="s",
+                        theirs=None if is_direct else statistics.median(direct),
+                        beside="" if is_direct else "direct",
+                        goal=None if goal is None else Goal(goal),
+                        more={"least": min(found), "most": max(found)},
+                    )
+                )
+        return rows
+
+    def _round(self, line: str, case: Case, seeds: list[NodeProcess]) -> None:
+        lab = self._lab
+        self._note(line, case, "direct", lab.direct(line, case))
+        # A network in which nobody has any of the files.
+        neighbour = lab.node(line)
+        cold = lab.node(line, neighbour.address)
+        self._note(line, case, "cold", lab.through(cold, case))
+        self._note(line, case, "warm", lab.through(cold, case))
+        lab.end(neighbour, cold)
+        reader = lab.node(line, seeds[0].address)
+        self._note(line, case, "3 peers", lab.through(reader, case))
+        lab.end(reader)
+        if line in lab.mirrors:
+            self._note(line, case, WAYS[3], self._without_origin(line, case, seeds))
+
+    def _without_origin(self, line: str, case: Case, seeds: list[NodeProcess]) -> float:
+        """Time a node that has read the pages, but no file, before the origin died."""
+        lab = self._lab
+        reader = lab.node(line, seeds[0].address)
+        for name in case.packages:
+            path = case.client.node_route.rstrip("/") + f"/{name}"
+            if case.client.name == "npm":
+                get(reader.ready["web"], path, Accept="application/json")
+            else:
+                get(reader.ready["web"], f"{path}/", **PAGE_HEADERS)
         time.sleep(SETTLE_SECONDS)
-        bench.kill()
-        note("3 peers, no origin", index_of(reader))
-        bench.revive()
-        bench.end(cold, reader)
-    bench.end(neighbour, *seeds)
-    direct = statistics.median(times["direct"])
-    return [
-        Row(
-            what=f"pip {verb}, {what}",
-            ours=statistics.median(found),
-            unit="s",
-            theirs=None if what == "direct" else direct,
-            beside="" if what == "direct" else "direct",
-            goal=GOALS.get(what),
-            more={"least": min(found), "most": max(found)},
-        )
-        for what, found in times.items()
-    ]
+        lab.mirrors[line].kill()
+        try:
+            return lab.through(reader, case)
+        finally:
+            lab.mirrors[line].revive()
+            lab.end(reader)
+
+    def _note(self, line: str, case: Case, way: str, seconds: float) -> None:
+        self.seconds.setdefault((line, case.words, way), []).append(seconds)
 
 
-def seeders(bench: Bench, verb: str) -> list[NodeProcess]:
-    """Return three nodes that hold and announce everything."""
-    first = bench.node(f"{verb}-seed-0")
-    seeds = [first, *(bench.node(f"{verb}-seed-{n}", first.address) for n in (1, 2))]
+def seeded(lab: Lab, line: str, case: Case) -> list[NodeProcess]:
+    """Return nodes that hold and announce all that a case brings."""
+    first = lab.node(line)
+    seeds = [first, *(lab.node(line, first.address) for _ in range(SEEDS - 1))]
     for node in seeds:
-        bench.pip(index_of(node), "download")
-    digests = [one["digest"] for one in first.ask("list")["artifacts"]]
+        lab.through(node, case)
 
     def announced() -> bool:
-        found = [first.run("lookup", one).document for one in digests]
-        return all(len(one.get("providers", [])) >= len(seeds) for one in found)
+        for node in seeds:
+            placement = node.ask("status")["placement"]
+            held = len(node.ask("list")["artifacts"])
+            if placement["offered"] < held or placement["unplaced"]:
+                return False
+        return True
 
-    wait_until(announced, 60, "the three peers announcing")
+    wait_until(announced, 120, "the peers announcing")
     return seeds
 
 
-def misses(bench: Bench, wheels: Path) -> Row:
-    """Time small files that only the origin has: direct, and through a node."""
-    node = bench.node("misses")
-    web = str(node.ready["web"])
-    direct, through = [], []
-    small = sorted(wheels.glob("*.whl"), key=lambda path: path.stat().st_size)[:8]
-    for path in small:
-        name = path.name.partition("-")[0].replace("_", "-").lower()
-        get(web, f"/pypi/simple/{name}/")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        direct.append(
-            get(bench.origin.removeprefix("http://"), f"/files/{path.name}")[2]
+# --- requests -------------------------------------------------------------------------
+
+
+def pages(lab: Lab, runs: int) -> list[Row]:
+    """Time the first request of a node's life, and pages of 5,000 files."""
+    line = FAST.name
+    origin = lab.mirrors[line].url.removeprefix("http://")
+    names = ("first request after start", "page of 5,000 files", "the same, warm")
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(runs):
+        node = lab.node(line)
+        web = str(node.ready["web"])
+        for name, page in zip(names, ("first", f"page-{number % 5}"), strict=False):
+            through = get(web, f"/pypi/simple/{page}/", **PAGE_HEADERS)[2]
+            direct = get(origin, f"/simple/{page}/", **PAGE_HEADERS)[2]
+            found[name].append((through - direct) * 1000)
+        time.sleep(SETTLE_SECONDS)
+        warm = get(web, f"/pypi/simple/page-{number % 5}/", **PAGE_HEADERS)[2]
+        found[names[2]].append(warm * 1000)
+        lab.end(node)
+    beyond = {names[0]: 20, names[1]: 40, names[2]: 5}
+    return [
+        Row(
+            what=name if name == names[2] else f"{name}: beyond the origin",
+            ours=statistics.median(found[name]),
+            unit="ms",
+            goal=Goal(beyond[name], ratio=False),
+            more={"least": min(found[name]), "most": max(found[name])},
         )
-        through.append(get(web, f"/pypi/files/sha256/{digest}/{path.name}")[2])
-    beyond = (statistics.median(through) - statistics.median(direct)) * 1000
+        for name in names
+    ]
+
+
+def misses(lab: Lab) -> Row:
+    """Time small files that only the origin has: direct, and through a node."""
+    line = FAST.name
+    node, origin = lab.node(line), lab.mirrors[line].url.removeprefix("http://")
+    content = made_content()
+    found = []
+    for package in sets_of("python")[0].packages[:8]:
+        name = package.name
+        path = next(
+            one
+            for one in content.files
+            if f"/{name.replace('-', '_')}-{mirror.VERSION}-" in one
+            and one.endswith(".whl")
+        )
+        digest = hashlib.sha256(content.files[path]).hexdigest()
+        web, file = str(node.ready["web"]), path.rpartition("/")[2]
+        get(web, f"/pypi/simple/{name}/", **PAGE_HEADERS)
+        direct = get(origin, path)[2]
+        through = get(web, f"/pypi/files/sha256/{digest}/{file}")[2]
+        found.append((through - direct) * 1000)
+    lab.end(node)
     return Row(
         what="a small file that only the origin has: beyond the origin",
-        ours=beyond,
+        ours=statistics.median(found),
         unit="ms",
         goal=Goal(50, ratio=False),
     )
 
 
-def blobs(bench: Bench, folder: Path) -> list[Row]:
-    """Warm blobs: one of 64 MiB beside nginx, many of 20 KiB."""
-    node = bench.node("blobs")
+def files(lab: Lab) -> list[Row]:
+    """Time warm files: one of 64 MiB beside nginx, and 200 clients with 20 KiB each."""
+    folder = lab.folder
+    node = lab.node(FAST.name)
     web = str(node.ready["web"])
-    big, small = folder / "big.bin", folder / "small.bin"
-    big.write_bytes(random.Random(1).randbytes(64 * 1024 * 1024))
-    small.write_bytes(random.Random(2).randbytes(20 * 1024))
-    shared = node.ask("share", str(big), str(small))["artifacts"]
-    paths = [f"/blob/sha256/{one['digest'].partition(':')[2]}" for one in shared]
-    get(web, paths[0])
-    ours = statistics.median(get(web, paths[0])[2] for _ in range(9))
+    rng = random.Random(1)
+    big = folder / "big.bin"
+    big.write_bytes(rng.randbytes(64 * 1024 * 1024))
+    small = [folder / f"small-{number}.bin" for number in range(200)]
+    for path in small:
+        path.write_bytes(rng.randbytes(20 * 1024))
+    shared = node.ask("share", str(big), *map(str, small))["artifacts"]
+    digests = [one["digest"].partition(":")[2] for one in shared]
+    get(web, f"/blob/sha256/{digests[0]}")
+    ours = statistics.median(
+        get(web, f"/blob/sha256/{digests[0]}")[2] for _ in range(9)
+    )
     theirs = nginx_seconds(folder, big.name)
-    rows = [
+    paths = [f"/pypi/files/sha256/{one}/small.bin" for one in digests[1:]]
+    done = load(web, paths, clients=200, seconds=8)
+    lab.end(node)
+    return [
         Row(
-            what="a blob of 64 MiB, warm",
+            what="a file of 64 MiB, warm",
             ours=ours * 1000,
             unit="ms",
             theirs=None if theirs is None else theirs * 1000,
             beside="nginx" if theirs else "nginx is not installed",
             goal=Goal(1.5),
-        )
+        ),
+        Row(
+            what="files of 20 KiB, warm, 200 clients at once",
+            ours=done.per_second,
+            unit="/s",
+            goal=Goal(5000, ratio=False, at_least=True),
+        ),
+        Row(
+            what="the same: 99 of 100 within",
+            ours=done.percentile(0.99) * 1000,
+            unit="ms",
+            goal=Goal(100, ratio=False),
+        ),
     ]
-    if shutil.which("wrk"):
-        command = ["wrk", "-t1", "-c16", "-d5s", f"http://{web}{paths[1]}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        rate = [line for line in done.stdout.splitlines() if "Requests/sec" in line]
-        rows.append(
-            Row(
-                what="blobs of 20 KiB, 16 connections",
-                ours=float(rate[0].split()[-1]),
-                unit="/s",
-                goal=Goal(2000, ratio=False, at_least=True),
-            )
-        )
-    return rows
 
 
 def nginx_seconds(folder: Path, file: str) -> float | None:
@@ -363,35 +408,49 @@ def nginx_seconds(folder: Path, file: str) -> float | None:
 
 def main() -> None:
     parser = make_parser("gateway", __doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--wheels", type=Path, default=Path("build/wheels"))
-    parser.add_argument("--only", choices=["download", "install", "http"])
+    parser.add_argument("--runs", type=int, default=5, help="how many rounds (5)")
+    parser.add_argument("--clients", default="pip,uv,npm", help="which, with commas")
+    parser.add_argument("--sets", default="few,large,many", help="which, with commas")
+    parser.add_argument("--origins", default="fast,slow", help="which, with commas")
     parser.add_argument(
-        "--unpack", type=Path, help="where pip writes, by default memory (/dev/shm)"
+        "--upstream",
+        choices=["made", "default"],
+        default="made",
+        help="a made mirror, or the index that this machine is configured to use",
+    )
+    parser.add_argument("--only", choices=["clients", "requests"])
+    parser.add_argument(
+        "--unpack", type=Path, help="where clients write, by default memory (/dev/shm)"
     )
     options = parser.parse_args()
-    bring_wheels(options.wheels)
-    total = sum(path.stat().st_size for path in options.wheels.glob("*.whl"))
-    count = len(list(options.wheels.glob("*.whl")))
     report = Report("gateway", options.json)
-    report.note(f"{count} wheels, {total / 1e6:.1f} MB")
     memory = Path("/dev/shm")
     base = options.unpack or (memory if memory.is_dir() else None)
+    is_made = options.upstream == "made"
+    lines = [one for one in (FAST, SLOW) if one.name in options.origins.split(",")]
     with (
         tempfile.TemporaryDirectory() as name,
         tempfile.TemporaryDirectory(dir=base) as unpack,
     ):
-        bench = Bench(Path(name), Path(unpack), options.wheels)
+        lab = Lab(Path(name), Path(unpack))
         try:
-            if options.only in (None, "http"):
-                rows = [*blobs(bench, Path(name)), misses(bench, options.wheels)]
-                report.section("Over HTTP", rows)
-            for verb in ("download", "install"):
-                if options.only in (None, verb):
-                    rows = installs(bench, verb, options.rounds)
-                    report.section(f"pip {verb} of {count} wheels", rows)
+            if is_made:
+                report.note("making the packages")
+                content = made_content()
+                for line in (FAST, SLOW):
+                    lab.mirrors[line.name] = MirrorProcess(content, line)
+            if is_made and options.only != "clients":
+                rows = [*pages(lab, options.runs), misses(lab), *files(lab)]
+                report.section("Requests, with the fast origin", rows)
+            if options.only != "requests":
+                lines = lines if is_made else lines[:1]
+                rounds = Rounds(lab, lines, cases_of(options))
+                rounds.run(options.runs, report.note)
+                for line in lines:
+                    title = line.words if is_made else "the configured origin"
+                    report.section(f"Clients, {title}", rounds.rows(line))
         finally:
-            bench.close()
+            lab.close()
     report.end()
 
 

@@ -26,7 +26,12 @@ from node.gateway.npm.packument import BASE, read_packument
 from node.gateway.npm.published import read_manifest, tarball_of, write_packument
 from node.gateway.origin import OriginPage, RelayRequest
 from node.gateway.page_cache import StoredPage
-from node.gateway.pages import PageMissingError, PageRequest, ReadPage
+from node.gateway.pages import (
+    PageMissingError,
+    PageRequest,
+    ReadPage,
+    UnreachableError,
+)
 from node.gateway.published import PublishedPackage, UpstreamSays
 from transfer import Digest
 
@@ -73,12 +78,11 @@ class NpmIndex:
 
         Raises PageMissingError, UnreachableError, ClashError, NothingNamedError.
         """
-        kind = SHORT_TYPE if short else FULL_TYPE
         package = await self._meant(name)
         if package is not None:
             body = await self._published(package, base, short=short)
-            return PageAnswer(body, kind)
-        page = await self._page(name, short=short)
+            return PageAnswer(body, SHORT_TYPE if short else FULL_TYPE)
+        page, kind = await self._document(name, short=short)
         form = f"at {base}"
         if form not in page.forms:
             ours = f"{base}/{self._upstream}".encode()
@@ -193,13 +197,30 @@ class NpmIndex:
             raise PageMissingError
         return await self._context.pages.get(self._request(name, short=short))
 
+    async def _document(self, name: str, *, short: bool) -> tuple[StoredPage, str]:
+        """Return a package's document and its type.
+
+        Where the registry cannot be asked, that is the other form if it is known:
+        each serves for an installation.
+        """
+        try:
+            page = await self._page(name, short=short)
+        except UnreachableError:
+            other = self._request(name, short=not short)
+            known = await self._context.pages.kept(other.place)
+            if known is None:
+                raise
+            page, short = known, not short
+        return page, SHORT_TYPE if short else FULL_TYPE
+
     async def _any_page(self, name: str) -> StoredPage:
-        """Return the document in the form that is known, or else the short one."""
+        """Return the document in the form that was read last, or else the short one."""
         pages = self._context.pages
         short, full = (self._request(name, short=short) for short in (True, False))
-        known = await pages.kept(full.place)
-        is_fresh = known is not None and (pages.age(known) < limits.PAGE_FRESH_SECONDS)
-        return await pages.get(full if is_fresh else short)
+        known = await pages.kept(short.place), await pages.kept(full.place)
+        ages = [float("inf") if one is None else pages.age(one) for one in known]
+        page, _ = await self._document(name, short=ages[0] <= ages[1])
+        return page
 
     def _request(self, name: str, *, short: bool) -> PageRequest:
         upstream = self._context.upstream(self._upstream)
