@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from node.demo.processes import NodeProcess, end_all, run_caravan, wait_until
-from scripts.benchmarks.gateway import bring_wheels
+from scripts.benchmarks.parties.real_wheels import bring_wheels
 from scripts.benchmarks.report import Goal, Report, Row
 from scripts.benchmarks.report import parser as make_parser
 
