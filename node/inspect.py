@@ -157,18 +157,20 @@ class Inspector:
         if held is not None:
             digest = held.digest
         self._fetcher.check_algorithm(digest)
-        providers: dict[str, str] = {}
+        providers: dict[str, tuple[str, str]] = {}
         async with contextlib.aclosing(self._router.search(digest)) as search:
             async for record in _traced(search, command, progress):
-                providers[record.contact.node_id.hex()] = str(record.address)
+                reach = self._router.reach_of(record)
+                providers[record.contact.node_id.hex()] = (str(record.address), reach)
         if held is not None and self._router.is_offered(held):
             own = self._node.describe()
-            providers.setdefault(own.node_id, own.address)
+            reach = self._reachability().tcp
+            providers.setdefault(own.node_id, (own.address, reach))
         found = results.LookupResult(
             digest=str(digest),
             providers=[
-                results.ProviderEntry(node_id=node_id, address=address)
-                for node_id, address in providers.items()
+                results.ProviderEntry(node_id=node_id, address=address, reach=reach)
+                for node_id, (address, reach) in providers.items()
             ],
             seconds=round(search.seconds, 3),
             requests=search.requests,

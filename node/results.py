@@ -157,10 +157,11 @@ class DoctorResult(Result, frozen=True, kw_only=True):
 
 
 class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that offers a digest."""
+    """A node that offers a digest, and how it is reached (see `Reachability`)."""
 
     node_id: str
     address: str
+    reach: str = "unknown"
 
 
 class LookupResult(Result, frozen=True, kw_only=True):

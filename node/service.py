@@ -268,6 +268,7 @@ class Node:
             neighbours=self._reaching.neighbours,
             note_introducers=self._reaching.connector.note,
             is_refused=self._reaching.connector.is_refused,
+            reach_of=self._reaching.connector.reach_of,
             queue_aliases=self._leecher.queue_aliases,
         )
 

@@ -182,8 +182,8 @@ def _peers_words(found: PeersResult) -> None:
 
 def _lookup_words(found: LookupResult) -> None:
     table(
-        ("node id", "address"),
-        [(provider.node_id, provider.address) for provider in found.providers],
+        ("node id", "address", "reach"),
+        [(each.node_id, each.address, each.reach) for each in found.providers],
     )
     click.echo(
         f"{count(len(found.providers), 'provider')} of {found.digest} in "

@@ -12,7 +12,15 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from dht import Contact, Dht, Network, ProviderSearch, follow_key, provider_key
+from dht import (
+    Contact,
+    Dht,
+    Network,
+    ProviderRecord,
+    ProviderSearch,
+    follow_key,
+    provider_key,
+)
 from node.background import Background
 from node.content.sharing_policy import SharingPolicy
 from node.model.trust_store import TrustStore
@@ -39,6 +47,11 @@ NEIGHBOURS_ASKED_MAX = 32
 def _never(public_key: bytes) -> bool:
     del public_key
     return False
+
+
+def _as_recorded(public_key: bytes, introducers: Sequence[Contact]) -> str:
+    del public_key
+    return "punched" if introducers else "reachable"
 
 
 def _nothing() -> None:
@@ -68,17 +81,19 @@ class ContentRouter:
         neighbours: LanPeers | None = None,
         note_introducers: Callable[[bytes, Sequence[Contact]], None] = _forget,
         is_refused: Callable[[bytes], bool] = _never,
+        reach_of: Callable[[bytes, Sequence[Contact]], str] = _as_recorded,
         queue_aliases: Callable[[], None] = _nothing,
     ) -> None:
         """`neighbours` are asked, and fetched from, before anybody else.
 
         `note_introducers` gets the key of each provider and through whom it is called;
-        `is_refused` says whether no way led to one lately. `queue_aliases` has the
-        aliases computed that the store lacks.
+        `is_refused` says whether no way led to one lately, `reach_of` in a word how it
+        is reached. `queue_aliases` has the aliases computed that the store lacks.
         """
         self._queue_aliases = queue_aliases
         self._note_introducers = note_introducers
         self._is_refused = is_refused
+        self._reach_of = reach_of
         self._introduced: dict[Digest, bytes] = {}
         self._neighbours = neighbours or LanPeers()
         self._dht = dht
@@ -218,6 +233,13 @@ class ContentRouter:
                 yield Peer(address.host, address.port, record.public_key)
             if on_holder is not None:
                 on_holder(self._holder_in(search))
+
+    def reach_of(self, record: ProviderRecord) -> str:
+        """Return in a word how the provider of a record is reached."""
+        key = record.public_key
+        if self._neighbours.address_of(key, time.monotonic()) is not None:
+            return "reachable"
+        return self._reach_of(key, record.introducers)
 
     def is_out_of_reach(self, digest: Digest) -> bool:
         """Whether a provider of a digest was found behind a router, and no way in."""

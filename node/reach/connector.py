@@ -47,6 +47,8 @@ HEAD_START_SECONDS: Final = 0.5
 """A way has that long before the next one is tried beside it."""
 REFUSED_SECONDS: Final = 60.0
 """A peer to which no way led counts as out of reach for so long."""
+DOUBTED_SECONDS: Final = 1.5
+"""A peer that was out of reach lately is given that long to answer."""
 WAY_SECONDS: Final = 600.0
 """The way that led to a peer is tried first for so long."""
 CALLED_PEERS_MAX: Final = 4096
@@ -89,8 +91,19 @@ class Connector:
         """Whether a peer was tried in the last minute and no way led to it."""
         return bool(self._refused.get(public_key, time.monotonic()))
 
-    def way_to(self, public_key: bytes) -> int | None:
-        """Return the way that led to a peer lately; None where none is known."""
+    def reach_of(self, public_key: bytes, introducers: Sequence[Contact]) -> str:
+        """Return how a provider is reached: a word of `results.Reachability`.
+
+        It is what its record says, and what this node has found lately. A port that
+        a router forwards cannot be told from an open one.
+        """
+        if self.is_refused(public_key):
+            return "unreachable"
+        if not introducers:
+            return "reachable"
+        return "relayed" if self._way_to(public_key) == Way.RELAY else "punched"
+
+    def _way_to(self, public_key: bytes) -> int | None:
         return self._ways.get(public_key, time.monotonic())
 
     async def connect(self, peer: Peer) -> socket.socket:
@@ -115,12 +128,19 @@ class Connector:
         return sock
 
     async def _dial(self, peer: Peer) -> socket.socket:
+        """Dial a peer; one that was out of reach lately has a short deadline."""
+        key, began = peer.public_key or b"", time.monotonic()
+        deadline = DOUBTED_SECONDS if self.is_refused(key) else None
         try:
-            sock = await connect_directly(peer)
-        except OSError:
-            self._refused.put(peer.public_key or b"", True, time.monotonic())
+            async with asyncio.timeout(deadline):
+                sock = await connect_directly(peer)
+        except BaseException as error:
+            now = time.monotonic()
+            # Whoever gave up waiting has found out as much as one that was refused.
+            if isinstance(error, OSError) or now - began > DOUBTED_SECONDS:
+                self._refused.put(key, True, now)
             raise
-        self._refused.discard(peer.public_key or b"")
+        self._refused.discard(key)
         return sock
 
     def _ways_to(self, key: bytes) -> list[int]:
@@ -128,7 +148,7 @@ class Connector:
         ways = [Way.PUNCH, Way.RELAY]
         if self._dht.dial_back.reachable("tcp").reachable is not Reachable.NO:
             ways.insert(0, Way.REVERSE)
-        last = self.way_to(key)
+        last = self._way_to(key)
         if last in ways:
             ways.remove(last)
             ways.insert(0, last)

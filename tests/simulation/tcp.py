@@ -65,7 +65,8 @@ class SimulatedTcp:
         except TimeoutError:
             return False
         finally:
-            del self._opening[source[0], to]
+            if self._opening.get((source[0], to)) is met:
+                del self._opening[source[0], to]
 
     def _syn(self, seen: SocketAddress, to: SocketAddress) -> None:
         """Let a SYN in where a hole is open; its answer opens the other end too."""

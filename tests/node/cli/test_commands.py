@@ -262,12 +262,12 @@ async def test_a_reader_that_has_enough_is_no_failure_with_words(tmp_path):
 
 
 async def test_a_lookup_lists_providers_on_stdout_and_words_on_stderr(tmp_path):
-    provider = ProviderEntry(node_id="ab", address="127.0.0.1:1")
+    provider = ProviderEntry(node_id="ab", address="127.0.0.1:1", reach="punched")
     node = Node(
         LookupResult(digest=DIGEST, providers=[provider], seconds=0.1, requests=7)
     )
     async with running(tmp_path, node):
         ended = await caravan(tmp_path, "lookup", DIGEST)
-    assert ended.out == "ab\t127.0.0.1:1\n"
+    assert ended.out == "ab\t127.0.0.1:1\tpunched\n"
     assert "7 requests" in ended.err
     assert node.asked == [LookupCommand(digest=DIGEST)]
