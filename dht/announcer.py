@@ -1,66 +1,71 @@
-"""The announcer: keys that this node provides, announced in sweeps and republished.
+"""The announcer: what this node offers, announced in sweeps and republished.
 
-1. An offer is a key and the port of the transfer layer. `put` notes it, `withdraw`
-   ends it. Nothing else adds or removes an offer.
-2. A keeper of a key is a node that answered `stored`. An offer's keepers count from
-   the last time its life began: a renewal gives its records a later end, so it starts
-   with no keepers (Kademlia paper, section 2.5, republishing).
-3. A sweep announces sorted keys. Neighbouring keys share a lookup: the lookup finds
-   2k contacts, and each key goes to the k nearest of them, up to eight in a datagram.
-   A group ends where the block of ids that holds about k/2 nodes ends, or where the
-   scope of one write token ends.
-4. Three sweeps exist. `Dht.offer` announces what is new. A renewal, every two hours,
+1. An offer is a key. `put` notes it, `withdraw` ends it; nothing else adds or removes
+   one. All offers are under one port, that of the transfer layer.
+2. Keys are announced by region: the block of keys whose k nearest nodes are about the
+   same, as wide as the network is sparse (`region_depth`). One lookup finds its
+   keepers: all nodes that lie in the region, and the nearest others up to k. They get
+   the slices of the region (`dht.own_inventory`, `dht.slice_sender`).
+3. What a keeper has counts from the last renewal. A renewal gives the node record a
+   later end, so it starts with no keepers (Kademlia paper, section 2.5, republishing).
+   A keeper that has all slices still gets the node record alone.
+4. Three sweeps exist. `offer` announces what is new. A renewal, every two hours,
    announces all. `republish_scarce`, after the table has grown or once a minute,
-   announces keys with too few keepers: fewer than k/2, or fewer than k where more
+   announces regions with too few keepers: fewer than k/2, or fewer than k where more
    contacts are known than at the last announcement.
-5. A sweep runs as eight slices side by side, but at most 32 announces are under way at
-   any time over all sweeps, and a keeper gets its datagrams one after the other: it
-   verifies a signature for each key.
-6. Keys may be offered and withdrawn while a sweep runs. So a sweep reads each offer
-   again right before it is sent, and drops what is gone.
-7. Each record names the IP address from which its keeper sees this node, and is signed
-   only where that is this machine's own address or one that several groups of
+5. A sweep runs in eight lanes side by side, but at most 32 announces are under way at
+   any time over all sweeps, and a keeper gets those of a region one after the other.
+6. Keys may be offered and withdrawn while a sweep runs. A region is announced as it is
+   when its lookup has ended, by one sweep at a time.
+7. The node record names the IP address from which its keeper sees this node, and is
+   signed only where that is this machine's own address or one that several groups of
    observers agree on (`dht.reach`). Keepers to which this node is read-only get no
    announce: a node that learns of this one there could not ask it.
-8. A withdrawal is a record that ends now, sent to the known keepers. A keeper that
-   misses it drops the record when it ends.
+8. A withdrawal is a slice that lists less, sent to the known keepers. A keeper that
+   misses it learns of it with the next renewal.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Address
-from dht.contacts import pack_contacts
+from dht.eclipse_guard import expected_radius
+from dht.inventory import Block
 from dht.limits import (
-    ANNOUNCE_ENTRIES_MAX,
     GROWTH_SHARE,
     PROVIDER_SECONDS,
     REQUESTS_IN_FLIGHT_MAX,
+    SLICE_RENEW_SECONDS,
+    SLICE_SECONDS,
     K,
 )
+from dht.own_inventory import OwnInventory, OwnSlice
 from dht.placement import Placement
-from dht.sweep_groups import are_near, group_of
-from dht.tokens import write_scope
+from dht.providers import REGION_DEPTH_MIN, ProviderRecord
+from dht.slice_sender import NOTHING, Holding, SliceSender
 from dht.traversal import Query
-from dht.wire import Announce, FindNode, Stored
+from dht.wire import FindNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import ProvenReply
+    from dht.inventory import InventorySlice
     from dht.lookups import Lookups
-    from dht.providers import ProviderRecord
+    from dht.providers import NodeRecord
+    from dht.routing import Table
     from dht.rpc_client import RpcClient
 
-_SLICES: Final = 8  # parts of a sweep that run side by side
-_LIMITED_SECONDS: Final = 1.0  # pause where a keeper asks for patience
-_LIMITED_PAUSES_MAX: Final = 30
+_LANES: Final = 8  # parts of a sweep that run side by side
+_REGION_DEPTH_MAX: Final = 28
+_STEP: Final = 1024  # keys or slices after which others have their turn
 
 
 @dataclass(slots=True)
@@ -71,28 +76,13 @@ class OfferReport:
     requests: int = 0
 
 
-class OfferedKey:
-    """One key on offer."""
-
-    __slots__ = ("expires_at", "keepers", "known", "placed", "port", "records")
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.expires_at = 0
-        # Tuples, for there are many offers, and each has few of either.
-        self.keepers: tuple[Contact, ...] = ()  # since the last renewal
-        self.placed = 0  # keepers when it was announced last
-        self.known = 0  # contacts in the tables when it was announced last
-        self.records: tuple[tuple[Address, ProviderRecord], ...] = ()
-
-
-@dataclass(slots=True)
-class _Placement:
-    """Where a group of keys goes: each to the nearest `width` of what was found."""
-
-    found: Sequence[Contact]
-    width: int
-    replies: dict[Contact, ProvenReply]
+def region_depth(table: Table, own_id: bytes) -> int:
+    """Return the depth of the blocks that hold about k nodes; 0 where few are known."""
+    radius = expected_radius(table, own_id)
+    if not radius:
+        return 0
+    depth = 257 - (radius * 4 // 3).bit_length()
+    return min(max(depth, 0), _REGION_DEPTH_MAX)
 
 
 class Announcer:
@@ -102,273 +92,371 @@ class Announcer:
         self._core = core
         self._rpc_client = rpc_client
         self._lookups = lookups
-        self._offers: dict[bytes, OfferedKey] = {}
+        self._inventory = OwnInventory()
+        self._port = 0
+        self._depth = REGION_DEPTH_MIN
+        self._depth_known = 0  # contacts when the depth was chosen
+        self._keepers: dict[Block, dict[Contact, int]] = {}
+        """By region: up to which time of issue a node has all slices."""
+        self._known: dict[Block, int] = {}
+        """Contacts in the tables when a region was announced last."""
+        self._locks: dict[tuple[Block, int], asyncio.Lock] = {}
+        self._node_records: dict[Address, NodeRecord] = {}
+        self._expires_at = 0
+        self._issued_at = 0
         self._in_flight = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
         self.placement = Placement()
 
     def __len__(self) -> int:
-        return len(self._offers)
+        return len(self._inventory)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._offers
+        return key in self._inventory
 
-    def put(self, keys: Iterable[bytes], port: int) -> list[bytes]:
-        """Add keys to the offers, and return them without repeats."""
-        chosen = sorted(set(keys))
-        for key in chosen:
-            offer = self._offers.get(key)
-            if offer is None or offer.port != port:
-                self._offers[key] = OfferedKey(port)
-                self.placement.move(None if offer is None else offer.placed, 0)
-        return chosen
+    async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:
+        """Add keys to the offers and announce them, all others too under a new port."""
+        moved = port != self._port and len(self._inventory) > 0
+        self._port = port
+        chosen: dict[bytes, None] = {}
+        for number, key in enumerate(keys):
+            if number % _STEP == _STEP - 1:
+                await asyncio.sleep(0)
+            chosen[key] = None
+            self._add(key)
+        if moved:
+            await self.renew()
+        return await self.sweep(list(chosen), renew=False)
 
-    def withdraw(self, keys: Iterable[bytes]) -> dict[bytes, OfferedKey]:
-        """Stop offering keys; return what `notify_keepers` sends to their keepers."""
-        chosen = sorted(set(keys) & self._offers.keys())
-        for key in chosen:
-            self.placement.move(self._offers[key].placed, None)
-        return {key: self._offers.pop(key) for key in chosen}
+    def _add(self, key: bytes) -> None:
+        """Add a key; those added before it and not yet everywhere count with it."""
+        if key in self._inventory:
+            return
+        found = self._inventory.find(key)
+        if found is not None and found.fresh_placed:
+            self.placement.move(found.fresh_placed, 0, len(found.fresh))
+            found.fresh_placed = 0
+        self._inventory.add(key)
+        self.placement.move(None, 0)
 
-    async def notify_keepers(self, withdrawn: dict[bytes, OfferedKey]) -> None:
-        """Send the keepers of withdrawn keys a record of each that ends now."""
-        by_keeper: dict[tuple[Contact, bytes, int], list[bytes]] = {}
-        for key, offer in withdrawn.items():
-            for keeper in offer.keepers:
-                place = (keeper, write_scope(key), offer.port)
-                by_keeper.setdefault(place, []).append(key)
-        await asyncio.gather(
-            *(
-                self._end_records(keeper, port, keys)
-                for (keeper, _, port), keys in sorted(
-                    by_keeper.items(), key=lambda each: each[0][0].node_id
-                )
-            )
-        )
+    def withdraw(self, keys: Iterable[bytes]) -> list[Block]:
+        """Stop offering keys; return the regions of which their keepers must hear."""
+        regions: dict[Block, None] = {}
+        for key in keys:
+            keepers = self._inventory.remove(key)
+            if keepers is not None:
+                self.placement.move(keepers, None)
+                regions[Block.of(key, self._depth)] = None
+        return list(regions)
 
-    async def _end_records(
-        self, keeper: Contact, port: int, keys: Sequence[bytes]
-    ) -> None:
-        """Get a write token from one keeper, then end records of one scope there."""
-        core = self._core
-        async with self._in_flight:
-            found = await self._rpc_client.call(keeper, FindNode(keys[0]))
-            if found is None or not core.reach.may_sign(found.observed, keeper.address):
-                return
-            address = Address(found.observed.host, port)
-            now = core.clock.time()
-            for start in range(0, len(keys), ANNOUNCE_ENTRIES_MAX):
-                # Checked here, after the wait: a key may be on offer again (rule 6).
-                entries = [
-                    core.sign_offer(key, address, now).entry
-                    for key in keys[start : start + ANNOUNCE_ENTRIES_MAX]
-                    if key not in self._offers
-                ]
-                if entries:
-                    body = Announce(found.body.write_token, port, entries)
-                    await self._rpc_client.call(keeper, body)
-
-    def keys(self) -> list[bytes]:
-        """Return all keys on offer."""
-        return list(self._offers)
-
-    async def renew(self) -> None:
-        """Announce all keys with a new life."""
-        await self.sweep(self.keys(), renew=True)
-
-    async def republish_scarce(self) -> None:
-        """Announce the keys that too few nodes store."""
-        await self.sweep(self.scarce(), renew=False)
-
-    def scarce(self) -> list[bytes]:
-        """Return the keys that too few nodes store, now that more are known.
-
-        One missing keeper is not worth a lookup until the next renewal.
-        """
-        known = GROWTH_SHARE * self._core.known
-        few = min(K, self._core.known) // 2
-        return [
-            key
-            for key, each in self._offers.items()
-            if len(each.keepers) < few or (len(each.keepers) < K and known > each.known)
-        ]
+    async def notify_keepers(self, regions: Iterable[Block]) -> None:
+        """Send the known keepers of regions what has changed there."""
+        await asyncio.gather(*(self._notify_keepers(region) for region in regions))
 
     def record_for(self, key: bytes, address: Address) -> ProviderRecord | None:
         """Return this node's record of a key under the IP of `address`."""
-        offer = self._offers.get(key)
-        if offer is None:
+        found = self._inventory.find(key)
+        if found is None or key not in self._inventory:
             return None
         now = self._core.clock.time()
-        if offer.expires_at <= now + PROVIDER_SECONDS / 2:
-            self._begin_again(offer, now)
-        return self._record(key, offer, address.host)
+        if self._expires_at <= now + PROVIDER_SECONDS / 2:
+            self._begin_again(now)
+        return ProviderRecord(key, self._node_record(address.host), self._sign(found))
 
-    async def sweep(self, keys: Iterable[bytes], *, renew: bool) -> OfferReport:
-        """Announce keys to the k nodes nearest to each.
-
-        Without `renew`, nodes that store a key already are left alone.
-        """
-        report = OfferReport()
-        wanted = sorted(key for key in set(keys) if key in self._offers)
-        began_at = self._core.clock.monotonic()
-        now, known = self._core.clock.time(), self._core.known
-        for key in wanted:
-            offer = self._offers[key]
-            offer.known = known
-            if renew or offer.expires_at <= now:
-                self._begin_again(offer, now)
-        size = -(-len(wanted) // _SLICES)
-        async with asyncio.TaskGroup() as tasks:
-            for family in sorted(self._core.families):
-                if not any(map(self._may_name_me, self._core.tables[family])):
-                    continue
-                for start in range(0, len(wanted), max(size, 1)):
-                    part = wanted[start : start + size]
-                    tasks.create_task(self._sweep_slice(family, part, report))
-        self.placement.swept(
-            self._core.known,
-            self._core.clock.monotonic(),
-            all_since=began_at if len(wanted) == len(self._offers) else None,
+    async def renew(self) -> None:
+        """Announce all keys with a new life."""
+        self._choose_depth()
+        await self._sweep_regions(
+            self._inventory.regions(self._depth), renew=True, is_all=True
         )
-        for key in wanted:
-            offered = self._offers.get(key)
-            report.stored[key] = len(offered.keepers) if offered else 0
+
+    async def republish_scarce(self) -> None:
+        """Announce the regions that too few nodes store."""
+        if GROWTH_SHARE * self._core.known > self._depth_known:
+            self._choose_depth()
+        await self._sweep_regions(self.scarce(), renew=False)
+
+    def scarce(self) -> list[Block]:
+        """Return the regions that too few nodes store, now that more are known.
+
+        One missing keeper is not worth a lookup until the next renewal.
+        """
+        grown = GROWTH_SHARE * self._core.known
+        few = min(K, self._core.known) // 2
+        found = []
+        for region in self._inventory.regions(self._depth):
+            slices = self._inventory.inside(region)
+            least = min((each.least_placed for each in slices if each.keys), default=K)
+            if least < few or (least < K and grown > self._known.get(region, 0)):
+                found.append(region)
+        return found
+
+    async def sweep(self, keys: Sequence[bytes], *, renew: bool) -> OfferReport:
+        """Announce the regions of keys.
+
+        Without `renew`, nodes that store all of a region already are left alone.
+        """
+        if GROWTH_SHARE * self._core.known > self._depth_known:
+            self._choose_depth()
+        self._inventory.regions(self._depth)
+        regions = {Block.of(key, self._depth): None for key in keys}
+        report = await self._sweep_regions(
+            list(regions), renew=renew, is_all=len(keys) >= len(self._inventory)
+        )
+        for number, key in enumerate(keys):
+            if number % _STEP == _STEP - 1:
+                await asyncio.sleep(0)
+            found = self._inventory.find(key)
+            report.stored[key] = found.keepers_of(key) if found is not None else 0
         return report
 
-    def _begin_again(self, offer: OfferedKey, now: float) -> None:
-        """Start a new life of an offer: records of a later end, stored by no node."""
-        offer.expires_at = int(now) + PROVIDER_SECONDS
-        offer.keepers = ()
-        offer.records = ()
+    async def _sweep_regions(
+        self, regions: Sequence[Block], *, renew: bool, is_all: bool = False
+    ) -> OfferReport:
+        """Announce regions, in lanes side by side."""
+        report = OfferReport()
+        core = self._core
+        began_at, now = core.clock.monotonic(), core.clock.time()
+        if renew or self._expires_at <= now + PROVIDER_SECONDS / 2:
+            self._begin_again(now)
+        ordered = sorted(regions, key=lambda each: each.start)
+        size = max(1, -(-len(ordered) // _LANES))
+        async with asyncio.TaskGroup() as tasks:
+            for family in sorted(core.families):
+                if not any(map(self._may_name_me, core.tables[family])):
+                    continue
+                for start in range(0, len(ordered), size):
+                    lane = ordered[start : start + size]
+                    tasks.create_task(
+                        self._sweep_lane(family, lane, report, renew=renew)
+                    )
+        self.placement.swept(
+            core.known,
+            core.clock.monotonic(),
+            all_since=began_at if is_all else None,
+        )
+        return report
 
-    async def _sweep_slice(
-        self, family: int, keys: Sequence[bytes], report: OfferReport
+    async def _sweep_lane(
+        self,
+        family: int,
+        regions: Sequence[Block],
+        report: OfferReport,
+        *,
+        renew: bool,
     ) -> None:
-        """Announce sorted keys, those of a neighbourhood together."""
-        position = 0
-        while position < len(keys):
-            first = keys[position]
-            alone = position + 1 == len(keys) or not are_near(
-                self._core.tables[family],
-                self._core.node_id,
-                first,
-                second=keys[position + 1],
-            )
-            replies: dict[Contact, ProvenReply] = {}
+        for region in regions:
+            await self._sweep_region(family, region, report, renew=renew)
 
-            def on_reply(
-                reply: ProvenReply, seen: dict[Contact, ProvenReply] = replies
-            ) -> None:
-                seen[reply.contact] = reply
-
-            count = K if alone else 2 * K
-            traversal = self._lookups.start(
-                family, Query.storing(first, count), on_reply
-            )
-            found = await traversal.run()
-            report.requests += traversal.lookup.requests
-            further = await self._lookups.widen(family, first, found, on_reply=on_reply)
-            group = [first] if further else group_of(keys, position, found, count=count)
-            placement = _Placement([*found, *further], K + len(further), replies)
-            await self._announce(group, placement, report)
-            position += len(group)
-
-    async def _announce(
-        self, keys: Sequence[bytes], placement: _Placement, report: OfferReport
+    async def _sweep_region(
+        self, family: int, region: Block, report: OfferReport, *, renew: bool
     ) -> None:
-        """Send each key to its nearest contacts, many keys in one datagram."""
-        by_keeper: dict[tuple[Contact, int], list[bytes]] = {}
-        for key in keys:
-            offer = self._offers.get(key)
-            if offer is None:
-                continue  # withdrawn meanwhile
-            target = int.from_bytes(key, "big")
-            nearest = heapq.nsmallest(
-                placement.width, placement.found, key=lambda c: c.long_id ^ target
+        """Find the keepers of a region and bring them up to date."""
+        slices = self._inventory.inside(region)
+        keys = [key for each in slices[:2] for key in each.keys[:2]]
+        if not keys:
+            return
+        self._known[region] = self._core.known
+        count = K if len(keys) == 1 else 2 * K
+        replies: dict[Contact, ProvenReply] = {}
+
+        def on_reply(reply: ProvenReply) -> None:
+            replies[reply.contact] = reply
+
+        query = Query.storing(keys[0], count)
+        traversal = self._lookups.start(family, query, on_reply)
+        found = await traversal.run()
+        report.requests += traversal.lookup.requests
+        further = await self._lookups.widen(family, keys[0], found, on_reply=on_reply)
+        chosen = self._keepers_among(family, keys[0], found, count=count)
+        async with self._lock(region, family):
+            await self._bring(
+                region,
+                [replies[each] for each in (*chosen, *further)],
+                report,
+                family=family,
+                renew=renew,
             )
-            for contact in nearest:
-                if contact not in offer.keepers and self._may_name_me(contact):
-                    by_keeper.setdefault((contact, offer.port), []).append(key)
+
+    def _keepers_among(
+        self, family: int, key: bytes, found: Sequence[Contact], *, count: int
+    ) -> list[Contact]:
+        """Return the keepers of a region: all nodes in it, and up to k others.
+
+        What was found is sorted by distance to the key, so nodes of the region come
+        first. A key that is alone in its region goes to its k nearest.
+        """
+        depth = region_depth(self._core.tables[family], self._core.node_id)
+        if count == K:
+            return list(found[:K])
+        target = int.from_bytes(key, "big")
+        inside = sum((each.long_id ^ target) >> (256 - depth) == 0 for each in found)
+        return list(found[: max(K, inside)])
+
+    async def _bring(
+        self,
+        region: Block,
+        replies: Sequence[ProvenReply],
+        report: OfferReport,
+        *,
+        family: int,
+        renew: bool,
+    ) -> None:
+        """Bring keepers of a region up to date, side by side, and count them."""
+        holding = await self._holding(region)
+        keepers = self._keepers.setdefault(region, {})
+        before = dict(keepers)
+        if renew:
+            for contact in [each for each in keepers if each.address.family == family]:
+                del keepers[contact]
+        asked = [each for each in replies if self._may_name_me(each.contact)]
         await asyncio.gather(
             *(
-                self._announce_all(
-                    port, mine, placement.replies[contact], report=report
+                self._bring_one(
+                    holding,
+                    reply,
+                    report,
+                    has=before.get(reply.contact, NOTHING),
+                    renew=renew,
                 )
-                for (contact, port), mine in by_keeper.items()
+                for reply in asked
             )
         )
-        for key in keys:
-            offer = self._offers.get(key)
-            if offer is not None:
-                self.placement.move(offer.placed, len(offer.keepers))
-                offer.placed = len(offer.keepers)
+        self._count(region)
+        if not any(each.keys for each in self._inventory.inside(region)):
+            self._keepers.pop(region, None)
+
+    async def _bring_one(
+        self,
+        holding: Holding,
+        reply: ProvenReply,
+        report: OfferReport,
+        *,
+        has: int,
+        renew: bool,
+    ) -> None:
+        core, contact = self._core, reply.contact
+        if not core.reach.may_sign(reply.observed, contact.address):
+            core.stats["refused.observed"] += 1
+            return
+        sender = SliceSender(
+            core=core,
+            rpc_client=self._rpc_client,
+            in_flight=self._in_flight,
+            node=self._node_record(reply.observed.host),
+            empty=self._sign_empty,
+        )
+        has = await sender.bring(reply, holding, has, due=renew)
+        report.requests += sender.requests
+        keepers = self._keepers.setdefault(holding.region, {})
+        if has == NOTHING:
+            keepers.pop(contact, None)
+        else:
+            keepers[contact] = has
+
+    async def _notify_keepers(self, region: Block) -> None:
+        """Get a write token from each known keeper of a region, then send the rest."""
+        target = region.start.to_bytes(4, "big") + bytes(28)
+        for family in sorted(self._core.families):
+            async with self._lock(region, family):
+                keepers = self._keepers.get(region, {})
+                known = [each for each in keepers if each.address.family == family]
+                found = await asyncio.gather(
+                    *(self._find(contact, target) for contact in known)
+                )
+                replies = [each for each in found if each is not None]
+                await self._bring(
+                    region, replies, OfferReport(), family=family, renew=False
+                )
+        self._inventory.clear_empty(region)
+
+    async def _find(self, contact: Contact, target: bytes) -> ProvenReply | None:
+        async with self._in_flight:
+            return await self._rpc_client.call(contact, FindNode(target))
+
+    async def _holding(self, region: Block) -> Holding:
+        """Return the slices of a region, signed now where they have changed."""
+        slices: list[InventorySlice] = []
+        for number, each in enumerate(self._inventory.inside(region)):
+            if number % (_STEP // 16) == _STEP // 16 - 1:
+                await asyncio.sleep(0)
+            slices.append(self._sign(each))
+        return Holding.of(region, slices)
+
+    def _count(self, region: Block) -> None:
+        """Count how many nodes keep each slice of a region now."""
+        has = sorted(self._keepers.get(region, {}).values())
+        for each in self._inventory.inside(region):
+            if each.signed is None:
+                continue
+            newest = len(has) - bisect_left(has, each.issued_at)
+            placed = len(has) - bisect_left(has, each.counted_at or each.issued_at)
+            fresh = len(each.fresh)
+            self.placement.move(each.placed, placed, len(each.keys) - fresh)
+            self.placement.move(each.fresh_placed, newest, fresh)
+            each.placed, each.fresh_placed = placed, newest
+            if newest == placed or fresh == len(each.keys):
+                self.placement.move(placed, newest, len(each.keys) - fresh)
+                each.placed, each.counted_at = newest, each.issued_at
+                each.fresh, each.fresh_placed = set(), 0
+
+    def _sign(self, each: OwnSlice) -> InventorySlice:
+        """Return a slice, signed anew where its keys have changed or it gets old."""
+        now = self._core.clock.time()
+        if each.signed is not None:
+            # Not all on one day: each block has a time of its own to be signed again.
+            share = (each.block.start * 2654435761 & 0xFFFFFFFF) / (1 << 32)
+            age = now - each.signed.issued_at / 1000
+            if 0 <= age < (SLICE_SECONDS - 2 * SLICE_RENEW_SECONDS) * (1 + share) / 2:
+                return each.signed
+        issued_at = self._next_issue()
+        each.signed = self._core.sign_slice(each.block, each.entries, issued_at)
+        return each.signed
+
+    def _sign_empty(self, region: Block, after: int) -> InventorySlice:
+        """Return a slice that drops what a keeper has of a region up to a time."""
+        self._issued_at = max(self._issued_at, after)
+        return self._core.sign_slice(region, b"", self._next_issue())
+
+    def _next_issue(self) -> int:
+        """Return a time of issue in milliseconds, later than all before."""
+        now = int(self._core.clock.time() * 1000)
+        self._issued_at = max(self._issued_at + 1, now)
+        return self._issued_at
+
+    def _begin_again(self, now: float) -> None:
+        """Start a new life of all offers: node records of a later end."""
+        self._expires_at = int(now) + PROVIDER_SECONDS
+        self._node_records.clear()
+
+    def _node_record(self, host: str) -> NodeRecord:
+        """Return the signed node record under an IP address."""
+        address = Address(host, self._port)
+        record = self._node_records.get(address)
+        if record is None or record.introducers != self._core.reach.introducers:
+            record = self._core.sign_node_record(address, self._expires_at)
+            self._node_records[address] = record
+        return record
+
+    def _choose_depth(self) -> None:
+        """Choose how wide regions are, by the densest of the networks."""
+        core = self._core
+        self._depth_known = core.known
+        depth = max(
+            (region_depth(core.tables[each], core.node_id) for each in core.families),
+            default=0,
+        )
+        depth = max(depth, REGION_DEPTH_MIN)
+        if depth != self._depth:
+            self._depth = depth
+            self._keepers.clear()
+            self._known.clear()
+            self._locks.clear()
+
+    def _lock(self, region: Block, family: int) -> asyncio.Lock:
+        return self._locks.setdefault((region, family), asyncio.Lock())
 
     def _may_name_me(self, keeper: Contact) -> bool:
         """Whether a node that learns this node's address from a keeper can reach it."""
         return bool(self._core.reach.introducers) or not self._core.reach.is_read_only(
             keeper.address
         )
-
-    async def _announce_all(
-        self,
-        port: int,
-        keys: Sequence[bytes],
-        reply: ProvenReply,
-        *,
-        report: OfferReport,
-    ) -> None:
-        """Announce keys to one contact, one datagram after the other."""
-        left = list(keys)
-        pauses = _LIMITED_PAUSES_MAX
-        while left:
-            part = left[:ANNOUNCE_ENTRIES_MAX]
-            async with self._in_flight:
-                report.requests += 1
-                limited = await self._announce_to(port, part, reply)
-            left = limited + left[ANNOUNCE_ENTRIES_MAX:]
-            if limited:
-                # The keeper verifies only so many signatures a second for one sender.
-                if not pauses:
-                    return
-                pauses -= 1
-                await asyncio.sleep(_LIMITED_SECONDS)
-
-    async def _announce_to(
-        self, port: int, keys: Sequence[bytes], reply: ProvenReply
-    ) -> list[bytes]:
-        """Announce some keys to one contact and record which of them it stores.
-
-        Return the keys that the contact asks to be sent later.
-        """
-        contact = reply.contact
-        offers = [(key, self._offers.get(key)) for key in keys]
-        present = [(key, offer) for key, offer in offers if offer is not None]
-        if not self._core.reach.may_sign(reply.observed, contact.address):
-            self._core.stats["refused.observed"] += 1
-            return []
-        host = reply.observed.host
-        entries = [self._record(key, offer, host).entry for key, offer in present]
-        if not entries:
-            return []
-        named = pack_contacts(self._core.reach.introducers)
-        body = Announce(reply.body.write_token, port, entries, named)
-        announced = await self._rpc_client.call(contact, body)
-        if announced is None:
-            return []
-        limited = []
-        for (key, offer), status in zip(present, announced.body.statuses, strict=False):
-            if status == Stored.STORED:
-                if contact not in offer.keepers:
-                    offer.keepers += (contact,)
-            elif status == Stored.LIMITED:
-                limited.append(key)
-        return limited
-
-    def _record(self, key: bytes, offer: OfferedKey, host: str) -> ProviderRecord:
-        """Return the signed record of an offer under an IP address."""
-        address = Address(host, offer.port)
-        records = dict(offer.records)
-        record = records.get(address)
-        if record is None or record.introducers != self._core.reach.introducers:
-            record = self._core.sign_offer(key, address, offer.expires_at)
-            offer.records = tuple({**records, address: record}.items())
-        return record

@@ -12,9 +12,10 @@ from dht.budgets import Sender, SenderBudget, Standing
 from dht.contacts import contact_of
 from dht.envelope import envelope_for
 from dht.identity import is_proof, prove
+from dht.inventory import InventorySlice
 from dht.limits import PROOFS_MADE_PER_SOURCE_PER_SECOND, PROOFS_PER_SECOND
 from dht.peer_memory import PeerMemory
-from dht.providers import ProviderRecord
+from dht.providers import NodeRecord
 from dht.routing import Table
 from dht.tokens import Tokens
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.identity import Signer, Verify
     from dht.in_flight import Asked
+    from dht.inventory import Block
     from dht.keys import Network
     from dht.reach import UdpReach
 
@@ -117,17 +119,26 @@ class Core:
             proof, secret, tag=self.network.tag, prover=public_key, part=part
         )
 
-    def sign_offer(
-        self, key: bytes, address: Address, expires_at: float
-    ) -> ProviderRecord:
-        """Return this node's signed record of a key at an address."""
-        return ProviderRecord.sign(
+    def sign_node_record(self, address: Address, expires_at: float) -> NodeRecord:
+        """Return this node's signed record at an address."""
+        return NodeRecord.sign(
             self.signer,
             tag=self.network.tag,
-            key=key,
             address=address,
             expires_at=expires_at,
             introducers=self.reach.introducers,
+        )
+
+    def sign_slice(
+        self, block: Block, entries: bytes, issued_at: int
+    ) -> InventorySlice:
+        """Return this node's signed slice of a block."""
+        return InventorySlice.sign(
+            self.signer,
+            tag=self.network.tag,
+            block=block,
+            entries=entries,
+            issued_at=issued_at,
         )
 
     def table(self, contact: Contact, now: float, rtt: float | None = None) -> None:

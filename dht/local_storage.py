@@ -12,27 +12,29 @@ from typing import TYPE_CHECKING
 from dht.addresses import Address, Scope
 from dht.budgets import SenderBudget
 from dht.errors import DatagramError, RecordError
+from dht.inventory import Block, InventorySlice
 from dht.leases import LeaseTable
 from dht.limits import (
-    CLOCK_SKEW_SECONDS,
     LEASE_KEEPERS,
     PORT_MIN,
     VERIFICATIONS_PER_SECOND,
     VERIFICATIONS_PER_SOURCE_PER_SECOND,
 )
 from dht.provider_store import Page, ProviderStore
-from dht.providers import ProviderRecord, read_introducers
+from dht.providers import REGION_DEPTH_MIN, NodeRecord, read_introducers
 from dht.record_store import RecordStore, StoreResult
 from dht.records import verify_record
 from dht.tokens import write_scope
-from dht.wire import Stored
+from dht.wire import Announced, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dht.budgets import Sender
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Asked
+    from dht.providers import ProviderRecord
     from dht.records import Record
     from dht.wire import Announce, FindProviders, FindRecord, StoreRecord
 
@@ -58,55 +60,110 @@ class LocalStorage:
             total_per_second=VERIFICATIONS_PER_SECOND,
         )
 
-    def announced(self, body: Announce, asked: Asked) -> list[int]:
-        """Judge each entry of an announce and store the good ones."""
-        return [int(self._announced(entry, body, asked)) for entry in body.entries]
-
-    def _announced(self, entry: bytes, body: Announce, asked: Asked) -> Stored:
+    def announced(self, body: Announce, asked: Asked) -> Announced:
+        """Judge an announce, and store the good slices of it."""
+        try:
+            node, region = self._announcer_of(body, asked)
+        except (DatagramError, RecordError):
+            return Announced(Stored.INVALID, [])
         core, now = self._core, asked.now
-        scope = write_scope(entry[:32])
+        scope = write_scope(body.region[1:])
         if not core.tokens.is_valid(body.write_token, asked.source, now, scope=scope):
-            return Stored.BAD_TOKEN
-        if body.port < PORT_MIN:
-            return Stored.INVALID
-        address = Address(asked.source.host, body.port)
-        try:
-            introducers = read_introducers(body.introducers, asked.source)
-        except DatagramError:
-            return Stored.INVALID
-        record = ProviderRecord.from_entry(
-            entry, asked.sender.public_key, address, introducers=introducers
-        )
+            return Announced(Stored.BAD_TOKEN, [])
         sender = core.sender_of(asked)
+        status = self._verified_node(node, sender, now)
+        if status is not Stored.STORED:
+            return Announced(status, [])
+        statuses = [
+            int(self._put(node, packed, region, sender=sender, now=now))
+            for packed in body.slices
+        ]
+        if not body.summary:
+            return Announced(status, statuses)
         if not self._verifications.consume(sender, now):
-            return Stored.LIMITED
-        wall = core.clock.time()
-        # A record that has just ended withdraws the offer: it is verified as of then.
-        ended = wall - CLOCK_SKEW_SECONDS <= record.expires_at <= wall
+            return Announced(Stored.LIMITED, statuses)
+        family = node.address.family
+        kept = self.provider_store.summary(node.public_key, family, region, now=now)
+        return Announced(status, statuses, kept.content, kept.newest)
+
+    def _announcer_of(self, body: Announce, asked: Asked) -> tuple[NodeRecord, Block]:
+        """Return the unverified node record of an announce, and its region.
+
+        Raises `DatagramError` or `RecordError`.
+        """
+        region = Block.unpack(body.region)
+        if region.depth < REGION_DEPTH_MIN or body.port < PORT_MIN:
+            raise RecordError("The announce names no region, or a port below 1024.")
+        node = NodeRecord(
+            asked.sender.public_key,
+            Address(asked.source.host, body.port),
+            body.expires_at,
+            body.signature,
+            read_introducers(body.introducers, asked.source),
+        )
+        return node, region
+
+    def _verified_node(self, node: NodeRecord, sender: Sender, now: float) -> Stored:
+        """Verify a node record, unless it is the one that is kept; renew that."""
+        core, wall = self._core, self._core.clock.time()
+        kept = self.provider_store.node(node.public_key, node.address.family)
+        if node != kept:
+            if not self._verifications.consume(sender, now):
+                return Stored.LIMITED
+            try:
+                node.verify(core.network.tag, wall, core.verify)
+            except RecordError:
+                core.stats["refused.provider"] += 1
+                return Stored.INVALID
+        lifetime = node.expires_at - wall
+        renewed = self.provider_store.renew(node, now=now, lifetime=lifetime)
+        return Stored.STORED if renewed else Stored.OLDER
+
+    def _put(
+        self,
+        node: NodeRecord,
+        packed: bytes,
+        region: Block,
+        *,
+        sender: Sender,
+        now: float,
+    ) -> Stored:
+        """Verify a slice of a verified node, unless it is kept already; store it."""
+        core, wall = self._core, self._core.clock.time()
+        if self.provider_store.has(node, packed):
+            return Stored.STORED
         try:
-            as_of = record.expires_at - 1 if ended else wall
-            record.verify(core.network.tag, as_of, core.verify)
+            listed = InventorySlice.unpack(packed)
+            if not region.covers(listed.block):
+                return Stored.INVALID
+            if not self._verifications.consume(sender, now):
+                return Stored.LIMITED
+            listed.verify(
+                core.network.tag, wall, core.verify, public_key=node.public_key
+            )
         except RecordError:
             core.stats["refused.provider"] += 1
             return Stored.INVALID
-        if ended:
-            self.provider_store.withdraw(record)
-            return Stored.STORED
-        lifetime = record.expires_at - wall
-        kept = self.provider_store.put(record, sender.path, now=now, lifetime=lifetime)
-        return Stored.STORED if kept else Stored.FULL
+        return self.provider_store.put(
+            node,
+            listed,
+            sender.path,
+            now=now,
+            lifetime=node.expires_at - wall,
+            age=wall - listed.issued_at / 1000,
+        )
 
-    def providers(self, key: bytes, cursor: int, asked: Asked) -> Page:
-        """Return providers of a key, this node itself among them if it offers it."""
-        page = self.provider_store.page(key, cursor, asked.now)
+    def providers(self, key: bytes, cursor: int, asked: Asked, *, room: int) -> Page:
+        """Return providers of a key that fit in so many bytes.
+
+        This node itself is among them if it offers the key.
+        """
         own = self._own_offer(key, asked.source) if cursor == 0 else None
         if own is None:
-            return page
-        others = [
-            record for record in page.records if record.public_key != own.public_key
-        ]
-        missing = len(page.records) - len(others)
-        return Page([own, *others][:8], page.total + 1 - missing, page.cursor)
+            return self.provider_store.page(key, cursor, asked.now, room=room)
+        room -= len(own.packed) + 3
+        page = self.provider_store.page(key, cursor, asked.now, room=room)
+        return Page([own, *page.records], page.total + 1, page.cursor)
 
     def lease(self, body: FindProviders, asked: Asked) -> bytes:
         """Return who holds the origin lease of a key, as `Providers.lease` has it.

@@ -50,14 +50,16 @@ class Placement:
         self._renewed_at: float | None = None
         self._behind_since: float | None = None
 
-    def move(self, before: int | None, after: int | None) -> None:
-        """Count a changed number of keepers; None where the key is not on offer."""
+    def move(self, before: int | None, after: int | None, keys: int = 1) -> None:
+        """Count keys whose keepers are more or fewer; None where not offered."""
+        if before == after or not keys:
+            return
         if before is not None:
-            self._of_number[before] -= 1
+            self._of_number[before] -= keys
             if not self._of_number[before]:
                 del self._of_number[before]
         if after is not None:
-            self._of_number[after] += 1
+            self._of_number[after] += keys
 
     def swept(self, known: int, now: float, *, all_since: float | None = None) -> None:
         """Judge the end of a sweep; one of all keys began at `all_since`."""

@@ -1,32 +1,62 @@
-"""The provider records this node keeps for others, with every bound applied.
+"""The inventory slices this node keeps for others, with every bound applied.
 
-Lifetimes are counted on the monotonic clock from the moment of storing, so a clock
-that jumps neither ends nor revives a record. When a key, or the store, is full, the
-largest prefix loses its oldest record; a newcomer that itself belongs to the largest
-is refused. Answers are drawn evenly over prefixes. `dht.prefix_tree` has the rules.
+1. A provider is a node key at an address of one family. It has one node record, which
+   ends, and slices, which do not overlap: a newer slice drops those it overlaps.
+2. `_index` holds the first 32 bits of every listed key together with the number of its
+   slice. So the providers of a key are found without a look at the others.
+3. What is kept is counted in bytes of memory, by prefix (`dht.prefix_tree`). When the
+   store is full, the largest prefix loses its oldest slice; a newcomer that itself
+   belongs to the largest is refused.
+4. Of one key at most `PROVIDERS_PER_KEY_MAX` providers are listed. Beyond it one of the
+   largest prefix is not listed any more under this key; its slice stays.
+5. Answers are drawn evenly over prefixes.
+6. Lifetimes are counted on the monotonic clock from the moment of storing, so a clock
+   that jumps neither ends nor revives a provider.
+
+`now` is in monotonic seconds.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dht.contacts import PUBLIC_KEY_BYTES
+from dht.inventory import (
+    BLOCK_BYTES,
+    ENTRY_BYTES,
+    ISSUED_BYTES,
+    SLICE_HEAD_BYTES,
+    Block,
+    InventorySlice,
+    has_entry,
+)
 from dht.limits import (
+    ENTRY_COST_BYTES,
+    INVENTORIES_BYTES_MAX,
+    PROVIDER_OVERHEAD_BYTES,
     PROVIDER_SECONDS,
-    PROVIDERS_MAX,
     PROVIDERS_PER_KEY_MAX,
     PROVIDERS_PER_REPLY_MAX,
+    SLICE_OVERHEAD_BYTES,
+    SLICE_RENEW_SECONDS,
+    SLICE_SECONDS,
 )
 from dht.prefix_tree import Deal, Path, PrefixTree
-from dht.providers import ProviderRecord
+from dht.providers import NodeRecord, ProviderRecord
+from dht.sorted_numbers import SortedNumbers
+from dht.wire import Stored
 
 if TYPE_CHECKING:
     import random
 
 _GIVEN_BITS: Final = 11  # of a cursor: how many were given; the rest is the seed
 _SEEDS: Final = 1 << 21
+_NUMBER_BITS: Final = 32  # of an index entry: the number of the slice
+_ROOM_MAX: Final = 1 << 20
+_SUMMARY_SECONDS: Final = 60.0  # for which a summary is remembered
+_SUMMARIES_MAX: Final = 16  # of one provider
 
 
 class Page(NamedTuple):
@@ -37,17 +67,27 @@ class Page(NamedTuple):
     cursor: int
 
 
-class _StoredProvider:
-    """One record: a flood of them must not cost much, so it stays packed."""
+class Summary(NamedTuple):
+    """What is kept of a provider in a block: XOR of content ids, newest issue."""
 
-    __slots__ = ("key", "line", "packed", "public_key", "until")
+    content: int
+    newest: int
 
-    def __init__(self, record: ProviderRecord, line: _SourceLine, until: float) -> None:
-        self.key = record.key
-        self.public_key = record.public_key
-        self.packed = record.packed[PUBLIC_KEY_BYTES:]
-        self.line: _SourceLine | None = line  # None when the record is dropped
+
+class _StoredSlice:
+    """One slice: a flood of them must not cost much, so it stays packed."""
+
+    __slots__ = ("line", "listed", "number", "packed", "provider", "until")
+
+    def __init__(
+        self, provider: _Provider, packed: bytes, *, number: int, until: float
+    ) -> None:
+        self.provider = provider
+        self.packed = packed
+        self.number = number
         self.until = until
+        self.listed = 0  # keys under which it is listed
+        self.line: _SourceLine | None = None  # None when the slice is dropped
 
     @property
     def path(self) -> Path:
@@ -55,102 +95,349 @@ class _StoredProvider:
         return () if self.line is None else self.line.path
 
     @property
-    def record(self) -> ProviderRecord:
-        """The record itself."""
-        return ProviderRecord.unpack(self.key, self.public_key + self.packed)
+    def slice(self) -> InventorySlice:
+        """The slice itself."""
+        return InventorySlice.unpack(self.packed)
+
+    @property
+    def block(self) -> Block:
+        """The block that it lists."""
+        return Block.unpack(self.packed[:BLOCK_BYTES])
+
+    def lists(self, head: int) -> bool:
+        """Whether it lists a key of its block with these first 64 bits."""
+        return has_entry(self.packed, head >> 32 - self.packed[0])
+
+    @property
+    def issued_at(self) -> int:
+        """When it was signed, in milliseconds since 1970."""
+        issued = self.packed[BLOCK_BYTES : BLOCK_BYTES + ISSUED_BYTES]
+        return int.from_bytes(issued, "big")
+
+
+class _Provider:
+    """A node at an address of one family, and its slices in order of their blocks."""
+
+    __slots__ = ("node", "path", "slices", "starts", "summaries", "until")
+
+    def __init__(self, node: NodeRecord, until: float) -> None:
+        self.node = node
+        self.path: Path = ()  # to which its own overhead is charged
+        self.until = until
+        self.starts: array[int] = array("I")
+        self.slices: list[_StoredSlice] = []
+        self.summaries: dict[int, tuple[float, Summary]] = {}
+
+    def inside(self, block: Block) -> list[_StoredSlice]:
+        """Return the slices that overlap a block."""
+        low = bisect_left(self.starts, block.start)
+        high = len(self.starts)
+        if block.end <= 0xFFFFFFFF:
+            high = bisect_left(self.starts, block.end)
+        if low and self.slices[low - 1].block.end > block.start:
+            low -= 1
+        return self.slices[low:high]
+
+    def add(self, stored: _StoredSlice, start: int) -> None:
+        """Put a slice in its place."""
+        place = bisect_right(self.starts, start)
+        self.starts.insert(place, start)
+        self.slices.insert(place, stored)
+        self.summaries.clear()
+
+    def remove(self, stored: _StoredSlice) -> None:
+        """Take a slice out."""
+        place = bisect_left(self.starts, stored.block.start)
+        del self.starts[place], self.slices[place]
+        self.summaries.clear()
 
 
 class _SourceLine:
-    """The records of a source, oldest first; those dropped are passed over."""
+    """The slices of a source, oldest first; those dropped are passed over."""
 
-    __slots__ = ("_dropped", "_records", "path")
+    __slots__ = ("_dropped", "_slices", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records: deque[_StoredProvider] = deque()
+        self._slices: deque[_StoredSlice] = deque()
         self._dropped = 0
 
     def __len__(self) -> int:
-        return len(self._records) - self._dropped
+        return len(self._slices) - self._dropped
 
-    def add(self, stored: _StoredProvider) -> None:
-        """Add a record; it shares what the one before has in common with it."""
-        if self._records and self._records[-1].public_key == stored.public_key:
-            stored.public_key = self._records[-1].public_key
-        self._records.append(stored)
+    def add(self, stored: _StoredSlice) -> None:
+        """Add a slice."""
+        stored.line = self
+        self._slices.append(stored)
 
-    def drop(self) -> None:
-        """Count one more of the records as dropped."""
+    def drop(self, stored: _StoredSlice) -> None:
+        """Count one more of the slices as dropped."""
+        stored.line = None
         self._dropped += 1
-        if self._dropped > 8 and 2 * self._dropped > len(self._records):
-            self._records = deque(each for each in self._records if each.line)
+        if self._dropped > 8 and 2 * self._dropped > len(self._slices):
+            self._slices = deque(each for each in self._slices if each.line)
             self._dropped = 0
 
-    def oldest(self) -> _StoredProvider:
-        """Return the oldest record that is not dropped."""
-        while self._records[0].line is None:
-            self._records.popleft()
+    def oldest(self) -> _StoredSlice:
+        """Return the oldest slice that is not dropped."""
+        while self._slices[0].line is None:
+            self._slices.popleft()
             self._dropped -= 1
-        return self._records[0]
+        return self._slices[0]
 
 
 class _Crowd:
     """Amounts by prefix, and the deal, of a key with more providers than one reply."""
 
-    __slots__ = ("deal", "tree")
+    __slots__ = ("deal", "key", "tree")
 
-    def __init__(self, providers: list[_StoredProvider]) -> None:
+    def __init__(self, listed: list[_StoredSlice]) -> None:
         self.tree = PrefixTree()
-        for stored in providers:
+        for stored in listed:
             self.tree.add(stored.path, 1)
-        self.deal: Deal[_StoredProvider] | None = None  # until a record comes or goes
+        self.key = b""
+        self.deal: Deal[_StoredSlice] | None = None  # until a slice comes or goes
 
 
 class ProviderStore:
-    """Sets of providers by key. `now` is in monotonic seconds."""
+    """Providers by key."""
 
     def __init__(
         self,
         rng: random.Random,
         *,
-        records_max: int = PROVIDERS_MAX,
+        bytes_max: int = INVENTORIES_BYTES_MAX,
         per_key_max: int = PROVIDERS_PER_KEY_MAX,
     ) -> None:
         self._rng = rng
-        self._records_max = records_max
+        self._bytes_max = bytes_max
         self._per_key_max = per_key_max
-        self._keys: dict[bytes, list[_StoredProvider]] = {}
-        self._crowds: dict[bytes, _Crowd] = {}
+        self._providers: dict[tuple[bytes, int], _Provider] = {}
+        self._slices: dict[int, _StoredSlice] = {}
+        self._numbers = 0
+        self._index = SortedNumbers()
+        self._crowds: dict[int, _Crowd] = {}
         self._lines: dict[Path, _SourceLine] = {}
         self._tree = PrefixTree()
-        self._ends_at = 0.0  # no record ends before
+        self._ends_at = 0.0  # no provider ends before
 
     def __len__(self) -> int:
+        """How many keys are listed, each once for every provider."""
+        return len(self._index)
+
+    @property
+    def bytes_held(self) -> int:
+        """How much memory is taken, as it is counted."""
         return self._tree.total
 
+    def node(self, public_key: bytes, family: int) -> NodeRecord | None:
+        """Return the node record of a provider that is kept."""
+        provider = self._providers.get((public_key, family))
+        return None if provider is None else provider.node
+
+    def has(self, node: NodeRecord, packed: bytes) -> bool:
+        """Whether exactly this slice of a provider is kept."""
+        provider = self._providers.get((node.public_key, node.address.family))
+        if provider is None or len(packed) < BLOCK_BYTES:
+            return False
+        place = bisect_left(provider.starts, int.from_bytes(packed[1:5], "big"))
+        slices = provider.slices
+        return place < len(slices) and slices[place].packed == packed
+
+    def renew(self, node: NodeRecord, *, now: float, lifetime: float) -> bool:
+        """Take the newer node record of a provider that is kept.
+
+        `lifetime` is how many seconds the record itself still claims; at most 5 h
+        count. False where a record of a later end and another address is held.
+        """
+        provider = self._providers.get((node.public_key, node.address.family))
+        if provider is None:
+            return True
+        if node.expires_at < provider.node.expires_at:
+            return node.address == provider.node.address
+        provider.node = node
+        provider.until = now + min(lifetime, PROVIDER_SECONDS)
+        self._ends_at = min(self._ends_at, provider.until)
+        return True
+
     def put(
-        self, record: ProviderRecord, path: Path, *, now: float, lifetime: float
-    ) -> bool:
-        """Keep or renew a verified record for at most 5 h; False if there is no room.
+        self,
+        node: NodeRecord,
+        listed: InventorySlice,
+        path: Path,
+        *,
+        now: float,
+        lifetime: float,
+        age: float = 0.0,
+    ) -> Stored:
+        """Keep a verified slice of a provider, and its node record.
 
         `path` holds the prefixes of the source that stores it, `lifetime` is how many
-        seconds the record itself still claims.
+        seconds the node record still claims, `age` is that of the slice in seconds.
         """
-        known = self._find(record)
-        if known is not None:
-            self._drop(known)
+        if not self.renew(node, now=now, lifetime=lifetime):
+            return Stored.OLDER
+        place = (node.public_key, node.address.family)
+        provider = self._providers.get(place)
+        before = [] if provider is None else provider.inside(listed.block)
+        if any(each.issued_at > listed.issued_at for each in before):
+            return Stored.OLDER
         until = now + min(lifetime, PROVIDER_SECONDS)
-        self._ends_at = min(self._ends_at, until) if self._keys else until
-        stored = self._add(record, path, until)
-        providers = self._keys[record.key]
-        if len(providers) > self._per_key_max:
-            crowd = self._crowd(record.key, providers)
-            loser = crowd.tree.largest(path)
-            if loser == path:
-                self._drop(stored)
-                return False
-            self._drop(next(each for each in providers if each.path == loser))
-        if self._tree.total > self._records_max:
+        paths = [(each, each.path) for each in before]
+        for each in before:
+            self._drop(each)
+        if not listed.entries:
+            return Stored.STORED
+        stored = self._add(
+            self._provider(node, until), listed, path, until=now + SLICE_SECONDS - age
+        )
+        if self._make_room(stored, path):
+            return Stored.STORED
+        # What it would have replaced still says more than nothing.
+        for each, before_path in paths:
+            self._add(
+                self._provider(node, until), each.slice, before_path, until=each.until
+            )
+        return Stored.FULL
+
+    def page(
+        self, key: bytes, cursor: int, now: float, *, room: int = _ROOM_MAX
+    ) -> Page:
+        """Return at most 8 providers of a key, drawn evenly over prefixes.
+
+        Packed, with three bytes each for their length, they take at most `room` bytes.
+        The cursor holds the seed of the draw and how many were given before.
+        """
+        head = int.from_bytes(key[:8], "big")
+        listed = [
+            each
+            for each in self._listed(head >> 32)
+            if each.until > now and each.provider.until > now and each.lists(head)
+        ]
+        total = len(listed)
+        if not total:
+            return Page([], 0, 0)
+        seed, given = cursor >> _GIVEN_BITS, cursor & ((1 << _GIVEN_BITS) - 1)
+        if cursor == 0:
+            seed = self._rng.randrange(_SEEDS)
+        records: list[ProviderRecord] = []
+        for each in self._drawn(key, listed, seed)[given:]:
+            room -= len(each.provider.node.packed) + len(each.packed) + 3
+            if room < 0 or len(records) == PROVIDERS_PER_REPLY_MAX:
+                break
+            records.append(ProviderRecord(key, each.provider.node, each.slice))
+        end = given + len(records)
+        more = end < total and records
+        return Page(records, total, (seed << _GIVEN_BITS | end) if more else 0)
+
+    def summary(
+        self, public_key: bytes, family: int, block: Block, *, now: float
+    ) -> Summary:
+        """Return what is kept of a provider in a block and not soon to end."""
+        provider = self._providers.get((public_key, family))
+        if provider is None:
+            return Summary(0, 0)
+        known = provider.summaries.get(block.code)
+        if known is not None and known[0] > now:
+            return known[1]
+        content = newest = 0
+        for each in provider.inside(block):
+            newest = max(newest, each.issued_at)
+            if each.until > now + SLICE_RENEW_SECONDS:
+                content ^= each.slice.content_id
+        summary = Summary(content, newest)
+        provider.summaries[block.code] = (now + _SUMMARY_SECONDS, summary)
+        if len(provider.summaries) > _SUMMARIES_MAX:
+            del provider.summaries[next(iter(provider.summaries))]
+        return summary
+
+    def expire(self, now: float) -> None:
+        """Drop the providers whose node record has ended, and all they list."""
+        if now < self._ends_at:
+            return
+        self._ends_at = now + PROVIDER_SECONDS
+        for provider in list(self._providers.values()):
+            if provider.until <= now:
+                for each in list(provider.slices):
+                    self._drop(each)
+            else:
+                self._ends_at = min(self._ends_at, provider.until)
+
+    def _listed(self, head: int) -> list[_StoredSlice]:
+        """Return the slices that list a key with these first 32 bits."""
+        low, high = head << _NUMBER_BITS, (head + 1) << _NUMBER_BITS
+        mask = (1 << _NUMBER_BITS) - 1
+        return [self._slices[one & mask] for one in self._index.between(low, high)]
+
+    def _drawn(
+        self, key: bytes, listed: list[_StoredSlice], seed: int
+    ) -> list[_StoredSlice]:
+        """Return the providers of a key in the order of a draw."""
+        if len(listed) <= PROVIDERS_PER_REPLY_MAX:
+            start = seed % len(listed)
+            return listed[start:] + listed[:start]
+        crowd = self._crowd(int.from_bytes(key[:4], "big"))
+        if crowd.deal is None or crowd.key != key:
+            crowd.key, crowd.deal = key, Deal()
+            for each in listed:
+                crowd.deal.add(each.path, each)
+        alive = set(listed)
+        return [each for each in crowd.deal.order(seed) if each in alive]
+
+    def _crowd(self, head: int) -> _Crowd:
+        """Return the amounts by prefix of a key, which are kept from then on."""
+        crowd = self._crowds.get(head)
+        if crowd is None:
+            crowd = self._crowds[head] = _Crowd(self._listed(head))
+        return crowd
+
+    def _provider(self, node: NodeRecord, until: float) -> _Provider:
+        """Return what is kept of a provider, even if that is nothing yet."""
+        place = (node.public_key, node.address.family)
+        provider = self._providers.get(place)
+        if provider is None:
+            self._ends_at = min(self._ends_at, until) if self._providers else until
+            provider = self._providers[place] = _Provider(node, until)
+        return provider
+
+    def _add(
+        self,
+        provider: _Provider,
+        listed: InventorySlice,
+        path: Path,
+        *,
+        until: float,
+    ) -> _StoredSlice:
+        """Put a slice into all tables, whatever their bounds."""
+        packed = listed.packed
+        self._numbers = (self._numbers + 1) % (1 << _NUMBER_BITS)
+        while self._numbers in self._slices:
+            self._numbers = (self._numbers + 1) % (1 << _NUMBER_BITS)
+        stored = _StoredSlice(provider, packed, number=self._numbers, until=until)
+        self._slices[stored.number] = stored
+        provider.add(stored, listed.block.start)
+        line = self._lines.get(path)
+        if line is None:
+            line = self._lines[path] = _SourceLine(path)
+        line.add(stored)
+        self._tree.add(path, _cost(packed))
+        self._charge(provider)
+        heads = set(listed.heads)
+        for head in heads:
+            self._index.add(head << _NUMBER_BITS | stored.number)
+            self._count(head, path, 1)
+        stored.listed = len(heads)
+        return stored
+
+    def _make_room(self, stored: _StoredSlice, path: Path) -> bool:
+        """Apply all bounds after a slice was added; False where it had to go."""
+        for head in set(stored.slice.heads):
+            low = head << _NUMBER_BITS
+            if self._index.count(low, low + (1 << _NUMBER_BITS)) > self._per_key_max:
+                self._unlist_one(head, stored)
+        if stored.line is None:
+            return False
+        while self._tree.total > self._bytes_max:
             loser = self._tree.largest(path)
             if loser == path:
                 self._drop(stored)
@@ -158,123 +445,59 @@ class ProviderStore:
             self._drop(self._lines[loser].oldest())
         return True
 
-    def withdraw(self, record: ProviderRecord) -> None:
-        """Drop what is kept of the record's provider at its address.
+    def _unlist_one(self, head: int, newcomer: _StoredSlice) -> None:
+        """List one provider less under a key; drop its slice if nothing is left."""
+        loser = self._crowd(head).tree.largest(newcomer.path)
+        chosen = newcomer
+        if loser != newcomer.path:
+            chosen = next(each for each in self._listed(head) if each.path == loser)
+        self._index.remove(head << _NUMBER_BITS | chosen.number)
+        self._count(head, chosen.path, -1)
+        chosen.listed -= 1
+        if not chosen.listed:
+            self._drop(chosen)
 
-        Only the holder of the provider's key can make a withdrawal; a replay of one
-        must come from its IP address, and a record of another address stays.
-        """
-        stored = self._find(record)
-        if stored is not None and stored.record.address == record.address:
-            self._drop(stored)
-
-    def page(self, key: bytes, cursor: int, now: float) -> Page:
-        """Return at most 8 providers of a key, drawn evenly over prefixes.
-
-        The cursor holds the seed of the draw and how many were given before.
-        """
-        providers = self._keys.get(key)
-        if providers is None:
-            return Page([], 0, 0)
-        self._drop_ended(providers, now)
-        total = len(providers)
-        if not total:
-            return Page([], 0, 0)
-        seed, given = cursor >> _GIVEN_BITS, cursor & ((1 << _GIVEN_BITS) - 1)
-        if cursor == 0:
-            seed = self._rng.randrange(_SEEDS)
-        end = min(given + PROVIDERS_PER_REPLY_MAX, total)
-        if total <= PROVIDERS_PER_REPLY_MAX:
-            start = seed % total
-            drawn = (providers[start:] + providers[:start])[given:end]
-        else:
-            drawn = list(islice(self._deal(key, providers).order(seed), given, end))
-        records = [each.record for each in drawn]
-        more = end < total and records
-        return Page(records, total, (seed << _GIVEN_BITS | end) if more else 0)
-
-    def expire(self, now: float) -> None:
-        """Drop what has served its time."""
-        if now < self._ends_at:
-            return
-        ended = []
-        ends_at = now + PROVIDER_SECONDS
-        for providers in self._keys.values():
-            for stored in providers:
-                if stored.until <= now:
-                    ended.append(stored)
-                elif stored.until < ends_at:
-                    ends_at = stored.until
-        for stored in ended:
-            self._drop(stored)
-        self._ends_at = ends_at
-
-    def _drop_ended(self, providers: list[_StoredProvider], now: float) -> None:
-        """Drop the records of one key that have ended."""
-        for stored in [each for each in providers if each.until <= now]:
-            self._drop(stored)
-
-    def _find(self, record: ProviderRecord) -> _StoredProvider | None:
-        """Return what is kept of a record's provider under its key."""
-        for stored in self._keys.get(record.key, ()):
-            if stored.public_key == record.public_key:
-                return stored
-        return None
-
-    def _crowd(self, key: bytes, providers: list[_StoredProvider]) -> _Crowd:
-        """Return the amounts by prefix of a key, which are kept from then on."""
-        crowd = self._crowds.get(key)
-        if crowd is None:
-            crowd = self._crowds[key] = _Crowd(providers)
-        return crowd
-
-    def _deal(
-        self, key: bytes, providers: list[_StoredProvider]
-    ) -> Deal[_StoredProvider]:
-        """Return the providers of a key grouped by prefix."""
-        crowd = self._crowd(key, providers)
-        if crowd.deal is None:
-            crowd.deal = Deal()
-            for stored in providers:
-                crowd.deal.add(stored.path, stored)
-        return crowd.deal
-
-    def _add(self, record: ProviderRecord, path: Path, until: float) -> _StoredProvider:
-        """Put a record into all tables, whatever their bounds."""
-        line = self._lines.get(path)
-        if line is None:
-            line = self._lines[path] = _SourceLine(path)
-        stored = _StoredProvider(record, line, until)
-        line.add(stored)
-        providers = self._keys.get(stored.key)
-        if providers is None:
-            self._keys[stored.key] = [stored]  # takes less than a list that grows
-        else:
-            providers.append(stored)
-        self._tree.add(path, 1)
-        self._count(stored.key, path, 1)
-        return stored
-
-    def _drop(self, stored: _StoredProvider) -> None:
-        """Forget one record."""
-        line = stored.line
+    def _drop(self, stored: _StoredSlice) -> None:
+        """Forget one slice, and its provider with the last one."""
+        line, provider = stored.line, stored.provider
         assert line is not None
-        providers = self._keys[stored.key]
-        providers.remove(stored)
-        self._count(stored.key, line.path, -1)
-        if not providers:
-            del self._keys[stored.key]
-        if len(providers) <= PROVIDERS_PER_REPLY_MAX:
-            self._crowds.pop(stored.key, None)
-        stored.line = None
-        line.drop()
+        del self._slices[stored.number]
+        for head in stored.slice.heads:
+            if self._index.remove(head << _NUMBER_BITS | stored.number):
+                self._count(head, line.path, -1)
+        provider.remove(stored)
+        self._tree.add(line.path, -_cost(stored.packed))
+        line.drop(stored)
         if not len(line):
             del self._lines[line.path]
-        self._tree.add(line.path, -1)
+        self._charge(provider)
+        if not provider.slices:
+            node = provider.node
+            del self._providers[node.public_key, node.address.family]
 
-    def _count(self, key: bytes, path: Path, amount: int) -> None:
-        """Count a record of a key that has a crowd."""
-        crowd = self._crowds.get(key)
-        if crowd is not None:
-            crowd.tree.add(path, amount)
-            crowd.deal = None
+    def _charge(self, provider: _Provider) -> None:
+        """Charge what a provider costs to the source of one of its slices."""
+        path = provider.slices[-1].path if provider.slices else ()
+        if path == provider.path:
+            return
+        if provider.path:
+            self._tree.add(provider.path, -PROVIDER_OVERHEAD_BYTES)
+        if path:
+            self._tree.add(path, PROVIDER_OVERHEAD_BYTES)
+        provider.path = path
+
+    def _count(self, head: int, path: Path, amount: int) -> None:
+        """Count a provider of a key that has a crowd."""
+        crowd = self._crowds.get(head)
+        if crowd is None:
+            return
+        crowd.tree.add(path, amount)
+        crowd.deal = None
+        if crowd.tree.total <= PROVIDERS_PER_REPLY_MAX:
+            del self._crowds[head]
+
+
+def _cost(packed: bytes) -> int:
+    """Return how much memory a slice takes."""
+    entries = (len(packed) - SLICE_HEAD_BYTES) // ENTRY_BYTES
+    return SLICE_OVERHEAD_BYTES + ENTRY_COST_BYTES * entries

@@ -28,7 +28,6 @@ from dht.wire import (
     REPLY,
     REPLY_PROOF_BYTES,
     Announce,
-    Announced,
     Call,
     Called,
     DialBack,
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
 _HEAD_BYTES: Final = 1 + 1 + 1 + 10 + 10 + 1 + 10 + 1 + 1 + 2
 _FIND_BYTES: Final = 3 + 10  # the heads of contacts, and the write token
 _CONTACTS_ENOUGH: Final = 8
+_CONTACTS_BESIDE_PROVIDERS_BYTES: Final = 3 * 39  # room that providers leave to them
 
 
 class RpcServer:
@@ -208,7 +208,7 @@ class RpcServer:
         if isinstance(body, FindRecord):
             return self._record(asked, body)
         if isinstance(body, Announce):
-            return Announced(self._local_storage.announced(body, asked))
+            return self._local_storage.announced(body, asked)
         if isinstance(body, StoreRecord):
             outcome = self._local_storage.record_stored(body, asked)
             fits = len(outcome.held) + 6 <= asked.room
@@ -224,18 +224,22 @@ class RpcServer:
 
     def _providers(self, asked: Asked, body: FindProviders) -> Providers:
         """Return providers first, then as many contacts as still fit."""
-        page = self._local_storage.providers(body.target, body.cursor, asked)
         lease = self._local_storage.lease(body, asked)
         room = asked.room - _FIND_BYTES - 3 - 5 - 1 - 2 - len(lease)
+        limit = room - _CONTACTS_BESIDE_PROVIDERS_BYTES
+        page = self._local_storage.providers(
+            body.target, body.cursor, asked, room=max(limit, 0)
+        )
         records: list[bytes] = []
         for record in page.records:
             packed = record.packed
             taken = len(packed) + (2 if len(packed) <= 255 else 3)
             if taken > room:
-                asked.truncated = True
                 break
             room -= taken
             records.append(packed)
+        if page.total and not records:
+            asked.truncated = True
         asked.room = room + _FIND_BYTES
         contacts = self._contacts(asked, body.target, REPLY_CONTACTS_MAX)
         token = self._write_token(asked, body.target)

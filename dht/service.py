@@ -243,15 +243,14 @@ class Dht:
 
     async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:
         """Announce keys under a port, and keep them renewed until withdrawn."""
-        announcer = self._run.announcer
-        return await announcer.sweep(announcer.put(keys, port), renew=False)
+        return await self._run.announcer.offer(keys, port)
 
     def withdraw(self, keys: Iterable[bytes]) -> None:
         """Stop offering keys; their keepers are notified in the background."""
         announcer = self._run.announcer
-        withdrawn = announcer.withdraw(keys)
-        if withdrawn:
-            notifying = announcer.notify_keepers(withdrawn)
+        regions = announcer.withdraw(keys)
+        if regions:
+            notifying = announcer.notify_keepers(regions)
             self._tasks.start(notifying, "caravan-dht-withdraw")
 
     def placement(self) -> PlacementReport:
@@ -286,6 +285,7 @@ class Dht:
         if self._running is not None:
             local_storage = self._running.local_storage
             stats["kept.providers"] = len(local_storage.provider_store)
+            stats["kept.provider_bytes"] = local_storage.provider_store.bytes_held
             stats["kept.records"] = len(local_storage.record_store)
             stats["kept.record_bytes"] = local_storage.record_store.bytes_held
             stats["in_flight"] = self._running.rpc_client.in_flight

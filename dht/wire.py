@@ -16,14 +16,20 @@ from msgspec import Meta
 from msgspec.structs import astuple
 
 from dht.errors import DatagramError
+from dht.inventory import (
+    BLOCK_BYTES,
+    ENTRY_BYTES,
+    SLICE_BYTES_MAX,
+    SLICE_HEAD_BYTES,
+)
 from dht.limits import (
-    ANNOUNCE_ENTRIES_MAX,
     DATAGRAM_BYTES_MAX,
     HINTS_MAX,
     INTRODUCERS_MAX,
     PROVIDERS_PER_KEY_MAX,
     PROVIDERS_PER_REPLY_MAX,
     RECORD_BYTES_MAX,
+    SLICES_PER_ANNOUNCE_MAX,
     TOKEN_BYTES,
 )
 from dht.packing import convert, pack, unpack
@@ -32,9 +38,10 @@ VERSION: Final = 1
 REPLY: Final = 64  # added to the kind of the request
 REQUEST_PROOF_BYTES: Final = 16
 REPLY_PROOF_BYTES: Final = 48  # public key and proof
-ANNOUNCE_ENTRY_BYTES: Final = 104
 HINT_BYTES: Final = 8
 INTRODUCERS_BYTES_MAX: Final = INTRODUCERS_MAX * 51
+PROVIDER_BYTES_MIN: Final = 112 + SLICE_HEAD_BYTES + ENTRY_BYTES  # IPv4, one key
+PROVIDER_BYTES_MAX: Final = 124 + INTRODUCERS_BYTES_MAX + SLICE_BYTES_MAX
 LEASE_BYTES_MAX: Final = 51  # a packed contact
 
 Transaction: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
@@ -124,20 +131,28 @@ class FindProviders(MessageBody, frozen=True):
 
 
 class Announce(MessageBody, frozen=True):
-    """I offer these keys; each entry is key, expiry and signature."""
+    """I am at this port until then, and offer what these slices list.
+
+    `expires_at`, `signature` and `introducers` are those of the sender's node record;
+    all slices lie in the block `region`. With `summary` the reply says what is kept of
+    the sender there.
+    """
 
     write_token: Token
     port: Annotated[int, Meta(ge=1, le=65535)]
-    entries: Annotated[
+    expires_at: Annotated[int, Meta(ge=0, lt=1 << 40)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+    region: Annotated[bytes, Meta(min_length=BLOCK_BYTES, max_length=BLOCK_BYTES)]
+    slices: Annotated[
         list[
             Annotated[
-                bytes,
-                Meta(min_length=ANNOUNCE_ENTRY_BYTES, max_length=ANNOUNCE_ENTRY_BYTES),
+                bytes, Meta(min_length=SLICE_HEAD_BYTES, max_length=SLICE_BYTES_MAX)
             ]
         ],
-        Meta(min_length=1, max_length=ANNOUNCE_ENTRIES_MAX),
+        Meta(max_length=SLICES_PER_ANNOUNCE_MAX),
     ]
     introducers: Annotated[bytes, Meta(max_length=INTRODUCERS_BYTES_MAX)] = b""
+    summary: bool = False
 
 
 class FindRecord(MessageBody, frozen=True):
@@ -248,7 +263,8 @@ class Providers(MessageBody, frozen=True):
     providers: Annotated[
         list[
             Annotated[
-                bytes, Meta(min_length=111, max_length=123 + INTRODUCERS_BYTES_MAX)
+                bytes,
+                Meta(min_length=PROVIDER_BYTES_MIN, max_length=PROVIDER_BYTES_MAX),
             ]
         ],
         Meta(max_length=PROVIDERS_PER_REPLY_MAX),
@@ -257,9 +273,16 @@ class Providers(MessageBody, frozen=True):
 
 
 class Announced(MessageBody, frozen=True):
-    """What became of each entry."""
+    """What became of the node record, and of each slice.
 
-    statuses: Annotated[list[StatusCode], Meta(max_length=ANNOUNCE_ENTRIES_MAX)]
+    Where a summary was asked for: the XOR of the content ids of the sender's slices
+    that are kept in the region, and when the newest of them was issued.
+    """
+
+    status: StatusCode
+    statuses: Annotated[list[StatusCode], Meta(max_length=SLICES_PER_ANNOUNCE_MAX)]
+    content: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    newest: Annotated[int, Meta(ge=0, lt=1 << 48)] = 0
 
 
 class RecordFound(MessageBody, frozen=True):

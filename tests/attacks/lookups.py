@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, KeySigner, Network, ProviderRecord, provider_key
+from dht.inventory import Block
+from dht.providers import REGION_DEPTH_MIN
 from dht.wire import Announce, FindNode, FindProviders, Reply, decode
 from node.demo.processes import NodeProcess
 from tests.attacks.lab import Lab, Outcome, repeat
+from tests.dht.builders import announce
 from tests.dht.hostile import request
 from transfer import Digest
 
@@ -103,7 +106,7 @@ def _crowd(stack: contextlib.ExitStack, keeper: NodeProcess, key: bytes) -> None
         )
         with contextlib.suppress(TimeoutError):
             source.get_tokens(key)
-            body = Announce(source.write_token, source.address.port, [record.entry])
+            body = announce(record, source.write_token)
             source.send(body, token=source.token, padding=100)
             source.read()
 
@@ -117,7 +120,7 @@ def _names(keeper: NodeProcess, key: bytes, address: bytes) -> bool:
         while True:
             source.send(FindProviders(key, cursor), token=source.token, padding=900)
             page = source.read().body
-            if any(record.endswith(address) for record in page.providers):
+            if any(address in record for record in page.providers):
                 return True
             cursor = page.cursor
             if not cursor:
@@ -157,12 +160,17 @@ def _flood(node: NodeProcess, over: threading.Event) -> Iterator[None]:
 
     def send() -> None:
         began, sent = time.monotonic(), 0
-        expiry = (int(time.time()) + 3600).to_bytes(8, "big")
+        expiry = int(time.time()) + 3600
         while not over.is_set():
             source = sources[sent % SOURCES]
-            entries = [os.urandom(32) + expiry + os.urandom(64) for _ in range(8)]
-            entries = [key[:1] + entry[1:] for entry in entries]
-            body = Announce(source.write_token, 5000, entries)
+            body = Announce(
+                source.write_token,
+                5000,
+                expiry,
+                os.urandom(64),
+                Block.of(key, REGION_DEPTH_MIN).packed,
+                [],
+            )
             source.send(body, token=source.token)
             sent += 1
             over.wait(max(0.0, began + sent / DATAGRAMS_PER_SECOND - time.monotonic()))

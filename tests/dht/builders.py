@@ -9,10 +9,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dht import Address, Contact, KeySigner, Network, ProviderRecord, ReleaseRecord
+from dht.contacts import pack_contacts
 from dht.core import Core
 from dht.identity import verify_ed25519
+from dht.inventory import DEPTH_MAX, Block, InventorySlice, pack_entries
 from dht.limits import PROVIDER_SECONDS
+from dht.providers import REGION_DEPTH_MIN, NodeRecord
 from dht.reach import UdpReach
+from dht.wire import Announce
 
 NOW = 1_800_000_000.0
 NETWORK = Network()
@@ -70,6 +74,33 @@ def provider(
         key=wanted,
         address=where or address(number),
         expires_at=wall + PROVIDER_SECONDS,
+    )
+
+
+def unsigned(
+    wanted: bytes, number: int, where: Address | None = None
+) -> ProviderRecord:
+    """Return a provider record as a store sees it: verified by somebody else."""
+    node = NodeRecord(key(number), where or address(number), int(NOW) + 100, bytes(64))
+    block = Block.of(wanted, DEPTH_MAX)
+    entries = pack_entries([wanted], DEPTH_MAX)
+    listed = InventorySlice(block, int(NOW) * 1000, entries, bytes(64))
+    return ProviderRecord(wanted, node, listed)
+
+
+def announce(
+    record: ProviderRecord, write_token: bytes, *more: bytes, summary: bool = False
+) -> Announce:
+    """Return the announce of a provider record, with more slices if there are."""
+    return Announce(
+        write_token,
+        record.address.port,
+        record.expires_at,
+        record.node.signature,
+        Block.of(record.key, REGION_DEPTH_MIN).packed,
+        [record.slice.packed, *more],
+        pack_contacts(record.introducers),
+        summary,
     )
 
 

@@ -31,6 +31,7 @@ from dht.wire import (
     encode,
     kind_of,
 )
+from tests.dht.builders import announce
 from tests.simulation.swarm import CheapSigner
 
 if TYPE_CHECKING:
@@ -47,7 +48,14 @@ def bodies(rng: random.Random) -> list[Any]:
         FindNode(key),
         FindProviders(key),
         FindRecord(key),
-        Announce(rng.randbytes(8), 5000, [rng.randbytes(104)]),
+        Announce(
+            rng.randbytes(8),
+            5000,
+            rng.randrange(1 << 40),
+            rng.randbytes(64),
+            rng.randbytes(5),
+            [rng.randbytes(79)],
+        ),
         StoreRecord(key, rng.randbytes(8), rng.randbytes(300)),
         Notify(rng.randbytes(300)),
     ]
@@ -203,7 +211,7 @@ async def write_token(sock: socket.socket, node: Dht, signer: CheapSigner) -> by
 
 
 async def spam_stores(node: Dht, count: int, hosts: int) -> Spent:
-    """Announce so many keys from so many addresses, eight in a datagram.
+    """Announce so many keys from so many addresses, eight slices in a datagram.
 
     The node must have been made with `cheap_verify`: what is measured is storing.
     """
@@ -216,7 +224,7 @@ async def spam_stores(node: Dht, count: int, hosts: int) -> Spent:
         started_at, cpu = time.perf_counter(), time.process_time()
         mine = count // hosts // 8
         for number in range(mine):
-            entries = []
+            records = []
             for _ in range(8):
                 key = bytes([rng.randrange(16)]) + rng.randbytes(31)
                 assert write_scope(key) == write_scope(bytes(32))
@@ -227,8 +235,8 @@ async def spam_stores(node: Dht, count: int, hosts: int) -> Spent:
                     address=Address(host, 5000),
                     expires_at=time.time() + PROVIDER_SECONDS,
                 )
-                entries.append(record.entry)
-            body = Announce(token, 5000, entries)
+                records.append(record)
+            body = announce(records[0], token, *(r.slice.packed for r in records[1:]))
             sock.sendto(request(body, signer.public_key, rng), to)
             if number % 32 == 31:
                 await read_by(node, before + number + 1)
@@ -256,8 +264,8 @@ async def writers(
             yield sock, signer, await write_token(sock, node, signer)
 
 
-def entry_of(signer: CheapSigner, host: str) -> bytes:
-    """Return the entry of an announce of key 0 by a node at a host."""
+def announce_of(signer: CheapSigner, host: str, token: bytes) -> Announce:
+    """Return an announce of key 0 by a node at a host."""
     record = ProviderRecord.sign(
         signer,
         tag=Network().tag,
@@ -265,7 +273,7 @@ def entry_of(signer: CheapSigner, host: str) -> bytes:
         address=Address(host, 5000),
         expires_at=time.time() + PROVIDER_SECONDS,
     )
-    return record.entry
+    return announce(record, token)
 
 
 def fake_contact(number: int) -> Contact:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dht import Address, Dht, Network
-from dht.limits import PROVIDERS_MAX
-from dht.wire import Announce
+from dht.limits import INVENTORIES_BYTES_MAX
 from tests.dht import hostile
 from tests.dht.builders import key, private_key
 from tests.simulation.swarm import CheapSigner, cheap_verify
@@ -82,7 +81,7 @@ async def test_stores_from_many_addresses_stay_within_their_caps() -> None:
         await nodes[1].offer([key(7)], 5000)
         spent = await hostile.spam_stores(nodes[0], 4000, hosts=10)
         assert spent.handled >= 0.9 * spent.datagrams
-        assert nodes[0].stats()["kept.providers"] <= PROVIDERS_MAX
+        assert nodes[0].stats()["kept.provider_bytes"] <= INVENTORIES_BYTES_MAX
         assert nodes[0].stats()["kept.providers"] > 100
         found = [r.public_key async for r in nodes[2].find_providers(key(7))]
         assert found == [nodes[1].public_key]
@@ -96,8 +95,7 @@ async def test_a_token_is_good_for_its_address_only() -> None:
         async for sock, signer, token in hostile.writers(node, 2):
             tokens.append(token)
             used = tokens[0]
-            record = hostile.entry_of(signer, sock.getsockname()[0])
-            body = Announce(used, 5000, [record])
+            body = hostile.announce_of(signer, sock.getsockname()[0], used)
             before = node.stats()["received"]
             to = (node.addresses[0].host, node.addresses[0].port)
             sock.sendto(hostile.request(body, signer.public_key, rng), to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dht import Address
 from dht.limits import (
+    ENTRY_COST_BYTES,
     GROUP_CONTACTS_PER_BUCKET_MAX,
     GROUP_CONTACTS_PER_TABLE_MAX,
+    PROVIDER_OVERHEAD_BYTES,
     RECORD_OVERHEAD_BYTES,
+    SLICE_OVERHEAD_BYTES,
     K,
 )
 from dht.provider_store import ProviderStore
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 NUMBERS = st.integers(1, 120)
 GROUPS = st.integers(0, 3)
 LIFE = 100.0
+ONE = PROVIDER_OVERHEAD_BYTES + SLICE_OVERHEAD_BYTES + ENTRY_COST_BYTES
 
 
 def somewhere(number: int, group: int) -> Contact:
@@ -102,16 +107,23 @@ class ProviderMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         rng = random.Random(1)
-        self.store = ProviderStore(rng, records_max=self.MAX, per_key_max=self.PER_KEY)
+        self.store = ProviderStore(
+            rng, bytes_max=self.MAX * ONE, per_key_max=self.PER_KEY
+        )
         self.model: dict[tuple[int, int], float] = {}
         self.now = 0.0
 
     @rule(wanted=st.integers(1, 3), number=st.integers(1, 8), source=st.integers(1, 4))
     def put(self, wanted: int, number: int, source: int) -> None:
         record = provider(key(wanted), number)
-        room = len(self.store) < self.MAX and self.held(wanted) < self.PER_KEY
-        kept = self.store.put(record, (b"%d" % source,), now=self.now, lifetime=LIFE)
+        room = self.store.bytes_held + ONE <= self.MAX * ONE
+        room = room and self.held(wanted) < self.PER_KEY
+        status = self.store.put(
+            record.node, record.slice, (b"%d" % source,), now=self.now, lifetime=LIFE
+        )
+        kept = status is Stored.STORED
         assert kept or not room
+        self.renewed(number)
         if kept:
             self.model[wanted, number] = self.now + LIFE
             assert record in self.records(wanted)
@@ -119,7 +131,9 @@ class ProviderMachine(RuleBasedStateMachine):
     @rule(wanted=st.integers(1, 3), number=st.integers(1, 8))
     def withdraw(self, wanted: int, number: int) -> None:
         record = provider(key(wanted), number)
-        self.store.withdraw(record)
+        empty = dataclasses.replace(record.slice, entries=b"")
+        self.store.put(record.node, empty, (b"1",), now=self.now, lifetime=LIFE)
+        self.renewed(number)
         assert record not in self.records(wanted)
 
     @rule(seconds=st.floats(0, 60))
@@ -127,8 +141,14 @@ class ProviderMachine(RuleBasedStateMachine):
         self.now += seconds
         self.store.expire(self.now)
 
+    def renewed(self, number: int) -> None:
+        """Let all that a provider is known to offer live on: it was heard of."""
+        for wanted, known in self.model:
+            if known == number and self.model[wanted, known] > self.now:
+                self.model[wanted, known] = self.now + LIFE
+
     def held(self, wanted: int) -> int:
-        return len(self.store._keys.get(key(wanted), {}))
+        return len(self.store._listed(int.from_bytes(key(wanted)[:4], "big")))
 
     def records(self, wanted: int) -> list[object]:
         page = self.store.page(key(wanted), 0, self.now)
@@ -141,7 +161,7 @@ class ProviderMachine(RuleBasedStateMachine):
 
     @invariant()
     def gives_only_what_was_put_and_lives(self) -> None:
-        assert len(self.store) <= self.MAX
+        assert self.store.bytes_held <= self.MAX * ONE
         total = 0
         for wanted in (1, 2, 3):
             found = self.records(wanted)

@@ -89,7 +89,7 @@ def test_a_network_that_is_full_is_noticed_by_its_provider() -> None:
             assert report.behind_seconds is None
             for other in swarm.nodes:
                 running: Any = other._running
-                running.local_storage.provider_store._records_max = 0
+                running.local_storage.provider_store._bytes_max = 0
             await node.offer([key(number) for number in range(100, 110)], 5000)
             report = node.placement()
             assert (report.offered, report.placed, report.unplaced) == (50, 40, 10)

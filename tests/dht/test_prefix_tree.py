@@ -10,21 +10,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht import Address, ProviderRecord
-from dht.limits import PROVIDERS_PER_REPLY_MAX
+from dht.limits import (
+    ENTRY_COST_BYTES,
+    PROVIDER_OVERHEAD_BYTES,
+    PROVIDERS_PER_REPLY_MAX,
+    SLICE_OVERHEAD_BYTES,
+)
 from dht.prefix_tree import Deal, Path, PrefixTree
 from dht.provider_store import ProviderStore
 from dht.record_store import RecordStore
 from dht.wire import Stored
-from tests.dht.builders import NETWORK, NOW, key, release
+from tests.dht.builders import NETWORK, key, release, unsigned
 
 HOUR = 3600.0
+SLICE = SLICE_OVERHEAD_BYTES + ENTRY_COST_BYTES
+ONE = PROVIDER_OVERHEAD_BYTES + SLICE
+"""What a provider of one key is counted as."""
 
 
 def record(number: int, where: Address, wanted: bytes = b"") -> ProviderRecord:
     """Return a record as the store sees it: verified before."""
-    return ProviderRecord(
-        wanted or key(0), key(number), where, int(NOW) + 100, bytes(64)
-    )
+    return unsigned(wanted or key(0), number, where)
+
+
+def put(store: ProviderStore, each: ProviderRecord, path: Path) -> bool:
+    """Store a record of a source; False if there is no room."""
+    status = store.put(each.node, each.slice, path, now=0.0, lifetime=HOUR)
+    return status is Stored.STORED
 
 
 def in_48(number: int) -> Address:
@@ -134,17 +146,17 @@ def test_a_flood_from_one_prefix_locks_no_provider_out(name: str) -> None:
     """Whoever comes first: the honest one is stored, stays, and is in every answer."""
     flood, where = FLOODS[name]
     for order in ("before", "after", "between"):
-        store = ProviderStore(random.Random(1), records_max=600, per_key_max=100)
+        store = ProviderStore(random.Random(1), bytes_max=600 * ONE, per_key_max=100)
         numbers = list(range(1, 1031))
         cut = {"before": 0, "between": 500, "after": len(numbers)}[order]
         for number in numbers[:cut]:
             place = flood(number)
-            store.put(record(number, place), place.path, now=0.0, lifetime=HOUR)
+            put(store, record(number, place), place.path)
         honest = record(9999, where)
-        assert store.put(honest, where.path, now=0.0, lifetime=HOUR)
+        assert put(store, honest, where.path)
         for number in numbers[cut:]:
             place = flood(number)
-            store.put(record(number, place), place.path, now=0.0, lifetime=HOUR)
+            put(store, record(number, place), place.path)
         assert len(store) <= 100
         for _ in range(50):
             page = store.page(key(0), 0, 1.0)
@@ -154,27 +166,26 @@ def test_a_flood_from_one_prefix_locks_no_provider_out(name: str) -> None:
 
 def test_a_flood_over_many_keys_fills_no_store() -> None:
     """The store as a whole has the same rule."""
-    store = ProviderStore(random.Random(1), records_max=300)
+    store = ProviderStore(random.Random(1), bytes_max=300 * ONE)
     where = Address("2a02:2:1::7", 5000)
     mine = [record(9999, where, key(50_000 + number)) for number in range(30)]
     for each in mine:
-        assert store.put(each, where.path, now=0.0, lifetime=HOUR)
+        assert put(store, each, where.path)
     for number in range(1030):
         place = in_48(number)
         each = record(number, place, key(60_000 + number))
-        store.put(each, place.path, now=0.0, lifetime=HOUR)
-    assert len(store) == 300
+        put(store, each, place.path)
+    assert 299 * ONE < store.bytes_held <= 300 * ONE
     for each in mine:
         assert store.page(each.key, 0, 1.0).records == [each]
 
 
 def test_who_has_most_is_refused_and_nobody_else() -> None:
     """It learns so, and can show it."""
-    store = ProviderStore(random.Random(1), records_max=100)
+    store = ProviderStore(random.Random(1), bytes_max=99 * SLICE + ONE)
     place = in_48(1)
     kept = [
-        store.put(record(1, place, key(number)), place.path, now=0.0, lifetime=HOUR)
-        for number in range(200)
+        put(store, record(1, place, key(number)), place.path) for number in range(200)
     ]
     assert kept == [True] * 100 + [False] * 100
 
@@ -185,7 +196,7 @@ def test_draws_are_even_over_prefixes_and_inside_of_them() -> None:
     places = [in_48(number) for number in range(40)]
     places += [Address(f"2a03:{number}::7", 5000) for number in range(1, 21)]
     for number, place in enumerate(places):
-        store.put(record(number, place), place.path, now=0.0, lifetime=HOUR)
+        put(store, record(number, place), place.path)
     drawn = Counter(
         each.public_key
         for _ in range(3000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,7 @@ from tests.dht.builders import (
     NOW,
     HandClock,
     address,
+    announce,
     contact,
     core,
     key,
@@ -83,7 +85,7 @@ class Keeper:
         for number in range(20):
             record = provider(key(0), number)
             self.local_storage.provider_store.put(
-                record, (b"s",), now=self.clock.ticks, lifetime=1e9
+                record.node, record.slice, (b"s",), now=self.clock.ticks, lifetime=1e9
             )
         self.local_storage.record_store.put(
             PLACE, release(), path=(b"s",), now=self.clock.ticks, lifetime=1e9
@@ -151,8 +153,8 @@ bodies = st.sampled_from(
         FindRecord(PLACE),
         FindRecord(PLACE, conflict=True),
         FindRecord(key(5)),
-        Announce(b"", 4747, [bytes(104)]),
-        Announce(b"12345678", 4747, [bytes(104)] * 8),
+        Announce(b"", 4747, 0, bytes(64), bytes(5), []),
+        Announce(b"12345678", 4747, 0, bytes(64), b"\4" + bytes(4), [bytes(79)] * 8),
         StoreRecord(PLACE, b"12345678", release().raw),
         StoreRecord(PLACE, b"12345678", b""),
         Notify(release().raw),
@@ -207,17 +209,23 @@ def test_a_cut_reply_says_so_and_the_token_brings_the_rest() -> None:
     assert len(whole.body.contacts) == 20 * 39
 
 
-def test_eight_providers_and_their_number_are_told() -> None:
-    """And a cursor for the others."""
+def test_the_providers_that_fit_and_their_number_are_told() -> None:
+    """And a cursor for the others; some contacts have room beside them."""
     keeper = Keeper()
     keeper.fill()
     reply, _, _ = keeper.ask(FindProviders(key(0)), token=keeper.token())
-    assert len(reply.body.providers) == 8
+    assert len(reply.body.providers) == 4
+    assert len(reply.body.contacts) >= 3 * 39
     assert reply.body.total == 20
-    again, _, _ = keeper.ask(
-        FindProviders(key(0), reply.body.cursor), token=keeper.token()
-    )
-    assert not set(again.body.providers) & set(reply.body.providers)
+    seen = set(reply.body.providers)
+    pages = 1
+    while reply.body.cursor:
+        again = FindProviders(key(0), reply.body.cursor)
+        reply, _, _ = keeper.ask(again, token=keeper.token())
+        assert not seen & set(reply.body.providers)
+        seen |= set(reply.body.providers)
+        pages += 1
+    assert (len(seen), pages) == (20, 5)
 
 
 def test_beside_a_record_come_at_most_six_contacts() -> None:
@@ -245,17 +253,17 @@ def test_private_contacts_are_told_in_private_networks_only() -> None:
 def _announce(keeper: Keeper, number: int, **options: object) -> list[int]:
     record = provider(key(0), number, ASKER)
     token = options.pop("write_token", keeper.write_token(key(0)))
-    body = Announce(token, ASKER.port, [record.entry])  # type: ignore[arg-type]
+    body = announce(record, token)  # type: ignore[arg-type]
     reply, _, _ = keeper.ask(
         body, sender=record.public_key, token=keeper.token(), **options
     )
-    return list(reply.body.statuses)
+    return [reply.body.status, *reply.body.statuses]
 
 
 def test_an_announce_needs_a_write_token_for_its_key() -> None:
     """A token for another key or address is not one."""
     keeper = Keeper()
-    assert _announce(keeper, 5) == [Stored.STORED]
+    assert _announce(keeper, 5) == [Stored.STORED] * 2
     for bad in (b"", b"12345678", keeper.write_token(key(1)), keeper.token()):
         assert _announce(keeper, 6, write_token=bad) == [Stored.BAD_TOKEN]
     elsewhere = keeper.write_token(key(0), address(9))
@@ -267,16 +275,22 @@ def test_nobody_announces_for_another_address_or_key() -> None:
     """The record must be signed by its sender for the IP that is seen."""
     keeper = Keeper()
     record = provider(key(0), 5, address(9))
-    body = Announce(keeper.write_token(key(0)), 4747, [record.entry])
-    reply, _, _ = keeper.ask(body, sender=record.public_key, token=keeper.token())
-    assert reply.body.statuses == [Stored.INVALID]
+    token = keeper.write_token(key(0))
+    reply, _, _ = keeper.ask(
+        announce(record, token), sender=record.public_key, token=keeper.token()
+    )
+    assert (reply.body.status, reply.body.statuses) == (Stored.INVALID, [])
     mine = provider(key(0), 5, ASKER)
-    body = Announce(keeper.write_token(key(0)), ASKER.port, [mine.entry])
-    reply, _, _ = keeper.ask(body, sender=key(4), token=keeper.token())
-    assert reply.body.statuses == [Stored.INVALID]
-    low = Announce(keeper.write_token(key(0)), 80, [mine.entry])
+    reply, _, _ = keeper.ask(announce(mine, token), sender=key(4), token=keeper.token())
+    assert reply.body.status == Stored.INVALID
+    low = msgspec.structs.replace(announce(mine, token), port=80)
     reply, _, _ = keeper.ask(low, sender=mine.public_key, token=keeper.token())
-    assert reply.body.statuses == [Stored.INVALID]
+    assert reply.body.status == Stored.INVALID
+    other = provider(key(0), 6, ASKER).slice.packed
+    reply, _, _ = keeper.ask(
+        announce(mine, token, other), sender=mine.public_key, token=keeper.token()
+    )
+    assert reply.body.statuses == [Stored.STORED, Stored.INVALID]
 
 
 def _store(keeper: Keeper, raw: bytes, place: bytes = PLACE) -> Reply:

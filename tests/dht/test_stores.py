@@ -8,41 +8,56 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht import Delegation, ProviderRecord
-from dht.limits import PROVIDER_SECONDS, RECORD_KEPT_SECONDS
+from dht.limits import (
+    ENTRY_COST_BYTES,
+    PROVIDER_OVERHEAD_BYTES,
+    PROVIDER_SECONDS,
+    RECORD_KEPT_SECONDS,
+    SLICE_OVERHEAD_BYTES,
+)
 from dht.provider_store import ProviderStore
 from dht.record_store import RecordStore
 from dht.wire import Stored
 from tests.dht.builders import (
     NETWORK,
     NOW,
-    address,
     key,
     private_key,
     release,
     signer,
+    unsigned,
 )
 
 HOUR = 3600.0
 
 
-def unsigned(wanted: bytes, number: int) -> ProviderRecord:
-    """Return a record as the store sees it: verified by somebody else."""
-    return ProviderRecord(
-        wanted, key(number), address(number), int(NOW) + 100, bytes(64)
-    )
+ONE = PROVIDER_OVERHEAD_BYTES + SLICE_OVERHEAD_BYTES + ENTRY_COST_BYTES
+"""What a provider of one key is counted as."""
 
 
 def store(**limits: int) -> ProviderStore:
     return ProviderStore(random.Random(1), **limits)
 
 
+def put(
+    kept: ProviderStore,
+    record: ProviderRecord,
+    source: bytes,
+    *,
+    now: float = 0.0,
+    lifetime: float = HOUR,
+) -> bool:
+    """Store a record of a source; False if there is no room."""
+    status = kept.put(record.node, record.slice, (source,), now=now, lifetime=lifetime)
+    assert status in (Stored.STORED, Stored.FULL)
+    return status is Stored.STORED
+
+
 def test_many_providers_of_one_key_are_kept_and_drawn_evenly() -> None:
     """Eight at a time, and over many draws each of them."""
     kept = store()
     for number in range(40):
-        assert kept.put(
-            unsigned(key(0), number), (b"s%d" % number,), now=0.0, lifetime=HOUR
-        )
+        assert put(kept, unsigned(key(0), number), b"s%d" % number)
     drawn = [
         record.public_key for _ in range(200) for record in kept.page(key(0), 0, 1.0)[0]
     ]
@@ -56,7 +71,7 @@ def test_the_cursor_leads_through_all_of_them() -> None:
     """Each once."""
     kept = store()
     for number in range(29):
-        kept.put(unsigned(key(0), number), (b"s",), now=0.0, lifetime=HOUR)
+        put(kept, unsigned(key(0), number), b"s")
     cursor, seen = 0, []
     while True:
         page = kept.page(key(0), cursor, 1.0)
@@ -71,10 +86,10 @@ def test_the_cursor_leads_through_all_of_them() -> None:
 def test_a_provider_record_lives_five_hours_at_most() -> None:
     """Counted from the last store; a renewal starts anew."""
     kept = store()
-    kept.put(unsigned(key(0), 1), (b"s",), now=0.0, lifetime=9 * HOUR)
-    kept.put(unsigned(key(0), 2), (b"s",), now=0.0, lifetime=HOUR)
+    put(kept, unsigned(key(0), 1), b"s", lifetime=9 * HOUR)
+    put(kept, unsigned(key(0), 2), b"s")
     assert kept.page(key(0), 0, 2 * HOUR).total == 1
-    kept.put(unsigned(key(0), 1), (b"s",), now=2 * HOUR, lifetime=9 * HOUR)
+    put(kept, unsigned(key(0), 1), b"s", now=2 * HOUR, lifetime=9 * HOUR)
     assert kept.page(key(0), 0, 6.9 * HOUR).total == 1
     assert kept.page(key(0), 0, 2 * HOUR + PROVIDER_SECONDS).total == 0
     kept.expire(8 * HOUR)
@@ -83,20 +98,15 @@ def test_a_provider_record_lives_five_hours_at_most() -> None:
 
 def test_one_source_cannot_fill_a_key_or_the_store() -> None:
     """Who takes most loses first, and honest records stay."""
-    kept = store(records_max=100, per_key_max=20)
-    kept.put(unsigned(key(0), 1), (b"honest",), now=0.0, lifetime=HOUR)
+    kept = store(bytes_max=100 * ONE, per_key_max=20)
+    put(kept, unsigned(key(0), 1), b"honest")
     for number in range(1000):
-        kept.put(unsigned(key(0), 100 + number), (b"flood",), now=0.0, lifetime=HOUR)
-        kept.put(unsigned(key(5 + number), 1), (b"flood",), now=0.0, lifetime=HOUR)
-    assert len(kept) <= 100
+        put(kept, unsigned(key(0), 100 + number), b"flood")
+        put(kept, unsigned(key(5 + number), 1), b"flood")
+    assert kept.bytes_held <= 100 * ONE
     assert kept.page(key(0), 0, 1.0).total <= 20
     for number in range(10):
-        assert kept.put(
-            unsigned(key(0), 3000 + number),
-            (b"new%d" % number,),
-            now=0.0,
-            lifetime=HOUR,
-        )
+        assert put(kept, unsigned(key(0), 3000 + number), b"new%d" % number)
     pages = [kept.page(key(0), 0, 1.0).records for _ in range(100)]
     assert key(1) in {record.public_key for page in pages for record in page}
 
@@ -114,23 +124,27 @@ def test_the_provider_store_keeps_its_books(
     steps: list[tuple[int, int, int, float]],
 ) -> None:
     """Bounds and counts hold after any sequence of stores and expiries."""
-    kept = store(records_max=12, per_key_max=5)
+    kept = store(bytes_max=12 * ONE, per_key_max=5)
     now = 0.0
     for wanted, number, source, pause in steps:
         now += pause
-        kept.put(
-            unsigned(key(wanted), number), (b"s%d" % source,), now=now, lifetime=HOUR
-        )
+        put(kept, unsigned(key(wanted), number), b"s%d" % source, now=now)
         if number == 0:
             kept.expire(now)
-        assert len(kept) <= 12
-        assert len(kept) == sum(len(each) for each in kept._keys.values())
-        assert len(kept) == sum(len(each) for each in kept._lines.values())
-        assert all(len(each) <= 5 for each in kept._keys.values())
+        slices = len(kept._slices)
+        assert slices == len(kept)
+        assert slices == sum(len(each) for each in kept._lines.values())
+        providers = kept._providers.values()
+        assert slices == sum(len(each.slices) for each in providers)
+        assert kept.bytes_held <= 12 * ONE
+        assert kept.bytes_held == (
+            len(providers) * PROVIDER_OVERHEAD_BYTES
+            + slices * (SLICE_OVERHEAD_BYTES + ENTRY_COST_BYTES)
+        )
+        assert all(kept.page(key(n), 0, now).total <= 5 for n in range(4))
     kept.expire(now + 2 * HOUR)
-    assert len(kept) == 0
-    assert not kept._keys
-    assert not kept._lines
+    assert len(kept) == kept.bytes_held == 0
+    assert not any((kept._slices, kept._providers, kept._crowds, kept._lines))
 
 
 def test_a_lower_order_is_refused_with_the_newer_record() -> None:

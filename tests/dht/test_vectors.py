@@ -18,6 +18,7 @@ from dht import (
 )
 from dht.envelope import PrivateEnvelope
 from dht.identity import prove
+from dht.inventory import Block, InventorySlice, pack_entries
 from tests.dht.builders import (
     NETWORK,
     NOW,
@@ -30,6 +31,19 @@ from tests.dht.builders import (
 )
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "dht_signed.json"
+
+
+def ten() -> InventorySlice:
+    """Return a slice of all keys from 0 to 9 that begin with a bit of 0."""
+    keys = [key(number) for number in range(10) if key(number)[0] < 128]
+    block = Block(1, 0)
+    return InventorySlice.sign(
+        signer(1),
+        tag=NETWORK.tag,
+        block=block,
+        entries=pack_entries(keys, block.depth),
+        issued_at=int(NOW) * 1000,
+    )
 
 
 def signed() -> dict[str, str]:
@@ -59,7 +73,9 @@ def signed() -> dict[str, str]:
         "delegated release record": delegated.raw,
         "provider record": provider(key(0), 1, Address("8.8.8.8", 4747)).packed,
         "provider record, IPv6": provider(key(0), 1, Address("2a00::1", 4747)).packed,
-        "announce entry": provider(key(0), 1, Address("8.8.8.8", 4747)).entry,
+        "block of key 0, depth 7": Block.of(key(0), 7).packed,
+        "slice of keys 0 to 9, first half": ten().packed,
+        "content id of this slice": ten().content_id.to_bytes(8, "big"),
         "secret of keys 1 and 2": secret,
         "proof of key 1 to key 2": prove(
             secret, tag=NETWORK.tag, prover=publisher, part=b"part"

@@ -47,7 +47,12 @@ request_bodies = st.one_of(
         wire.Announce,
         tokens,
         st.integers(1, 65535),
-        st.lists(exactly(104), min_size=1, max_size=8),
+        st.integers(0, 2**40 - 1),
+        exactly(64),
+        exactly(5),
+        st.lists(st.binary(min_size=75, max_size=171), max_size=3),
+        st.binary(max_size=153),
+        st.booleans(),
     ),
     st.builds(wire.FindRecord, exactly(32), st.booleans()),
     st.builds(wire.StoreRecord, exactly(32), tokens, st.binary(max_size=700)),
@@ -62,9 +67,15 @@ reply_bodies = st.one_of(
         tokens,
         st.integers(0, 1025),
         st.integers(0, 2**32 - 1),
-        st.lists(exactly(111), max_size=8),
+        st.lists(st.binary(min_size=191, max_size=295), max_size=3),
     ),
-    st.builds(wire.Announced, st.lists(st.integers(0, 15), max_size=8)),
+    st.builds(
+        wire.Announced,
+        st.integers(0, 15),
+        st.lists(st.integers(0, 15), max_size=8),
+        st.integers(0, 2**63 - 1),
+        st.integers(0, 2**48 - 1),
+    ),
     st.builds(
         wire.RecordFound, st.binary(max_size=300), tokens, st.binary(max_size=700)
     ),
@@ -195,6 +206,30 @@ def test_a_proof_in_a_longer_encoding_is_refused() -> None:
         wire.proved_part(packed, message.proof)
 
 
+def announces() -> dict[str, wire.MessageBody]:
+    """Return an announce with a slice, and one of introducers for a summary."""
+    return {
+        "announce": wire.Announce(
+            b"writetok",
+            4747,
+            1_800_018_000,
+            b"\x44" * 64,
+            b"\x06\xfc\x00\x00\x00",
+            [b"\x06\xfc\x00\x00\x00" + b"\x07" * 6 + b"\x55" * 64 + b"\x66" * 8],
+        ),
+        "announce_introduced": wire.Announce(
+            b"writetok",
+            4747,
+            1_800_018_000,
+            b"\x44" * 64,
+            b"\x06\xfc\x00\x00\x00",
+            [],
+            b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b",
+            summary=True,
+        ),
+    }
+
+
 def vector_messages() -> dict[str, Request | Reply]:
     """Return one message of each kind, by name."""
     key, token, record = bytes(range(32)), b"addrtokn", b"record bytes"
@@ -204,13 +239,7 @@ def vector_messages() -> dict[str, Request | Reply]:
         "find_node": wire.FindNode(key),
         "find_providers": wire.FindProviders(key, 7 << 16 | 8),
         "find_providers_leased": wire.FindProviders(key, 0, b"\xaa" * 32),
-        "announce": wire.Announce(b"writetok", 4747, [bytes(104)]),
-        "announce_introduced": wire.Announce(
-            b"writetok",
-            4747,
-            [bytes(104)],
-            b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b",
-        ),
+        **announces(),
         "reserve": wire.Reserve(),
         "call": wire.Call(key, 4747, b"call token here-", 1),
         "called": wire.Called(
@@ -226,11 +255,11 @@ def vector_messages() -> dict[str, Request | Reply]:
         "nodes": wire.Nodes(
             b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b", b"writetok"
         ),
-        "providers": wire.Providers(b"", b"writetok", 9, 7 << 16 | 8, [b"\x33" * 111]),
+        "providers": wire.Providers(b"", b"writetok", 9, 7 << 16 | 8, [b"\x33" * 191]),
         "providers_leased": wire.Providers(
             b"", b"writetok", 0, 0, [], b"\x22" * 32 + b"\x04\x08\x08\x08\x08\x12\x8b"
         ),
-        "announced": wire.Announced([0, 1, 3]),
+        "announced": wire.Announced(0, [0, 1, 3], 1 << 62, 1_800_000_000_000),
         "record_found": wire.RecordFound(b"", b"writetok", record),
         "record_stored": wire.RecordStored(4, record),
         "notified": wire.Notified(),

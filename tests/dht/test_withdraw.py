@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 from dht.provider_store import ProviderStore
-from tests.dht.builders import address, key, provider
+from dht.wire import Stored
+from tests.dht.builders import NOW, address, key, provider
 from tests.dht.test_service import providers, swarm, until
+
+SOURCE = (b"source",)
 
 
 async def test_keepers_are_told_that_an_offer_is_withdrawn() -> None:
@@ -24,9 +28,12 @@ def test_a_withdrawal_of_another_address_changes_nothing() -> None:
     """A node that has moved keeps what it announced since."""
     store = ProviderStore(random.Random(1))
     moved = provider(key(1), 5, address(2))
-    store.put(moved, (b"source",), now=0.0, lifetime=3600.0)
-    store.withdraw(provider(key(1), 5, address(1)))
+    before = provider(key(1), 5, address(1), wall=NOW - 60)
+    empty = dataclasses.replace(moved.slice, entries=b"")
+    store.put(moved.node, moved.slice, SOURCE, now=0.0, lifetime=3600.0)
+    status = store.put(before.node, empty, SOURCE, now=0.0, lifetime=3600.0)
+    assert status is Stored.OLDER
     assert store.page(key(1), 0, 1.0).total == 1
-    store.withdraw(moved)
+    store.put(moved.node, empty, SOURCE, now=0.0, lifetime=3600.0)
     assert store.page(key(1), 0, 1.0).total == 0
-    assert len(store) == 0
+    assert len(store) == store.bytes_held == 0

@@ -9,11 +9,13 @@ was given to keep. Found is a key if an honest keeper's record arrives.
 from __future__ import annotations
 
 import gc
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
 from dht import Contact
 from dht.limits import K
+from dht.wire import Stored
 from tests.simulation.filled import Ids
 from tests.simulation.lookups import filled_swarm, key_of, measure_all, place
 from tests.simulation.loop import virtual_time
@@ -51,8 +53,9 @@ def corrupt(node: Dht, mode: str, liars: Ids, everybody: Ids) -> None:
         ]
 
     rpc_server._nearest = named
-    running.local_storage.provider_store.put = lambda *record, **more: True
-    running.local_storage.provider_store._keys.clear()
+    store = running.local_storage.provider_store
+    store.put = lambda *record, **more: Stored.STORED
+    store.expire(math.inf)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Result:

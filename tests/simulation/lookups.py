@@ -98,7 +98,8 @@ def place(
         running: Any = keeper._running
         store = running.local_storage.provider_store
         store.put(
-            record,
+            record.node,
+            record.slice,
             provider.addresses[0].path,
             now=clock.monotonic(),
             lifetime=PROVIDER_SECONDS,

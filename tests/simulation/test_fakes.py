@@ -65,7 +65,11 @@ def flood(swarm: Swarm, networks: int) -> set[bytes]:
         rng.shuffle(records)
         for record, path in records:
             running.local_storage.provider_store.put(
-                record, path, now=now.monotonic(), lifetime=PROVIDER_SECONDS
+                record.node,
+                record.slice,
+                path,
+                now=now.monotonic(),
+                lifetime=PROVIDER_SECONDS,
             )
     return true
 
@@ -150,7 +154,11 @@ def test_a_flood_of_announcements_costs_bounded_room_and_pages() -> None:
             for number in range(2 * FAKES):
                 record, path = fake(number, now.time())
                 keeper.local_storage.provider_store.put(
-                    record, path, now=now.monotonic(), lifetime=PROVIDER_SECONDS
+                    record.node,
+                    record.slice,
+                    path,
+                    now=now.monotonic(),
+                    lifetime=PROVIDER_SECONDS,
                 )
             kept = swarm.nodes[4].stats()["kept.providers"]
             assert kept <= 1024
@@ -174,7 +182,13 @@ def test_one_host_cannot_announce_a_key_a_thousand_times() -> None:
             store = running.local_storage.provider_store
             now = VirtualClock(loop)
             true, true_path = fake(0, now.time())
-            store.put(true, true_path, now=now.monotonic(), lifetime=PROVIDER_SECONDS)
+            store.put(
+                true.node,
+                true.slice,
+                true_path,
+                now=now.monotonic(),
+                lifetime=PROVIDER_SECONDS,
+            )
             place = Address("95.1.1.1", 5000)
             for number in range(2 * PROVIDERS_PER_KEY_MAX):
                 signer = CheapSigner(hashlib.sha256(b"%d" % number).digest())
@@ -186,7 +200,8 @@ def test_one_host_cannot_announce_a_key_a_thousand_times() -> None:
                     expires_at=now.time() + PROVIDER_SECONDS,
                 )
                 store.put(
-                    record,
+                    record.node,
+                    record.slice,
                     place.path,
                     now=now.monotonic(),
                     lifetime=PROVIDER_SECONDS,

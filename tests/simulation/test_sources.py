@@ -56,7 +56,11 @@ def false_providers(swarm: Swarm, wanted: bytes, place_of: Any, count: int) -> N
         running: Any = node._running
         for record, path in records:
             running.local_storage.provider_store.put(
-                record, path, now=now.monotonic(), lifetime=PROVIDER_SECONDS
+                record.node,
+                record.slice,
+                path,
+                now=now.monotonic(),
+                lifetime=PROVIDER_SECONDS,
             )
         assert node.stats()["kept.providers"] <= PROVIDERS_PER_KEY_MAX
 
@@ -129,13 +133,13 @@ def test_lying_keepers_get_no_record_that_points_at_a_victim() -> None:
             honest = await swarm.start(200, read_only=False)
             core: Any = honest._core
             signed = []
-            sign = core.sign_offer
+            sign = core.sign_node_record
 
-            def watched(wanted: bytes, where: Address, expires_at: float) -> Any:
+            def watched(where: Address, expires_at: float) -> Any:
                 signed.append(where.host)
-                return sign(wanted, where, expires_at)
+                return sign(where, expires_at)
 
-            core.sign_offer = watched
+            core.sign_node_record = watched
             await honest.join([node.addresses[0] for node in swarm.nodes[3:9]])
             report = await honest.offer([key(n) for n in range(20)], 5000)
             assert set(signed) == {swarm.host(200)}
