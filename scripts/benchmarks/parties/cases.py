@@ -258,7 +258,7 @@ def _caravan(
     paced: bool = False,
 ) -> Measure:
     def measure(bench: Bench, home: Path) -> Document:
-        options = {"tls": tls, "up": up, "paced": paced}
+        options: Document = {"tls": tls, "up": up, "paced": paced}
         seeding = bench.ours(seeders, **options)
         digests = [f"sha256:{bench.digest}"]
         new = lambda n: Party("caravan", folder=str(home / str(n)), **options)  # noqa: E731
@@ -272,7 +272,7 @@ def _libtorrent(
 ) -> Measure:
     def measure(bench: Bench, home: Path) -> Document:
         seeding = bench.torrents(seeders, tuned=tuned, up=up)
-        options = {"torrent": str(bench.torrent), "tuned": tuned, "up": up}
+        options: Document = {"torrent": str(bench.torrent), "tuned": tuned, "up": up}
         new = lambda n: Party("libtorrent", folder=str(home / str(n)), **options)  # noqa: E731
         return _fetch_all(seeding, leechers, new)
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ MIB = 1024 * 1024
 class Party:
     """A process that seeds or fetches, and says what that cost."""
 
-    def __init__(self, role: str, **options: Any) -> None:
+    def __init__(
+        self, role: str, *, within: Sequence[str] = (), **options: Any
+    ) -> None:
+        """`within` is a command that runs others, in a network namespace perhaps."""
         self._process = subprocess.Popen(
-            [sys.executable, str(PARTY), role, json.dumps(options)],
+            [*within, sys.executable, str(PARTY), role, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -87,14 +90,20 @@ def parties() -> Iterator[list[Party]]:
 
 
 class Nginx:
-    """A web server of one worker on loopback, with a configuration of its own."""
+    """A web server of one worker, on loopback or elsewhere, with its own settings."""
 
-    def __init__(self, folder: Path, root: Path):
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        *,
+        at: tuple[str, int] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
+        host, port = at or ("127.0.0.1", _free_port())
+        self.url = f"http://{host}:{port}"
         folder.mkdir()
+        self._pid_file = folder / "pid"
         config = folder / "nginx.conf"
         temp = "".join(
             f"{kind}_temp_path {folder}/{kind};\n"
@@ -105,12 +114,12 @@ class Nginx:
             "events { worker_connections 1024; }\n"
             f"http {{ access_log off; sendfile on; tcp_nopush on; {temp}"
             "keepalive_requests 1000000;\n"
-            f"server {{ listen 127.0.0.1:{self.port}; root {root}; }} }}\n"
+            f"server {{ listen {host}:{port}; root {root}; }} }}\n"
         )
         # The payload may lie where only the one who runs this can read it.
         user = f"user {os.environ.get('USER', 'root')};" if os.getuid() == 0 else ""
         self._process = subprocess.Popen(
-            ["nginx", "-p", str(folder), "-c", str(config), "-g", user],
+            [*within, "nginx", "-p", str(folder), "-c", str(config), "-g", user],
             stderr=subprocess.DEVNULL,
         )
         self._wait_until_it_listens()
@@ -128,12 +137,18 @@ class Nginx:
     def _wait_until_it_listens(self) -> None:
         end = time.monotonic() + 10
         while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
+            if self._pid_file.exists() and self._pid_file.read_text().strip():
+                return  # written after the socket is bound
             time.sleep(0.01)
         self.close()
         raise SystemExit("nginx does not start")
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
 
 
 def _cpu_seconds(pid: str) -> float:
