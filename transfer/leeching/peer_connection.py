@@ -86,6 +86,8 @@ class PeerConnection:
         self._starts: dict[int, int] = {}
         """From which byte on the chunks under way were asked for."""
         self._filled = 0
+        self._before_next = 0
+        """Bytes of a slow chunk that come before the next one is asked for."""
         self._state: PeerState | None = None
 
     # Negotiation, on the event loop.
@@ -301,6 +303,8 @@ class PeerConnection:
         start = self._starts.pop(index, 0)
         if message.length != length - start:
             raise WireError("The seeder sent a chunk of the wrong length.")
+        ending = state.ending_bytes(length)
+        self._before_next = max(message.length - ending, 1) if ending else 0
         if length <= BUFFER_BYTES:
             claim = self._take_buffered(index, length, start)
         else:
@@ -385,12 +389,17 @@ class PeerConnection:
         while view:
             if assembly.over.is_set():
                 raise ClosedError
-            part = view[:step]
+            part = view[: min(step, self._before_next or step)]
             for count in self.channel.receive_parts(part, pace):
                 assembly.note_bytes(state, count)
                 self._filled += count
             self._rate.take(len(part))
             view = view[len(part) :]
+            if self._before_next:
+                self._before_next -= len(part)
+                if not self._before_next:
+                    state.is_ending = True
+                    self._ask()
 
 
 def _refusal(message: wire.AnyMessage) -> PeerError:

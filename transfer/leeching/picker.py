@@ -10,8 +10,10 @@ rules meet, in the order in which `pick` applies them:
    that keeps sending is never snubbed.
 2. Pipeline depth. A connection has enough requests under way to fill its path: two,
    and as many more as arrive within two round trips. A slow peer that is near gets
-   one, because asking ahead would only bind chunks. Of few chunks that are left, each
-   peer gets a fair share, so that the end is not queued at one of them.
+   one, because asking ahead would only bind chunks; the next one is asked of it two
+   round trips before the end, so that its path does not run dry and a packet lost at
+   the end is noticed by those behind it. Of few chunks that are left, each peer gets
+   a fair share, so that the end is not queued at one of them.
 3. Seeders first. While peers that have the whole send what is asked of them, faster
    than links are (`_FAST_BYTES_PER_SECOND`), other leechers are not asked: that would
    cost both sides more than it brings.
@@ -80,6 +82,8 @@ class PeerState:
     last_bytes: float = 0.0
     snubbed_until: float = 0.0
     snub_seconds: float = 0.0
+    is_ending: bool = False
+    """Whether its only chunk is about to end, so that another is asked for."""
     bytes_given: int = 0
     bytes_kept: int = 0
     """Bytes of chunks that broke off and can be continued."""
@@ -117,6 +121,7 @@ class PeerState:
         else:
             self.chunk_seconds += _SMOOTHING * (took - self.chunk_seconds)
         self.last_arrival = now
+        self.is_ending = False
         self.snubbed_until = self.snub_seconds = 0.0
 
     def note_redirect(self, index: int, given: bytearray) -> None:
@@ -142,13 +147,24 @@ class PeerState:
         owes_since = max(self.last_arrival, min(self.asked.values(), default=now))
         return now - owes_since < max(_ON_TIME_SECONDS, 4 * self.chunk_seconds)
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether a chunk takes much longer than a request does."""
+        near = max(_NEAR_SECONDS, _NEAR_TRIPS * self.round_trip)
+        return self.chunk_seconds is not None and self.chunk_seconds > near
+
+    def ending_bytes(self, length: int) -> int:
+        """Return how many bytes before its end a chunk is ending; 0 for never."""
+        if self.chunk_seconds is None or not self.is_slow:
+            return 0
+        return math.ceil(length * min(2 * self.round_trip / self.chunk_seconds, 1.0))
+
     def pipeline_depth(self, limits: LeecherLimits, share: int) -> int:
         """Return how many chunks may be under way at once on this connection."""
         wanted = 2
+        if self.is_slow:
+            return 2 if self.is_ending else 1
         if self.chunk_seconds is not None:
-            near = max(_NEAR_SECONDS, _NEAR_TRIPS * self.round_trip)
-            if self.chunk_seconds > near:
-                return 1
             wanted += int(2 * self.round_trip / max(self.chunk_seconds, 1e-4))
         by_bytes = max(limits.request_bytes_max // self.manifest.chunk_size, 2)
         most = min(limits.requests_per_peer_max, by_bytes)

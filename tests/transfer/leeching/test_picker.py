@@ -193,6 +193,27 @@ def test_deep_paths_are_filled():
     assert len(picker.pick(peer, 0.0)) == 22
 
 
+def test_a_slow_path_does_not_run_dry():
+    """One chunk at a time, and the next two round trips before its end."""
+    picker = picking(manifest_of(*"abcdefgh"))
+    peer = join(picker, "p")
+    peer.round_trip, peer.chunk_seconds = 0.03, 1.2
+    (first,) = picker.pick(peer, 0.0)
+    assert picker.pick(peer, 0.1) == []
+    assert peer.ending_bytes(CHUNK) == pytest.approx(CHUNK * 0.06 / 1.2, abs=1)
+    peer.is_ending = True
+    (second,) = picker.pick(peer, 1.1)
+    finish(picker, peer, first, 1.2)
+    assert picker.pick(peer, 1.2) == []
+    assert list(peer.asked) == [second]
+
+
+def test_a_fast_peer_is_asked_ahead_anyway():
+    peer = join(picking(ABCD), "p")
+    peer.round_trip, peer.chunk_seconds = 0.03, 0.02
+    assert peer.ending_bytes(CHUNK) == 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_any_crowd_brings_everything_once(seed):
     """Peers come, go, gain and lose chunks at random; the file gets whole."""
