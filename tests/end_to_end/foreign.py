@@ -47,12 +47,21 @@ class Place:
         return sum(traffic[one]["files"] for one in ("store", "peers", "origin"))
 
     @contextmanager
-    def passes(self, files: int) -> Iterator[None]:
-        """Expect at least so many files of the node, and nobody else at the origin."""
+    def passes(self, files: int, *, tries: str = "") -> Iterator[None]:
+        """Expect at least so many files of the node, and nobody else at the origin.
+
+        `tries` names the one file that the tool may look for there by itself.
+        """
         before, since = self.files_sent(), len(self.origin.headers)
         yield
         assert self.files_sent() - before >= files
-        assert self.origin.askers(since) <= {NODE_AGENT}
+        asked = zip(self.origin.asked[since:], self.origin.headers[since:], strict=True)
+        direct = {
+            path
+            for path, headers in asked
+            if headers.get("User-Agent", "").partition("/")[0] != NODE_AGENT
+        }
+        assert {path for path in direct if not tries or tries not in path} == set()
 
     @contextmanager
     def passes_by(self) -> Iterator[None]:

@@ -102,13 +102,18 @@ def poetry(home: Path, base: str) -> Recipe:
 
 def pdm(home: Path, base: str) -> Recipe:
     """Return how pdm is pointed at the gateway at `base`."""
+    lines = f'[pypi]\nurl = "{base}/pypi/simple/"'
+    environment = {"PDM_PYPI_URL": f"{base}/pypi/simple/"}
+    if plain_host(base):  # what pdm calls a host that it trusts
+        lines += "\nverify_ssl = false"
+        environment["PDM_PYPI_VERIFY_SSL"] = "0"
     return Recipe(
         tool="pdm",
         home=home,
         file=user_file("PDM_CONFIG_FILE", "pdm", "config.toml"),
-        lines=f'[pypi]\nurl = "{base}/pypi/simple/"',
+        lines=lines,
         if_down="pdm fails after some seconds of trying",
-        environment={"PDM_PYPI_URL": f"{base}/pypi/simple/"},
+        environment=environment,
         inspect=lambda text: _in_toml(text, "pypi"),
         is_toml=True,
     )
@@ -117,6 +122,8 @@ def pdm(home: Path, base: str) -> Recipe:
 def pipenv(home: Path, base: str) -> Recipe:
     """Return how pipenv is pointed at the gateway at `base`."""
     environment = {"PIPENV_PYPI_MIRROR": f"{base}/pypi/simple/"}
+    if host := plain_host(base):
+        environment["PIP_TRUSTED_HOST"] = host
     return Recipe(
         tool="pipenv",
         home=home,

@@ -129,7 +129,10 @@ def test_of_a_site_every_line_names_the_site(home, tool):
     assert "cache.lab:4749" in made.lines
     for text in (made.lines, *made.environment.values(), *made.notes):
         assert "127.0.0.1" not in text
-    trusting = {"pip": "trusted-host = cache.lab", "yarn-berry": '- "cache.lab"'}
+    trusting = {
+        "pip": "trusted-host = cache.lab", "yarn-berry": '- "cache.lab"',
+        "pdm": "verify_ssl = false", "pipenv": "PIP_TRUSTED_HOST=cache.lab",
+    }  # fmt: skip
     assert trusting.get(tool, "") in made.lines
     secure = recipe_at(tool, home / "node", "https://cache.lab")
     assert trusting.get(tool, "trusted") not in secure.lines
