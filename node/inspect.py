@@ -17,10 +17,10 @@ from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, UsageError
+from node.gateway.traffic import Traffic, saved_bytes
 from node.model.catalogue import Catalogue
 from node.model.targets import parse_digest
 from node.model.totals import Totals
-from node.results import SourceTraffic
 from node.settings import Settings
 from node.version import VERSION
 from node.wallclock import now
@@ -35,8 +35,8 @@ class Described(Protocol):
     def describe(self) -> results.NodeDescription:
         """Return who and where it is."""
 
-    def traffic(self) -> dict[str, SourceTraffic]:
-        """Return what package managers were given, by its source."""
+    def traffic(self) -> Traffic:
+        """Return what package managers were given since the start."""
 
 
 class Inspector:
@@ -77,7 +77,8 @@ class Inspector:
     ) -> results.StatusResult:
         """Return what the node is and does."""
         seeder, leecher = self._seeder.stats, self._leecher.stats
-        own = self._node.describe()
+        own, traffic = self._node.describe(), self._node.traffic()
+        gateway_ever = traffic.ever(self._totals.ever)
         return results.StatusResult(
             node_id=own.node_id,
             address=own.address,
@@ -90,7 +91,7 @@ class Inspector:
             uploads=seeder.uploads,
             transfer=results.TransferStatus(seeder=seeder, leecher=leecher),
             dht=self._dht.stats(),
-            gateway=self._node.traffic(),
+            gateway=traffic.by_source,
             reachability=self._reachability(),
             placement=self._placement(),
             failing=self._background.failing,
@@ -104,6 +105,9 @@ class Inspector:
                 received=leecher.bytes_received,
                 sent_ever=self._totals.ever("sent", seeder.bytes_sent),
                 received_ever=self._totals.ever("received", leecher.bytes_received),
+                saved=saved_bytes(traffic.by_source),
+                saved_ever=saved_bytes(gateway_ever),
+                gateway_ever=gateway_ever,
             ),
             limits=results.LimitsStatus(
                 store_bytes=self._store.room.bytes_max,

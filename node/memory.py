@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from dht import Dht
 from node.model.catalogue import Catalogue
 from node.model.totals import Totals
@@ -23,12 +25,15 @@ class NodeMemory:
         totals: Totals,
         seeder: Seeder,
         leecher: Leecher,
+        gateway: Callable[[], Mapping[str, int]],
     ) -> None:
+        """`gateway` returns what package managers were given, by names of totals."""
         self._dht = dht
         self._catalogue = catalogue
         self._totals = totals
         self._seeder = seeder
         self._leecher = leecher
+        self._gateway = gateway
         self._pause = FIRST_SECONDS / 2
 
     async def round(self) -> float:
@@ -45,5 +50,6 @@ class NodeMemory:
         addresses = [str(one.contact.address) for one in self._dht.contacts()]
         if addresses:
             self._catalogue.remember_contacts(addresses, now())
-        sent, received = self._seeder.stats.bytes_sent, self._leecher.stats
-        self._totals.save(sent=sent, received=received.bytes_received)
+        sent = self._seeder.stats.bytes_sent
+        received = self._leecher.stats.bytes_received
+        self._totals.save({"sent": sent, "received": received, **self._gateway()})

@@ -39,19 +39,27 @@ class TransferStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceTraffic(msgspec.Struct, kw_only=True):
-    """Files and bytes that package managers were given since the node started."""
+    """Files and bytes that package managers were given from one source."""
 
     files: int = 0
     bytes: int = 0
 
 
 class TrafficTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes of artifacts sent to and received from peers."""
+    """Bytes of artifacts sent to and received from peers, and saved to the origins.
+
+    What is called "ever" counts all runs of this folder's nodes. Saved are the bytes
+    for package managers that came from the store or from peers.
+    """
 
     sent: int
     received: int
     sent_ever: int
     received_ever: int
+    saved: int = 0
+    saved_ever: int = 0
+    gateway_ever: dict[str, SourceTraffic] = {}
+    """What package managers were given over all runs, by its source."""
 
 
 class LimitsStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ from node.errors import NodeError
 from node.gateway.leases import OriginLeases
 from node.gateway.prefetch import Lockfiles
 from node.gateway.service import Gateway, Surroundings
+from node.gateway.traffic import Traffic
 from node.gateway.upstreams import Upstreams
 from node.inspect import Inspector
 from node.local_socket import listen_local
@@ -61,7 +62,6 @@ from node.releases.follow_command import FollowCommands
 from node.releases.newest import Releases
 from node.releases.pipeline import ReleasePipeline
 from node.releases.updates import UpdateTracker
-from node.results import SourceTraffic
 from node.settings import Settings
 from node.settings.home import Home
 from node.settings.networks import load_network
@@ -144,9 +144,9 @@ class Node:
             raise NodeError(str(error)) from error
         return result
 
-    def traffic(self) -> dict[str, SourceTraffic]:
-        """Return what package managers were given, by its source."""
-        return self._gateway.traffic.by_source
+    def traffic(self) -> Traffic:
+        """Return what package managers were given since the start."""
+        return self._gateway.traffic
 
     def describe(self) -> results.NodeDescription:
         """Return who and where this node is."""
@@ -566,6 +566,7 @@ class Node:
             totals=self._totals,
             seeder=self._seeder,
             leecher=self._leecher,
+            gateway=self._gateway.traffic.counts,
         )
         repeat(memory.round, "remembering contacts")
         self._stack.callback(memory.save)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PeersResult,
         Reachability,
         StatusResult,
+        TrafficTotals,
     )
 
 LEAVE_SECONDS_MAX = 10.0
@@ -119,6 +120,7 @@ def _status_words(status: StatusResult) -> None:
             ("uploads", status.uploads),
             ("sent", _total(status.totals.sent, status.totals.sent_ever)),
             ("received", _total(status.totals.received, status.totals.received_ever)),
+            ("saved", _saved(status.totals)),
             ("limits", _limits(status.limits)),
             ("folder", status.home),
             ("log", status.log),
@@ -142,6 +144,13 @@ def _status_words(status: StatusResult) -> None:
 
 def _total(now: int, ever: int) -> str:
     return f"{size(now)} since start, {size(ever)} in all"
+
+
+def _saved(totals: TrafficTotals) -> str:
+    """Say what package managers were given without asking an origin."""
+    given = sum(one.bytes for one in totals.gateway_ever.values())
+    part = f", {100 * totals.saved_ever // given} % of what was asked" if given else ""
+    return _total(totals.saved, totals.saved_ever) + part
 
 
 def _limits(limits: LimitsStatus) -> str:

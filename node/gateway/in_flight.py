@@ -69,10 +69,10 @@ class InFlightFile:
         self.seen(length)
         coming.advance(length)
         if self.coming is None or self.coming.ended:
-            self.coming, self.has_known_size = coming, has_known_size
-            self.source = source
+            self.coming, self.source = coming, source
         if self.coming is not coming or not length:
             return
+        self.has_known_size = has_known_size
         self.started.set()
         if (
             coming.size >= limits.STREAM_BYTES_MIN

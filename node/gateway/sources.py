@@ -30,8 +30,7 @@ from transfer import (
     Store,
     TransferError,
 )
-from transfer.growing_file import GrowingFile
-from transfer.store.partial import Partial
+from transfer.growing_file import GrowingFile, SizeEvidence
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +158,7 @@ class Sources:
     ) -> Artifact:
         """Download from peers; `turn` is told who holds the lease, as a by-product."""
         on_holder = None if turn is None else turn.note_holder
-        watch = _PeersWatch(self._store, file)
+        watch = _PeersWatch(file)
         try:
             async with contextlib.aclosing(
                 self._router.peers(file.digest, on_holder)
@@ -168,7 +167,8 @@ class Sources:
                     file.digest,
                     peers,
                     size=file.size,
-                    on_progress=watch.report,
+                    on_progress=watch.on_progress,
+                    on_file=watch.on_file,
                     in_order=True,
                 )
         except NoPeerError as error:
@@ -177,8 +177,6 @@ class Sources:
             raise SourceError("nobody offers it") from error
         except TransferError as error:
             raise SourceError(f"peers failed: {error}") from error
-        finally:
-            watch.end()
         for one in file.named:
             self._lookup_missed.discard(one.upstream)
         gave = [
@@ -283,40 +281,31 @@ class _PeersWatch:
     """Follows the verified start of a download from peers, for those who stream it.
 
     It is verified against a manifest for which only peers vouch, so it may turn out
-    wrong with the whole, and the end is held back. The length in that manifest is
-    known only where the index says the same. Where there is an origin, which knows
-    the length, nothing is passed on from peers that name another one.
+    wrong with the whole, and the end is held back. Where an origin names the file,
+    nothing is passed on whose length only one peer, or peers that do not agree,
+    vouch for: the origin gives it sooner than they are found out.
     """
 
-    def __init__(self, store: Store, file: InFlightFile) -> None:
-        self._store = store
+    def __init__(self, file: InFlightFile) -> None:
         self._file = file
         self._coming: GrowingFile | None = None
-        self._partial: Partial | None = None
 
-    def report(self, done: int, total: int | None) -> None:
+    def on_file(self, coming: GrowingFile) -> None:
+        """Take in the file that grows, another one where another manifest leads."""
+        self._coming = coming
+
+    def on_progress(self, done: int, _total: int | None) -> None:
         """Take in the progress of a download."""
         self._file.seen(done)
-        partial = self._store.partials.under_way(self._file.digest)
-        if partial is None or partial.descriptor < 0:
+        coming = self._coming
+        if coming is None or coming.ended:
             return
-        is_known = total is not None and total == self._file.size
-        if total is None or (self._file.named and not is_known):
+        is_known = coming.evidence >= SizeEvidence.INDEPENDENT
+        if self._file.named and not is_known:
             return
-        if self._coming is None or self._partial is not partial:
-            # Another manifest leads now, and its file has other bytes.
-            self.end()
-            self._partial = partial
-            self._coming = GrowingFile(partial.descriptor, total)
-        length = partial.prefix_bytes()
         self._file.progress(
-            self._coming, length, source="peers", has_known_size=is_known
+            coming, coming.length, source="peers", has_known_size=is_known
         )
-
-    def end(self) -> None:
-        """Say that nothing more comes from peers."""
-        if self._coming is not None:
-            self._coming.fail()
 
 
 async def _first(tasks: list[asyncio.Task[Artifact]]) -> Artifact:

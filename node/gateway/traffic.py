@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from node.results import SourceTraffic
@@ -23,3 +24,27 @@ class Traffic:
         traffic = self.by_source[source]
         traffic.files += is_whole
         traffic.bytes += size
+
+    def counts(self) -> dict[str, int]:
+        """Return every count since the node started, under the name it is kept by."""
+        found: dict[str, int] = {}
+        for source, traffic in self.by_source.items():
+            found[f"gateway_{source}_files"] = traffic.files
+            found[f"gateway_{source}_bytes"] = traffic.bytes
+        return found
+
+    def ever(self, total: Callable[[str, int], int]) -> dict[str, SourceTraffic]:
+        """Return the counts of all runs; `total` adds those before to this one's."""
+        found = {name: total(name, count) for name, count in self.counts().items()}
+        return {
+            source: SourceTraffic(
+                files=found[f"gateway_{source}_files"],
+                bytes=found[f"gateway_{source}_bytes"],
+            )
+            for source in SOURCES
+        }
+
+
+def saved_bytes(by_source: dict[str, SourceTraffic]) -> int:
+    """Return how many bytes the origins did not have to send."""
+    return sum(one.bytes for source, one in by_source.items() if source != "origin")

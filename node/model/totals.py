@@ -1,6 +1,8 @@
-"""How much this folder's nodes have sent and received, over all their runs."""
+"""How much this folder's nodes have sent, received and given, over all their runs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from node.model.mirror import Tables
 
@@ -11,7 +13,7 @@ CREATE TABLE IF NOT EXISTS total (
 
 
 class Totals:
-    """Bytes sent and received by the runs before this one, and by this one."""
+    """Counts of the runs before this one, and of this one, by their names."""
 
     def __init__(self, database: Tables) -> None:
         self._database = database
@@ -24,7 +26,7 @@ class Totals:
         """Return a total over all runs; `since_start` is that of this run."""
         return self._before.get(name, 0) + since_start
 
-    def save(self, **since_start: int) -> None:
+    def save(self, since_start: Mapping[str, int]) -> None:
         """Keep the totals with those of this run."""
         rows = [(name, self.ever(name, count)) for name, count in since_start.items()]
         with self._database:

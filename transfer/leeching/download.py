@@ -213,8 +213,8 @@ class Download:
             self._swarm.tend(now, 0 if progress is None else progress[0])
             if progress is not None:
                 done, prefix, size = progress
-                self._report(done, size)
                 self._advance_file(prefix, size)
+                self._report(done, size)
             self._give_up_if_stalled(now)
 
     def _give_up_if_stalled(self, now: float) -> None:

@@ -10,7 +10,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +24,7 @@ from node.gateway.upstreams import Upstreams
 from node.settings import UpstreamSettings
 from node.web.gateway.origin_client import HttpOrigin, _proxy_for, _retry_after
 from tests.node.gateway.rig import Rig, rig_in
-from transfer import Digest
+from transfer import Digest, GrowingFile, SizeEvidence
 
 DATA = random.Random(1).randbytes(300_000)
 Answer = Callable[[BaseHTTPRequestHandler, int], None]
@@ -204,32 +203,54 @@ async def test_files_of_a_private_upstream_are_readable_by_their_owner_only(tmp_
 
 
 @pytest.mark.parametrize(
-    ("named_size", "is_named", "passed_on", "is_known"),
+    ("evidence", "is_named", "passed_on", "is_known"),
     [
-        (6_000_000, True, True, True),
-        (None, True, False, False),
-        (5, True, False, False),
-        (None, False, True, False),
+        (SizeEvidence.CALLER, True, True, True),
+        (SizeEvidence.INDEPENDENT, True, True, True),
+        (SizeEvidence.UNCONFIRMED, True, False, False),
+        (SizeEvidence.INDEPENDENT, False, True, True),
+        (SizeEvidence.UNCONFIRMED, False, True, False),
     ],
 )
 async def test_a_length_that_one_peer_vouches_for_is_no_content_length(
-    tmp_path, named_size, is_named, passed_on, is_known
+    tmp_path, evidence, is_named, passed_on, is_known
 ):
-    """Where an origin knows it, nothing is passed on from a peer that differs."""
+    """Where there is an origin, nothing is passed on from a peer alone."""
     path = tmp_path / "coming"
     path.write_bytes(DATA)
-    named = NamedFile("pypi", "a", "a", "https://a", (Digest.of(b"a"),), named_size)
+    named = NamedFile("pypi", "a", "a", "https://a", (Digest.of(b"a"),))
     file = InFlightFile(Digest.of(b"a"), [named] if is_named else [])
+    watch = _PeersWatch(file)
     with path.open("rb") as opened:
-        partial = SimpleNamespace(
-            descriptor=opened.fileno(), prefix_bytes=lambda: 1_000_000
+        coming = GrowingFile(opened.fileno(), 6_000_000, evidence)
+    watch.on_file(coming)
+    coming.advance(1_000_000)
+    watch.on_progress(1_000_000, 6_000_000)
+    assert (file.streamed(0.0) is not None) == passed_on
+    assert file.has_known_size == is_known
+    coming.evidence = SizeEvidence.INDEPENDENT  # another peer says the same
+    watch.on_progress(1_000_000, 6_000_000)
+    assert file.streamed(0.0) is coming
+    assert file.has_known_size
+
+
+async def test_a_file_of_another_manifest_takes_the_place_of_one_that_failed(tmp_path):
+    path = tmp_path / "coming"
+    path.write_bytes(DATA)
+    file = InFlightFile(Digest.of(b"a"), [])
+    watch = _PeersWatch(file)
+    with path.open("rb") as opened:
+        first, second = (
+            GrowingFile(opened.fileno(), size, SizeEvidence.INDEPENDENT)
+            for size in (6_000_000, 5_000_000)
         )
-        partials = SimpleNamespace(under_way=lambda _: partial)
-        watch = _PeersWatch(SimpleNamespace(partials=partials), file)
-        watch.report(1_000_000, 6_000_000)
-        assert (file.streamed(0.0) is not None) == passed_on
-        assert file.has_known_size == is_known
-        watch.end()
+    for coming in (first, second):
+        watch.on_file(coming)
+        coming.advance(1_000_000)
+        watch.on_progress(1_000_000, coming.size)
+        assert file.streamed(0.0) is coming
+        coming.fail()
+    assert file.streamed(0.0) is None
 
 
 @pytest.mark.parametrize(
