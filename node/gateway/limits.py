@@ -17,6 +17,7 @@ CONNECTIONS_PER_UPSTREAM = 64
 STREAM_READY_BYTES = 512 * 1024
 HOLD_BACK_BYTES = 256 * 1024  # of a stream, until the whole is verified
 WRITE_BYTES = 1024 * 1024
+BLOCK_SECONDS_MAX = 0.25  # what an origin sent waits no longer to be written
 FILE_BYTES_MAX = 64 * 1024**3
 DOWNLOADS_MAX = 4096  # wanted at the same time; connections are fewer, and wait
 

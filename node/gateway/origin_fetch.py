@@ -96,6 +96,7 @@ class OriginFetch:
         leases = turn.leases
         failed: Peer | None = None
         while (peer := await turn.leader(failed)) is not None:
+            followed.append(peer)
             had = intake.length
             coming = leases.follower.follow(
                 peer, turn.kind, turn.name, start=intake.length
@@ -106,12 +107,11 @@ class OriginFetch:
                 log.info("%s was followed in vain: %s", peer, error)
                 leases.counts["failed"] += 1
                 failed = peer
+                if intake.length == had:
+                    followed.pop()
             else:
                 leases.counts["followed"] += 1
-                followed.append(peer)
                 return True
-            if intake.length > had:
-                followed.append(peer)
         intake.lead()
         return False
 
@@ -270,18 +270,21 @@ class OriginIntake:
 async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Join small parts into blocks that are worth a thread's while.
 
+    The first part is a block of its own, and no part waits for long: others may follow.
     Where the parts end with an error, what came before it is yielded first.
     """
     waiting: list[bytes] = []
     count = 0
     failed: OriginError | None = None
+    loop, due_at = asyncio.get_running_loop(), 0.0
     try:
         async for part in parts:
             waiting.append(part)
             count += len(part)
-            if count >= limits.WRITE_BYTES // 4:
+            if count >= limits.WRITE_BYTES // 4 or loop.time() >= due_at:
                 yield b"".join(waiting)
                 waiting, count = [], 0
+                due_at = loop.time() + limits.BLOCK_SECONDS_MAX
     except OriginError as error:
         failed = error
     if waiting:

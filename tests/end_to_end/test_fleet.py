@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from node.demo.processes import NodeProcess, run_caravan
+from node.demo.processes import NodeProcess, run_caravan, wait_until
 from tests.end_to_end.caravan import Caravan, wait_for_contacts
 from tests.end_to_end.origin import Origin
 
@@ -95,7 +96,7 @@ def at_once(nodes: list[NodeProcess], path: str) -> list[bytes]:
         return list(pool.map(lambda node: get(node, path), nodes))
 
 
-@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("private", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_nodes_that_want_a_file_at_once_bring_one_copy(
     caravan: Caravan, origin: SlowOrigin, private: bool
 ) -> None:
@@ -107,3 +108,30 @@ def test_nodes_that_want_a_file_at_once_bring_one_copy(
     assert origin.asked_for("/simple/") == (1 if private else 3)
     assert at_once(nodes, path) == [data] * 3
     assert sum(n for at, n in origin.sent.items() if "/files/" in at) == len(data)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_holder_that_dies_or_stalls_half_way_is_replaced(
+    caravan: Caravan, origin: SlowOrigin, number: signal.Signals
+) -> None:
+    """The next one goes on, and all is there about as soon."""
+    path, data = put(origin, size=2_500_000)
+    nodes = fleet(caravan, origin, 3)
+    at_once(nodes, "/pypi/simple/packed/")
+    alone = len(data) / origin.piece_bytes / origin.pieces_per_second
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(get, nodes[0], path)
+        wait_until(lambda: origin.asked_for("/files/") or None, 10, "the origin")
+        began = time.monotonic()
+        others = [pool.submit(get, node, path) for node in nodes[1:]]
+        time.sleep(alone / 2)
+        nodes[0].signal(number)
+        assert [one.result() for one in others] == [data, data]
+        took = time.monotonic() - began
+        nodes[0].kill()
+        assert first.exception() is not None
+    sent = sum(n for at, n in origin.sent.items() if "/files/" in at)
+    assert sent <= 2 * len(data)
+    # This origin knows no ranges, so the half that was there is sent once more.
+    assert took <= 1.5 * alone + 2.5

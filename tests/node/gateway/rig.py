@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from node.background import Background
+from node.gateway.leases import OriginLeases
 from node.gateway.named_file import NamedFile
 from node.gateway.named_files import NamedFiles
 from node.gateway.origin import (
@@ -158,7 +159,12 @@ class Rig:
     """A gateway on a folder, with everything around it in reach."""
 
     def __init__(
-        self, folder: Path, *, share: bool | None = True, stream: bool = True
+        self,
+        folder: Path,
+        *,
+        share: bool | None = True,
+        stream: bool = True,
+        leases: OriginLeases | None = None,
     ) -> None:
         from node.settings import GatewaySettings
 
@@ -192,6 +198,7 @@ class Rig:
             trust=TrustStore(self.database),
             releases=nobody,
             background=self.background,
+            leases=leases,
         )
         self.gateway = Gateway(
             settings, around, upstreams=upstreams, client=self.origin
@@ -219,7 +226,7 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig_in(folder: Path, **options: bool) -> AsyncIterator[Rig]:
+async def rig_in(folder: Path, **options: Any) -> AsyncIterator[Rig]:
     """Give a `Rig` that is closed, whatever happens."""
     rig = Rig(folder, **options)
     try:
