@@ -225,3 +225,74 @@ async def test_releases_that_were_missed_are_read_back(node):
     await node.releases.refresh(root_key().publisher, "demo")
     await node.pipeline.withdraw(root_key().publisher, "demo")
     assert withheld(node) == {1, 2}
+
+
+def test_what_was_released_again_is_not_ended_by_dropping_it_later(node):
+    """2 was broken, 3 went back to the files of 1, and 4 drops one of them."""
+    second = node.release(fix(2, 3, replaces=[1, 2], previous=node.first))
+    third = node.release(version(3, 1, 2, replaces=[digest(3)], previous=second))
+    node.release(version(4, 2, 4, replaces=[digest(1), digest(3)], previous=third))
+    assert withheld(node) == set()
+
+
+def test_a_security_release_after_that_ends_it_again(node):
+    second = node.release(fix(2, 3, replaces=[1, 2], previous=node.first))
+    third = node.release(version(3, 1, 2, previous=second))
+    node.release(fix(4, 4, replaces=[1, 2], previous=third))
+    assert withheld(node) == {1, 2}
+
+
+def test_a_release_nobody_has_read_offers_nothing_again(node):
+    """Its package file cannot be had: what is known of the line goes on counting."""
+    node.release(fix(2, 3, replaces=[1, 2], previous=node.first))
+    node.releases.learn(record(sequence=3, version="3"), confirmed=1)
+    assert withheld(node) == {1, 2}
+
+
+def test_a_followed_publisher_speaks_for_its_own_files(node):
+    """The file of another publisher, which is known and not held, may be fetched."""
+    theirs = package(OTHER, name="app", artifacts=files(8))
+    node.catalogue.add_package(node.fetcher.add(theirs), theirs, held=False)
+    node.release(fix(2, 3, replaces=[1, 8], previous=node.first))
+    node.withdrawal.check(digest(8))
+    assert withheld(node) == {1}
+
+
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_another_name_that_replaced_a_file_keeps_nobody_from_replacing_it(node, seed):
+    """A copy of the file in another's package, which that one has replaced as well."""
+    other = root_key(seed)
+    copy = node.hold(package(other, name="copy", artifacts=files(1)))
+    node.release(fix(2, 3, replaces=[1, 2], previous=node.first))
+    assert withheld(node) == {2}, "the copy is held and needs it"
+    made = package(
+        other,
+        name="copy",
+        version="2",
+        sequence=2,
+        artifacts=files(8),
+        urgency="security",
+        replaces=[digest(1)],
+        previous=copy,
+    )
+    node.release(made, key=other)
+    assert withheld(node) == {1, 2}
+
+
+def test_a_package_that_was_replaced_itself_needs_nothing(node):
+    need = Dependency("package", node.first, "demo", "1")
+    app = node.hold(package(OTHER, name="app", artifacts=files(8), dependencies=[need]))
+    node.release(fix(2, 3, replaces=[1, 2], previous=node.first))
+    assert withheld(node) == set()
+    fixed = package(
+        OTHER,
+        name="app",
+        version="2",
+        sequence=2,
+        artifacts=files(9),
+        urgency="security",
+        replaces=[digest(8)],
+        previous=app,
+    )
+    node.release(fixed, key=OTHER)
+    assert withheld(node) == {1, 2, 8}
