@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from node.gateway.limits import URL_CHARACTERS_MAX
 from node.gateway.upstream import Upstream, place_of
-from node.gateway.upstreams import Upstreams, is_public
+from node.gateway.upstreams import Upstreams, is_public, reached
 
 _WEB_PORTS = (80, 443)
 
@@ -188,9 +188,11 @@ class Reach:
 
     def _why_not(self, address: str, place: tuple[str, int]) -> str:
         """Return why an address may not be connected to, or ""."""
-        address = _unmapped(address)
+        address = str(reached(address))
         for one in self._upstreams.all():
-            known = set(map(_unmapped, self._upstreams.addresses_of(one.place)))
+            known = {
+                str(reached(each)) for each in self._upstreams.addresses_of(one.place)
+            }
             if one.place[0] != place[0] and address not in known:
                 continue
             if _web(one.place[1]) != _web(place[1]):
@@ -205,18 +207,9 @@ class Reach:
             return "it leads into a private network"
         if parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified:
             return "it leads to an address that no origin has"
-        if parsed.is_loopback and not all(ip_address(one).is_loopback for one in own):
+        if parsed.is_loopback and not all(reached(one).is_loopback for one in own):
             return "it leads to this machine"
         return ""
-
-
-def _unmapped(address: str) -> str:
-    """Return an IPv4 address in the place of one that IPv6 only wraps.
-
-    `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2) connects to 127.0.0.1.
-    """
-    mapped = getattr(ip_address(address.partition("%")[0]), "ipv4_mapped", None)
-    return address if mapped is None else str(mapped)
 
 
 def _web(port: int) -> int:

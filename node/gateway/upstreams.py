@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from node.gateway.netrc_file import authorization_for
@@ -113,8 +113,31 @@ class Upstreams:
 _OWN = UpstreamSettings(None)
 
 
+_WRAPPING = tuple(
+    map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "::/96"))
+)
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+
+
+def reached(address: str) -> IPv4Address | IPv6Address:
+    """Return what is reached at an IP address; ValueError if it is none.
+
+    That is an IPv4 address where IPv6 only wraps one: mapped, translated or compatible
+    (RFC 4291, 2.5.5; RFC 6052; RFC 2765), or as 6to4 (RFC 3056).
+    """
+    parsed = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv4Address) or parsed.is_loopback or parsed.is_unspecified:
+        return parsed
+    if parsed.sixtofour is not None:
+        return parsed.sixtofour
+    if any(parsed in network for network in _WRAPPING):
+        return IPv4Address(parsed.packed[-4:])
+    return parsed
+
+
 def is_public(address: str) -> bool:
     """Tell whether an IP address is a public one; ValueError if it is none."""
-    parsed = ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return bool((mapped or parsed).is_global) and not parsed.is_multicast
+    found = reached(address)
+    if isinstance(found, IPv6Address) and found not in _GLOBAL_UNICAST:
+        return False
+    return found.is_global and not found.is_multicast

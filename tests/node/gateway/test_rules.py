@@ -131,6 +131,22 @@ def test_addresses_of_private_networks():
     assert is_public("1.1.1.1")
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "::ffff:10.0.0.1", "::ffff:0:10.0.0.1", "::10.0.0.1", "64:ff9b::a00:1",
+        "2002:a00:1::7", "64:ff9b:1::1", "fec0::1", "fd00::1",
+    ],
+)  # fmt: skip
+def test_an_address_is_public_only_if_what_it_wraps_is(wrapped):
+    assert not is_public(wrapped)
+
+
+def test_a_wrapped_public_address_is_public():
+    assert is_public("64:ff9b::101:101")
+    assert is_public("2606:4700:4700::1111")
+
+
 def test_a_log_holds_no_credentials():
     url = "https://user:secret@host.test:8443/a?token=secret#x"
     assert without_credentials(url) == "https://host.test:8443/a"
