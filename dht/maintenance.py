@@ -25,7 +25,7 @@ from dht.limits import (
 from dht.wire import Ping
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from dht.announcer import Announcer
     from dht.contacts import Contact
@@ -84,12 +84,17 @@ class Maintenance:
         while True:
             await asyncio.sleep(TICK_SECONDS * core.rng.uniform(0.8, 1.2))
             now = core.clock.monotonic()
-            self._local_storage.expire(now)
-            core.peer_memory.expire(now)
-            self._dial_back.tick(now)
+            for work in (
+                self._local_storage.expire,
+                core.peer_memory.expire,
+                self._dial_back.tick,
+            ):
+                with self._surviving("tick"):
+                    work(now)
             if now >= look_back_at:
                 look_back_at = now + LOOK_BACK_SECONDS
-                self._look_back()
+                with self._surviving("look_back"):
+                    self._look_back()
             for family in sorted(core.families):
                 refreshing = self._joining.refresh(family, BUCKET_REFRESH_SECONDS)
                 await self._survive(refreshing, "refresh")
@@ -103,8 +108,13 @@ class Maintenance:
 
     async def _survive(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do one round of a loop; a failure is logged and counted, and ends no loop."""
-        try:
+        with self._surviving(name):
             await work
+
+    @contextlib.contextmanager
+    def _surviving(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except Exception:
             self._core.stats[f"failed.{name}"] += 1
             logger.exception("%s failed and is tried again in its next round", name)

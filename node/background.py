@@ -59,6 +59,15 @@ class Background:
         """
         return self.start(self._rounds(work, name), name)
 
+    def keep(
+        self, work: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> asyncio.Task[Any]:
+        """Run what goes on until it is cancelled; begin it anew where it fails.
+
+        It counts as failing until it has run for longer than the pause before it.
+        """
+        return self.start(self._kept(work, name), name)
+
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended."""
         self._closed = True
@@ -79,6 +88,26 @@ class Background:
                 self._failing.pop(name, None)
                 retry = RETRY_SECONDS
             await asyncio.sleep(pause)
+
+    async def _kept(
+        self, work: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> None:
+        loop, retry = asyncio.get_running_loop(), RETRY_SECONDS
+        while True:
+            well = loop.call_later(retry, self._failing.pop, name, None)
+            began = loop.time()
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - it is begun anew
+                self._note(name, error)
+            else:
+                return
+            finally:
+                well.cancel()
+            if loop.time() - began > retry:
+                retry = RETRY_SECONDS
+            await asyncio.sleep(retry)
+            retry = min(2 * retry, RETRY_SECONDS_MAX)
 
     def _note(self, name: str, error: Exception) -> None:
         before = self._failing.get(name)

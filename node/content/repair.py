@@ -83,6 +83,8 @@ class Repair:
                     await self._fetch.artifact(wanted, lambda _: None)
                 except NodeError as error:
                     log.warning("%s could not be fetched again: %s", name, error)
+                except Exception:
+                    log.exception("%s could not be fetched again", name)
                 else:
                     log.warning("%s was damaged and is whole again", name)
                     break

@@ -7,6 +7,7 @@ a mapping. `RouterError` says why one of them could not.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 import socket
 import struct
@@ -197,11 +198,15 @@ class UpnpRouter:
                 if "Conflict" not in str(error):
                     raise
                 continue
-            return Grant(candidate, seconds, 0, str(self._call("externalipaddress")))
+            return Grant(candidate, seconds, 0, self._outer().address)
         raise RouterError("every outer port that was tried is taken")
 
     def _outer(self) -> Outer:
-        return Outer(0, str(self._call("externalipaddress")))
+        said = str(self._call("externalipaddress"))
+        try:
+            return Outer(0, str(ipaddress.IPv4Address(said)))
+        except ValueError:
+            return Outer(0, None)  # some routers say "" while they have none
 
     def _found(self) -> Any:
         if self._device is None:

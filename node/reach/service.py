@@ -91,10 +91,10 @@ class Reaching:
                 meet=self._dht.meet,
                 peers=self.neighbours,
             )
-            self._background.start(lan.run(), "discovery on the local network")
+            self._background.keep(lan.run, "discovery on the local network")
         if self._settings.port_mapping and any(":" not in host for host in hosts):
             self._mapper = PortMapper(port, changed=self._mapping_changed)
-            self._background.start(self._mapper.run(), "port mapping")
+            self._background.keep(self._mapper.run, "port mapping")
         if self._settings.rendezvous == "mainline":
             rendezvous = Rendezvous(
                 self._dht,
@@ -102,8 +102,9 @@ class Reaching:
                 home=self._settings.home,
                 rng=random.SystemRandom(),
             )
-            self._background.start(rendezvous.run(), "rendezvous")
-        self._background.start(self._follow(port, use_port), "own address")
+            self._background.keep(rendezvous.run, "rendezvous")
+        follow = functools.partial(self._follow, port, use_port)
+        self._background.keep(follow, "own address")
 
     def reachability(self) -> results.Reachability:
         """Return how others reach this node, and by whose word."""

@@ -93,3 +93,27 @@ def test_an_error_is_one_line():
     assert describe(
         ExceptionGroup("several", [ExceptionGroup("x", [OSError("a")])])
     ) == ("a")
+
+
+async def test_what_goes_on_for_ever_is_begun_anew_where_it_fails(tasks, caplog):
+    begun = []
+
+    async def work() -> None:
+        begun.append(len(begun))
+        if len(begun) < 4:
+            raise ValueError("a router answered nonsense")
+        await asyncio.sleep(60)
+
+    tasks.keep(work, "port mapping")
+    await until(lambda: len(begun) == 4)
+    assert "port mapping failed and is tried again" in caplog.text
+    await until(lambda: not tasks.failing)
+
+
+async def test_what_fails_each_time_it_is_begun_is_shown(tasks):
+    async def work() -> None:
+        raise OSError("no interface")
+
+    tasks.keep(work, "discovery")
+    await until(lambda: tasks.failing and tasks.failing[0].times > 2)
+    assert tasks.failing[0].error == "no interface"

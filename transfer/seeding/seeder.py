@@ -234,8 +234,14 @@ class Seeder:
                     self._evict_for("")
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            congestion.settle(sock)
-            if self.adopt(sock, address):
+            try:
+                congestion.settle(sock)
+                is_adopted = self.adopt(sock, address)
+            except Exception:
+                log.exception("a connection of %s could not be taken", address[0])
+                sock.close()
+                continue
+            if is_adopted:
                 await self._room_for_handshake()
 
     def adopt(self, sock: socket.socket, address: tuple[Any, ...]) -> bool:
@@ -519,21 +525,25 @@ class Seeder:
 
     async def _sweep(self) -> None:
         """Close what has waited for too long; wake sessions that have news."""
-        limits = self._limits
         while True:
-            await asyncio.sleep(limits.have_seconds)
+            await asyncio.sleep(self._limits.have_seconds)
             now = time.monotonic()
             for session in list(self._parked):
-                session.pace.tick(now)
-                late = session.frame_since
-                if now - session.active_at > limits.idle_seconds or (
-                    late is not None and now - late > limits.frame_seconds
-                ):
+                try:
+                    self._look_at(session, now)
+                except Exception:
+                    log.exception("the connection of %s failed", session.label)
                     self._drop(session)
-                elif not session.is_blocked and session.has_news(
-                    now, limits.have_seconds
-                ):
-                    self._rouse(session)
+
+    def _look_at(self, session: UploadSession, now: float) -> None:
+        limits, late = self._limits, session.frame_since
+        session.pace.tick(now)
+        if now - session.active_at > limits.idle_seconds or (
+            late is not None and now - late > limits.frame_seconds
+        ):
+            self._drop(session)
+        elif not session.is_blocked and session.has_news(now, limits.have_seconds):
+            self._rouse(session)
 
     async def _check_forever(self) -> None:
         """Check again, one by one, what was not checked for a week."""
@@ -543,7 +553,7 @@ class Seeder:
             work = loop.run_in_executor(self._check_pool, self._check_due)
             try:
                 await asyncio.shield(work)
-            except (TransferError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 (the next look comes)
                 log.warning("the weekly check failed: %s", error)
 
     def _check_due(self) -> None:

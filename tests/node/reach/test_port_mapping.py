@@ -283,6 +283,22 @@ async def test_upnp_tries_another_port_where_a_neighbour_has_it():
     assert device.mapped == []
 
 
+@pytest.mark.parametrize("said", ["", "unknown", "None", "256.1.1.1", "::1"])
+async def test_an_upnp_router_that_knows_no_outer_address_maps_all_the_same(said):
+    device = FakeDevice()
+    device.taken.clear()
+    device.externalipaddress = lambda: said
+    mapper = PortMapper(PORT, changed=[].append, routers=lambda: [UpnpRouter(device)])
+    task = asyncio.create_task(mapper.run())
+    async with asyncio.timeout(5):
+        while mapper.mapping is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not mapper.mapping.is_public
+    assert mapper.mapping.is_behind_another(OUTSIDE)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_upnp_is_discovered_again_after_the_router_restarted():
     device = FakeDevice()
     device.taken.clear()
