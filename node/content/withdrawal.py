@@ -102,7 +102,11 @@ class Withdrawal:
     def withheld(self) -> dict[str, Replacement]:
         """Return the artifacts that are neither announced nor served."""
         replaced = self._all_replaced() if self._enabled else {}
-        left = {one: why for one, why in replaced.items() if not self._is_wished(one)}
+        left = {
+            one: why
+            for one, why in replaced.items()
+            if not self._catalogue.is_wished(one)
+        }
         # A file that is needed keeps its package alive, which may need others in turn.
         while needed := [
             (one, why)
@@ -172,11 +176,6 @@ class Withdrawal:
         packages = self._catalogue.packages_with(artifact)
         return not packages or any(
             (row.publisher, row.name) == owner for row, _ in packages
-        )
-
-    def _is_wished(self, artifact: str) -> bool:
-        return self._catalogue.is_direct(artifact) or self._catalogue.is_pinned(
-            artifact
         )
 
     def _is_needed(self, artifact: str, why: Replacement, ended: Ended) -> bool:

@@ -281,6 +281,10 @@ class Catalogue:
             self._column("SELECT 1 FROM direct WHERE artifact = ?", (artifact,))
         )
 
+    def is_wished(self, artifact: str) -> bool:
+        """Tell whether the user holds an artifact by its digest, or pinned it."""
+        return self.is_direct(artifact) or self.is_pinned(artifact)
+
     def direct_file(self, artifact: str) -> str:
         """Return the file name under which an artifact was shared or came, or ""."""
         found = self._column(

@@ -525,25 +525,25 @@ class Seeder:
 
     async def _sweep(self) -> None:
         """Close what has waited for too long; wake sessions that have news."""
+        limits = self._limits
         while True:
-            await asyncio.sleep(self._limits.have_seconds)
+            await asyncio.sleep(limits.have_seconds)
             now = time.monotonic()
             for session in list(self._parked):
                 try:
-                    self._look_at(session, now)
+                    session.pace.tick(now)
+                    late = session.frame_since
+                    if now - session.active_at > limits.idle_seconds or (
+                        late is not None and now - late > limits.frame_seconds
+                    ):
+                        self._drop(session)
+                    elif not session.is_blocked and session.has_news(
+                        now, limits.have_seconds
+                    ):
+                        self._rouse(session)
                 except Exception:
                     log.exception("the connection of %s failed", session.label)
                     self._drop(session)
-
-    def _look_at(self, session: UploadSession, now: float) -> None:
-        limits, late = self._limits, session.frame_since
-        session.pace.tick(now)
-        if now - session.active_at > limits.idle_seconds or (
-            late is not None and now - late > limits.frame_seconds
-        ):
-            self._drop(session)
-        elif not session.is_blocked and session.has_news(now, limits.have_seconds):
-            self._rouse(session)
 
     async def _check_forever(self) -> None:
         """Check again, one by one, what was not checked for a week."""
