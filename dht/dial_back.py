@@ -19,8 +19,8 @@ comes in. So it asks helpers, and the rules are (compare libp2p's AutoNAT v2):
    then ever later, at most a minute.
 5. Nobody can aim this at a victim: only the IP from which the asker has echoed a token
    is dialled, never a private one and never a port below 1024; an asker has 12 in an
-   hour, an IP one in a minute, a node does 60 in a minute; a contact obeys contacts of
-   its table alone, each 12 in an hour.
+   hour, an IP one in a minute, a node does 60 in a minute, of which no network has
+   more than a part; a contact obeys contacts of its table alone, each 12 in an hour.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from dht.limits import (
     DIAL_BACKS_REMEMBERED_MAX,
     PORT_MIN,
 )
+from dht.prefix_tree import FairMinute
 from dht.wire import DialBack, DialBackStatus, DialedBack, Ping
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import Asked
+    from dht.prefix_tree import Path
     from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
 
@@ -40,19 +42,20 @@ class DialBackLimits:
             DIAL_BACKS_REMEMBERED_MAX
         )
         self._targets: TtlMap[str, bool] = TtlMap(_MINUTE, DIAL_BACKS_REMEMBERED_MAX)
-        self._all: list[float] = []
+        self._all = FairMinute(DIAL_BACKS_PER_MINUTE_MAX)
 
-    def allow(self, asker: bytes, target: str, now: float) -> bool:
-        """Whether an IP may be dialled for an asker now; if so, it is counted."""
-        self._all = [at for at in self._all if now - at < _MINUTE]
+    def allow(self, asker: bytes, path: Path, target: str, now: float) -> bool:
+        """Whether an IP may be dialled for an asker now; if so, it is counted.
+
+        `path` are the prefixes of the asker's address.
+        """
         own = [at for at in self._by_asker.get(asker, []) if now - at < _HOUR]
         if (
-            len(self._all) >= DIAL_BACKS_PER_MINUTE_MAX
-            or len(own) >= DIAL_BACKS_PER_HOUR_MAX
+            len(own) >= DIAL_BACKS_PER_HOUR_MAX
             or self._targets.get(target, now)
+            or not self._all.allow(path, now)
         ):
             return False
-        self._all.append(now)
         self._by_asker[asker] = [*own, now]
         self._targets.put(target, True, now)
         return True
@@ -108,7 +111,8 @@ class DialBackHelper:
         ]
         if target.scope is not Scope.PUBLIC or not others:
             return DialBackStatus.REFUSED
-        if not self._asked_limits.allow(asked.source.source, target.host, asked.now):
+        source, path = asked.source.source, asked.source.path
+        if not self._asked_limits.allow(source, path, target.host, asked.now):
             return DialBackStatus.REFUSED
         self._helped.put(body.nonce, DialBackStatus.STARTED, asked.now)
         chosen = self._core.rng.sample(others, min(_OTHERS_TRIED, len(others)))
@@ -140,7 +144,8 @@ class DialBackHelper:
         ):
             return DialBackStatus.REFUSED
         asker = asked.sender.public_key
-        if not self._dial_limits.allow(asker, target.host, asked.now):
+        path = asked.source.path
+        if not self._dial_limits.allow(asker, path, target.host, asked.now):
             return DialBackStatus.REFUSED
         datagram = self._rpc_client.probe_datagram(target, body.nonce)
         self._send_once(datagram, target)

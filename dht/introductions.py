@@ -8,9 +8,11 @@ both meet at a relay.
 What bounds abuse:
 
 1. A reservation is made by a proven key, costs one datagram every 25 s and ends after
-   75 s without one; 64 at a node, 4 of one /24 or /64.
+   75 s without one; 64 at a node, 4 of one /24 or /64. When all are taken, one of the
+   largest prefix goes (`dht.prefix_tree`).
 2. A caller names no address: it is called back at the IP that the introducer saw and
-   that echoed a token. It has 10 calls in a minute, all callers together 120.
+   that echoed a token. It has 10 calls in a minute, all callers together 120, of
+   which no network has more than a part.
 3. A node obeys only the introducers that it chose, dials public addresses and ports
    from 1024 up, eight at once and 120 in a minute, and an IP where it did not find a
    caller is left alone for a minute. So an introducer that lies gains a connection
@@ -38,6 +40,7 @@ from dht.limits import (
     RESERVATIONS_PER_GROUP_MAX,
     RESERVE_EVERY_SECONDS,
 )
+from dht.prefix_tree import FairMinute, PrefixTree
 from dht.wire import (
     Call,
     Called,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 
     from dht.core import Core
     from dht.in_flight import Asked, ProvenReply
+    from dht.prefix_tree import Path
     from dht.rpc_client import RpcClient
     from dht.tasks import Tasks
     from dht.wire import MessageBody
@@ -81,39 +85,48 @@ class Introducer(NamedTuple):
 
 
 class Reservations:
-    """Who is reserved at this node; a plain object, bounded."""
+    """Who is reserved at this node; a plain object, bounded.
+
+    When it is full, one of the largest prefix goes, a newcomer of that prefix first:
+    a network with many addresses takes no place from others.
+    """
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, tuple[Contact, float]] = {}
+        self._tree = PrefixTree()
 
     def __len__(self) -> int:
         return len(self._by_key)
 
     def put(self, contact: Contact, now: float) -> bool:
         """Make or renew a reservation; False where there is no room."""
-        self._expire(now)
-        known = contact.public_key in self._by_key
+        for key in [k for k, (_, until) in self._by_key.items() if until <= now]:
+            self._remove(key)
+        self._remove(contact.public_key)
         group = contact.address.source
-        same = sum(
-            each.address.source == group and each.public_key != contact.public_key
-            for each, _ in self._by_key.values()
-        )
-        full = len(self._by_key) >= RESERVATIONS_MAX and not known
-        if full or same >= RESERVATIONS_PER_GROUP_MAX:
+        same = sum(each.address.source == group for each, _ in self._by_key.values())
+        if same >= RESERVATIONS_PER_GROUP_MAX:
             return False
         self._by_key[contact.public_key] = (contact, now + RESERVATION_SECONDS)
-        return True
+        self._tree.add(_path(contact), 1)
+        if len(self._by_key) > RESERVATIONS_MAX:
+            loser = self._tree.largest(newcomer=_path(contact))
+            self._remove(loser[-1])
+        return contact.public_key in self._by_key
 
     def find(self, public_key: bytes, now: float) -> Contact | None:
         """Return where a node with a reservation answers."""
-        self._expire(now)
-        found = self._by_key.get(public_key)
-        return found[0] if found is not None else None
+        contact, until = self._by_key.get(public_key, (None, 0.0))
+        return contact if until > now else None
 
-    def _expire(self, now: float) -> None:
-        ended = [key for key, (_, until) in self._by_key.items() if until <= now]
-        for key in ended:
-            del self._by_key[key]
+    def _remove(self, public_key: bytes) -> None:
+        removed = self._by_key.pop(public_key, None)
+        if removed is not None:
+            self._tree.add(_path(removed[0]), -1)
+
+
+def _path(contact: Contact) -> Path:
+    return (*contact.address.path, contact.public_key)
 
 
 class CallLimits:
@@ -121,19 +134,17 @@ class CallLimits:
 
     def __init__(self) -> None:
         self._by_source: BoundedDict[bytes, list[float]] = BoundedDict(1024)
-        self._all: list[float] = []
+        self._all = FairMinute(CALLS_PER_MINUTE_MAX)
 
-    def allow(self, source: bytes, now: float) -> bool:
+    def allow(self, source: Address, now: float) -> bool:
         """Whether a source may call now; if so, it is counted."""
-        self._all = [at for at in self._all if now - at < _MINUTE]
-        own = [at for at in self._by_source.get(source, []) if now - at < _MINUTE]
-        if (
-            len(own) >= CALLS_PER_SOURCE_PER_MINUTE_MAX
-            or len(self._all) >= CALLS_PER_MINUTE_MAX
-        ):
+        calls = self._by_source.get(source.source, [])
+        own = [at for at in calls if now - at < _MINUTE]
+        if len(own) >= CALLS_PER_SOURCE_PER_MINUTE_MAX:
             return False
-        self._all.append(now)
-        self._by_source[source] = [*own, now]
+        if not self._all.allow(source.path, now):
+            return False
+        self._by_source[source.source] = [*own, now]
         return True
 
 
@@ -318,7 +329,7 @@ class Introductions:
             return CallStatus.UNKNOWN
         if not asked.echoed or body.port < PORT_MIN:
             return CallStatus.REFUSED
-        if not self._limits.allow(asked.source.source, asked.now):
+        if not self._limits.allow(asked.source, asked.now):
             return CallStatus.REFUSED
         if body.way == Way.RELAY and not self.expect_relay(body.token):
             return CallStatus.REFUSED

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Path = tuple[bytes, ...]
 
+_MINUTE: Final = 60.0
 _SCANNED_MAX: Final = 16  # children that need no heap
 
 
@@ -122,6 +124,35 @@ class PrefixTree:
             path.append(name)
             prefix = prefix.children[name]
         return tuple(path)
+
+
+class FairMinute:
+    """Lets something happen so often in a minute, and no prefix have it all.
+
+    One IPv4 /16 or IPv6 /32 has a quarter of it, one IPv4 /24 or IPv6 /48 an eighth,
+    and so has a private IP, so that a network with many addresses shuts nobody out.
+    """
+
+    __slots__ = ("_happened", "_most", "_tree")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._happened: deque[tuple[float, Path]] = deque()
+        self._tree = PrefixTree()
+
+    def allow(self, path: Path, now: float) -> bool:
+        """Whether it may happen now for a source (`Address.path`); if so, count it."""
+        while self._happened and now - self._happened[0][0] >= _MINUTE:
+            self._tree.add(self._happened.popleft()[1], -1)
+        if self._tree.total >= self._most or any(
+            self._tree.of(path[:width]) >= self._most // part
+            for width, part in ((2, 4), (3, 8))
+            if len(path) >= width
+        ):
+            return False
+        self._happened.append((now, path))
+        self._tree.add(path, 1)
+        return True
 
 
 class Deal(Generic[T]):

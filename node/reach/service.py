@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 5.0
 """The own address is looked at that often."""
+SUSPEND_SECONDS = 10.0
+"""A pause of the process beyond the poll that counts as a suspend."""
+MOVES_SECONDS_MIN = 15.0
+"""Between two announcements of everything because of changed addresses."""
 
 
 class Reaching:
@@ -166,14 +170,13 @@ class Reaching:
         self._changed.set()
 
     async def _follow(self, port: int, use_port: Callable[[int], None]) -> None:
-        """Keep the announced port in step with what the router forwards."""
+        """Keep what is announced in step with the router and the own addresses."""
+        hosts = [address.host for address in self._dht.addresses]
+        moves = Moves()
         while True:
-            mapping, seen = self.port_mapping, self._dht.observed
-            outer = port
-            if mapping is not None and not mapping.is_behind_another(
-                seen.host if seen is not None else None
-            ):
-                outer = mapping.tcp_port
+            if moves.has_moved(own_hosts(hosts), time.time()):
+                self._dht.dial_back.address_changed()
+            outer = self._outer_port(port)
             if outer != self._dht.dial_back.tcp_port:
                 # TCP is dialled where the router lets it in.
                 self._dht.dial_back.tcp_port = outer
@@ -184,6 +187,55 @@ class Reaching:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._changed.wait()
+
+    def _outer_port(self, port: int) -> int:
+        """Return the TCP port at which others dial this node."""
+        mapping, seen = self.port_mapping, self._dht.observed
+        if mapping is None or mapping.is_behind_another(
+            seen.host if seen is not None else None
+        ):
+            return port
+        return mapping.tcp_port
+
+
+class Moves:
+    """Notices that this machine is somewhere else, or was away; a plain object.
+
+    A machine that was suspended may have been carried elsewhere, and what routers and
+    other nodes knew of it is gone, so that counts as well. One more address is no
+    move: what was announced of the others is still true.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: frozenset[str] = frozenset()
+        self._looked_at: float | None = None
+        self._moved_at = -math.inf
+        self._is_news = False
+
+    def has_moved(self, hosts: frozenset[str], now: float) -> bool:
+        """Note the own addresses at a time (Unix seconds); whether to announce all.
+
+        No address at all, as with a cable that is out, is no place. Where addresses
+        come and go, everything is announced once in 15 s at most.
+        """
+        last, self._looked_at = self._looked_at, now
+        was_away = last is not None and now - last > POLL_SECONDS + SUSPEND_SECONDS
+        if not hosts:
+            return False
+        before, self._hosts = self._hosts, hosts
+        if before and (was_away or before - hosts):
+            self._is_news = True
+        if not self._is_news or 0 <= now - self._moved_at < MOVES_SECONDS_MIN:
+            return False
+        self._is_news, self._moved_at = False, now
+        return True
+
+
+def own_hosts(listen: list[str]) -> frozenset[str]:
+    """Return the addresses of this machine at which a node that listens is met."""
+    from node.reach.links import links
+
+    return frozenset(host for link in links(listen) for host in link.hosts)
 
 
 def invited_contacts(

@@ -15,6 +15,7 @@ from tests.dht.builders import HandClock, contact, core
 
 VICTIM = Address("8.8.4.4", 4747)
 NONCE = b"nonce---"
+PATH = Address("88.1.1.1", 4747).path
 
 
 def judged(*outcomes: bool) -> Reachable:
@@ -51,24 +52,36 @@ def test_a_verdict_says_whose_word_it_is():
 def test_an_asker_has_twelve_an_hour():
     limits = DialBackLimits()
     given = sum(
-        limits.allow(b"asker", f"11.0.{n}.1", 100.0 * n)
+        limits.allow(b"asker", PATH, f"11.0.{n}.1", 100.0 * n)
         for n in range(DIAL_BACKS_PER_HOUR_MAX + 5)
     )
     assert given == DIAL_BACKS_PER_HOUR_MAX
-    assert limits.allow(b"asker", "11.1.0.1", 3601.0)
+    assert limits.allow(b"asker", PATH, "11.1.0.1", 3601.0)
 
 
 def test_an_ip_is_dialled_once_a_minute_whoever_asks():
     limits = DialBackLimits()
-    assert limits.allow(b"one", VICTIM.host, 0.0)
-    assert not limits.allow(b"other", VICTIM.host, 59.0)
-    assert limits.allow(b"other", VICTIM.host, 61.0)
+    assert limits.allow(b"one", PATH, VICTIM.host, 0.0)
+    assert not limits.allow(b"other", PATH, VICTIM.host, 59.0)
+    assert limits.allow(b"other", PATH, VICTIM.host, 61.0)
 
 
 def test_a_node_dials_sixty_times_a_minute_in_all():
     limits = DialBackLimits()
-    given = sum(limits.allow(b"%d" % n, f"11.0.{n}.1", 0.0) for n in range(200))
+    given = 0
+    for number in range(1, 200):
+        asker = Address(f"{number}.1.1.1", 4747)
+        given += limits.allow(asker.source, asker.path, f"11.0.{number}.1", 0.0)
     assert given == DIAL_BACKS_PER_MINUTE_MAX
+
+
+def test_a_network_with_many_addresses_leaves_dial_backs_to_others():
+    limits = DialBackLimits()
+    for number in range(1000):
+        flood = Address(f"2a00:1:1:{number:x}::1", 4747)
+        limits.allow(flood.source, flood.path, flood.host, 0.0)
+    honest = Address("2a00:2::1", 4747)
+    assert limits.allow(honest.source, honest.path, honest.host, 0.0)
 
 
 class Bench:

@@ -110,9 +110,18 @@ def test_an_introducer_is_no_flooder(bench):
 
 def test_calls_have_a_total():
     limits = CallLimits()
-    passed = [limits.allow(b"%d" % number, 0.0) for number in range(500)]
+    sources = [Address(f"{n % 200 + 1}.{n}.1.1", 4747) for n in range(250)]
+    passed = [limits.allow(source, 0.0) for source in sources]
     assert sum(passed) == CALLS_PER_MINUTE_MAX
-    assert limits.allow(b"later", 61.0)
+    assert limits.allow(sources[-1], 61.0)
+
+
+def test_a_network_with_many_addresses_leaves_calls_to_others():
+    limits = CallLimits()
+    for number in range(1000):
+        limits.allow(Address(f"2a00:1:1:{number:x}::1", 4747), 0.0)
+    assert limits.allow(CALLER, 0.0)
+    assert limits.allow(Address("2a00:2::1", 4747), 0.0)
 
 
 @pytest.mark.parametrize("status", [CallStatus.REFUSED, CallStatus.DONE, None])
@@ -208,6 +217,21 @@ def test_reservations_are_bounded_in_all_and_for_one_network():
         reservations.put(contact(number, Address(f"88.{number}.2.1", 4747)), 0.0)
     assert len(reservations) == RESERVATIONS_MAX
     assert reservations.put(same[0], 0.0)
+
+
+def test_a_network_with_many_addresses_takes_no_reservation_from_others():
+    """65,536 /64s of one /48 come first; honest nodes come later and stay."""
+    reservations = Reservations()
+    for number in range(1000):
+        host = f"2a00:1:1:{number:x}::1"
+        reservations.put(contact(number, Address(host, 4747)), 0.0)
+    assert len(reservations) == RESERVATIONS_MAX
+    honest = [contact(5000 + n, Address(f"88.{n}.1.1", 4747)) for n in range(30)]
+    assert all(reservations.put(one, 0.0) for one in honest)
+    for number in range(1000, 2000):
+        host = f"2a00:1:1:{number:x}::1"
+        reservations.put(contact(number, Address(host, 4747)), 1.0)
+    assert all(reservations.find(one.public_key, 2.0) for one in honest)
 
 
 def test_a_reservation_ends():

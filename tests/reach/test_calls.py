@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
+from node.reach.service import POLL_SECONDS, SUSPEND_SECONDS
 from tests.reach.lab import NATS, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
@@ -74,6 +76,22 @@ def test_without_a_relay_a_clear_word_comes_at_once(world, nodes):
     leecher.run("lookup", digest)
     # Three rounds of a hole, and the time that the command itself takes here.
     assert took < 3.0 + 5 * (time.monotonic() - began)
+
+
+def test_a_node_that_was_suspended_serves_again_wherever_it_wakes_up(world, nodes):
+    world.fresh()
+    seeder = world.guest("a")
+    introduced(seeder)
+    seeder.signal(signal.SIGSTOP)
+    # What takes minutes, compressed: routers forget, and the outer address is another.
+    world.renumber("ra")
+    world.forget_connections("ra")
+    time.sleep(SUSPEND_SECONDS + POLL_SECONDS + 2)
+    seeder.signal(signal.SIGCONT)
+    digest = seeder.share(30_000)
+    until(
+        lambda: "artifacts" in nodes[4].run("fetch", digest, code=None), 40, "the file"
+    )
 
 
 def test_two_hosts_behind_one_router_use_its_lan(world, nodes):
