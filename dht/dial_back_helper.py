@@ -44,7 +44,7 @@ class DialBackLimits:
         self._targets: TtlMap[str, bool] = TtlMap(_MINUTE, DIAL_BACKS_REMEMBERED_MAX)
         self._all = FairMinute(DIAL_BACKS_PER_MINUTE_MAX)
 
-    def allow(self, asker: bytes, path: Path, target: str, now: float) -> bool:
+    def allow(self, asker: bytes, target: str, now: float, *, path: Path) -> bool:
         """Whether an IP may be dialled for an asker now; if so, it is counted.
 
         `path` are the prefixes of the asker's address.
@@ -112,7 +112,7 @@ class DialBackHelper:
         if target.scope is not Scope.PUBLIC or not others:
             return DialBackStatus.REFUSED
         source, path = asked.source.source, asked.source.path
-        if not self._asked_limits.allow(source, path, target.host, asked.now):
+        if not self._asked_limits.allow(source, target.host, asked.now, path=path):
             return DialBackStatus.REFUSED
         self._helped.put(body.nonce, DialBackStatus.STARTED, asked.now)
         chosen = self._core.rng.sample(others, min(_OTHERS_TRIED, len(others)))
@@ -145,7 +145,7 @@ class DialBackHelper:
             return DialBackStatus.REFUSED
         asker = asked.sender.public_key
         path = asked.source.path
-        if not self._dial_limits.allow(asker, path, target.host, asked.now):
+        if not self._dial_limits.allow(asker, target.host, asked.now, path=path):
             return DialBackStatus.REFUSED
         datagram = self._rpc_client.probe_datagram(target, body.nonce)
         self._send_once(datagram, target)
