@@ -105,8 +105,6 @@ class Committer:
         with store_errors(self.folder):
             descriptor = self.fs.create(path)
         try:
-            with store_errors(self.folder):
-                self.fs.set_private(descriptor, private=True)
             yield path, descriptor
         finally:
             os.close(descriptor)
@@ -289,7 +287,6 @@ class CommitGroup:
         with store_errors(committer.folder):
             descriptor = committer.fs.create(path)
             try:
-                committer.fs.set_private(descriptor, private=True)
                 committer.fs.write(descriptor, data, 0)
             except OSError:
                 os.close(descriptor)

@@ -41,9 +41,12 @@ class Fs:
         self.sync_folder(path.parent)
 
     def create(self, path: Name) -> int:
-        """Create a new file, open for reading and writing; its descriptor."""
+        """Create a new file, open for reading and writing; its descriptor.
+
+        Only its owner can read it until `set_private` says otherwise.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.open(path, flags, _FILE_MODE)
+        return os.open(path, flags, _PRIVATE_MODE)
 
     def set_private(self, descriptor: int, *, private: bool) -> None:
         """Let only the owner, or everybody whom the umask allows, read a file."""

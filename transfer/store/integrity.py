@@ -159,6 +159,7 @@ def copy_out(fs: Fs, *, source: int, size: int, fresh: Path, target: Path) -> No
     """Copy an open file to `fresh` and then give it the name `target`."""
     descriptor = fs.create(fresh)
     try:
+        fs.set_private(descriptor, private=False)
         if not fs.clone(source, descriptor):
             offset = 0
             for part in blocks(source, size):
