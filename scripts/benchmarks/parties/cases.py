@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,10 +27,13 @@ from scripts.benchmarks.parties.control import (
 )
 from scripts.benchmarks.report import Goal, Row
 
-NAMES = ("one", "four", "crowd", "small", "capped", "lateness")
+NAMES = ("one", "four", "crowd", "small", "capped", "killed", "lateness")
 CAPPED_BYTES = 100 * 1000 * 1000
 CAP = 10 * 1000 * 1000
-CAPPED_LEECHERS = 8
+CAPPED_LEECHERS = 10
+CAPPED_GOAL = 1.15
+KILLED_SEEDERS = 2
+KILLED_GOAL = 1.3
 SMALL_COUNT = 1000
 SMALL_BYTES = 20 * 1024
 AT_ONCE = 32
@@ -65,6 +69,7 @@ class Plan:
     goals: Goals = field(default_factory=dict)
     bound: float = 0.0
     """The least seconds that the rates allow, where rates are capped."""
+    bound_goal: float = 0.0
 
 
 @dataclass
@@ -127,6 +132,7 @@ def plan(name: str, sizes: list[int], peers: set[str]) -> list[Plan]:
             Plan("1,000 packages of 20 KiB", SMALL_BYTES, _small(), GOALS_SMALL)
         ],
         "capped": lambda: [_capped()],
+        "killed": lambda: [_killed()],
         "lateness": lambda: [
             Plan(f"{_mib(sizes[0])}, how late timers fire", sizes[0], _lateness())
         ],
@@ -222,16 +228,36 @@ def _crowd(leechers: int) -> dict[str, Measure]:
 
 
 def _capped() -> Plan:
-    bound = max(
-        CAPPED_BYTES / CAP,
-        CAPPED_LEECHERS * CAPPED_BYTES / (CAP + CAPPED_LEECHERS * CAP),
-    )
-    title = "100 MB, one seeder and 8 leechers, each 10 MB/s up"
+    title = f"100 MB, one seeder and {CAPPED_LEECHERS} leechers, each 10 MB/s up"
     rows = {
         "caravan": _caravan(1, leechers=CAPPED_LEECHERS, up=CAP),
         "libtorrent default": _libtorrent(1, leechers=CAPPED_LEECHERS, up=CAP),
     }
-    return Plan(title, CAPPED_BYTES, rows, GOALS_CAPPED, bound)
+    bound = _fluid_seconds(1)
+    return Plan(title, CAPPED_BYTES, rows, GOALS_CAPPED, bound, CAPPED_GOAL)
+
+
+def _killed() -> Plan:
+    title = (
+        f"100 MB, two seeders and {CAPPED_LEECHERS} leechers, each 10 MB/s up, the"
+        " first seeder killed half-way"
+    )
+    whole = _fluid_seconds(KILLED_SEEDERS)
+    seconds = whole / 2
+    rows = {
+        "caravan": _killing("caravan", seconds, up=CAP),
+        "libtorrent default": _killing("libtorrent", seconds, up=CAP),
+    }
+    # Half of all bytes are there by then; one seeder fewer sends the others.
+    senders = CAPPED_LEECHERS + KILLED_SEEDERS
+    bound = seconds + seconds * senders / (senders - 1)
+    return Plan(title, CAPPED_BYTES, rows, GOALS_CAPPED, bound, KILLED_GOAL)
+
+
+def _fluid_seconds(seeders: int) -> float:
+    """Return how long a swarm takes at least where each sends at `CAP`."""
+    rate = (seeders + CAPPED_LEECHERS) * CAP
+    return max(CAPPED_BYTES / (seeders * CAP), CAPPED_LEECHERS * CAPPED_BYTES / rate)
 
 
 def _lateness() -> dict[str, Measure]:
@@ -279,16 +305,48 @@ def _libtorrent(
     return measure
 
 
+def _killing(role: str, seconds: float, **options: Any) -> Measure:
+    """Fetch from two seeders, of which the first is killed after a while."""
+
+    def measure(bench: Bench, home: Path) -> Document:
+        def new(name: object) -> Party:
+            folder = str(home / str(name))
+            return Party(role, folder=folder, torrent=str(bench.torrent), **options)
+
+        files = [str(bench.payload)]
+        options_of_seeders = options | {"files": files, "torrent": str(bench.torrent)}
+        with parties() as seeding:
+            for number in range(KILLED_SEEDERS):
+                folder = str(home / f"seeder{number}")
+                seeding.append(Party(role, folder=folder, **options_of_seeders))
+            timer = threading.Timer(seconds, seeding[0].kill)
+            what = {"digests": [f"sha256:{bench.digest}"]} if role == "caravan" else {}
+            try:
+                return _fetch_all(
+                    seeding, CAPPED_LEECHERS, new, begun=timer.start, **what
+                )
+            finally:
+                timer.cancel()
+
+    return measure
+
+
 def _fetch_all(
-    seeding: list[Party], leechers: int, new: Callable[[int], Party], **what: Any
+    seeding: list[Party],
+    leechers: int,
+    new: Callable[[int], Party],
+    *,
+    begun: Callable[[], object] = lambda: None,
+    **what: Any,
 ) -> Document:
     """Let new leechers fetch at once; time is that of the last one."""
     with parties() as fetching:
         for number in range(leechers):
             fetching.append(new(number))
-        before = sum(one.usage()["cpu"] for one in seeding)
+        before = {one: one.usage()["cpu"] for one in seeding}
         all_peers = [one.peer for one in [*seeding, *fetching]]
         began = time.monotonic()
+        begun()
         for one in fetching:
             one.request("fetch", peers=[p for p in all_peers if p != one.peer], **what)
         found = [one.answer() for one in fetching]
@@ -296,7 +354,8 @@ def _fetch_all(
         if leechers == 1:
             seconds = found[0]["seconds"]
         cpu = sum(one["cpu"] for one in found)
-        cpu += sum(one.usage()["cpu"] for one in seeding) - before
+        alive = [one for one in seeding if one.is_alive]
+        cpu += sum(one.usage()["cpu"] - before[one] for one in alive)
         peak = max(one["peak"] for one in found)
         return found[0] | {"seconds": seconds, "cpu": cpu, "peak": peak}
 
@@ -390,7 +449,7 @@ def rows(plan: Plan, results: list[Document]) -> list[Row]:
                 unit="s",
                 theirs=plan.bound,
                 beside="fluid bound",
-                goal=Goal(1.3),
+                goal=Goal(plan.bound_goal),
             )
         )
     for name in ("late_p50", "late_p99", "late_max"):

@@ -68,6 +68,16 @@ class Party:
         """Return the seconds of CPU that were used since it was ready."""
         return float(self.usage()["cpu"]) - self._cpu
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         self._requests.close()
         try:

@@ -19,6 +19,7 @@ from transfer import (
     SeederLimits,
     WrongBytesError,
 )
+from transfer.leeching.download import Download
 from transfer.leeching.peer_connection import Outcome, PeerConnection
 from transfer.leeching.swarm import Swarm
 
@@ -206,6 +207,13 @@ async def test_a_thread_that_comes_back_after_the_end_is_not_waited_for(
         graceful.extend(one.task for one in swarm._active)
         await end(swarm, gently=gently)
 
+    def hashed_later(download, hasher, whole):
+        """Let the thread come back before the end, however fast that is."""
+        download._loop.call_soon_threadsafe(
+            download._loop.call_later, 0.2, download._hashed, hasher, whole
+        )
+
+    monkeypatch.setattr(Download, "_hashed_in_thread", hashed_later)
     monkeypatch.setattr(PeerConnection, "receive", late)
     monkeypatch.setattr(Swarm, "end", watched)
     seeder, leecher = await new_node(), await new_node()
