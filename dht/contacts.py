@@ -43,6 +43,9 @@ class Contact:
         # Public key and packed address, as contacts travel.
         object.__setattr__(self, "packed", self.public_key + self.address.packed)
 
+    def __repr__(self) -> str:
+        return f"<Contact {self.node_id.hex()[:16]} at {self.address}>"
+
     @property
     def id(self) -> bytes:
         """The node id, under the name that the routing table's buckets use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -116,10 +116,22 @@ class Dht:
         """Whether this node says to public nodes that they cannot ask it."""
         return self._core.reach.is_shut
 
-    async def start(self, listen: Sequence[Address]) -> None:
-        """Bind the addresses, at most one of each family.
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self._addresses)) or "nowhere yet"
+        return f"<Dht {self.node_id.hex()[:16]} at {where}>"
 
-        Raises `OSError` when one is taken; whatever was opened is closed again.
+    async def __aenter__(self) -> Self:
+        """Return the node; it starts with `start`, and is closed at the end."""
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    async def start(self, listen: Sequence[Address | str]) -> None:
+        """Bind the addresses, at most one of each family; texts are HOST:PORT.
+
+        Raises `AddressError` for a text that is none, and `OSError` when an address is
+        taken; whatever was opened is closed again.
         """
         if self._running is not None:
             raise RuntimeError("The DHT runs already.")
@@ -131,7 +143,7 @@ class Dht:
             on_release=self._on_release,
         )
         try:
-            for address in listen:
+            for address in map(_address, listen):
                 await running.transport.open(address)
         except BaseException:
             await running.transport.close()
@@ -141,13 +153,15 @@ class Dht:
         self._core.families = running.transport.families
         running.maintenance.start()
 
-    async def join(self, contacts: Iterable[Address | Contact]) -> int:
+    async def join(self, contacts: Iterable[Address | Contact | str]) -> int:
         """Meet the network through these addresses; how many answered.
 
+        Texts are HOST:PORT with a numeric host; `AddressError` for one that is not.
         At a contact's address only the node with its key counts. Ends within 5 s. If
         none answers, they are tried again in the background.
         """
-        return await self._run.joining.join(contacts)
+        read = [_address(one) if isinstance(one, str) else one for one in contacts]
+        return await self._run.joining.join(read)
 
     async def meet(self, addresses: Iterable[Address]) -> list[Contact]:
         """Ping addresses; return the contacts that proved their id there.
@@ -299,3 +313,7 @@ class Dht:
 
     def _is_own(self, host: str) -> bool:
         return self._running is not None and self._running.transport.is_own(host)
+
+
+def _address(address: Address | str) -> Address:
+    return Address.parse(address) if isinstance(address, str) else address

@@ -169,6 +169,10 @@ class UpdatesCommand(Command[results.UpdatesResult]):
     """What is new among the names that are held or followed."""
 
     apply: bool = False
+    output: str | None = None
+    """With `apply`: the folder (an absolute path) that the files are written to; None
+    for where `fetch` wrote the versions before."""
+    force: bool = False
     wait: bool = False
     """Answer when there is a release whose digest, or a doubt whose id, is new."""
     seen: list[str] = []
@@ -220,6 +224,12 @@ class InviteCommand(Command[results.InviteResult]):
     seconds: int = 7 * 86_400
 
 
+class MeetCommand(Command[results.MeetResult]):
+    """Join through further contacts, each HOST:PORT, while the node runs."""
+
+    contacts: list[str]
+
+
 class TransfersCommand(Command[results.TransfersResult]):
     """The downloads under way."""
 
@@ -247,7 +257,8 @@ COMMANDS: dict[str, type[Command[Any]]] = {
         OriginsCommand, PublishCommand,
         DelegateCommand, EpochCommand, BroadcastCommand, FollowCommand, FollowsCommand,
         UnfollowCommand, UpdatesCommand, AuditCommand, ListCommand, PinCommand,
-        UnpinCommand, CleanCommand, VerifyCommand, InviteCommand, TransfersCommand,
+        UnpinCommand, CleanCommand, VerifyCommand, InviteCommand, MeetCommand,
+        TransfersCommand,
         LimitCommand, OpenCommand, LeaveCommand,
     )
 }  # fmt: skip

@@ -157,6 +157,13 @@ class InviteResult(Result, frozen=True, kw_only=True):
     expires: int
 
 
+class MeetResult(Result, frozen=True, kw_only=True):
+    """How many of the contacts answered; the node goes on trying the others."""
+
+    asked: int
+    answered: int
+
+
 class DoctorResult(Result, frozen=True, kw_only=True):
     """What may be wrong around the node."""
 
@@ -386,6 +393,8 @@ class UpdateEntry(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     confirmed: int
     confirmed_at: int
+    paths: list[str] = []
+    """Where its files were written, if they were."""
 
 
 class DoubtEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -461,6 +470,8 @@ class HeldArtifact(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     packages: list[str]
     pinned: bool
+    private: bool = False
+    """Kept on disk, and offered to nobody."""
     added_at: float
 
 
@@ -550,6 +561,8 @@ class ReadyResult(Result, frozen=True, kw_only=True):
     contacts: int
     listen: list[str]
     network: str
+    store_bytes: int | None = None
+    """How much the store keeps at most; said by the first start of a home."""
 
 
 class TransferEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,13 +54,14 @@ from node.model.written_files import WrittenFiles
 from node.publisher_parts import make_publisher_parts
 from node.rates import Rates
 from node.reach.contacts import is_named, read_addresses, read_contacts
-from node.reach.named_contacts import NamedContacts
+from node.reach.named_contacts import JoinCommands, NamedContacts
 from node.reach.service import Reaching
 from node.releases.alert_receiver import AlertReceiver
 from node.releases.alerts import Alerter
 from node.releases.follow_command import FollowCommands
 from node.releases.newest import Releases
 from node.releases.pipeline import ReleasePipeline
+from node.releases.update_output import UpdateOutput
 from node.releases.updates import UpdateTracker
 from node.settings import Settings
 from node.settings.home import Home
@@ -393,9 +394,11 @@ class Node:
             router=self._router,
             withdrawal=self._withdrawal,
             background=self._background,
+            output=UpdateOutput(self._store, catalogue, self._output),
         )
         self._runs |= {
             commands.InviteCommand: self._reaching.invite,
+            commands.MeetCommand: JoinCommands(self._dht).meet,
             commands.FollowCommand: follows.follow,
             commands.FollowsCommand: follows.follows,
             commands.UnfollowCommand: follows.unfollow,

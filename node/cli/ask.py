@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 from node.cli import client
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import clean, count, duration, facts, say, size, table
+from node.cli.text import clean, count, duration, facts, say, short_digest, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -190,12 +191,13 @@ def _peers_words(found: PeersResult) -> None:
 
 
 def _lookup_words(found: LookupResult) -> None:
+    digest = short_digest(found.digest) if sys.stderr.isatty() else found.digest
     table(
         ("node id", "address", "reach"),
         [(each.node_id, each.address, each.reach) for each in found.providers],
     )
     click.echo(
-        f"{count(len(found.providers), 'provider')} of {found.digest} in "
+        f"{count(len(found.providers), 'provider')} of {digest} in "
         f"{duration(found.seconds)}, {count(found.requests, 'request')}",
         err=True,
     )

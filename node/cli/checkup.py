@@ -70,4 +70,5 @@ def _words(result: DoctorResult) -> None:
     table(
         ("check", "", "what was seen"),
         [(one.name, "ok" if one.ok else "WRONG", one.hint) for one in result.checks],
+        wraps=True,
     )

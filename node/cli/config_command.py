@@ -40,7 +40,7 @@ class ConfigGroup(CommandGroup):
     },
 )
 def config() -> None:
-    """List all settings, or write a config.toml with all of them as comments.
+    """List all settings and where their values come from.
 
     Flags of `caravan join` stand over CARAVAN_* variables, those over config.toml in
     the node's folder, that over what the node remembers, and that over defaults.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from node.results import (
         FetchedArtifact,
         FetchResult,
+        HeldArtifact,
         ListResult,
         ShareResult,
         UnshareResult,
@@ -267,19 +268,31 @@ def _fetch_words(result: FetchResult, *, is_written: bool) -> None:
                 short_digest(artifact.digest) if short else artifact.digest,
                 size(artifact.size),
                 _origin(artifact),
-                artifact.file if short and not is_written else artifact.path,
+                (artifact.file or Path(artifact.path).name) if short else artifact.path,
             )
             for artifact in result.artifacts
         ],
         optional=("from", "size"),
     )
-    if short and not is_written:
-        _say_where(result)
+    if short:
+        _say_where(result, is_written=is_written)
 
 
-def _say_where(result: FetchResult) -> None:
-    """Say where what was fetched is, and how to get a copy with its name."""
+def _say_where(result: FetchResult, *, is_written: bool) -> None:
+    """Say where what was fetched is, and how to get a copy with its name.
+
+    A path has a line of its own and is never cut: it is there to be copied.
+    """
     first = result.artifacts[0]
+    if is_written:
+        if len(result.artifacts) == 1:
+            say(f"written to {first.path}")
+        else:
+            folder = os.path.commonpath(
+                [Path(one.path).parent for one in result.artifacts]
+            )
+            say(f"{count(len(result.artifacts), 'file')} written to {folder}{os.sep}")
+        return
     if len(result.artifacts) == 1:
         say(f"kept at {first.path}")
     else:
@@ -301,19 +314,26 @@ def _origin(artifact: FetchedArtifact) -> str:
     return f"{count(len(artifact.sources), 'peer')} in {duration(artifact.seconds)}"
 
 
+def _state(artifact: HeldArtifact) -> str:
+    """Say what is special about a file: pinned, or offered to nobody."""
+    words = ["pinned"] if artifact.pinned else []
+    words += ["not offered"] if artifact.private else []
+    return ", ".join(words) or "-"
+
+
 def _list_words(result: ListResult) -> None:
     table(
-        ("digest", "size", "pinned", "file"),
+        ("digest", "size", "state", "file"),
         [
             (
                 artifact.digest,
                 size(artifact.size),
-                "pinned" if artifact.pinned else "-",
+                _state(artifact),
                 artifact.file or "-",
             )
             for artifact in result.artifacts
         ],
-        optional=("pinned", "size"),
+        optional=("state", "size"),
     )
     words = f"{count(result.count, 'artifact')}, {size(result.bytes_held)}"
     click.echo(clean(words), err=True)

@@ -16,7 +16,7 @@ from node.commands import StatusCommand
 from node.errors import INTERRUPTED
 from node.results import ReadyResult
 from node.service import Node
-from node.settings.remembered import remember
+from node.settings.remembered import read_remembered, remember
 from node.version import VERSION
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ async def _serve(
     session: Session, settings: Settings, given: Mapping[str, object]
 ) -> int:
     with Signals() as signals:
+        is_first = not read_remembered(settings.home)
         node = await signals.unless_stopped(Node.start(settings))
         if node is None:
             return signals.exit_code
@@ -120,6 +121,7 @@ async def _serve(
                 contacts=status.contacts,
                 listen=list(settings.listen),
                 network=settings.network,
+                store_bytes=status.limits.store_bytes if is_first else None,
             )
             remember(settings.home, _as_bound(given, ready))
             session.answer(ready, print_ready)

@@ -19,6 +19,36 @@ if TYPE_CHECKING:
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
 
+SYNONYMS = {
+    "remove": "unshare",
+    "rm": "unshare",
+    "delete": "unshare",
+    "forget": "unshare",
+    "add": "share",
+    "seed": "share",
+    "upload": "share",
+    "get": "fetch",
+    "download": "fetch",
+    "install": "fetch",
+    "find": "lookup",
+    "search": "lookup",
+    "ls": "list",
+    "start": "join",
+    "stop": "leave",
+    "quit": "leave",
+    "info": "status",
+    "upgrade": "updates",
+    "update": "updates",
+    "subscribe": "follow",
+    "gc": "clean",
+    "prune": "clean",
+    "logs": "log",
+    "settings": "config",
+    "dashboard": "open",
+}
+"""What people of other programs call a command, for the hint after a slip."""
+
+
 def _session(context: click.Context) -> Session:
     return context.find_root().ensure_object(Session)
 
@@ -128,7 +158,9 @@ class CommandGroup(click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             from difflib import get_close_matches
 
-            close = get_close_matches(name, self.list_commands(ctx), 1)
+            known = self.list_commands(ctx)
+            meant = [one for one in [SYNONYMS.get(name)] if one in known]
+            close = meant or get_close_matches(name, known, 1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             ctx.fail(f"there is no command {name!r}{hint}")
         return super().resolve_command(ctx, args)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         "caravan join 192.0.2.7:4747 --network lab --secret-file lab.secret",
     ],
 )
-@click.argument("contacts", nargs=-1, metavar="[HOST:PORT... | INVITATION]")
+@click.argument("contacts", nargs=-1, metavar="[HOST[:PORT]... | INVITATION]")
 @click.option(
     "--listen",
     multiple=True,
@@ -73,11 +73,15 @@ if TYPE_CHECKING:
 def join(session: Session, /, detach: bool, verbose: bool, **flags: Any) -> int:
     """Run this user's node until `caravan leave`, SIGTERM or Ctrl-C.
 
-    Joins the network through any of its nodes: the HOST:PORTs, those of an INVITATION,
-    or those that it remembers. Settings also come from config.toml in the node's folder
-    and from CARAVAN_* variables; `caravan config` lists them.
+    Joins the network through any of its nodes: the HOSTs, those of an INVITATION, or
+    those that it remembers. The PORT is 4747 where none is given. With --detach, a node
+    that runs already asks the HOSTs at once. Settings also come from config.toml in the
+    node's folder and from CARAVAN_* variables; `caravan config` lists them.
     """
-    if detach and (_is_running(session) or not _is_background(session, flags)):
+    flags["contacts"] = _with_ports(flags["contacts"])
+    if detach and (
+        _is_running(session, flags["contacts"]) or not _is_background(session, flags)
+    ):
         return 0
     settings = _settings(session.home, flags)
     if detach:
@@ -116,18 +120,59 @@ def _settings(home: Path, flags: dict[str, Any]) -> Settings:
     return replace(settings, contacts=(*invited, *settings.contacts))
 
 
+def _with_ports(contacts: Sequence[str]) -> tuple[str, ...]:
+    if not contacts:
+        return ()
+    from node.settings.values import with_port
+
+    return tuple(one if _is_invitation(one) else with_port(one) for one in contacts)
+
+
 def _is_invitation(text: str) -> bool:
     return text.strip().startswith("caravan-invitation-")
 
 
-def _is_running(session: Session) -> bool:
-    """Tell whether this folder's node is running already, and say so if it is."""
+def _is_running(session: Session, contacts: Sequence[str]) -> bool:
+    """Tell whether this folder's node runs already; it meets the contacts then."""
     try:
         status = session.ask("status")
     except NotRunningError:
         return False
-    session.answer(status, lambda _: print_running(status))
+    named = _named_contacts(contacts, status.network)
+    met = session.ask("meet", contacts=named) if named else None
+
+    def words(_: object) -> None:
+        print_running(status)
+        if met is not None and not met.answered:
+            _print_waiting(contacts)
+
+    session.answer(status, words)
     return True
+
+
+def _named_contacts(texts: Sequence[str], network: str) -> list[str]:
+    """Return contacts as the node reads them; those of an invitation to its network."""
+    if not any(map(_is_invitation, texts)):
+        from node.settings.source import SettingSource
+        from node.settings.values import read_contacts
+
+        source = SettingSource("HOST:PORT", UsageError)
+        return list(read_contacts(list(texts), source))
+    from node.reach.invitation import read_invitation
+
+    invitation = read_invitation(texts[0], time.time())
+    if len(texts) > 1 or invitation.network != network:
+        raise UsageError(
+            f"this node is in the network {network!r}; join another one with another "
+            "--home, and give an invitation by itself"
+        )
+    return [f"{one.public_key.hex()}@{one.address}" for one in invitation.contacts]
+
+
+def _print_waiting(contacts: Sequence[str]) -> None:
+    # An invitation may hold a secret, and is not repeated.
+    named = ["the invited contacts" if _is_invitation(one) else one for one in contacts]
+    click.echo(f"no answer from {' '.join(named)} yet; the node keeps trying", err=True)
 
 
 def _is_background(session: Session, flags: dict[str, Any]) -> bool:
@@ -145,10 +190,5 @@ def _is_background(session: Session, flags: dict[str, Any]) -> bool:
         return True
     session.answer(ready, print_ready)
     if asked and not ready.contacts:
-        # An invitation may hold a secret, and is not repeated.
-        named = [
-            "the invited contacts" if _is_invitation(one) else one for one in asked
-        ]
-        words = f"no answer from {' '.join(named)} yet; the node keeps trying"
-        click.echo(words, err=True)
+        _print_waiting(asked)
     return False

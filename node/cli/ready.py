@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from node.cli.text import say
+from node.cli.text import say, size
 from node.settings import PUBLIC_NETWORK
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def print_ready(ready: ReadyResult) -> None:
     say(f"web page: http://{ready.web}/")
     if ready.site:
         say(f"package managers of this site ask {ready.site}")
+    if ready.store_bytes is not None:
+        say(f"keeps at most {size(ready.store_bytes)} (store_bytes in config.toml)")
     if ready.contacts:
         return
     # Every hint works as it stands: an invitation has the secret, and the addresses of

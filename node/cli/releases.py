@@ -154,23 +154,44 @@ def unfollow(session: Session, target: str) -> None:
     examples=[
         "caravan updates",
         "caravan updates --apply",
+        "caravan updates --apply -o wheels/",
         "caravan updates --watch --json | while read -r line; do ...; done",
     ],
 )
 @click.option("--apply", is_flag=True, help="Fetch what is new.")
 @click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    help="With --apply, write the files there.  [default: where `fetch -o` wrote the "
+    "versions before]",
+)
+@click.option(
+    "--force", is_flag=True, help="In DIR, overwrite files of the same names."
+)
+@click.option(
     "--watch", is_flag=True, help="Keep running, and print each update as it comes."
 )
 @click.pass_obj
-def updates(session: Session, apply: bool, watch: bool) -> None:
+def updates(
+    session: Session, /, *, apply: bool, output: str | None, force: bool, watch: bool
+) -> None:
     """Show new versions of the packages that you hold or follow.
 
     Warnings are shown next to a release: its publisher signed two different releases
     with the same number, it has expired, or its publisher has not confirmed it for a
     long time.
     """
+    if output is not None and not apply:
+        raise click.UsageError("-o says where --apply writes; add --apply")
     if not watch:
-        session.answer(session.ask("updates", apply=apply), _updates_words)
+        result = session.ask(
+            "updates",
+            apply=apply,
+            output=None if output is None else absolute(output),
+            force=force,
+        )
+        session.answer(result, _updates_words)
         return
     if apply:
         raise click.UsageError(
@@ -248,7 +269,19 @@ def _updates_words(result: UpdatesResult) -> None:
     if not result.updates and not result.doubts:
         click.echo("everything is up to date", err=True)
     elif result.updates and result.applied:
-        click.echo(f"{count(len(result.updates), 'update')} fetched", err=True)
+        _applied_words(result)
+
+
+def _applied_words(result: UpdatesResult) -> None:
+    """Say what was fetched, and where its files are."""
+    fetched = count(len(result.updates), "update")
+    paths = [path for update in result.updates for path in update.paths]
+    if not paths:
+        click.echo(f"{fetched} fetched; for copies: the same with -o DIR", err=True)
+        return
+    click.echo(f"{fetched} fetched", err=True)
+    for path in paths:
+        click.echo(clean(f"written to {path}"), err=True)
 
 
 def _confirmed(update: UpdateEntry) -> str:

@@ -118,7 +118,11 @@ def service_status(session: Session) -> None:
         enabled=_asked("is-enabled") == "enabled",
         active=_asked("is-active") == "active",
     )
-    session.answer(result, lambda _: facts([*result.items()]))
+    session.answer(result, lambda _: facts([(k, _plain(v)) for k, v in result.items()]))
+
+
+def _plain(value: object) -> object:
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def unit_path() -> Path:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE")
 @click.pass_obj
 def show(session: Session, file: str) -> None:
-    """Verify a package file and print its contents; needs no running node.
+    """Verify a package file and print its contents.
+
+    Needs no running node.
 
     Exits with code 5 if FILE is not a package file, 6 if its publisher did not sign
     it or it breaks a rule. Whether it is the newest release, only the network knows.

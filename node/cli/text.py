@@ -113,11 +113,14 @@ def table(
     header: Sequence[str],
     rows: Sequence[Sequence[object]],
     optional: Sequence[str] = (),
+    *,
+    wraps: bool = False,
 ) -> None:
     """Print rows: aligned under a header on a terminal, with tabs in a pipe.
 
     On a terminal it fits: first digests are shortened and the widest columns cut, then
-    the columns named in `optional` are dropped, in their order.
+    the columns named in `optional` are dropped, in their order. With `wraps`, the last
+    column is advice: it goes on below instead of being cut.
     """
     lines = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -127,6 +130,8 @@ def table(
     if not lines:
         return
     columns = [list(column) for column in zip(header, *lines, strict=True)]
+    if wraps:
+        columns = _wrapped(columns, _terminal_columns())
     widths = _fitted(columns, optional, _terminal_columns())
     print(bold(_aligned([column[0].upper() for column in columns], widths)))
     for cells in zip(*(column[1:] for column in columns), strict=True):
@@ -138,6 +143,20 @@ def facts(pairs: Sequence[tuple[str, object]]) -> None:
     name_width = max(len(name) for name, _ in pairs) + 1 if sys.stdout.isatty() else 0
     for name, value in pairs:
         print(f"{name + ':':<{name_width}} {clean(value)}")
+
+
+def _wrapped(columns: list[list[str]], most: int) -> list[list[str]]:
+    """Break the last column into lines that fit beside the others."""
+    from textwrap import wrap
+
+    used = sum(max(map(width, one)) + len(_GAP) for one in columns[:-1])
+    room = max(most - used, COLUMN_READABLE)
+    rows = [[column[0] for column in columns]]
+    for cells in zip(*(column[1:] for column in columns), strict=True):
+        first, *others = wrap(cells[-1], room) or [""]
+        rows.append([*cells[:-1], first])
+        rows += [[*[""] * (len(columns) - 1), other] for other in others]
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _fitted(columns: list[list[str]], optional: Sequence[str], most: int) -> list[int]:

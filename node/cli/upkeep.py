@@ -43,7 +43,7 @@ def clean(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Free space: files that nothing needs, then old ones, then the oldest.
+    """Free space in the store; show first what would go.
 
     Files that nothing needs go first, then those older than --days, then the oldest
     until the store fits --keep-bytes. Pinned packages and your own releases stay, with

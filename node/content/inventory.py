@@ -44,6 +44,7 @@ class Inventory:
             kind="package file" if own else "artifact",
             packages=[f"{row.name} {row.version}" for row, _ in packages],
             pinned=digest in pinned,
+            private=self._catalogue.is_private(digest),
             added_at=artifact.added_at,
         )
 

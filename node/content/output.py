@@ -20,7 +20,7 @@ import os
 import secrets
 import select
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,12 @@ class OutputWriter:
         with _sentences(target):
             await asyncio.to_thread(self._write_named, artifact, target)
         return target
+
+    async def folders_with(self, digests: Iterable[str]) -> list[Path]:
+        """Return the folders in which files that `fetch` wrote still are."""
+        paths = [path for one in digests for path in self._written.paths(one)]
+        there = await asyncio.to_thread(lambda: [one for one in paths if one.is_file()])
+        return sorted({path.parent for path in there})
 
     async def write_folder(
         self, files: Sequence[NamedArtifact], folder: Path, *, force: bool

@@ -10,6 +10,7 @@ from node.model.mirror import Tables
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS written_file (
   path TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS written_by_digest ON written_file (digest);
 """
 _AT_ONCE = 500  # paths in one statement; SQLite takes 999 at least
 
@@ -35,6 +36,13 @@ class WrittenFiles:
             )
             found |= {waiting[path]: digest for path, digest in rows}
         return found
+
+    def paths(self, digest: str) -> list[Path]:
+        """Return where this content was written last."""
+        rows = self._database.execute(
+            "SELECT path FROM written_file WHERE digest = ? ORDER BY path", (digest,)
+        )
+        return [Path(path) for (path,) in rows]
 
     def remember(self, written: Mapping[Path, str]) -> None:
         """Keep what was written just now, by path."""

@@ -12,11 +12,17 @@ import socket
 from typing import TYPE_CHECKING
 
 from dht import Address
+from node import results
+from node.errors import UsageError
+from node.reach.contacts import is_named, read_contacts
+from node.settings.source import SettingSource
+from node.settings.values import read_contacts as read_numeric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dht import Dht
+    from node.commands import MeetCommand, Progress
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,25 @@ class NamedContacts:
         if found:
             await self._dht.join(found)
         return ALONE_SECONDS
+
+
+class JoinCommands:
+    """Joins through contacts that are named while the node runs."""
+
+    def __init__(self, dht: Dht) -> None:
+        self._dht = dht
+
+    async def meet(
+        self, command: MeetCommand, _progress: Progress
+    ) -> results.MeetResult:
+        """Ask contacts; those that do not answer are tried again."""
+        keyed = [text for text in command.contacts if "@" in text]
+        plain = [text for text in command.contacts if "@" not in text]
+        source = SettingSource("HOST:PORT", UsageError)
+        known = await asyncio.to_thread(read_numeric, plain, source)
+        found = read_contacts(text for text in known if not is_named(text))
+        answered = await self._dht.join([*read_contacts(keyed), *found])
+        return results.MeetResult(asked=len(command.contacts), answered=answered)
 
 
 def _resolved(names: Sequence[str]) -> list[Address]:

@@ -16,6 +16,7 @@ from node.model.keys import publisher_text
 from node.model.targets import parse_followed
 from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
+from node.releases.update_output import UpdateOutput
 from node.releases.updates import UpdateTracker
 
 _NICKNAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
@@ -33,7 +34,9 @@ class FollowCommands:
         router: Routing,
         withdrawal: Withdrawal,
         background: Background,
+        output: UpdateOutput,
     ) -> None:
+        self._output = output
         self._trust_store = trust_store
         self._releases = releases
         self._updates = updates
@@ -103,6 +106,7 @@ class FollowCommands:
             entries = await self._updates.wait(command.seen)
         elif command.apply:
             entries = await self._updates.apply(progress)
+            entries = await self._output.write(entries, command)
         else:
             entries = await self._updates.report()
         return results.UpdatesResult(

@@ -9,6 +9,7 @@ from typing import Literal
 
 from node.settings.site import SiteSettings
 
+DEFAULT_PORT = 4747
 DEFAULT_LISTEN = ("0.0.0.0:4747", "[::]:4747")
 DEFAULT_WEB = "127.0.0.1:4748"
 PUBLIC_NETWORK = "caravan"

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from node.errors import UsageError
 from node.settings import (
+    DEFAULT_PORT,
     PUBLIC_NETWORK,
     LogFormat,
     LogLevel,
@@ -219,6 +220,20 @@ def _numeric(text: str, source: SettingSource) -> str:
         raise source.mistake(str(error)) from error
 
 
+def with_port(text: str) -> str:
+    """Return a contact as a person types it with a port, the usual one if it has none.
+
+    A single word is not taken for a host: a port or a dot says that it is one.
+    """
+    try:
+        host = ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        is_host = _HOST_NAME.fullmatch(text) and ("." in text or text == "localhost")
+        return f"{text}:{DEFAULT_PORT}" if is_host else text
+    bracketed = f"[{host}]" if host.version == 6 else str(host)
+    return f"{bracketed}:{DEFAULT_PORT}"
+
+
 def _resolved(text: str, source: SettingSource) -> list[str]:
     """Return the numeric addresses of a contact; a host name may have several.
 
@@ -227,6 +242,8 @@ def _resolved(text: str, source: SettingSource) -> list[str]:
     from dht import Address
 
     host, _, port = text.rpartition(":")
+    if _HOST_NAME.fullmatch(text):
+        raise source.mistake(f"expected a port too, for example {text}:{DEFAULT_PORT}")
     if not _HOST_NAME.fullmatch(host) or not port.isascii() or not port.isdigit():
         return [_numeric(text, source)]
     try:

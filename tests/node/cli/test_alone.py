@@ -66,6 +66,8 @@ async def test_without_a_node_the_exit_code_is_3(tmp_path, arguments):
     [
         (["nonsense"], "no command 'nonsense'"),
         (["statsu"], "did you mean 'status'"),
+        (["remove"], "did you mean 'unshare'"),
+        (["install", "x"], "did you mean 'fetch'"),
         (["status", "--nonsense"], "--nonsense"),
         (["fetch"], "TARGET"),
         (["publish", "f", "--name", "n"], "--version"),

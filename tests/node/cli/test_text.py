@@ -191,3 +191,19 @@ def test_bars_that_are_done_make_room(monkeypatch):
                 )
         assert view._bars is not None
         assert len(view._bars._bars) == 10
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_advice_is_wrapped_and_never_cut(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    advice = (
+        "open TCP port 4747 in the firewall of this machine, and of the router " * 3
+    )
+    shown = Terminal()
+    monkeypatch.setattr("sys.stdout", shown)
+    monkeypatch.setenv("NO_COLOR", "1")
+    table(("check", "", "advice"), [("ports", "WRONG", advice)], wraps=True)
+    lines = shown.getvalue().splitlines()
+    assert all(len(line) <= columns for line in lines[1:])
+    words = " ".join(lines[1:]).split()
+    assert words == ["ports", "WRONG", *advice.split()]

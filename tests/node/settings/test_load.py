@@ -11,6 +11,7 @@ from node.settings import DEFAULT_LISTEN, DEFAULT_WEB, Settings
 from node.settings.home import home_folder
 from node.settings.load import load_settings, load_with_sources
 from node.settings.table import SETTINGS
+from node.settings.values import with_port
 
 
 def write(home: Path, text: str) -> Path:
@@ -229,3 +230,22 @@ def test_the_table_names_every_setting_and_its_examples_are_read(tmp_path):
         write(tmp_path, text.replace("node.example.org", "127.0.0.1"))
         if setting.name not in ("network", "secret_file"):
             load_settings(tmp_path, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("192.0.2.7", "192.0.2.7:4747"),
+        ("192.0.2.7:80", "192.0.2.7:80"),
+        ("2001:db8::1", "[2001:db8::1]:4747"),
+        ("[2001:DB8::1]", "[2001:db8::1]:4747"),
+        ("[::1]:5", "[::1]:5"),
+        ("node.example.org", "node.example.org:4747"),
+        ("localhost", "localhost:4747"),
+        ("nonsense", "nonsense"),
+        ("a:b:c", "a:b:c"),
+        ("", ""),
+    ],
+)
+def test_a_contact_that_is_typed_needs_no_port(text, read):
+    assert with_port(text) == read
