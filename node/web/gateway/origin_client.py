@@ -17,7 +17,6 @@ import socket
 import ssl
 import time
 import urllib.request
-import zlib
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,13 +45,16 @@ from node.gateway.origin import (
     SlowError,
     check_url,
 )
+from node.gateway.retry import pause_before_retry
 from node.gateway.upstream import Upstream, place_of
 from node.gateway.upstreams import Upstreams, is_public
+from node.web.gateway.page_body import PageBody
 
 CONNECT_SECONDS_MAX = 5.0
 USER_AGENT = "caravan"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PRINTABLE = "".join(map(chr, range(33, 127)))
+_IN_THE_MIDDLE = (BrokenOffError, SlowError)
 _PASSED_BACK = (
     "content-type", "content-encoding", "content-length", "content-range", "etag",
     "last-modified", "retry-after", "npm-notice",
@@ -143,26 +145,60 @@ class HttpOrigin:
         self, upstream: Upstream, url: str, *, accept: str, known: OriginPage | None
     ) -> OriginPage:
         """Fetch a page; `known` is what to compare with. Raises OriginError."""
-        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        asked = {"Accept": accept, "Accept-Encoding": "gzip"}
+        headers = dict(asked)
         if known is not None and known.etag:
             headers["If-None-Match"] = known.etag
         if known is not None and known.modified:
             headers["If-Modified-Since"] = known.modified
+        body = PageBody()
+        fruitless = 0
+        while True:
+            had = body.received
+            try:
+                return await self._page(
+                    upstream, url, headers=headers, body=body, known=known
+                )
+            except OriginError as error:
+                rest = body.condition()
+                wait: float | None = 0.0
+                if body.received > had and isinstance(error, _IN_THE_MIDDLE):
+                    fruitless = 0  # what makes progress goes on
+                else:
+                    fruitless += 1
+                    wait = pause_before_retry(error, fruitless)
+                if not rest or wait is None or fruitless > limits.PAGE_ATTEMPTS:
+                    raise
+                _log.info("a page of %s broke off and is resumed", upstream.name)
+                await asyncio.sleep(wait)
+                headers, known = {**asked, **rest}, None
+
+    async def _page(
+        self,
+        upstream: Upstream,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: PageBody,
+        known: OriginPage | None,
+    ) -> OriginPage:
+        """Ask once, for a page or for its rest; raises OriginError."""
         request = _Request(url, headers=headers, is_page=True)
         async with self._request(upstream, request) as response:
             final = str(response.url)
             if response.status == 304 and known is not None:
                 return OriginPage(b"", "", known.etag, final, unchanged=True)
             _check_status(response)
-            body = await _page_body(response)
-            said = response.headers
-            return OriginPage(
-                body,
-                said.get("Content-Type", ""),
-                said.get("ETag", ""),
-                final,
-                modified=said.get("Last-Modified", ""),
-            )
+            body.begin(response.headers, final, is_part=response.status == 206)
+            text = await body.take(_parts(response))
+        said = body.headers
+        return OriginPage(
+            text,
+            said.get("Content-Type", ""),
+            said.get("ETag", ""),
+            body.url,
+            modified=said.get("Last-Modified", ""),
+        )
 
     @contextlib.asynccontextmanager
     async def file(
@@ -339,30 +375,6 @@ async def _parts(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         raise SlowError("it sent nothing for too long") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise BrokenOffError(_sentence(error)) from error
-
-
-async def _page_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read a page's body, unpacked, of PAGE_BYTES_MAX at most."""
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
-        raise OriginError(f"it packs its pages as {encoding}, which nobody asked for")
-    unpacker = None
-    if encoding not in ("identity", ""):
-        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
-    parts: list[bytes] = []
-    left = limits.PAGE_BYTES_MAX
-    async for part in _parts(response):
-        try:
-            data = part if unpacker is None else unpacker.decompress(part, left + 1)
-        except zlib.error as error:
-            raise OriginError("its page cannot be unpacked") from error
-        left -= len(data)
-        if left < 0:
-            raise OriginError("the page is too long")
-        parts.append(data)
-    if unpacker is not None and not unpacker.eof:
-        raise BrokenOffError("its page ended early")
-    return b"".join(parts)
 
 
 def _exact(url: str) -> URL:
