@@ -11,6 +11,7 @@ from node.cli.group import CliCommand
 from node.cli.session import Session
 from node.cli.text import say
 from node.errors import NotRunningError
+from node.gateway.connecting import outranking
 from node.gateway.ecosystems import recipe_at, tools
 
 if TYPE_CHECKING:
@@ -58,13 +59,19 @@ def connect(
     made = recipe_at(tool, session.home, base)
     if write:
         made.write()
+    notes = list(made.notes)
+    if made.file is not None and site is None and not undo:
+        notes += [
+            f"caution: {name} is set in the environment and counts more than this file"
+            for name in outranking(made.environment)
+        ]
     result = ConnectResult(
         tool=tool,
         file="" if made.file is None else str(made.file),
         lines=made.shown,
         environment=made.environment,
         if_down=_if_down(made, is_site=site is not None),
-        notes=made.notes,
+        notes=notes,
         written=write,
         undone=made.undo() if undo else False,
     )

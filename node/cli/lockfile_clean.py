@@ -15,10 +15,11 @@ from node.errors import NodeError
 
 # An address of a gateway on this machine: of this node, or of one that `caravan run`
 # had started.
-_OURS = re.compile(
-    r"(?:sparse\+)?https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?/"
-    r"((?:pypi|npm|cargo)(?:-[a-z0-9-]{1,31})?(?:/[^\s\"'<>#,;|\\)\]}]*+)?)"
-)
+_HERE = r"https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?"
+_PATH = r"((?:pypi|npm|cargo)(?:-[a-z0-9-]{1,31})?(?:/[^\s\"'<>#,;|\\)\]}]*+)?)"
+# What bun takes for granted: it writes "" for a tarball of this registry, and asks the
+# registry that it is configured to use.
+_BUNS_OWN = "https://registry.npmjs.org/"
 _TEXT_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -36,29 +37,32 @@ def lockfile() -> None:
     examples=["caravan lockfile clean yarn.lock", "caravan lockfile clean uv.lock"],
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--site", metavar="URL", help="Addresses of this site door as well.")
 @click.pass_obj
-def clean_lockfile(session: Session, *, files: tuple[str, ...]) -> None:
+def clean_lockfile(
+    session: Session, *, files: tuple[str, ...], site: str | None
+) -> None:
     """Put the origins' addresses back into lockfiles that name this node.
 
     Some tools write the address of the index that they used into their lockfile. Each
     address of this gateway is replaced by that of the same file or index at its origin.
     The digests stay as they are.
     """
-    replaced: dict[str, int] = {}
-    for file in files:
-        replaced[file] = _clean(session, Path(file))
+    base = f"(?:{_HERE}|{re.escape(site.rstrip('/'))})" if site else _HERE
+    ours = re.compile(rf"(?:sparse\+)?{base}/{_PATH}")
+    replaced = {file: _clean(session, Path(file), ours) for file in files}
     result = Fields(replaced=replaced)
     session.answer(result, lambda _: _words(replaced))
 
 
-def _clean(session: Session, path: Path) -> int:
+def _clean(session: Session, path: Path, ours: re.Pattern[str]) -> int:
     """Clean one file; returns how many addresses were replaced. NodeError."""
     from node.gateway.connecting import read_file, replace_file
 
     if not path.is_file() or path.stat().st_size > _TEXT_BYTES_MAX:
         raise NodeError(f"{path} is not a lockfile that can be read")
     text = read_file(path)
-    found = list(dict.fromkeys(match[1] for match in _OURS.finditer(text)))
+    found = list(dict.fromkeys(match[1] for match in ours.finditer(text)))
     if not found:
         return 0
     result = session.ask("origins", paths=found)
@@ -69,16 +73,21 @@ def _clean(session: Session, path: Path) -> int:
             f"{path} is as it was: the origin of {unknown[0]} is not known here"
             + (f", nor of {len(unknown) - 1} more" if unknown[1:] else "")
         )
-    fresh, number = _OURS.subn(lambda match: _origin(match, urls), text)
+    is_buns = path.name == "bun.lock"
+
+    def origin(match: re.Match[str]) -> str:
+        url = _origin_in(match[0], urls[match[1]])
+        return "" if is_buns and url.startswith(_BUNS_OWN) else url
+
+    fresh, number = ours.subn(origin, text)
     replace_file(path, fresh)
     return number
 
 
-def _origin(match: re.Match[str], urls: dict[str, str]) -> str:
+def _origin_in(address: str, url: str) -> str:
     """Return what stands in the place of one of our addresses, ending as it does."""
-    prefix = "sparse+" if match[0].startswith("sparse+") else ""
-    url = urls[match[1]]
-    return prefix + (url if match[0].endswith("/") else url.rstrip("/"))
+    prefix = "sparse+" if address.startswith("sparse+") else ""
+    return prefix + (url if address.endswith("/") else url.rstrip("/"))
 
 
 def _words(replaced: dict[str, int]) -> None:

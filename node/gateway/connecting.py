@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +166,16 @@ def plain_host(base: str) -> str:
     return "" if is_here or parts.scheme == "https" else host
 
 
+def outranking(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables, set by the user, that count more than a tool's file."""
+    ours = {name.lower(): text for name, text in environment.items()}
+    return [
+        name
+        for name, text in os.environ.items()
+        if text and name.lower() in ours and text != ours[name.lower()]
+    ]
+
+
 def noted_for(home: Path, tool: str) -> dict[str, Any]:
     """Return what was noted when a tool was connected to the node at `home`."""
     found = _noted(home).get(tool)
@@ -234,6 +244,8 @@ def read_file(path: Path) -> str:
     Bytes that are no UTF-8 come back unchanged in `replace_file`.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise NodeError(f"{path} is no regular file")
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except FileNotFoundError:
@@ -243,15 +255,19 @@ def read_file(path: Path) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Replace a file at once, with its permissions; a link stays a link.
+    """Replace a file at once, with its permissions and owner; a link stays a link.
 
     Raises NodeError, and leaves the file as it was.
     """
     target = path.resolve()
+    if target.exists() and not target.is_file():
+        # A variable that names /dev/null for "no file" is usual.
+        raise NodeError(f"{path} is no regular file; nothing is written there")
     fresh = target.with_name(f".caravan-{secrets.token_hex(8)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+        known = target.stat() if target.exists() else None
+        mode = 0o600 if known is None else known.st_mode & 0o777
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(
             descriptor, "w", encoding="utf-8", errors="surrogateescape", newline=""
@@ -259,6 +275,8 @@ def replace_file(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        if known is not None and os.geteuid() == 0:
+            os.chown(fresh, known.st_uid, known.st_gid)
         fresh.chmod(mode)
         fresh.replace(target)
     except OSError as error:

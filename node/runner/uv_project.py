@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from node.gateway.connecting import user_file
-from node.gateway.python.configured import PIP_DEFAULT, is_gateway, uv_default
+from node.gateway.python.configured import PIP_DEFAULT, is_gateway, text_of, uv_default
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,10 +134,7 @@ def without_node(
         if name in given:
             changed[name] = given[name]
     file = user_file("UV_CONFIG_FILE", "uv", "uv.toml")
-    try:
-        text = file.read_text("utf-8", "replace")
-    except OSError:
-        text = ""
+    text = text_of(file)
     if not any(map(given.get, names)) and is_gateway(uv_default(text)):
         changed[names[0]] = PIP_DEFAULT  # as before `caravan connect uv --write`
     return changed

@@ -109,6 +109,8 @@ def _settings(home: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in files:
         try:
+            if not path.is_file():
+                continue
             text = path.read_text("utf-8", "replace")
         except (OSError, ValueError):
             continue

@@ -43,7 +43,7 @@ def with_certificates(upstream: Upstream) -> Upstream:
     for path in pip_files():
         said |= {
             one.name: one.value
-            for one in pip_options(_text_of(path))
+            for one in pip_options(text_of(path))
             if one.section in ("global", "install")
         }
     environ = os.environ
@@ -102,7 +102,7 @@ def _candidates(home: Path) -> Iterator[str]:
     yield os.environ.get("PIP_INDEX_URL", "")
     found: list[Option] = []
     for path in pip_files():
-        found += index_options(_text_of(path))
+        found += index_options(text_of(path))
     # Those of the gateway are no answer; what they replaced is remembered.
     yield index_of([one for one in found if not is_gateway(one.value)])
     yield used_before(home, "pip")
@@ -128,7 +128,7 @@ def uv_indexes() -> Iterator[str]:
     """Yield the default indexes that uv is configured to use."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         yield os.environ.get(name, "").rpartition("=")[2]
-    text = _text_of(user_file("UV_CONFIG_FILE", "uv", "uv.toml"))
+    text = text_of(user_file("UV_CONFIG_FILE", "uv", "uv.toml"))
     yield uv_default(text)
 
 
@@ -147,8 +147,10 @@ def uv_default(text: str) -> str:
     return str(document.get("index-url") or nested)
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return a configuration file's text, "" where there is none. Blocks."""
     try:
-        return path.read_text("utf-8", "replace")
+        # Reading a pipe would wait for its writer.
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
     except (OSError, ValueError):
         return ""

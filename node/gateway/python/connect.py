@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from node.gateway.connecting import InTheWay, Recipe, exports, plain_host, user_file
 from node.gateway.python.configured import (
     index_of,
     index_options,
     is_gateway,
+    pip_files,
+    pip_options,
+    text_of,
     uv_default,
 )
 
@@ -59,7 +63,7 @@ def pip(home: Path, base: str) -> Recipe:
         if_down="pip fails after some seconds of trying",
         for_once="pip --isolated install ...",
         environment=environment,
-        notes=[PIP_NOTE],
+        notes=[PIP_NOTE, *_extra_indexes()],
         inspect=_in_pip_conf,
     )
 
@@ -132,6 +136,23 @@ def pipenv(home: Path, base: str) -> Recipe:
         if_down="pipenv fails after some seconds of trying",
         environment=environment,
     )
+
+
+def _extra_indexes() -> Iterator[str]:
+    """Say which indexes pip goes on to ask by itself."""
+    said = [os.environ.get("PIP_EXTRA_INDEX_URL", "")]
+    said += [
+        one.value
+        for path in pip_files()
+        for one in pip_options(text_of(path))
+        if one.name == "extra-index-url"
+    ]
+    hosts = [urlsplit(url).hostname for one in said for url in one.split()]
+    for host in dict.fromkeys(filter(None, hosts)):
+        yield (
+            f"pip asks {host} itself, for it is an extra-index-url; name it as an "
+            "upstream (`[upstreams] pypi-LABEL`) to have its files through this node"
+        )
 
 
 def _in_pip_conf(text: str) -> InTheWay:

@@ -50,7 +50,10 @@ def test_every_ecosystem_is_a_folder_with_an_ecosystem():
     for name, one in ecosystems().items():
         assert isinstance(one, Ecosystem)
         assert one.name == name
-    assert set(tools()) == {"pip", "uv", "npm", "cargo", "opam", "apt"}
+    assert set(tools()) == {
+        "pip", "uv", "poetry", "pdm", "pipenv", "npm", "pnpm", "yarn", "yarn-berry",
+        "bun", "cargo", "opam", "apt",
+    }  # fmt: skip
 
 
 # --- pip and uv ----------------------------------------------------------------------

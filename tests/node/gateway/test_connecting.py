@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 
 import pytest
 
 from node.errors import NodeError
+from node.gateway.connecting import outranking
 from node.gateway.ecosystems import recipe, recipe_at, tools
 
 WEB = "127.0.0.1:4748"
@@ -120,6 +122,56 @@ def test_a_tool_without_a_file_is_led_by_the_environment(home):
     with pytest.raises(NodeError, match="caravan run -- pipenv"):
         made.write()
     assert not made.undo()
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_no_device_is_replaced(home, monkeypatch, undo):
+    """`PIP_CONFIG_FILE=/dev/null` is how a user says that pip has no file."""
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    link = home / "link"
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(path))
+        made = recipe("pip", home / "node", WEB)
+        with pytest.raises(NodeError, match="no regular file"):
+            made.undo() if undo else made.write()
+        assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of others")
+def test_a_file_keeps_its_owner(home):
+    made = recipe("npm", home / "node", WEB)
+    made.file.write_text("fund=false\n")
+    os.chown(made.file, 1234, 2345)
+    made.write()
+    about = made.file.stat()
+    assert (about.st_uid, about.st_gid) == (1234, 2345)
+
+
+def test_variables_that_count_more_than_the_file_are_found(home, monkeypatch):
+    environment = recipe("npm", home / "node", WEB).environment
+    assert outranking(environment) == []
+    monkeypatch.setenv("npm_config_registry", environment["npm_config_registry"])
+    assert outranking(environment) == []
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://old.test/")
+    assert outranking(environment) == ["NPM_CONFIG_REGISTRY"]
+
+
+def test_the_indexes_that_pip_goes_on_to_ask_are_named_without_a_password(
+    home, monkeypatch
+):
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    file = home / ".config/pip/pip.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "[global]\nextra_index_url = https://me:secret@one.test/simple\n"
+        "  https://two.test/simple\n"
+    )
+    notes = " ".join(recipe("pip", home / "node", WEB).notes)
+    assert "one.test" in notes
+    assert "two.test" in notes
+    assert "secret" not in notes
 
 
 @pytest.mark.parametrize("tool", list(tools()))
