@@ -21,6 +21,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.inventory import (
@@ -50,6 +51,7 @@ from dht.wire import Stored
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
 _GIVEN_BITS: Final = 11  # of a cursor: how many were given; the rest is the seed
 _SEEDS: Final = 1 << 21
@@ -178,6 +180,10 @@ class _SourceLine:
             self._slices = deque(each for each in self._slices if each.line)
             self._dropped = 0
 
+    def alive(self) -> Iterator[_StoredSlice]:
+        """Yield the slices that are not dropped, oldest first."""
+        return (each for each in self._slices if each.line is not None)
+
     def oldest(self) -> _StoredSlice:
         """Return the oldest slice that is not dropped."""
         while self._slices[0].line is None:
@@ -189,13 +195,12 @@ class _SourceLine:
 class _Crowd:
     """Amounts by prefix, and the deal, of a key with more providers than one reply."""
 
-    __slots__ = ("deal", "key", "tree")
+    __slots__ = ("deal", "tree")
 
     def __init__(self, listed: list[_StoredSlice]) -> None:
         self.tree = PrefixTree()
         for stored in listed:
             self.tree.add(stored.path, 1)
-        self.key = b""
         self.deal: Deal[_StoredSlice] | None = None  # until a slice comes or goes
 
 
@@ -309,25 +314,35 @@ class ProviderStore:
         The cursor holds the seed of the draw and how many were given before.
         """
         head = int.from_bytes(key[:8], "big")
-        listed = [
-            each
-            for each in self._listed(head >> 32)
-            if each.until > now and each.provider.until > now and each.lists(head)
-        ]
-        total = len(listed)
+
+        def offers(each: _StoredSlice) -> bool:
+            until = min(each.until, each.provider.until)
+            return until > now and each.lists(head)
+
+        low = head >> 32 << _NUMBER_BITS
+        total = self._index.count(low, low + (1 << _NUMBER_BITS))
+        if total <= PROVIDERS_PER_REPLY_MAX:
+            total = sum(map(offers, self._listed(head >> 32)))
         if not total:
             return Page([], 0, 0)
         seed, given = cursor >> _GIVEN_BITS, cursor & ((1 << _GIVEN_BITS) - 1)
         if cursor == 0:
             seed = self._rng.randrange(_SEEDS)
+        # Of a crowd only those that are given are looked at: an answer costs what it
+        # holds, not what others have stored.
+        drawn = filter(offers, self._drawn(head >> 32, total, seed))
         records: list[ProviderRecord] = []
-        for each in self._drawn(key, listed, seed)[given:]:
+        is_end = True
+        for each in islice(drawn, given, None):
             room -= len(each.provider.node.packed) + len(each.packed) + 3
             if room < 0 or len(records) == PROVIDERS_PER_REPLY_MAX:
+                is_end = False
                 break
             records.append(ProviderRecord(key, each.provider.node, each.slice))
         end = given + len(records)
-        more = end < total and records
+        if is_end:
+            total = end
+        more = records and not is_end
         return Page(records, total, (seed << _GIVEN_BITS | end) if more else 0)
 
     def summary(
@@ -369,20 +384,18 @@ class ProviderStore:
         mask = (1 << _NUMBER_BITS) - 1
         return [self._slices[one & mask] for one in self._index.between(low, high)]
 
-    def _drawn(
-        self, key: bytes, listed: list[_StoredSlice], seed: int
-    ) -> list[_StoredSlice]:
-        """Return the providers of a key in the order of a draw."""
-        if len(listed) <= PROVIDERS_PER_REPLY_MAX:
+    def _drawn(self, head: int, total: int, seed: int) -> Iterator[_StoredSlice]:
+        """Return the slices listed under 32 bits of a key in the order of a draw."""
+        if total <= PROVIDERS_PER_REPLY_MAX:
+            listed = self._listed(head)
             start = seed % len(listed)
-            return listed[start:] + listed[:start]
-        crowd = self._crowd(int.from_bytes(key[:4], "big"))
-        if crowd.deal is None or crowd.key != key:
-            crowd.key, crowd.deal = key, Deal()
-            for each in listed:
+            return iter(listed[start:] + listed[:start])
+        crowd = self._crowd(head)
+        if crowd.deal is None:
+            crowd.deal = Deal()
+            for each in self._listed(head):
                 crowd.deal.add(each.path, each)
-        alive = set(listed)
-        return [each for each in crowd.deal.order(seed) if each in alive]
+        return crowd.deal.order(seed)
 
     def _crowd(self, head: int) -> _Crowd:
         """Return the amounts by prefix of a key, which are kept from then on."""
@@ -450,7 +463,9 @@ class ProviderStore:
         loser = self._crowd(head).tree.largest(newcomer.path)
         chosen = newcomer
         if loser != newcomer.path:
-            chosen = next(each for each in self._listed(head) if each.path == loser)
+            low = head << _NUMBER_BITS
+            line = self._lines[loser].alive()
+            chosen = next(each for each in line if low | each.number in self._index)
         self._index.remove(head << _NUMBER_BITS | chosen.number)
         self._count(head, chosen.path, -1)
         chosen.listed -= 1

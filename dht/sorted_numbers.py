@@ -57,6 +57,11 @@ class SortedNumbers:
             del self._chunks[place], self._firsts[place]
         return True
 
+    def __contains__(self, number: int) -> bool:
+        chunk = self._chunks[bisect_right(self._firsts, number) - 1]
+        at = bisect_left(chunk, number)
+        return at < len(chunk) and chunk[at] == number
+
     def between(self, low: int, high: int) -> Iterator[int]:
         """Yield the numbers from `low` to below `high`."""
         place = bisect_right(self._firsts, low) - 1

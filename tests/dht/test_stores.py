@@ -83,6 +83,24 @@ def test_the_cursor_leads_through_all_of_them() -> None:
     assert sorted(seen) == sorted(key(number) for number in range(29))
 
 
+def test_an_answer_looks_at_what_it_gives_and_not_at_the_crowd(monkeypatch) -> None:
+    """Else a key with many providers costs its keeper much for every question."""
+    kept = store()
+    for number in range(500):
+        assert put(kept, unsigned(key(0), number), b"s%d" % number)
+    looked = []
+
+    def has_entry(packed: bytes, entry: int) -> bool:
+        looked.append(entry)
+        return True
+
+    monkeypatch.setattr("dht.provider_store.has_entry", has_entry)
+    page = kept.page(key(0), 0, 1.0)
+    assert len(page.records) == 8
+    assert page.total == 500
+    assert len(looked) <= 9
+
+
 def test_a_provider_record_lives_five_hours_at_most() -> None:
     """Counted from the last store; a renewal starts anew."""
     kept = store()

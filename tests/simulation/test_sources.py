@@ -65,8 +65,11 @@ def false_providers(swarm: Swarm, wanted: bytes, place_of: Any, count: int) -> N
         assert node.stats()["kept.providers"] <= PROVIDERS_PER_KEY_MAX
 
 
+@pytest.mark.parametrize(
+    "fakes", [FAKES, pytest.param(10_000, marks=[pytest.mark.full])]
+)
 @pytest.mark.parametrize("attack", ["IPv6 /48", "one machine of a LAN"])
-def test_an_honest_provider_is_found_among_a_thousand_false_ones(attack: str) -> None:
+def test_an_honest_provider_is_found_among_false_ones(attack: str, fakes: int) -> None:
     """In every search, though it came last and every keeper was full."""
     place_of = {"IPv6 /48": in_48, "one machine of a LAN": in_lan}[attack]
     with virtual_time() as loop:
@@ -84,7 +87,7 @@ def test_an_honest_provider_is_found_among_a_thousand_false_ones(attack: str) ->
                 swarm.nodes.append(node)
                 if known:
                     await node.join(known)
-            false_providers(swarm, key(1), place_of, FAKES)
+            false_providers(swarm, key(1), place_of, fakes)
             honest = swarm.nodes[7]
             report = await honest.offer([key(1)], 5000)
             assert report.stored[key(1)] >= 18
