@@ -20,6 +20,29 @@ class Peer:
     public_key: bytes | None = None
     """None where any key will do."""
 
+    @classmethod
+    def at(cls, address: str, public_key: bytes | None = None) -> Peer:
+        """Return the peer at HOST:PORT; raise ValueError for another text.
+
+        >>> Peer.at("[::1]:4747")
+        Peer(host='::1', port=4747, public_key=None)
+        """
+        host, _, port = address.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"{address!r}: expected [HOST]:PORT for IPv6.")
+        try:
+            ipaddress.ip_address(host)
+            number = int(port)
+        except ValueError as error:
+            raise ValueError(
+                f"{address!r}: expected a numeric address and a port, HOST:PORT."
+            ) from error
+        if not 0 < number < 65536:
+            raise ValueError(f"{address!r}: expected a port from 1 to 65535.")
+        return cls(host, number, public_key)
+
     def __str__(self) -> str:
         if ":" in self.host:
             return f"[{self.host}]:{self.port}"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from transfer.connection.handshake import Terms
 from transfer.connection.rate_limit import RateLimiter
@@ -63,7 +63,10 @@ class LeecherStats:
 
 
 class Leecher:
-    """Downloads into a store; make one inside a running event loop."""
+    """Downloads into a store; make one inside a running event loop.
+
+    `async with Leecher(store, identity)` closes it in the end.
+    """
 
     def __init__(
         self,
@@ -110,6 +113,16 @@ class Leecher:
         """Follows what peers bring in, before it is verified."""
         self._aliases_queued = False
         self.queue_aliases()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.stats.downloads} under way"
+        return f"<Leecher into {self._context.store!r}, {state}>"
 
     async def download(
         self,

@@ -19,7 +19,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from transfer.arrivals import Arrivals
 from transfer.connection.congestion import Congestion
@@ -30,8 +30,7 @@ from transfer.connection.handshake import (
 )
 from transfer.connection.peer import source_of
 from transfer.connection.rate_limit import RateLimiter
-from transfer.content.hashing import lower_priority
-from transfer.errors import ClosedError, PeerError, TransferError
+from transfer.errors import PeerError, TransferError
 from transfer.limits import SeederLimits
 from transfer.seeding.admission import (
     ConnectionRoom,
@@ -43,6 +42,7 @@ from transfer.seeding.admission import (
 from transfer.seeding.following import Followable
 from transfer.seeding.served_files import ServedFiles
 from transfer.seeding.session import Uploads, UploadSession, Verdict
+from transfer.seeding.weekly_check import WeeklyCheck
 
 if TYPE_CHECKING:
     import socket
@@ -92,7 +92,11 @@ def close_opening(opening: OpeningReceived, host: str) -> None:
 
 
 class Seeder:
-    """Offers what a store holds to every leecher that connects."""
+    """Offers what a store holds to every leecher that connects.
+
+    `async with Seeder(store, identity) as seeder` closes it in the end; `start` gives
+    it sockets to serve on.
+    """
 
     def __init__(
         self,
@@ -142,7 +146,7 @@ class Seeder:
         self._refused: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._check_pool = ThreadPoolExecutor(1, "caravan-check")
+        self._weekly_check = WeeklyCheck(store, self._stop)
 
     def _new_uploads(
         self,
@@ -168,6 +172,19 @@ class Seeder:
             ),
         )
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        if self._stop.is_set():
+            state = "closed"
+        else:
+            state = f"{len(self._sessions)} connections"
+        return f"<Seeder of {self._store!r}, {state}>"
+
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound and listening; they are closed at close."""
         self._loop = asyncio.get_running_loop()
@@ -179,7 +196,7 @@ class Seeder:
             sock.setblocking(False)
             self._spawn(self._accept(sock))
         self._spawn(self._sweep())
-        self._spawn(self._check_forever())
+        self._spawn(self._weekly_check.run(self._limits.check_seconds))
 
     async def close(self) -> None:
         """Stop serving; returns within a second and leaves no thread."""
@@ -199,7 +216,7 @@ class Seeder:
             sock.close()
         if self._pool is not None:
             self._pool.shutdown()
-        self._check_pool.shutdown()
+        self._weekly_check.close()
 
     @property
     def stats(self) -> SeederStats:
@@ -544,28 +561,6 @@ class Seeder:
                 except Exception:
                     log.exception("the connection of %s failed", session.label)
                     self._drop(session)
-
-    async def _check_forever(self) -> None:
-        """Check again, one by one, what was not checked for a week."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._limits.check_seconds)
-            work = loop.run_in_executor(self._check_pool, self._check_due)
-            try:
-                await asyncio.shield(work)
-            except Exception as error:  # noqa: BLE001 (the next look comes)
-                log.warning("the weekly check failed: %s", error)
-
-    def _check_due(self) -> None:
-        """Check what is due, until nothing is or the seeder closes."""
-        lower_priority()
-        while (due := self._store.due_for_check()) is not None:
-            self._store.check(due, self._heed_stop)
-
-    def _heed_stop(self, done: int, total: int | None) -> None:
-        del done, total
-        if self._stop.is_set():
-            raise ClosedError
 
 
 def _handshake_room(limits: SeederLimits, descriptors: int) -> HandshakeRoom:

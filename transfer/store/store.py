@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from transfer.content.artifact import Artifact
 from transfer.content.digest import (
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """All artifacts of one node, under `folder`."""
+    """All artifacts of one node, under `folder`; `with Store(folder)` closes it."""
 
     def __init__(
         self,
@@ -94,6 +94,15 @@ class Store:
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store in {self.folder}>"
 
     def close(self) -> None:
         """Close the catalogue, unless it was given; twice does no harm."""
