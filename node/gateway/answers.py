@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from node.gateway.named_file import NamedFile
-from node.gateway.origin import RelayRequest
+from node.gateway.origin import OriginPart, RelayRequest
 from node.gateway.page_cache import StoredPage
 from node.gateway.upstream import Upstream
 from transfer import Digest
@@ -52,6 +52,14 @@ class FileAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class PartAnswer:
+    """The end of a file, as its origin sent it: not verified, not kept."""
+
+    file: FileAnswer
+    part: OriginPart
+
+
+@dataclass(frozen=True, slots=True)
 class MovedAnswer:
     """Another path to ask."""
 
@@ -66,7 +74,7 @@ class RelayAnswer:
     request: RelayRequest
 
 
-Answer = PageAnswer | FileAnswer | MovedAnswer | RelayAnswer
+Answer = PageAnswer | FileAnswer | PartAnswer | MovedAnswer | RelayAnswer
 Handler = Callable[[GatewayRequest], Awaitable[Answer]]
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from node.gateway.answers import Route
 from node.gateway.file_metadata import FileMetadata
+from node.gateway.origin import OriginClient
 from node.gateway.pages import PageMissingError, PageRequest, Pages, UnreachableError
 from node.gateway.published import (
     Published,
@@ -64,6 +65,7 @@ class IndexContext:
     """What every index stands on."""
 
     upstreams: Upstreams
+    client: OriginClient
     pages: Pages
     published: Published
     metadata: FileMetadata

@@ -41,6 +41,10 @@ URL_CHARACTERS_MAX = 2_000
 REDIRECTS_MAX = 5
 
 
+PART_BYTES_MAX = 1024 * 1024  # of a file, asked of its origin alone
+WHEEL_PARTS_MAX = 5  # asked for until a wheel's metadata is found in them
+WHEEL_END_BYTES = 65_535 + 22  # a zip's end record, and the longest comment behind it
+PART_SECONDS_MAX = 10.0
 METADATA_BYTES_MAX = 8 * 1024 * 1024
 ARCHIVE_BYTES_MAX = 256 * 1024 * 1024  # of an opam repository, packed
 UNPACKED_RATIO_MAX = 100  # so many bytes for one that is packed,

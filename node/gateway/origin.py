@@ -92,6 +92,17 @@ class OriginFile(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OriginPart:
+    """A part of a file, which cannot be verified alone."""
+
+    start: int
+    """Its first byte in the file."""
+    data: bytes
+    size: int
+    """How long the whole file is, in bytes, as its origin says."""
+
+
+@dataclass(frozen=True, slots=True)
 class RelayRequest:
     """What is passed on to an upstream as a client sent it."""
 
@@ -130,6 +141,12 @@ class OriginClient(PageSource, Protocol):
 
     async def prepare(self, upstream: Upstream) -> None:
         """Find out where an upstream is, and make ready to ask it."""
+
+    async def part(self, upstream: Upstream, url: str, wanted: str) -> OriginPart:
+        """Fetch what a Range header names, PART_BYTES_MAX at most.
+
+        Raises OriginError, also where the origin sends no parts.
+        """
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         """Ask how long a file is, without fetching it; None if that is unknown."""

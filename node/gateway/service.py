@@ -114,6 +114,7 @@ class Gateway:
         )
         context = IndexContext(
             upstreams=upstreams,
+            client=client,
             pages=self.pages,
             published=Published(around.trust, around.releases),
             metadata=FileMetadata(self.resolver, around.store),

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import unquote
 
+from node.gateway import limits
 from node.gateway.answers import (
     Answer,
     FileAnswer,
     GatewayRequest,
     MovedAnswer,
     PageAnswer,
+    PartAnswer,
     RelayAnswer,
     Route,
 )
 from node.gateway.index import IndexContext, PublishedQuery
 from node.gateway.named_file import NamedFile, parse_digests
-from node.gateway.origin import RelayRequest
+from node.gateway.origin import OriginError, OriginPart, RelayRequest
 from node.gateway.page_cache import StoredPage
 from node.gateway.pages import PageMissingError, PageRequest
 from node.gateway.published import PublishedPackage, UpstreamSays
 from node.gateway.python import simple
 from node.gateway.python.plain_page import METADATA
 from node.gateway.python.simple import Project, ProjectFile
+from node.gateway.python.wheel_end import metadata_in_end
 from node.gateway.python.wheels import normalized, project_of, read_metadata
 from node.gateway.resolver import MissError
 from node.gateway.urls import blob_digest
 from transfer import Digest, TransferError
+
+_PART = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 
 
 class PythonIndex:
@@ -71,7 +80,7 @@ class PythonIndex:
         """Return the METADATA of the wheel with this digest; MissError.
 
         It comes from the wheel, or, so that a large one need not come for it, from
-        an index that has it apart with a digest of its own.
+        an index that has it apart with a digest of its own, or from the wheel's end.
         """
         context = self._context
         named = await self.named(digest, file)
@@ -82,6 +91,8 @@ class PythonIndex:
                     return await asyncio.to_thread(context.store.read, small)
                 except (MissError, TransferError):
                     continue  # the wheel has it too
+            if (found := await self._metadata_in_end(named)) is not None:
+                return found
         wheel = await context.resolver.resolve(digest, named)
         path = context.store.path(wheel)
         data = await context.pages.in_reader(lambda: read_metadata(path))
@@ -142,7 +153,11 @@ class PythonIndex:
             return PageAnswer(data, "text/plain; charset=utf-8")
         if await self._context.resolver.held(digest) is not None:
             return FileAnswer(digest)
-        return FileAnswer(digest, tuple(await self.named(digest, name)))
+        answer = FileAnswer(digest, tuple(await self.named(digest, name)))
+        if name.endswith(".whl") and request.method == "GET":
+            part = await self._end_of(answer, request.headers)
+            return answer if part is None else PartAnswer(answer, part)
+        return answer
 
     async def _unverified(self, request: GatewayRequest) -> Answer:
         """Pass a file through that the index names without a digest."""
@@ -170,6 +185,36 @@ class PythonIndex:
             simple.ACCEPT,
             lambda page: simple.read_page(upstream.name, name, page),
         )
+
+    async def _end_of(
+        self, answer: FileAnswer, headers: Mapping[str, str]
+    ) -> OriginPart | None:
+        """Return the end of a wheel that is not held, if that is all that is wanted.
+
+        There a client looks for the metadata, and need not wait for the wheel.
+        """
+        wanted = headers.get("Range", "")
+        if "If-Range" in headers or not is_end(wanted, answer.named or ()):
+            return None
+        for one in answer.named or ():
+            with contextlib.suppress(OriginError, TimeoutError):
+                part = await self._part(one, wanted)
+                return part if part.start else None
+        return None
+
+    async def _metadata_in_end(self, named: list[NamedFile]) -> bytes | None:
+        for one in named:
+            with contextlib.suppress(OriginError, TimeoutError):
+                return await metadata_in_end(partial(self._part, one))
+        return None
+
+    async def _part(self, named: NamedFile, wanted: str) -> OriginPart:
+        """Ask the origin for a part of a file; raises OriginError, TimeoutError."""
+        upstream = self._context.upstreams.get(named.upstream)
+        if upstream is None:
+            raise OriginError("its upstream is no longer configured")
+        async with asyncio.timeout(limits.PART_SECONDS_MAX):
+            return await self._context.client.part(upstream, named.url, wanted)
 
     async def _page_of(self, file: str) -> StoredPage | None:
         """Return the kept page of the project that a file's name belongs to."""
@@ -201,6 +246,23 @@ def _files_of(name: str, package: PublishedPackage) -> list[ProjectFile]:
             digests = tuple(map(str, parse_digests([entry.digest])))
             files.append(ProjectFile(entry.file, "", digests, entry.size))
     return files
+
+
+def is_end(wanted: str, named: Sequence[NamedFile]) -> bool:
+    """Tell whether a Range header names the short end of a long file, not all of it.
+
+    A short file is brought as a whole, for it is wanted as a whole soon after.
+    """
+    match = _PART.fullmatch(wanted)
+    size = next((one.size for one in named if one.size is not None), None)
+    if match is None or (size is not None and size <= limits.PART_BYTES_MAX):
+        return False
+    first, last = match.groups()
+    if not first:
+        return bool(last) and 0 < int(last) <= limits.PART_BYTES_MAX
+    if size is None or not last:
+        return False
+    return size - limits.PART_BYTES_MAX <= int(first) <= int(last) < size
 
 
 def _project_name(request: GatewayRequest) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import email.utils
 import logging
 import os
+import re
 import socket
 import ssl
 import time
@@ -39,6 +40,7 @@ from node.gateway.origin import (
     OriginError,
     OriginFile,
     OriginPage,
+    OriginPart,
     OriginReply,
     Reach,
     RelayRequest,
@@ -53,6 +55,7 @@ from node.web.gateway.page_body import PageBody
 CONNECT_SECONDS_MAX = 5.0
 USER_AGENT = "caravan"
 _REDIRECTS = (301, 302, 303, 307, 308)
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 _IN_THE_MIDDLE = (BrokenOffError, SlowError)
 _PASSED_BACK = (
@@ -212,6 +215,30 @@ class HttpOrigin:
         async with self._request(upstream, request) as response:
             _check_status(response)
             yield HttpFile(response)
+
+    async def part(self, upstream: Upstream, url: str, wanted: str) -> OriginPart:
+        """Fetch what a Range header names, PART_BYTES_MAX at most.
+
+        Raises OriginError, also where the origin sends no parts.
+        """
+        headers = {"Accept-Encoding": "identity", "Accept": "*/*", "Range": wanted}
+        async with self._request(upstream, _Request(url, headers=headers)) as response:
+            _check_status(response)
+            given = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if response.status != 206 or given is None:
+                raise OriginError("it sends no parts of files")
+            start, end, size = (int(one) for one in given.groups())
+            count = end + 1 - start
+            if not 0 < count <= limits.PART_BYTES_MAX or end >= size:
+                raise OriginError("it sent another part than was asked for")
+            data = b""
+            async for block in _parts(response):
+                data += block
+                if len(data) > count:
+                    break
+        if len(data) != count:
+            raise BrokenOffError("a part of a file ended early")
+        return OriginPart(start, data, size)
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         """Ask how long a file is, without fetching it; None if that is unknown."""

@@ -17,6 +17,7 @@ from node.gateway.answers import (
     GatewayRequest,
     MovedAnswer,
     PageAnswer,
+    PartAnswer,
     RelayAnswer,
     Route,
 )
@@ -25,6 +26,7 @@ from node.gateway.origin import (
     ForbiddenUrlError,
     MissingError,
     OriginError,
+    OriginPart,
 )
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
@@ -96,6 +98,13 @@ class GatewayRoutes:
         if await self._gateway.is_behind_credential(upstream):
             raise Refusal(403, f"{upstream} needs a credential of its owner", 6)
 
+    async def _check_file(self, answer: FileAnswer) -> None:
+        """Refuse a file that is to be had for a credential only."""
+        if self._with_credentials:
+            return
+        if await self._gateway.is_behind_credential(answer):
+            raise Refusal(403, "this file needs a credential of its owner", 6)
+
     async def _answer(
         self,
         request: web.Request,
@@ -115,6 +124,9 @@ class GatewayRoutes:
             return web.Response(status=301, headers={"Location": answer.path})
         if isinstance(answer, RelayAnswer):
             return await self._relay(request, answer)
+        if isinstance(answer, PartAnswer):
+            await self._check_file(answer.file)
+            return _part(answer.part)
         return await self._file(request, answer)
 
     async def _page(
@@ -131,10 +143,7 @@ class GatewayRoutes:
     ) -> web.StreamResponse:
         if answer.digest is None:
             raise Refusal(404, "this is not a digest that can be asked for here", 2)
-        if not self._with_credentials and await self._gateway.is_behind_credential(
-            answer
-        ):
-            raise Refusal(403, "this file needs a credential of its owner", 6)
+        await self._check_file(answer)
         if request.method == "HEAD":
             size = await self._gateway.size(answer)
             return self._sender.head(answer.digest, size)
@@ -172,6 +181,21 @@ class GatewayRoutes:
             except (OriginError, TimeoutError):
                 abort(request)
             return response
+
+
+def _part(part: OriginPart) -> web.Response:
+    """Return the end of a file; without its entity tag, for it is not verified."""
+    last = part.start + len(part.data) - 1
+    return web.Response(
+        status=206,
+        body=part.data,
+        headers={
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"bytes {part.start}-{last}/{part.size}",
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "no-store",
+        },
+    )
 
 
 @contextlib.contextmanager

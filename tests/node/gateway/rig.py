@@ -21,6 +21,7 @@ from node.gateway.origin import (
     MissingError,
     OriginError,
     OriginPage,
+    OriginPart,
     Reach,
     RelayRequest,
     check_url,
@@ -33,6 +34,7 @@ from node.model.catalogue import Catalogue
 from node.model.database import open_database
 from node.model.trust_store import TrustStore
 from node.settings import Settings, UpstreamSettings
+from node.web.gateway.ranges import parse_range
 from transfer import Digest, Downloaded, NoPeerError, Store
 
 INDEX = "https://index.test/simple"
@@ -107,6 +109,8 @@ class MadeUpOrigin:
     asked: list[str] = field(default_factory=list)
     relayed: list[RelayRequest] = field(default_factory=list)
     kind: str = "application/json"
+    sends_parts: bool = False
+    parts: list[tuple[int, int]] = field(default_factory=list)
     dead: bool = False
     error: OriginError = field(default_factory=lambda: DownError("no connection"))
     pause: asyncio.Event | None = None
@@ -125,6 +129,15 @@ class MadeUpOrigin:
     ) -> AsyncIterator[MadeUpFile]:
         body = self._answer(url, self.files)
         yield MadeUpFile(body, len(body), self.pause)
+
+    async def part(self, upstream: Upstream, url: str, wanted: str) -> OriginPart:
+        body = self._answer(url, self.files)
+        found = parse_range(wanted, len(body)) if self.sends_parts else None
+        if found is None:
+            raise OriginError("it sends no parts of files")
+        start, end = found
+        self.parts.append((start, end))
+        return OriginPart(start, body[start:end], len(body))
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
         return len(self._answer(url, self.files))

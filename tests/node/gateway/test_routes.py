@@ -179,7 +179,7 @@ async def test_a_page_in_the_form_that_was_asked_for(tmp_path):
 
 
 async def test_metadata_is_taken_out_of_the_wheel(tmp_path):
-    """It is not promised, for it waits for the whole wheel."""
+    """It is not promised: an origin that sends no parts has to send the whole."""
     async with opened_in(tmp_path) as door:
         document = json.loads(await toy(door, Accept=simple.JSON_TYPE))
         entry = document["files"][0]
