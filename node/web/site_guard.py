@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hmac
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -116,6 +117,7 @@ class SiteGuard:
         return hmac.compare_digest(given, self.token.encode())
 
 
+@functools.lru_cache(maxsize=4096)
 def plain_address(text: str) -> IPv4Address | IPv6Address | None:
     """Read an address; one of IPv4 that is mapped into IPv6 counts as itself."""
     try:

@@ -15,6 +15,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from typing import Any
 
 from node.demo.processes import NodeProcess, end_all, run_caravan, wait_until
 from scripts.benchmarks.parties.real_wheels import bring_wheels
+from scripts.benchmarks.parties.site_clients import ask_door
 from scripts.benchmarks.report import Goal, Report, Row
 from scripts.benchmarks.report import parser as make_parser
 
@@ -35,6 +38,11 @@ BYTES_PER_SECOND = 20_000_000
 PACKAGES_AT_ONCE = 8
 PAGE_TYPE = "application/vnd.pypi.simple.v1+json"
 NETWORK = "fleet"
+BIG = "big"
+BIG_BYTES = 40_000_000
+FOLLOWERS = 5
+HEAD_START_SECONDS = 0.3
+IDLE_SECONDS = 10.0
 SMALL_BYTES = 20 * 1024
 SMALL_FILES = 200
 CLIENTS = 50
@@ -225,7 +233,9 @@ class Fleet:
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
         self._folder = folder
-        self.projects = sorted({project_of(file) for file in files})
+        self.projects = sorted({project_of(file) for file in files} - {BIG})
+        self.ready_seconds = 0.0
+        """How long the last first node took to become ready."""
         said: multiprocessing.Queue[int] = multiprocessing.Queue()
         self._origin = multiprocessing.Process(
             target=serve_origin, args=(files, said), daemon=True
@@ -251,12 +261,14 @@ class Fleet:
             self._count += 1
             node = NodeProcess(self._folder, f"node{self._count}", upstream)
             contact = [nodes[0].address] if nodes else []
+            began = time.perf_counter()
             node.start(
                 *contact, "--network", NETWORK, "--secret-file", str(self._secret),
                 *options,
             )  # fmt: skip
             if not nodes:
                 node.wait_ready()
+                self.ready_seconds = time.perf_counter() - began
             nodes.append(node)
             self._nodes.append(node)
         for node in nodes:
@@ -382,6 +394,118 @@ def at_once(report: Report, fleet: Fleet, count: int, *, busy: int) -> None:
     )
 
 
+async def _follow_big(nodes: list[NodeProcess], *, kill: bool) -> tuple[float, int]:
+    """Bring one large file to all nodes; return seconds, and how many others failed."""
+    clients = [Client(str(node.ready["web"])) for node in nodes]
+    began = time.perf_counter()
+    first = asyncio.create_task(clients[0].install([BIG]))
+    await asyncio.sleep(HEAD_START_SECONDS)  # it holds the lease
+    others = [asyncio.create_task(one.install([BIG])) for one in clients[1:]]
+    if kill:
+        await asyncio.sleep(BIG_BYTES / BYTES_PER_SECOND / 2)
+        nodes[0].signal(signal.SIGKILL)
+    installs = await asyncio.gather(*others)
+    took = time.perf_counter() - began
+    await first
+    return took, sum(len(one.failed) for one in installs)
+
+
+def killed(report: Report, fleet: Fleet) -> None:
+    """Kill the node that asks the origin, half-way through one large file."""
+    took: list[float] = []
+    copies: dict[str, float] = {}
+    failed = 0
+    for kill in (False, True):
+        nodes = fleet.start(FOLLOWERS + 1)
+        asyncio.run(fleet.copies())
+        seconds, failed = asyncio.run(_follow_big(nodes, kill=kill))
+        copies = asyncio.run(fleet.copies())
+        took.append(seconds)
+        fleet.end(nodes)
+    sent = next(n for path, n in copies.items() if path.startswith(f"/files/{BIG}"))
+    megabytes = BIG_BYTES / 1e6
+    rows = [
+        Row(
+            what=f"copies of its {megabytes:.0f} MB",
+            ours=sent,
+            unit="copies",
+            goal=Goal(2, ratio=False),
+        ),
+        Row(
+            what="the others have it later than without",
+            ours=took[1] - took[0],
+            unit="s",
+            goal=Goal(1.5, ratio=False),
+            more={"without, s": took[0]},
+        ),
+        Row(
+            what="others that failed",
+            ours=float(failed),
+            unit="",
+            goal=Goal(0, ratio=False),
+        ),
+    ]
+    report.section(
+        f"The holder of a lease is killed half-way, {FOLLOWERS} others follow", rows
+    )
+
+
+def door(report: Report, fleet: Fleet, folder: Path) -> None:
+    """Clients without nodes of their own, through one site door, warm."""
+    (node,) = fleet.start(1, "--serve", "127.0.0.1:0")
+    files = []
+    for number in range(SMALL_FILES):
+        path = folder / f"small{number}"
+        path.write_bytes(random.Random(number).randbytes(SMALL_BYTES))
+        files.append(str(path))
+    shared = node.ask("share", *files)["artifacts"]
+    paths = [f"/blob/sha256/{one['digest'].partition(':')[2]}" for one in shared]
+    site = str(node.ready["site"])
+    asyncio.run(ask_door(site, paths, clients=CLIENTS, seconds=1.0))
+    seconds = 5.0
+    times = asyncio.run(ask_door(site, paths, clients=CLIENTS, seconds=seconds))
+    times.sort()
+    fleet.end([node])
+    rows = [
+        Row(
+            what=f"{CLIENTS} clients, files of {SMALL_BYTES // 1024} KiB",
+            ours=len(times) / seconds,
+            unit="files/s",
+            goal=Goal(3000, ratio=False, at_least=True),
+        ),
+        Row(
+            what="the same, p99",
+            ours=times[int(len(times) * 0.99)] * 1000,
+            unit="ms",
+            goal=Goal(50, ratio=False),
+            more={"p50, ms": times[len(times) // 2] * 1000},
+        ),
+    ]
+    report.section("One site door, warm", rows)
+
+
+def idle(report: Report, fleet: Fleet) -> None:
+    """Start, and what a node that does nothing holds of memory."""
+    for _ in range(2):  # the first one may have to compile
+        (node,) = fleet.start(1, "--serve", "127.0.0.1:0", PYTHONDONTWRITEBYTECODE="")
+        ready = fleet.ready_seconds
+        time.sleep(IDLE_SECONDS)
+        status = Path(f"/proc/{node.pid}/status").read_text("ascii")
+        resident = next(
+            int(line.split()[1]) / 1024
+            for line in status.splitlines()
+            if line.startswith("VmRSS")
+        )
+        fleet.end([node])
+    rows = [
+        Row(what="start, until it is ready", ours=ready, unit="s",
+            goal=Goal(3, ratio=False)),
+        Row(what=f"memory after {IDLE_SECONDS:.0f} s idle", ours=resident, unit="MiB",
+            goal=Goal(70, ratio=False)),
+    ]  # fmt: skip
+    report.section("A node with a site door that does nothing", rows)
+
+
 def main() -> None:
     parser = make_parser("fleet", __doc__)
     parser.add_argument("--nodes", type=int, default=16)
@@ -390,24 +514,33 @@ def main() -> None:
     options = parser.parse_args()
     bring_wheels(options.wheels)
     files = {path.name: path.read_bytes() for path in options.wheels.glob("*.whl")}
+    files[f"{BIG}-1.0-py3-none-any.whl"] = random.Random(1).randbytes(BIG_BYTES)
     report = Report("fleet", options.json)
-    total = sum(map(len, files.values()))
-    report.note(f"{len(files)} wheels, {total / 1e6:.1f} MB")
+    total = sum(map(len, files.values())) - BIG_BYTES
+    report.note(f"{len(files) - 1} wheels, {total / 1e6:.1f} MB")
     with tempfile.TemporaryDirectory(prefix="caravan-fleet-") as name:
         fleet = Fleet(Path(name), files)
         try:
-            run_cases(report, fleet, options)
+            run_cases(report, fleet, options, Path(name))
         finally:
             fleet.close()
     report.end()
 
 
-def run_cases(report: Report, fleet: Fleet, options: argparse.Namespace) -> None:
+def run_cases(
+    report: Report, fleet: Fleet, options: argparse.Namespace, folder: Path
+) -> None:
     """Run the cases that were asked for."""
     if options.only in (None, "cold"):
         at_once(report, fleet, options.nodes, busy=0)
     if options.only in (None, "busy"):
         at_once(report, fleet, options.nodes, busy=2)
+    if options.only in (None, "killed"):
+        killed(report, fleet)
+    if options.only in (None, "door"):
+        door(report, fleet, folder)
+    if options.only in (None, "idle"):
+        idle(report, fleet)
 
 
 if __name__ == "__main__":
