@@ -464,12 +464,22 @@ def _proxy_hosts() -> list[str]:
 
 
 @cache
-def _tls(ca_files: tuple[Path, ...], client_certificate: Path | None) -> ssl.SSLContext:
-    """Return what certificates are trusted, and which is ours. Blocks, once."""
-    context = ssl.create_default_context()
+def _tls(
+    ca_files: tuple[Path, ...], client_certificate: Path | None
+) -> ssl.SSLContext | bool:
+    """Return what certificates are trusted, and which is ours. Blocks, once.
+
+    True stands for those of the system, which aiohttp has read already: a second copy
+    would take 3 MB.
+    """
     files = list(ca_files)
     if system := os.environ.get("SSL_CERT_FILE"):
-        files.append(Path(system))
+        # OpenSSL reads a file of this name by itself, but no folder.
+        files = [one for one in files if str(one) != system]
+        files += [Path(system)] if Path(system).is_dir() else []
+    if not files and client_certificate is None:
+        return True
+    context = ssl.create_default_context()
     for path in files:
         try:
             if path.is_dir():  # of names that OpenSSL has made
