@@ -8,8 +8,6 @@ every answer its headers.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
 import logging
 import socket
@@ -27,9 +25,9 @@ from node.web.guard import Refusal, check_source, check_token, host_names
 from node.web.metrics import Metrics, metrics_response, timed
 from node.web.openapi import openapi
 from node.web.relay import SOURCE, SOURCE_HEADER
+from node.web.server import IdleConnections, Server, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from aiohttp.typedefs import Handler
@@ -67,9 +65,8 @@ class Door:
         self.metrics = Metrics()
         self._api = Api(node, self._dashboard.new_link)
         self._hosts: frozenset[str] = frozenset()
-        self._runner: web.AppRunner | None = None
-        self._sweeper: asyncio.Task[None] | None = None
         self._connections = Connections()
+        self._server = Server(self._connections.overdue)
 
     async def start(self, address: str) -> Address:
         """Open the door at HOST:PORT, where port 0 is any free one.
@@ -78,42 +75,29 @@ class Door:
         could reach, NodeError where the port is taken.
         """
         wanted = _loopback(address)
-        runner = self._new_runner()
-        await runner.setup()
+        runner = await self._server.prepare(self._new_app(), __name__)
         try:
             await web.TCPSite(runner, wanted.host, wanted.port).start()
         except OSError as error:
-            await runner.cleanup()
+            await self._server.stop()
             raise _cannot_open(wanted, error) from error
-        self._runner = runner
         logging.getLogger().addHandler(self._dashboard.log)
         bound = Address(wanted.host, runner.addresses[0][1])
         self._hosts = host_names([bound])
-        self._sweeper = asyncio.create_task(self._sweep())
         return bound
 
     async def listen_also(self, bound: socket.socket) -> None:
         """Answer on a listening socket too, which the door then owns."""
-        if self._runner is None:
+        if self._server.runner is None:
             raise RuntimeError("the door is not open")
-        await web.SockSite(self._runner, bound).start()
+        await web.SockSite(self._server.runner, bound).start()
 
     async def stop(self) -> None:
         """Close the door and end the commands under way with an error."""
         logging.getLogger().removeHandler(self._dashboard.log)
-        sweeper, self._sweeper = self._sweeper, None
-        runner, self._runner = self._runner, None
-        if sweeper is not None:
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
-        if runner is not None:
-            for site in list(runner.sites):
-                await site.stop()
-            self._api.cancel()
-            await runner.cleanup()
+        await self._server.stop(self._api.cancel)
 
-    def _new_runner(self) -> web.AppRunner:
+    def _new_app(self) -> web.Application:
         app = web.Application(
             client_max_size=limits.BODY_BYTES_MAX, middlewares=[self._middleware]
         )
@@ -124,21 +108,7 @@ class Door:
         if self._gateway is not None:
             self._gateway.add_to(app.router)
         app.on_response_prepare.append(_add_headers)
-        # The server's own log could quote a malformed request, and so a token.
-        silent = logging.getLogger(f"{__name__}.http")
-        silent.setLevel(logging.CRITICAL + 1)
-        return web.AppRunner(
-            app,
-            access_log=None,
-            logger=silent,
-            handler_cancellation=True,
-            auto_decompress=False,
-            max_line_size=limits.HEADER_BYTES_MAX,
-            max_field_size=limits.HEADER_BYTES_MAX,
-            max_headers=limits.HEADERS_MAX,
-            lingering_time=1.0,
-            shutdown_timeout=limits.STOP_SECONDS_MAX,
-        )
+        return app
 
     @web.middleware
     async def _middleware(
@@ -152,9 +122,9 @@ class Door:
                 with timed(request, self.metrics):
                     return await handler(request)
             except Refusal as refusal:
-                return _refused(refusal)
+                return refused(refusal)
             except web.HTTPException as error:
-                return _refused(Refusal(error.status, _sentence(error), 2))
+                return refused(Refusal(error.status, _sentence(error), 2))
 
     async def _command(self, request: web.Request) -> web.StreamResponse:
         if not self._dashboard.is_owner(request):
@@ -166,45 +136,15 @@ class Door:
     async def _metrics(self, _request: web.Request) -> web.Response:
         return await metrics_response(self.metrics, self._node)
 
-    async def _sweep(self) -> None:
-        """Close connections that stay silent, or come slower than anybody needs."""
-        loop = asyncio.get_running_loop()
-        while self._runner is not None and self._runner.server is not None:
-            for connection in self._connections.overdue(
-                self._runner.server.connections, loop.time()
-            ):
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await asyncio.sleep(limits.SWEEP_SECONDS)
 
-
-class Connections:
-    """Since when each connection has been without a whole request."""
-
-    def __init__(self) -> None:
-        self._busy: set[RequestHandler] = set()
-        self._quiet_since: dict[RequestHandler, float] = {}
-
-    @contextlib.contextmanager
-    def busy(self, connection: RequestHandler) -> Iterator[None]:
-        """Mark `connection` as one whose request is being answered."""
-        self._busy.add(connection)
-        self._quiet_since.pop(connection, None)
-        try:
-            yield
-        finally:
-            self._busy.discard(connection)
+class Connections(IdleConnections):
+    """The connections of the owner's door."""
 
     def overdue(
         self, now_open: list[RequestHandler], now: float
     ) -> list[RequestHandler]:
         """Return the quiet connections whose time is up, and all beyond the most."""
-        quiet = {
-            connection: self._quiet_since.get(connection, now)
-            for connection in now_open
-            if connection not in self._busy
-        }
-        self._quiet_since = quiet
+        quiet = self.quiet(now_open, now)
         oldest_first = sorted(quiet, key=lambda connection: quiet[connection])
         beyond = max(0, len(now_open) - limits.CONNECTIONS_MAX)
         return [
@@ -240,14 +180,6 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
         response.headers[SOURCE_HEADER] = request[SOURCE]
     caching = response.headers.get("Cache-Control", _HEADERS["Cache-Control"])
     response.headers.update({**_HEADERS, "Cache-Control": caching})
-
-
-def _refused(refusal: Refusal) -> web.Response:
-    return web.json_response(
-        {"error": refusal.sentence, "exit_code": refusal.exit_code},
-        status=refusal.status,
-        headers=refusal.headers,
-    )
 
 
 def _sentence(error: web.HTTPException) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import ssl
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -31,10 +30,11 @@ from node.web import limits
 from node.web.guard import Refusal
 from node.web.metrics import Metrics, metrics_response, timed
 from node.web.relay import BASE, SOURCE, SOURCE_HEADER
+from node.web.server import IdleConnections, Server, refused
 from node.web.site_guard import SiteGuard, SiteRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable
 
     from aiohttp.typedefs import Handler
     from aiohttp.web_protocol import RequestHandler
@@ -72,13 +72,14 @@ class SiteDoor:
         self._gateway = gateway
         self._clients = ClientConnections()
         self._turns = ClientTurns(limits.SITE_REQUESTS_PER_CLIENT_MAX)
-        self._runner: web.AppRunner | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._server = Server(self._clients.surplus)
 
     async def start(self) -> list[Address]:
         """Open every address; return where the door is open. Raises NodeError."""
-        runner = self._runner = self._new_runner()
-        await runner.setup()
+        app = self._new_app()
+        if self._token_path:
+            app.add_subapp(self._token_path, self._new_app(inner=True))
+        runner = await self._server.prepare(app, __name__)
         bound: list[Address] = []
         for text in self._listen:
             wanted = Address.parse(text)
@@ -91,38 +92,11 @@ class SiteDoor:
                 await self.stop()
                 raise _cannot_open(wanted, error) from error
             bound.append(Address(wanted.host, runner.addresses[-1][1]))
-        self._sweeper = asyncio.create_task(self._sweep())
         return bound
 
     async def stop(self) -> None:
         """Close the door; answers under way are cut."""
-        sweeper, self._sweeper = self._sweeper, None
-        runner, self._runner = self._runner, None
-        if sweeper is not None:
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
-        if runner is not None:
-            await runner.cleanup()
-
-    def _new_runner(self) -> web.AppRunner:
-        app = self._new_app()
-        if self._token_path:
-            app.add_subapp(self._token_path, self._new_app(inner=True))
-        silent = logging.getLogger(f"{__name__}.http")
-        silent.setLevel(logging.CRITICAL + 1)  # it could quote a token
-        return web.AppRunner(
-            app,
-            access_log=None,
-            logger=silent,
-            handler_cancellation=True,
-            auto_decompress=False,
-            max_line_size=limits.HEADER_BYTES_MAX,
-            max_field_size=limits.HEADER_BYTES_MAX,
-            max_headers=limits.HEADERS_MAX,
-            lingering_time=1.0,
-            shutdown_timeout=limits.STOP_SECONDS_MAX,
-        )
+        await self._server.stop()
 
     def _new_app(self, *, inner: bool = False) -> web.Application:
         middlewares = [] if inner else [self._middleware]
@@ -150,22 +124,12 @@ class SiteDoor:
                     with timed(request, self._metrics):
                         return await handler(request)
             except Refusal as refusal:
-                return _refused(refusal)
+                return refused(refusal)
             except web.HTTPException as error:
-                return _refused(Refusal(error.status, error.reason, 2))
+                return refused(Refusal(error.status, error.reason, 2))
 
     async def _show_metrics(self, _request: web.Request) -> web.Response:
         return await metrics_response(self._metrics, self._node)
-
-    async def _sweep(self) -> None:
-        """Close connections that are silent for too long, or too many."""
-        loop = asyncio.get_running_loop()
-        while self._runner is not None and self._runner.server is not None:
-            open_now = self._runner.server.connections
-            for connection in self._clients.surplus(open_now, loop.time()):
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await asyncio.sleep(limits.SWEEP_SECONDS)
 
 
 class ClientTurns:
@@ -192,22 +156,8 @@ class ClientTurns:
                 del self._present[client], self._turns[client]
 
 
-class ClientConnections:
-    """Since when each connection has been without a whole request, by client."""
-
-    def __init__(self) -> None:
-        self._busy: set[RequestHandler] = set()
-        self._quiet_since: dict[RequestHandler, float] = {}
-
-    @contextlib.contextmanager
-    def busy(self, connection: RequestHandler) -> Iterator[None]:
-        """Mark `connection` as one whose request is being answered."""
-        self._busy.add(connection)
-        self._quiet_since.pop(connection, None)
-        try:
-            yield
-        finally:
-            self._busy.discard(connection)
+class ClientConnections(IdleConnections):
+    """The connections of a site door, by client."""
 
     def surplus(
         self, now_open: Iterable[RequestHandler], now: float
@@ -219,12 +169,10 @@ class ClientConnections:
         has most.
         """
         by_client: dict[str, list[RequestHandler]] = {}
-        quiet: dict[RequestHandler, float] = {}
-        for connection in now_open:
+        all_open = list(now_open)
+        for connection in all_open:
             by_client.setdefault(_client_of(connection), []).append(connection)
-            if connection not in self._busy:
-                quiet[connection] = self._quiet_since.get(connection, now)
-        self._quiet_since = quiet
+        quiet = self.quiet(all_open, now)
         closed = [
             one
             for one, since in quiet.items()
@@ -313,11 +261,3 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     if SOURCE in request:
         response.headers[SOURCE_HEADER] = request[SOURCE]
     response.headers.update(_HEADERS)
-
-
-def _refused(refusal: Refusal) -> web.Response:
-    return web.json_response(
-        {"error": refusal.sentence, "exit_code": refusal.exit_code},
-        status=refusal.status,
-        headers=refusal.headers,
-    )
