@@ -181,6 +181,7 @@ class Node:
         self._mirror, self._store = storage.mirror, storage.store
         self._catalogue, self._trust_store = storage.catalogue, storage.trust_store
         self._totals, self._pages = Totals(storage.mirror), storage.pages
+        self._bound = storage.bound
         self._background = Background()
         self._dht = Dht(
             node_key,
@@ -561,6 +562,8 @@ class Node:
         repeat = self._background.repeat
         repeat(self._renewal.round, "renewing own releases")
         repeat(self._updates.round, "reading releases")
+        if self._bound is not None:
+            repeat(self._bound.round, "measuring the disk")
         if names:
             repeat(NamedContacts(self._dht, names).round, "looking contacts up by name")
         memory = NodeMemory(

@@ -18,6 +18,7 @@ from transfer import Store
 from transfer.store.database import Database
 
 FREE_BYTES_MIN = 2 << 30
+MEASURE_SECONDS = 2.0
 _OTHERS_MAY_READ = 0o044
 
 
@@ -30,6 +31,8 @@ class Storage:
     trust_store: TrustStore
     store: Store
     pages: PageCache
+    bound: DefaultBound | None
+    """What keeps the store's bound true to its disk, where no setting says one."""
 
 
 def default_store_bytes(home: Path, held: int) -> int:
@@ -41,6 +44,27 @@ def default_store_bytes(home: Path, held: int) -> int:
     disk = shutil.disk_usage(home)
     kept_free = free_bytes_min(disk.total)
     return max(1, held, min(disk.total * 8 // 10, held + disk.free - kept_free))
+
+
+class DefaultBound:
+    """Keeps the store's bound true to its disk where no setting says one.
+
+    The disk has others on it: what was full when the node started may have room now.
+    """
+
+    def __init__(self, store: Store, home: Path) -> None:
+        self._room = store.room
+        self._home = home
+        self.measure()
+
+    def measure(self) -> None:
+        """Set the bound by what is free now."""
+        self._room.bytes_max = default_store_bytes(self._home, self._room.held)
+
+    async def round(self) -> float:
+        """Measure once; return the seconds until the next time."""
+        self.measure()
+        return MEASURE_SECONDS
 
 
 def free_bytes_min(total: int) -> int:
@@ -70,8 +94,7 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
     store.room.trouble = lambda: mirror.failure
     store.committer.is_private = lambda digest: catalogue.is_private(str(digest))
     stack.callback(store.close)
-    if settings.store_bytes is None:
-        store.room.bytes_max = default_store_bytes(settings.home, store.room.held)
+    bound = DefaultBound(store, home) if settings.store_bytes is None else None
     if catalogue.is_empty:
         # The catalogue was lost and the store read back: why its files came is not
         # known any more, so all of them count as wanted. What came from a private
@@ -82,7 +105,7 @@ async def open_storage(stack: AsyncExitStack, settings: Settings) -> Storage:
             catalogue.make_private(digest, "")
     pages = await asyncio.to_thread(PageCache, database)
     database.forbid_this_thread()
-    return Storage(mirror, catalogue, trust_store, store, pages)
+    return Storage(mirror, catalogue, trust_store, store, pages, bound)
 
 
 def _read_back(store: Store) -> tuple[list[str], list[str]]:

@@ -148,7 +148,11 @@ class OutputWriter:
         """Make a durable copy beside `target`; what is left of it is removed."""
         fresh = target.with_name(f".caravan-{secrets.token_hex(8)}.new")
         try:
-            self._store.export(artifact, fresh)
+            try:
+                self._store.export(artifact, fresh)
+            except StoreError as error:
+                # The name that the user knows, not the one it has for a moment.
+                raise NodeError(str(error).replace(str(fresh), str(target))) from error
             yield fresh
         finally:
             fresh.unlink(missing_ok=True)

@@ -240,7 +240,15 @@ class Catalogue:
     # --- artifacts held by digest alone, and pins ----------------------------
 
     def add_direct(self, artifact: str, file: str) -> None:
-        """Remember that an artifact was shared or fetched by its digest alone."""
+        """Remember that an artifact was shared or fetched by its digest alone.
+
+        Nothing is written where that is known: a full disk stops no fetch of what is
+        held.
+        """
+        found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
+        if found and file in ("", found[0]):
+            self.changes.mark([artifact])
+            return
         self._db.execute(
             "INSERT INTO direct VALUES (?,?) ON CONFLICT DO UPDATE SET file ="
             " CASE WHEN excluded.file = '' THEN file ELSE excluded.file END",

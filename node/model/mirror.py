@@ -23,7 +23,7 @@ import functools
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,19 @@ class _Block:
 
 
 _block: ContextVar[_Block | None] = ContextVar("block", default=None)
+
+
+@contextlib.contextmanager
+def not_awaited() -> Iterator[None]:
+    """Let what is written within this block be no part of what `durable` waits for.
+
+    It is good to know and can be lost: a full disk fails no command for it.
+    """
+    token = _block.set(None)
+    try:
+        yield
+    finally:
+        _block.reset(token)
 
 
 class Mirror:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from node.model.mirror import Tables
+from node.model.mirror import Tables, not_awaited
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS written_file (
@@ -46,7 +46,7 @@ class WrittenFiles:
 
     def remember(self, written: Mapping[Path, str]) -> None:
         """Keep what was written just now, by path."""
-        with self._database:
+        with not_awaited(), self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(
                 "INSERT OR REPLACE INTO written_file VALUES (?,?)",

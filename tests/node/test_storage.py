@@ -10,6 +10,8 @@ import pytest
 
 from node import storage
 from node.settings import Settings
+from transfer import StoreError
+from transfer.errors import FullError
 
 GIB = 1 << 30
 
@@ -49,3 +51,40 @@ async def test_private_files_stay_private_where_the_catalogue_is_lost(tmp_path):
         opened = await storage.open_storage(stack, settings)
         assert opened.catalogue.is_private(str(secret.digest))
         assert not opened.catalogue.is_private(str(public.digest))
+
+
+async def test_the_default_bound_follows_the_disk(tmp_path, monkeypatch):
+    """A node that started on a full disk takes files again once there is room."""
+    disk = SimpleNamespace(total=100 * GIB, free=0)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: disk)
+    async with AsyncExitStack() as stack:
+        opened = await storage.open_storage(stack, Settings(tmp_path))
+        assert opened.bound is not None
+        with pytest.raises(FullError):
+            await asyncio.to_thread(opened.store.add_bytes, b"content")
+        disk.free = 50 * GIB
+        await opened.bound.round()
+        await asyncio.to_thread(opened.store.add_bytes, b"content")
+
+
+async def test_a_full_disk_stops_nothing_that_writes_nothing(tmp_path, monkeypatch):
+    """What is held is checked, read, and fetched to another disk."""
+    async with AsyncExitStack() as stack:
+        opened = await storage.open_storage(stack, Settings(tmp_path))
+        store, catalogue = opened.store, opened.catalogue
+        held = await asyncio.to_thread(store.add_bytes, b"content")
+        async with opened.mirror.durable():
+            catalogue.add_direct(str(held.digest), "name")
+
+        def full(*_args):
+            raise StoreError("The disk is full.")
+
+        monkeypatch.setattr(store.index, "set_checked", full)
+        monkeypatch.setattr(opened.mirror, "_flush", full)
+        store.committer.distrust(held.digest)
+        assert await asyncio.to_thread(store.check, held.digest)
+        assert await asyncio.to_thread(store.read, held) == b"content"
+        before = opened.mirror._queued
+        catalogue.add_direct(str(held.digest), "")
+        catalogue.add_direct(str(held.digest), "name")
+        assert opened.mirror._queued == before

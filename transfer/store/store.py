@@ -492,5 +492,8 @@ class Store:
             self.quarantine(artifact, descriptor)
             return False
         self.committer.trust(artifact.digest, signature)
-        self.index.set_checked(artifact.digest, self.clock())
+        # When it was checked is good to know, and no reason to fail on a full disk:
+        # what is held can be read and served without writing anything.
+        with contextlib.suppress(StoreError):
+            self.index.set_checked(artifact.digest, self.clock())
         return True
