@@ -8,6 +8,7 @@ What is locked without a digest is left out, and said.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable
 
 from node.errors import UsageError
@@ -15,6 +16,9 @@ from node.gateway import limits
 from node.gateway.ecosystems import ecosystems
 from node.gateway.locked import Locked, LockEntry, LockfileReader
 
+_CODING = re.compile(rb"coding[:=]\s*+([-\w.]++)")
+_ENCODINGS = ("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252", "cp1251", "koi8-r")
+_HEAD_BYTES = 1000
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -46,11 +50,28 @@ def read_lockfile(name: str, content: bytes) -> Locked:
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file that may begin with a byte order mark; ValueError."""
+    """Return the text of a file that may say its encoding; ValueError.
+
+    By a byte order mark or, as pip reads it, a comment in its first lines (PEP 263).
+    """
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding)
+    for line in content[:_HEAD_BYTES].split(b"\n", 2)[:2]:
+        if line.startswith(b"#") and (match := _CODING.search(line)):
+            return content.decode(_encoding(match[1].decode("ascii")))
     return content.decode("utf-8")
+
+
+def _encoding(name: str) -> str:
+    """Return an encoding that costs no more than the text is long; ValueError."""
+    try:
+        found = codecs.lookup(name).name
+    except LookupError:
+        found = ""
+    if found not in _ENCODINGS:
+        raise ValueError(f"its encoding {name!r} is not read; save it as UTF-8")
+    return found
 
 
 def usable(entries: Iterable[LockEntry]) -> list[LockEntry]:

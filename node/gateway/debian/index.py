@@ -51,7 +51,9 @@ _SIGNED = ("InRelease", "Release")
 _BY_HASH = re.compile(
     r"(?:(.+)/)?by-hash/(MD5Sum|SHA1|SHA256|SHA512)/([0-9a-f]{32,128})"
 )
-_LISTS = re.compile(r"(?:.+/)?(?:binary-[a-z0-9-]+/Packages|source/Sources|Packages)")
+_LISTS = re.compile(
+    r"(?:.+/)?(?:binary-[a-z0-9-]+/Packages|source/Sources|Packages|Sources)"
+)
 _PACKED = re.compile(r"\.(?:xz|gz|bz2)\Z")
 _ENDINGS = (".xz", ".gz", ".bz2", "")
 _LIST_KEY = "list:"
@@ -127,7 +129,7 @@ class DebianArchive:
                 url = self._context.upstream(self._upstream).url + path
                 return NamedFile(self._upstream, "", match[3], url, (digest,))
         for folder in await self._suites():
-            if path.startswith(f"{folder}/"):
+            if not folder or path.startswith(f"{folder}/"):
                 page = await self._context.pages.kept(
                     (self._upstream, await self._release_path(folder))
                 )
@@ -203,7 +205,7 @@ class DebianArchive:
             return (folder, "list") if is_list else ("", "")
         bare = _PACKED.sub("", path)
         is_list = _LISTS.fullmatch(bare) is not None
-        return (bare.rpartition("/")[0], "list") if is_list else ("", "")
+        return (_list_folder(bare), "list") if is_list else ("", "")
 
     async def _lists_of(self, folder: str) -> list[ReleasedFile]:
         """Return the lists of packages for this machine that a Release names."""
@@ -245,7 +247,7 @@ class DebianArchive:
         except MissError as error:
             log.info("a list of packages cannot be had: %s", error)
             return
-        await self._once(path.rpartition("/")[0] + "/list", artifact)
+        await self._once(f"{_list_folder(_PACKED.sub('', path))}/list", artifact)
         self._read.add(one.digest)
 
     async def _once(self, key: str, artifact: Artifact) -> None:
@@ -281,6 +283,17 @@ class DebianArchive:
             place = (self._upstream, _LIST_KEY + key.rpartition("/")[0])
             await self._context.pages.put(place, ReadPage(files))
             self._read.add(digest)
+
+
+def _list_folder(bare: str) -> str:
+    """Return what tells a list from others: its folder, if it has one of its own.
+
+    `bare` is its path without the ending of its packer. An archive without suites has
+    Packages and Sources side by side.
+    """
+    folder = bare.rpartition("/")[0]
+    kind = folder.rpartition("/")[2]
+    return folder if kind.startswith("binary-") or kind == "source" else bare
 
 
 def _conditions(request: GatewayRequest) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,8 @@ from typing import IO
 from node.gateway import limits
 from node.gateway.named_files import NamedFiles
 
-_PATH = re.compile(r"[!$&'()*+,./:;=@^_~A-Za-z0-9\[\]-]++")
+# "%" stands for itself: the epoch in "x_1%3a2.0_all.deb" is part of the file's name.
+_PATH = re.compile(r"[!$%&'()*+,./:;=@^_~A-Za-z0-9\[\]-]++")
 _FIELDS = re.compile(r"^(Filename|SHA256|SHA512|SHA1|Size): *+(\S++)$", re.MULTILINE)
 _HEX = re.compile(r"[0-9a-f]{40,128}")
 _SUMS = {"MD5Sum": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
@@ -35,6 +36,11 @@ def is_path(text: str) -> bool:
     if _PATH.fullmatch(text) is None:
         return False
     return not {"", ".", ".."} & {*text.removeprefix("./").split("/")}
+
+
+def escaped(path: str) -> str:
+    """Return a path as a URL has it."""
+    return path.replace("%", "%25")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ def _line(fields: dict[str, str], base: str) -> str:
         return ""
     length = size if size.isdecimal() and len(size) < 16 else ""
     path = path.removeprefix("./")
-    return f"{path}\t{length}\t{digests}\tpool\t{base}{path}"
+    return f"{path}\t{length}\t{digests}\tpool\t{base}{escaped(path)}"
 
 
 def _sources(texts: Iterable[str], base: str) -> Iterator[str]:
@@ -159,7 +165,7 @@ def _sources(texts: Iterable[str], base: str) -> Iterator[str]:
             for name, (size, digest) in found.items():
                 path = name if folder in ("", ".") else f"{folder}/{name}"
                 if is_path(path):
-                    yield f"{path}\t{size}\t{digest}\tpool\t{base}{path}"
+                    yield f"{path}\t{size}\t{digest}\tpool\t{base}{escaped(path)}"
             folder, found = "", {}
 
 

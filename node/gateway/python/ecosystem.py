@@ -21,7 +21,8 @@ class Python(Ecosystem):
     name = "pypi"
     tools = ("pip", "uv", "poetry", "pdm", "pipenv")
     lockfiles = (
-        "requirements.txt with hashes, uv.lock, poetry.lock, pdm.lock, pylock.toml"
+        "requirements.txt with hashes, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, "
+        "pylock.toml"
     )
     one_file_per_release = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ _REQUIREMENT = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*+)\s*+(?:\[[^\]]*+\]\s*+)?+"
     r"(?:={2,3}\s*+([^\s;\\#]++)|@\s*+([^\s;]++))?+"
 )
+_NAMED_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*+(?:\[[^\]]*+\])?+@")
 _HASH = re.compile(r"--hash(?:=|\s)\s*+([a-z0-9]++):([0-9a-fA-F]++)")
 _CONTINUED = re.compile(r"\\\r?\n")
 _PYLOCK = re.compile(r"pylock(?:\.[^.]++(?=\.))?\.toml")
@@ -36,6 +38,7 @@ def reader_of(file: str) -> LockfileReader | None:
         "uv.lock": read_uv_lock,
         "poetry.lock": read_poetry_lock,
         "pdm.lock": read_poetry_lock,
+        "Pipfile.lock": read_pipfile_lock,
     }
     return known.get(file)
 
@@ -72,8 +75,8 @@ def _lines(text: str) -> Iterator[str]:
 def _requirement(words: str) -> tuple[str, str, str]:
     """Return (name, version, URL) of a line; what is not said is ""."""
     first = words.split(maxsplit=1)[0]
-    if "://" in first.partition("#")[0]:
-        project = project_of(_file_in(first))
+    if "/" in first.partition("#")[0] and not _NAMED_URL.match(first):
+        project = project_of(_file_in(first))  # a URL, or a path
         return (*(project or (first, "")), first)
     match = _REQUIREMENT.match(words)
     if match is None:
@@ -108,6 +111,26 @@ def read_poetry_lock(text: str) -> Locked:
     old = document.get("metadata", {}).get("files", {})
     for package in document.get("package", []):
         _add(locked, package, package.get("files") or old.get(package["name"], []))
+    return locked
+
+
+def read_pipfile_lock(text: str) -> Locked:
+    """Read Pipfile.lock; the files that a digest belongs to have no name there."""
+    locked = Locked()
+    for group, packages in json.loads(text).items():
+        if group == "_meta":
+            continue
+        for name, package in packages.items():
+            version = str(package.get("version", "")).lstrip("=")
+            digests = [
+                one
+                for text in package.get("hashes", [])
+                for one in parse_digests([text])
+            ]
+            for one in digests:
+                locked.add(LockEntry("pypi", normalized(name), version, (one,)))
+            if not digests:
+                locked.skip(normalized(name), version, _NO_DIGEST)
     return locked
 
 

@@ -69,6 +69,50 @@ async def test_a_new_node_reads_the_lists_that_apt_has_already(tmp_path):
         assert len(door.rig.store.artifacts()) == 2
 
 
+async def test_a_percent_sign_is_part_of_a_name(tmp_path):
+    """An epoch is written %3a in the name of a file; apt asks for it as %253a."""
+    path, asked = "pool/x_1%3a2.0_all.deb", "pool/x_1%253a2.0_all.deb"
+    async with opened_in(tmp_path) as door:
+        put(door, path=path)
+        del door.rig.origin.files[f"{ARCHIVE}/{path}"]
+        door.rig.origin.files[f"{ARCHIVE}/{asked}"] = DEB
+        await updated(door, f"{BINARY}/Packages.xz")
+        answer = await door.ask(f"/debian/{asked}")
+        assert (answer.status, answer.body) == (200, DEB)
+        assert door.rig.origin.relayed == []
+        for wrong in ("pool/%252e%252e/x", "%2e%2e/x", "pool/%2500"):
+            assert (await door.ask(f"/debian/{wrong}")).status == 404
+
+
+async def test_an_archive_without_suites_is_read_as_well(tmp_path):
+    """`deb URL ./`: all of it lies in one folder, and names begin with "./"."""
+    text = (
+        f"Package: toy\nFilename: ./toy.deb\nSize: {len(DEB)}\n"
+        f"SHA256: {hashlib.sha256(DEB).hexdigest()}\n"
+    )
+    sources = (
+        "Package: toy\nDirectory: .\nChecksums-Sha256:\n"
+        f" {hashlib.sha256(b'source').hexdigest()} 6 toy.dsc\n\n"
+    )
+    lists = {"Packages": text.encode(), "Sources": sources.encode()}
+    release = "Suite: stable\nSHA256:\n" + "".join(
+        f" {hashlib.sha256(body).hexdigest()} {len(body)} {name}\n"
+        for name, body in lists.items()
+    )
+    async with opened_in(tmp_path) as door:
+        origin = door.rig.origin
+        origin.pages[f"{ARCHIVE}/InRelease"] = release.encode()
+        for name, body in {**lists, "toy.deb": DEB, "toy.dsc": b"source"}.items():
+            origin.files[f"{ARCHIVE}/{name}"] = body
+            origin.files[f"{ARCHIVE}/./{name}"] = body
+        for name in ("./InRelease", "./Packages", "./Sources"):
+            assert (await door.ask(f"/debian/{name}")).status == 200
+        assert (await door.ask("/debian/./toy.deb")).body == DEB
+        assert (await door.ask("/debian/./toy.dsc")).body == b"source"
+        assert origin.relayed == []
+        assert len(door.rig.store.artifacts()) == 4
+
+
 async def test_what_no_signed_file_names_is_passed_on_and_not_kept(tmp_path):
     async with opened_in(tmp_path) as door:
         door.rig.origin.files[f"{ARCHIVE}/pool/x.deb"] = b"unknown"

@@ -41,6 +41,13 @@ name = "toy"
 version = "1.0"
 files = [{{file = "{PURE}", hash = "sha256:{SHA}"}}]
 """
+PIPFILE = json.dumps(
+    {
+        "_meta": {"hash": {"sha256": OTHER}},
+        "default": {"toy": {"hashes": [f"sha256:{SHA}"], "version": "==1.0"}},
+        "develop": {},
+    }
+)
 PYLOCK = f"""
 lock-version = "1.0"
 [[packages]]
@@ -88,6 +95,7 @@ url {{
         ("uv.lock", UV, "pypi", PURE),
         ("poetry.lock", POETRY, "pypi", PURE),
         ("pdm.lock", POETRY, "pypi", PURE),
+        ("Pipfile.lock", PIPFILE, "pypi", ""),
         ("pylock.toml", PYLOCK, "pypi", PURE),
         ("pylock.dev.toml", PYLOCK, "pypi", PURE),
         ("Cargo.lock", CARGO, "cargo", "toy-1.0.0.crate"),
@@ -180,6 +188,20 @@ def test_a_byte_order_mark_names_the_encoding(encoding):
 def test_forms_of_a_requirement(line, name, version, file):
     (found,) = read_lockfile("requirements.txt", line.encode()).files
     assert (found.name, found.version, found.file) == (name, version, file)
+
+
+@pytest.mark.parametrize("name", ["latin-1", "iso-8859-15", "cp1252"])
+def test_a_comment_names_the_encoding_as_pip_reads_it(name):
+    text = f"# -*- coding: {name} -*-\n# caf\xe9\ntoy==1.0 --hash=sha256:{SHA}\n"
+    (entry,) = read_lockfile("requirements.txt", text.encode(name)).files
+    assert (entry.name, entry.digest.hex) == ("toy", SHA)
+
+
+@pytest.mark.parametrize("name", ["punycode", "zip", "unicode_escape", "no-such"])
+def test_an_encoding_that_is_more_than_letters_is_refused(name):
+    text = f"# coding={name}\ntoy==1.0 --hash=sha256:{SHA}\n"
+    with pytest.raises(UsageError, match="save it as UTF-8"):
+        read_lockfile("requirements.txt", text.encode())
 
 
 def test_what_stands_in_a_comment_locks_nothing():
