@@ -184,6 +184,7 @@ class Assembly:
         Raises FalseManifestError if the manifest was refuted meanwhile.
         """
         with self._lock:
+            # It may have been refuted since: such a claim must not count again.
             contender = self._contenders.get(manifest.digest)
             if contender is None:
                 raise FalseManifestError
@@ -205,24 +206,18 @@ class Assembly:
     def leave(self, peer: PeerState) -> None:
         """Remove a peer; what it owes is asked of others."""
         with self._lock:
-            if (picker := self._picker(peer)) is not None:
-                picker.leave(peer)
+            peer.picker.leave(peer)
 
     def pick(self, peer: PeerState) -> list[int]:
         """Return the chunks to ask of a peer now."""
         with self._lock:
-            picker = self._picker(peer)
-            return [] if picker is None else picker.pick(peer, time.monotonic())
+            return peer.picker.pick(peer, time.monotonic())
 
     def with_work(self, peers: Iterable[PeerState]) -> list[PeerState]:
         """Return those of the peers that `pick` would give something."""
         now = time.monotonic()
         with self._lock:
-            return [
-                peer
-                for peer in peers
-                if (picker := self._picker(peer)) and picker.has_work(peer, now)
-            ]
+            return [peer for peer in peers if peer.picker.has_work(peer, now)]
 
     def snub_slow(self, now: float) -> None:
         """Snub the peers that keep their chunks waiting."""
@@ -233,26 +228,22 @@ class Assembly:
     def update(self, peer: PeerState, have: bytearray | None) -> None:
         """Learn which chunks a peer has by now; None for all."""
         with self._lock:
-            if (picker := self._picker(peer)) is not None:
-                picker.update(peer, have)
+            peer.picker.update(peer, have)
 
     def lacking(self, peer: PeerState, index: int) -> None:
         """Learn that a peer cannot send a chunk that it seemed to have."""
         with self._lock:
-            if (picker := self._picker(peer)) is not None:
-                picker.lacking(peer, index)
+            peer.picker.lacking(peer, index)
 
     def redirect(self, peer: PeerState, index: int, given: bytearray) -> None:
         """Learn that a seeder sent us to others for a chunk."""
         with self._lock:
-            if (picker := self._picker(peer)) is not None:
-                picker.redirect(peer, index, given)
+            peer.picker.redirect(peer, index, given)
 
     def drop_asked(self, peer: PeerState, until: float) -> None:
         """Learn that a peer is busy until then and has dropped what it owed."""
         with self._lock:
-            if (picker := self._picker(peer)) is not None:
-                picker.drop_asked(peer, until)
+            peer.picker.drop_asked(peer, until)
 
     def meet_leechers(self) -> None:
         """Learn that others download the same at this time."""
@@ -267,10 +258,6 @@ class Assembly:
             self._in_order = True
             for contender in self._contenders.values():
                 contender.picker.prefer_order()
-
-    def _picker(self, peer: PeerState) -> ChunkPicker | None:
-        contender = self._contenders.get(peer.manifest.digest)
-        return None if contender is None else contender.picker
 
     # Chunks. All of these block, as far as they write.
 
@@ -287,6 +274,8 @@ class Assembly:
             home = self._contenders.get(peer.manifest.digest)
             if home is None:
                 return None
+            # One file for what several manifests name: nothing is written twice, and
+            # the digest of the whole follows the leading file.
             lead = self._lead
             if lead is not None and lead.names_alike(home.manifest, index):
                 home = lead
@@ -351,6 +340,7 @@ class Assembly:
         with self._lock:
             if not home.picker.written(index):
                 return
+            # All at once: who sees a chunk in one of these may rely on the others.
             home.held[index] = 1
             peer.bytes_given += home.manifest.length(index)
             home.partial.mark(index)
@@ -360,6 +350,7 @@ class Assembly:
                     other.picker.brought_by_rival(index)
             lead = self._lead
             rival_whole = any(one is not lead and one.picker.complete for one in others)
+        # What follows reads and writes files, so not under the lock.
         if lead is not home and lead is not None:
             # It took the lead while this chunk was on its way to the other file.
             self._copy_missing(lead, index, index + 1)
@@ -384,8 +375,7 @@ class Assembly:
         # Before the whole can be found complete: a connection that owes nothing then
         # is kept for the next download.
         with self._lock:
-            if (picker := self._picker(peer)) is not None:
-                picker.answered(peer, index, now)
+            peer.picker.answered(peer, index, now)
         if claim is None:
             return
         if claim.hasher is not None and buffered is not None:
@@ -401,6 +391,8 @@ class Assembly:
             before, manifest = self._prefix, lead.manifest
             end = lead.held.find(0, before)
             self._prefix = prefix = manifest.count if end < 0 else end
+        # Not under the lock: the hasher has one of its own, in which `take` waits.
+        # Several threads may come here in any order; it keeps the farthest.
         if prefix > before or prefix == manifest.count:
             hasher.advance(min(prefix * manifest.chunk_size, manifest.size))
 
@@ -452,6 +444,8 @@ class Assembly:
         if rival is None or rival is lead:
             return
         if lead is not None:
+            # A crash between these two is harmless: what is resumed is checked chunk
+            # by chunk, by whichever manifest lies there.
             self._context.store.partials.swap(lead.partial, rival.partial)
             rival.partial.keep_manifest()
         self._take_lead(rival)
@@ -470,9 +464,12 @@ class Assembly:
             raise StoreError("There is nothing to commit.")
         if whole[self._wanted.digest.algorithm] == self._wanted.digest:
             artifact = self._commit(lead, whole)
+            # After the commit: if that fails, it is no peer's fault.
             with self._lock:
                 liars = self._claims.confirm(lead.manifest)
             return Settlement(WholeVerdict.COMMITTED, artifact, liars)
+        # Every chunk matched when it came. So either the disk has changed one, or
+        # the manifest is false; nobody is blamed before that is known.
         sound = lead.partial.recheck(self.over)
         if not all(sound):
             with self._lock:
@@ -487,8 +484,8 @@ class Assembly:
 
     def close(self, *, discard: bool) -> None:
         """Close all files; keep what was verified for a later run, or discard it."""
-        if self._hasher is not None:
-            self._hasher.stop()
+        # First: a descriptor that is closed under a reader may become another file's.
+        self._stop_hasher()
         lead, self._lead = self._lead, None
         self._drop_refuted()
         for one in self._contenders.values():
@@ -513,6 +510,9 @@ class Assembly:
         with self._lock:
             liars = self._claims.refute(lead.manifest)
             del self._contenders[lead.manifest.digest]
+            # Its peers are there until their connections are closed: nothing more is
+            # asked of them meanwhile.
+            lead.picker.reset(bytearray(b"\x01" * lead.manifest.count))
             closing = list(lead.picker.peers)
             best: Contender | None = None
             for one in self._contenders.values():

@@ -69,6 +69,8 @@ class PeerState:
     """What is banned when it lies."""
     manifest: Manifest
     """The manifest that this peer names."""
+    picker: ChunkPicker = field(init=False)
+    """The plan of that manifest, once it has joined."""
     whole: bool
     """Whether it claims the whole artifact and vouches for the manifest."""
     have: bytearray
@@ -239,6 +241,7 @@ class ChunkPicker:
 
     def join(self, peer: PeerState) -> PeerState:
         """Add a connection; its manifest is this one."""
+        peer.picker = self
         self.peers.add(peer)
         self._sorted = self._sorted and peer.whole
         return peer
