@@ -168,6 +168,14 @@ class PageCache:
         )
         return [path for (path,) in rows]
 
+    def asked_at(self, upstream: str, path: str) -> float | None:
+        """Return when an upstream was last asked for a page, or None."""
+        rows = self._database.read(
+            "SELECT asked_at FROM gateway_page WHERE upstream = ? AND path = ?",
+            (upstream, path),
+        )
+        return float(rows[0][0]) if rows else None
+
     def page(self, upstream: str, path: str) -> StoredPage | None:
         """Return a page of an upstream as it was last seen, or None."""
         rows = self._database.read(

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -210,6 +210,11 @@ class Pages:
             page = await self._in(self._disk, lambda: self._cache.page(*place))
             # One that came meanwhile is newer.
             known = self._memory.get(place) or page
+        elif not self._saving:
+            # The file decides: a copy of it may have been put back.
+            asked_at = await self._in(self._disk, lambda: self._cache.asked_at(*place))
+            if asked_at is not None:
+                known = replace(known, asked_at=asked_at)
         if known is not None:
             self._memory.put(place, known)  # again: it grows with its forms
         return known
@@ -217,19 +222,30 @@ class Pages:
     async def _keep(self, place: tuple[str, str], page: StoredPage) -> None:
         """Keep a page; its answer waits only where very much is being written."""
         self._memory.put(place, page)
-        saving = asyncio.get_running_loop().create_task(self._save(place, page))
-        self._saving[saving] = page.size
-        saving.add_done_callback(lambda done: self._saving.pop(done, None))
+
+        async def keep() -> None:
+            packed = await self._in(self._packer, lambda: packed_page(page))
+            await asyncio.wrap_future(self._cache.keep(*place, packed))
+
+        saving = self._write(keep(), page.size)
         if sum(self._saving.values()) > limits.PAGES_SAVING_BYTES_MAX:
             await asyncio.shield(saving)
 
-    async def _save(self, place: tuple[str, str], page: StoredPage) -> None:
-        """Write; a full disk does not keep a page from being answered."""
-        try:
-            packed = await self._in(self._packer, lambda: packed_page(page))
-            await asyncio.wrap_future(self._cache.keep(*place, packed))
-        except StoreError as error:
-            log.warning("a page cannot be kept: %s", error)
+    def _write(
+        self, work: Coroutine[None, None, None], size: int = 0
+    ) -> asyncio.Task[None]:
+        """Begin to write; a full disk does not keep a page from being answered."""
+
+        async def write() -> None:
+            try:
+                await work
+            except StoreError as error:
+                log.warning("a page cannot be kept: %s", error)
+
+        saving = asyncio.get_running_loop().create_task(write())
+        self._saving[saving] = size
+        saving.add_done_callback(lambda done: self._saving.pop(done, None))
+        return saving
 
     async def _saved(self) -> None:
         """Wait until what is being written can be read."""
@@ -290,8 +306,11 @@ class Pages:
         if page.unchanged and known is not None:
             same = replace(known, asked_at=now)
             self._memory.put(request.place, same)
-            touching = self._cache.touch(*request.place, now)
-            touching.add_done_callback(_seen)
+
+            async def touch() -> None:
+                await asyncio.wrap_future(self._cache.touch(*request.place, now))
+
+            self._write(touch())
             return same
         read = await self._read(request, page)
         stored = StoredPage(
@@ -329,9 +348,3 @@ class Pages:
         ):
             raise UnreachableError(str(error), error) from error
         return known
-
-
-def _seen(done: Future[None]) -> None:
-    """Say that a page's age could not be written: it is asked for again then."""
-    if not done.cancelled() and (error := done.exception()) is not None:
-        log.warning("the age of a page cannot be kept: %s", error)

@@ -251,3 +251,15 @@ def test_a_value_that_grows_counts_with_its_new_weight():
     assert cache.get("third") is not None
     cache.put("fourth", [0])
     assert cache.get("third") is None
+
+
+async def test_the_file_says_how_old_a_page_is(tmp_path):
+    """What is done to it while the node runs counts, as a copy that is put back."""
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        await files(rig)
+        await rig.gateway.pages.paths("pypi", "")  # once it is written
+        rig.origin.pages[f"{INDEX}/toy/"] = project("2.0")
+        assert await files(rig) == [FILE]
+        rig.database.execute("UPDATE gateway_page SET asked_at = asked_at - 100")
+        assert await files(rig) == [FILE.replace("1.0", "2.0")]
