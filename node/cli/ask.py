@@ -191,7 +191,7 @@ def _peers_words(found: PeersResult) -> None:
 
 
 def _lookup_words(found: LookupResult) -> None:
-    digest = short_digest(found.digest) if sys.stderr.isatty() else found.digest
+    digest = short_digest(found.digest) if sys.stdout.isatty() else found.digest
     table(
         ("node id", "address", "reach"),
         [(each.node_id, each.address, each.reach) for each in found.providers],
