@@ -280,14 +280,7 @@ def same_nat(lab: Lab, _pairs: int) -> list[Row]:
     seeder = lab.guest("a", CARAVAN_LAN="true")
     leecher = lab.guest("a2", CARAVAN_LAN="true")
     digest = seeder.share(50_000_000)
-    own = leecher.ready["node_id"]
-
-    def met() -> bool:
-        known = seeder.run("peers")["contacts"]
-        local = [one for one in known if one["address"].startswith("192.168.")]
-        return any(one["node_id"] == own for one in local)
-
-    until(met, 30, "the neighbour")
+    seeder.wait_for_neighbour(leecher, 30)
     before = lab.counted("ra", "wan")
     fetched = leecher.run("fetch", digest)
     after = lab.counted("ra", "wan")

@@ -372,6 +372,16 @@ class Node:
         found = self.run("status")["reachability"]
         return found["udp"], found["tcp"]
 
+    def wait_for_neighbour(self, other: Node, seconds: float) -> None:
+        """Wait until it knows another node by an address behind the same router."""
+
+        def met() -> bool:
+            known = self.run("peers")["contacts"]
+            local = [one for one in known if one["address"].startswith("192.168.")]
+            return any(one["node_id"] == other.ready["node_id"] for one in local)
+
+        until(met, seconds, "the neighbour")
+
     def share(self, size: int) -> str:
         """Share a new file; returns its digest."""
         file = self.lab.folder / f"file-{self.home.name}-{size}"

@@ -99,14 +99,7 @@ def test_two_hosts_behind_one_router_use_its_lan(world, nodes):
     seeder = world.guest("a", CARAVAN_LAN="true")
     leecher = world.guest("a2", CARAVAN_LAN="true")
     digest = seeder.share(20_000_000)
-    own = leecher.ready["node_id"]
-
-    def met() -> bool:
-        known = seeder.run("peers")["contacts"]
-        local = [one for one in known if one["address"].startswith("192.168.")]
-        return any(one["node_id"] == own for one in local)
-
-    until(met, 15, "the neighbour")
+    seeder.wait_for_neighbour(leecher, 15)
     before = world.counted("ra", "wan")
     fetched = leecher.run("fetch", digest)
     (source,) = fetched["artifacts"][0]["sources"]
