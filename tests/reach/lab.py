@@ -26,6 +26,9 @@ QUIET = {"CARAVAN_LAN": "false", "CARAVAN_PORT_MAPPING": "false"}
 HERE = ("--listen", "0.0.0.0:4747")
 FIRST = "11.1.0.1:4747"
 FIRST_VERDICT_SECONDS = 60
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+IP = shutil.which("ip", path=_PATH) or "ip"
+NFT = shutil.which("nft", path=_PATH) or "nft"
 GUESTS = ("a", "a2", "b", "walled")
 """Hosts whose nodes belong to one test; the others are there for all of a file."""
 NATS: tuple[Nat, ...] = ("full", "address", "port", "symmetric")
@@ -35,7 +38,7 @@ def why_not() -> str | None:
     """Return why no laboratory can be made here, or None: it is tried in small."""
     if os.geteuid():
         return "network namespaces need root"
-    for program in ("ip", "nft", "sysctl"):
+    for program in (IP, NFT):
         if shutil.which(program) is None:
             return f"there is no program {program!r}"
     probe = Lab(Path())
@@ -46,7 +49,7 @@ def why_not() -> str | None:
         probe.plug(
             "guest", "eth0", ("probe", "lan"), "192.168.1.2/24", gateway="192.168.1.1"
         )
-        probe.run("probe", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        probe.forward_packets("probe")
         for kind in NATS:
             probe.nat("probe", kind)
     except subprocess.CalledProcessError as error:
@@ -82,7 +85,7 @@ class Lab:
             program.terminate()
             program.communicate()
         for name in self._names:
-            _quiet("ip", "netns", "del", self._full(name))
+            _quiet(IP, "netns", "del", self._full(name))
 
     def _full(self, name: str) -> str:
         return f"cv{os.getpid()}-{name}"
@@ -90,14 +93,14 @@ class Lab:
     def ip(self, host: str, *arguments: str) -> str:
         """Run `ip` in a namespace."""
         done = subprocess.run(
-            ["ip", "-n", self._full(host), *arguments],
+            [IP, "-n", self._full(host), *arguments],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         return done.stdout
 
     def command(self, host: str, *arguments: str) -> list[str]:
         """Return what runs a command in a namespace."""
-        return ["ip", "netns", "exec", self._full(host), *arguments]
+        return [IP, "netns", "exec", self._full(host), *arguments]
 
     def run(self, host: str, *arguments: str, text: str | None = None) -> str:
         """Run a command in a namespace; returns its output."""
@@ -110,7 +113,7 @@ class Lab:
     def namespace(self, name: str) -> str:
         """Make a namespace with its loopback up."""
         subprocess.run(
-            ["ip", "netns", "add", self._full(name)],
+            [IP, "netns", "add", self._full(name)],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         self._names.append(name)
@@ -160,6 +163,10 @@ class Lab:
             names.append(name)
         return names
 
+    def forward_packets(self, router: str) -> None:
+        """Make a router of a namespace."""
+        self.run(router, "tee", "/proc/sys/net/ipv4/ip_forward", text="1")
+
     def internet(self) -> None:
         """Make a public link with seven hosts, and two routers with hosts behind.
 
@@ -178,7 +185,7 @@ class Lab:
             self.plug(name, "wan", ("inet", "br0"))
             self.renumber(name)
             self.bridge(name, "lan", f"192.168.{number}.1/24")
-            self.run(name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            self.forward_packets(name)
             self.nat(name, "port")
         for name, router, host in (("a", 1, 2), ("a2", 1, 3), ("b", 2, 2)):
             self.namespace(name)
@@ -266,11 +273,11 @@ class Lab:
 
         The two cones are such for UDP; TCP is port-restricted there.
         """
-        self.run(router, "nft", "-f", "-", text=_ruleset(kind, inbound))
+        self.run(router, NFT, "-f", "-", text=_ruleset(kind, inbound))
 
     def open(self, host: str) -> None:
         """Take all rules of a host or router away."""
-        self.run(host, "nft", "flush", "ruleset")
+        self.run(host, NFT, "flush", "ruleset")
 
     def forward(self, router: str, port: int, inside: str) -> None:
         """Have a router forward a port, UDP and TCP, to a host behind it."""
@@ -282,13 +289,13 @@ table ip forwarded {{
   }}
 }}
 """
-        self.run(router, "nft", "-f", "-", text=rules)
+        self.run(router, NFT, "-f", "-", text=rules)
 
     def forget_connections(self, router: str) -> None:
         """Have a router forget its connections, as one that was restarted does."""
         rules = "flush ruleset\n"
-        saved = self.run(router, "nft", "list", "ruleset")
-        self.run(router, "nft", "-f", "-", text=rules + saved)
+        saved = self.run(router, NFT, "list", "ruleset")
+        self.run(router, NFT, "-f", "-", text=rules + saved)
 
     def counted(self, host: str, device: str) -> int:
         """Return how many bytes a device has received and sent."""
