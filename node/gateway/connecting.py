@@ -166,9 +166,21 @@ def plain_host(base: str) -> str:
     return "" if is_here or parts.scheme == "https" else host
 
 
+OTHER_SPELLINGS = {
+    "UV_DEFAULT_INDEX": ("UV_INDEX_URL",),
+    "npm_config_registry": ("NPM_CONFIG_REGISTRY",),
+}
+"""Variables that mean the same to a tool."""
+_FILES_UNREAD = {"UV_DEFAULT_INDEX": "UV_NO_CONFIG"}
+"""Variables with which a tool reads none of its files."""
+
+
 def outranking(environment: Mapping[str, str]) -> list[str]:
     """Return the variables, set by the user, that count more than a tool's file."""
     ours = {name.lower(): text for name, text in environment.items()}
+    for name, text in environment.items():
+        for other in (*OTHER_SPELLINGS.get(name, ()), _FILES_UNREAD.get(name, name)):
+            ours[other.lower()] = text
     return [
         name
         for name, text in os.environ.items()

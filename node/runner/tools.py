@@ -9,15 +9,11 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from node.gateway.connecting import OTHER_SPELLINGS
 from node.gateway.ecosystems import environment_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_OTHER_SPELLINGS = {
-    "UV_DEFAULT_INDEX": ("UV_INDEX_URL",),
-    "npm_config_registry": ("NPM_CONFIG_REGISTRY",),
-}
 
 
 def environment_for(gateway: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -27,7 +23,7 @@ def environment_for(gateway: str, environ: Mapping[str, str]) -> dict[str, str]:
     """
     changed = dict(environ)
     for name, text in environment_at(Path(), gateway).items():
-        for other in _OTHER_SPELLINGS.get(name, ()):
+        for other in OTHER_SPELLINGS.get(name, ()):
             changed.pop(other, None)
         changed[name] = text
     # A proxy on the way to loopback would be asked to reach itself.

@@ -16,7 +16,7 @@ from node.gateway.npm.configured import npm_options, user_file
 _IN_THE_WAY = ("registry", "omit-lockfile-registry-resolved", "replace-registry-host")
 _YARN_REGISTRY = re.compile(r"""^\s*["']?registry["']?\s""", re.MULTILINE)
 _BERRY_SETTINGS = re.compile(
-    r"^(npmRegistryServer|unsafeHttpWhitelist)\s*:", re.MULTILINE
+    r"""^["']?(npmRegistryServer|unsafeHttpWhitelist)["']?\s*:""", re.MULTILINE
 )
 
 NPM_NOTE = (

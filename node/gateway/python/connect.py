@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from node.gateway.python.configured import (
     text_of,
     uv_default,
 )
+
+_HAS_OUR_NAME = re.compile(r"""^\s*name\s*=\s*["']caravan["']""", re.MULTILINE)
 
 PIP_NOTE = (
     "pdm, poetry and uv do not read this file, nor does pipx where it finds uv: "
@@ -169,6 +172,8 @@ def _in_pip_conf(text: str) -> InTheWay:
 def _in_uv_toml(text: str) -> InTheWay:
     if url := uv_default(text):
         return InTheWay(refusal=f"it names a default index already, {url}")
+    if _HAS_OUR_NAME.search(text):
+        return InTheWay(refusal="it has an index that is called caravan already")
     return InTheWay()
 
 

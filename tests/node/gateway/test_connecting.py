@@ -98,11 +98,13 @@ def test_written_toml_is_valid(home):
     [
         ("cargo", '[source.crates-io]\nreplace-with = "mine"\n'),
         ("uv", '[[index]]\nurl = "https://old.test"\ndefault = true\n'),
+        ("uv", '[[index]]\nname = "caravan"\nurl = "https://old.test"\n'),
         ("pdm", '[pypi]\nurl = "https://old.test"\n'),
         ("poetry", '[plugins.pypi_mirror]\nurl = "https://old.test"\n'),
         ("poetry", "not TOML"),
         ("yarn", 'registry "https://old.test"\n'),
         ("yarn-berry", 'npmRegistryServer: "https://old.test"\n'),
+        ("yarn-berry", '"npmRegistryServer": https://old.test\n'),
         ("yarn-berry", "unsafeHttpWhitelist:\n  - old.test\n"),
         ("bun", '[install]\nregistry = "https://old.test"\n'),
     ],
@@ -156,6 +158,10 @@ def test_variables_that_count_more_than_the_file_are_found(home, monkeypatch):
     assert outranking(environment) == []
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://old.test/")
     assert outranking(environment) == ["NPM_CONFIG_REGISTRY"]
+    environment = recipe("uv", home / "node", WEB).environment
+    monkeypatch.setenv("UV_INDEX_URL", "https://old.test/simple")
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    assert sorted(outranking(environment)) == ["UV_INDEX_URL", "UV_NO_CONFIG"]
 
 
 def test_the_indexes_that_pip_goes_on_to_ask_are_named_without_a_password(
