@@ -232,11 +232,6 @@ class ChunkPicker:
         short = manifest.chunk_size - manifest.length(last) if self._done[last] else 0
         return (manifest.count - self.missing) * manifest.chunk_size - short
 
-    def prefix(self, start: int) -> int:
-        """Return how many chunks from the first on are written; at least `start`."""
-        end = self._done.find(0, start)
-        return len(self._done) if end < 0 else end
-
     # Peers.
 
     def join(self, peer: PeerState) -> PeerState:

@@ -170,11 +170,6 @@ class Swarm:
         return self._conversing
 
     @property
-    def active(self) -> int:
-        """How many peers are connected and have joined."""
-        return len(self._active)
-
-    @property
     def is_busy(self) -> bool:
         """Whether peers are expected that were busy."""
         return bool(self._busy)
@@ -249,6 +244,8 @@ class Swarm:
         self._timers.add(timer)
 
     def _return_to(self, peer: Peer) -> None:
+        # A busy peer still counts as expected here, so there is a download for it also
+        # if nobody else is left; for one that had nothing there may be none.
         if not self._ended and not self.is_deserted:
             self._busy.discard(peer)
             self._queue.append(peer)
@@ -291,6 +288,7 @@ class Swarm:
             self._conversing -= 1
             self._hinted -= hinted
             self._is_open()
+        # In this order: nobody is left only if nobody takes the place of this one.
         self._start_more()
         self._check()
 
@@ -394,6 +392,8 @@ class Swarm:
             self._assembly.meet_leechers()
             await self._wait_for_manifest()
         await self._owner.admit(manifest)
+        # Others may have found out meanwhile what it is; it was not active then, so
+        # nobody ended its connection.
         if connection.peer in self._banned:
             raise PeerRefusedError("It lied about this.")
         one = ActivePeer(connection, peer.join(), asyncio.current_task())
@@ -408,6 +408,7 @@ class Swarm:
                 raise PeerSlowError from error
             raise
         finally:
+            # It leaves before others are woken: what it owed is theirs to ask for.
             self._active.discard(one)
             self._assembly.leave(one.state)
             self.bytes_given[one.peer] += one.state.bytes_given
@@ -425,6 +426,7 @@ class Swarm:
             outcome = await self._context.in_thread(peer.receive, over)
             if outcome is Outcome.OVER:
                 return
+            # Cleared before the look: who wakes us after it is heard by `pause`.
             one.woken.clear()
             if not over.is_set() and not self._assembly.with_work([one.state]):
                 await peer.pause(one.woken)
@@ -437,6 +439,8 @@ class Swarm:
             or self._assembly.manifest is not None
         ):
             return None
+        # One at a time: were it small, the others' copies would be for nothing. They
+        # ask for chunks instead, in case it is not.
         self._asks_whole = True
         try:
             return await peer.ask_whole()
@@ -489,6 +493,7 @@ class Swarm:
         if surplus > 0:
             sending.sort(key=lambda one: one.state.last_bytes)
             for one in sending[:surplus]:
+                # Before the abort: the thread that fails by it looks at this.
                 one.is_surplus = True
                 one.connection.channel.abort()
         self._start_more()  # a line that got faster feeds more
@@ -521,6 +526,7 @@ class Swarm:
 
     async def end(self, *, gently: bool) -> None:
         """Cancel everything and wait; gently, keep connections that owe nothing."""
+        # First of all: tasks that end from here on must not start others.
         self._ended = True
         for timer in self._timers:
             timer.cancel()
@@ -528,6 +534,8 @@ class Swarm:
             queue.clear()
         graceful: set[asyncio.Task[Any]] = set()
         for one in self._active:
+            # One that owes nothing says `done` and is kept for the next download. A
+            # thread that waits for bytes is woken by nothing but the abort.
             if gently and one.task is not None and not one.state.asked:
                 graceful.add(one.task)
                 one.woken.set()

@@ -51,11 +51,6 @@ class ServedFiles:
         """By key, the one used last at the end."""
         self._open = 0
 
-    @property
-    def descriptors(self) -> int:
-        """How many descriptors are open."""
-        return self._open
-
     def want_whole(self, artifact: Artifact) -> ServedFile:
         """Open an artifact, checked; raise NotHeldError or DamagedError."""
 

@@ -262,6 +262,8 @@ class UploadSession:
         uploads, limits = self.uploads, self.uploads.limits
         began = time.monotonic()
         while not uploads.stop.is_set():
+            # Answers leave before the next request is read: a peer that asks and does
+            # not read fills its own socket, and no memory of ours.
             if not self._flush():
                 return Verdict.BLOCKED
             if self._closes:
@@ -317,6 +319,7 @@ class UploadSession:
                 if not self.channel.wait(
                     self.uploads.limits.blocked_seconds, write=True
                 ):
+                    # A view is of this thread's buffer; the next turn may have another.
                     self._part = bytes(part) if isinstance(part, memoryview) else part
                     return False
                 continue
@@ -342,6 +345,8 @@ class UploadSession:
 
     def _take_rate(self, length: int) -> int:
         """Wait until some bytes may go out; return how many, at most `length`."""
+        # What was granted and not sent is not taken again: a peer that reads slowly
+        # would spend everybody's rate.
         if self._granted <= 0:
             self._granted = self.uploads.rate.slice_bytes(length)
             self.uploads.rate.take(self._granted)
@@ -404,6 +409,8 @@ class UploadSession:
         if uploads.is_crowded or not uploads.begin_want(self.source, len(self.offers)):
             yield wire.encode(wire.Busy(uploads.limits.busy_seconds))
             return
+        # Counted before the file is opened, so that many connections at once cannot
+        # open more than the room allows; every way out from here gives it back.
         try:
             offer = self._open_whole(want) or self._open_partial(want)
         except BaseException:

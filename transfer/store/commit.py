@@ -124,9 +124,12 @@ class Committer:
             if one.contents.name.raw not in held
         }
         size = sum(fresh.values())
+        # Not under the lock: making room removes artifacts, which takes it.
         self.room.reserve(size)
         fresh_count = fresh_size = 0
         try:
+            # Before any is renamed: a name must never point to bytes that a power cut
+            # can take. Others may commit meanwhile.
             with store_errors(self.folder):
                 for one in staged:
                     self.fs.sync(one.descriptor)
@@ -139,6 +142,7 @@ class Committer:
     def remove(self, artifact: Artifact) -> None:
         """Remove an artifact; open descriptors go on reading it."""
         with self.lock, store_errors(self.folder):
+            # The file first: after a crash in between, the row is dropped.
             self.fs.remove(self.place_of(artifact.digest))
             self._forget(artifact)
 
@@ -206,6 +210,7 @@ class Committer:
 
         Return the artifacts by name, and how many and how many bytes are new.
         """
+        # Again, now under the lock: another thread may have committed the same since.
         entered = self._held(staged)
         fresh: list[tuple[Artifact, Manifest]] = []
         folders: set[str] = set()
@@ -225,11 +230,13 @@ class Committer:
                         names = one.contents.digests.values()
                         is_private = any(map(self.is_private, names))
                         self.fs.set_private(one.descriptor, private=is_private)
+                    # The signature comes last: rights and name change the file's ctime.
                     self._rename(one.path, target)
                     self.trust(name, signature_of(one.descriptor))
                     folders.add(os.path.dirname(target))  # noqa: PTH120 (text is quicker)
                 for folder in folders:
                     self.fs.sync_folder(folder)
+            # Last: from here on it is listed, served and announced.
             self.index.insert(fresh, self._clock())
         except StoreError:
             for artifact, _ in fresh:
@@ -251,6 +258,8 @@ class Committer:
             self.fs.rename(temporary, target)
 
     def _forget(self, artifact: Artifact) -> None:
+        # Its signature goes before its row: a file that comes under this name later
+        # must not be taken for the one that was checked.
         self.distrust(artifact.digest)
         if self.index.delete(artifact.digest):
             self.room.release(artifact.size)

@@ -116,15 +116,6 @@ class Partial:
         with self._lock:
             return bytearray(self._verified)
 
-    def prefix_bytes(self) -> int:
-        """Return how many bytes from the start on are verified."""
-        with self._lock:
-            if self.manifest is None:
-                return 0
-            count = self._verified.find(0)
-            count = len(self._verified) if count < 0 else count
-            return min(count * self.manifest.chunk_size, self.manifest.size)
-
     def have(self, manifest_digest: bytes) -> bytes | None:
         """Return the wire's bitmap, or None where the manifest is another."""
         with self._lock:

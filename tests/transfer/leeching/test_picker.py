@@ -173,17 +173,6 @@ def test_a_chunk_that_is_lacking_is_not_asked_again():
     assert picker.pick(peer, 0.0) == []
 
 
-def test_the_prefix_ends_at_the_first_gap():
-    """Whatever else is there."""
-    picker = picking(ABCD)
-    peer = join(picker, "p")
-    picker.pick(peer, 0.0)
-    finish(picker, peer, 1)
-    assert picker.prefix(0) == 0
-    finish(picker, peer, 0)
-    assert picker.prefix(0) == 2
-
-
 def test_deep_paths_are_filled():
     """The longer the round trip, the more chunks are asked for at once."""
     manifest = Manifest(100 * CHUNK, CHUNK, bytes(32 * 100))
