@@ -4,7 +4,8 @@ The rules, for the store's index and for every other user of the file:
 
 1. One connection writes, in a thread of its own. SQLite lets one writer in at a
    time; with one connection no thread of this process ever waits for its lock, and
-   when another process holds it (a backup), the writer alone waits.
+   when another process holds it (a backup), the writer alone waits. A piece of work
+   fails when it has waited for `BUSY_SECONDS`, and what came later goes on waiting.
 2. Work runs in the order in which it was submitted. What is queued at one moment
    shares a transaction, each piece in a savepoint: a piece that fails is undone
    alone, and a hundred small pieces cost one sync of the disk.
@@ -21,9 +22,11 @@ The rules, for the store's index and for every other user of the file:
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -36,7 +39,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-_BUSY_SECONDS = 30.0
+BUSY_SECONDS = 60.0
+"""How long work waits for a lock that another process holds."""
+_TRY_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
 _BATCH_MAX = 256
 _READERS = 3
 _LOG_BYTES_MAX = 4 * 1024 * 1024
@@ -48,12 +54,15 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._closed = False
+        self._close_until = math.inf
         self._forbidden: int | None = None
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._read_pool = ThreadPoolExecutor(1, "caravan-database-read")
         with self._errors():
             self._connection = self._connect()
+            tries = int(1000 * _TRY_SECONDS)
+            self._connection.execute(f"PRAGMA busy_timeout = {tries}")
             for _ in range(_READERS):
                 self._readers.put(self._connect())
         self._thread = threading.Thread(
@@ -66,6 +75,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
+        self._close_until = time.monotonic() + _CLOSE_SECONDS
         self._jobs.put(None)
         self._thread.join()
         self._read_pool.shutdown()
@@ -124,7 +134,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
-            timeout=_BUSY_SECONDS,
+            timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -148,6 +158,11 @@ class Database:
 
     def _described(self, error: BaseException) -> BaseException:
         if isinstance(error, sqlite3.Error):
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                return StoreError(
+                    f"Another program has locked the catalogue {self.path} for a"
+                    " minute: end it, or wait until it has ended, and try again."
+                )
             return StoreError(f"The catalogue {self.path} failed: {error}.")
         return error
 
@@ -169,7 +184,8 @@ class Database:
         """Run a batch in one transaction, and resolve its futures after that."""
         connection = self._connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            if not (batch := self._begin(batch)):
+                return
             for job in batch:
                 job.run(connection)
             connection.execute("COMMIT")
@@ -181,12 +197,36 @@ class Database:
         for job in batch:
             job.resolve(self._described)
 
+    def _begin(self, batch: list[_Job[Any]]) -> list[_Job[Any]]:
+        """Begin a transaction; return the jobs that have not waited for it too long.
+
+        Without any there is no transaction.
+        """
+        while batch:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                now = time.monotonic()
+                late = [
+                    job for job in batch if min(job.until, self._close_until) <= now
+                ]
+                for job in late:
+                    job.fail(error)
+                    job.resolve(self._described)
+                batch = [job for job in batch if job not in late]
+            else:
+                return batch
+        return []
+
 
 class _Job(Generic[T]):
     """One piece of work, and its outcome once it ran."""
 
     def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
         self.future: Future[T] = Future()
+        self.until = time.monotonic() + BUSY_SECONDS
         self._work = work
         self._result: T | None = None
         self._error: BaseException | None = None
@@ -212,7 +252,7 @@ class _Job(Generic[T]):
 
     def resolve(self, describe: Callable[[BaseException], BaseException]) -> None:
         """Resolve the future, unless its caller has given up."""
-        if not self.future.set_running_or_notify_cancel():
+        if self.future.done() or not self.future.set_running_or_notify_cancel():
             return
         if self._error is None:
             self.future.set_result(cast("T", self._result))

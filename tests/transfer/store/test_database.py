@@ -126,3 +126,44 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path):
     (tmp_path / "catalogue.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreError, match="not a database"):
         Database(tmp_path / "catalogue.sqlite")
+
+
+@pytest.fixture
+def backup(database):
+    """Another program's connection, which locks the file."""
+    other = sqlite3.connect(
+        database.path, isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
+
+
+def test_work_outlasts_the_lock_of_another_program(database, backup):
+    waiting = [database.submit(insert(number)) for number in range(3)]
+    threading.Timer(1.5, backup.execute, ["ROLLBACK"]).start()
+    for future in waiting:
+        future.result(TIMEOUT_SECONDS)
+    assert numbers(database) == [0, 1, 2]
+
+
+def test_work_that_has_waited_too_long_says_why_and_holds_up_nothing(
+    database, backup, monkeypatch
+):
+    monkeypatch.setattr("transfer.store.database.BUSY_SECONDS", 0.5)
+    late = database.submit(insert(1))
+    monkeypatch.setattr("transfer.store.database.BUSY_SECONDS", TIMEOUT_SECONDS)
+    sound = database.submit(insert(2))
+    with pytest.raises(StoreError, match="Another program has locked"):
+        late.result(TIMEOUT_SECONDS)
+    backup.execute("ROLLBACK")
+    sound.result(TIMEOUT_SECONDS)
+    assert numbers(database) == [2]
+
+
+def test_closing_does_not_wait_for_another_program(database, backup, monkeypatch):
+    monkeypatch.setattr("transfer.store.database._CLOSE_SECONDS", 0.1)
+    late = database.submit(insert(1))
+    database.close()
+    with pytest.raises(StoreError):
+        late.result(0)
