@@ -31,13 +31,15 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.addresses import Address
 from dht.eclipse_guard import expected_radius
 from dht.inventory import Block
 from dht.limits import (
     GROWTH_SHARE,
+    KEEPERS_KNOWN_SECONDS,
     PROVIDER_SECONDS,
     REQUESTS_IN_FLIGHT_MAX,
     SLICE_RENEW_SECONDS,
@@ -66,6 +68,14 @@ if TYPE_CHECKING:
 _LANES: Final = 8  # parts of a sweep that run side by side
 _REGION_DEPTH_MAX: Final = 28
 _STEP: Final = 1024  # keys or slices after which others have their turn
+
+
+class _Found(NamedTuple):
+    """The keepers of a region in one family, as a lookup found them."""
+
+    replies: Sequence[ProvenReply]
+    at: float
+    known: int  # contacts of all tables then
 
 
 @dataclass(slots=True)
@@ -101,6 +111,7 @@ class Announcer:
         self._known: dict[Block, int] = {}
         """Contacts in the tables when a region was announced last."""
         self._locks: dict[tuple[Block, int], asyncio.Lock] = {}
+        self._found: dict[tuple[Block, int], _Found] = {}
         self._node_records: dict[Address, NodeRecord] = {}
         self._expires_at = 0
         self._issued_at = 0
@@ -200,7 +211,10 @@ class Announcer:
         self._inventory.regions(self._depth)
         regions = {Block.of(key, self._depth): None for key in keys}
         report = await self._sweep_regions(
-            list(regions), renew=renew, is_all=len(keys) >= len(self._inventory)
+            list(regions),
+            renew=renew,
+            is_all=len(keys) >= len(self._inventory),
+            may_reuse=True,
         )
         for number, key in enumerate(keys):
             if number % _STEP == _STEP - 1:
@@ -210,11 +224,22 @@ class Announcer:
         return report
 
     async def _sweep_regions(
-        self, regions: Sequence[Block], *, renew: bool, is_all: bool = False
+        self,
+        regions: Sequence[Block],
+        *,
+        renew: bool,
+        is_all: bool = False,
+        may_reuse: bool = False,
     ) -> OfferReport:
-        """Announce regions, in lanes side by side."""
-        report = OfferReport()
-        core = self._core
+        """Announce regions, in lanes side by side.
+
+        With `may_reuse` a lookup of the last minutes is good enough.
+        """
+        report, core = OfferReport(), self._core
+        if not may_reuse:
+            for region in regions:
+                for family in core.families:
+                    self._found.pop((region, family), None)
         began_at, now = core.clock.monotonic(), core.clock.time()
         if renew or self._expires_at <= now + PROVIDER_SECONDS / 2:
             self._begin_again(now)
@@ -252,10 +277,36 @@ class Announcer:
     ) -> None:
         """Find the keepers of a region and bring them up to date."""
         slices = self._inventory.inside(region)
-        keys = [key for each in slices[:2] for key in each.keys[:2]]
+        keys = list(islice((key for each in slices for key in each.keys), 2))
         if not keys:
             return
         self._known[region] = self._core.known
+        now = self._core.clock.monotonic()
+        found = self._found.get((region, family))
+        if found is None or not self._is_recent(found, now):
+            replies = await self._look_up(family, keys, report)
+            found = _Found(replies, now, self._core.known)
+            if len(keys) > 1:
+                self._found[region, family] = found
+        async with self._lock(region, family):
+            await self._bring(
+                region,
+                found.replies,
+                report,
+                family=family,
+                renew=renew,
+            )
+
+    def _is_recent(self, found: _Found, now: float) -> bool:
+        """Whether a lookup still tells who the keepers are, and its tokens hold."""
+        if now - found.at > KEEPERS_KNOWN_SECONDS:
+            return False
+        return GROWTH_SHARE * self._core.known <= found.known
+
+    async def _look_up(
+        self, family: int, keys: Sequence[bytes], report: OfferReport
+    ) -> list[ProvenReply]:
+        """Find the keepers of the region of some keys."""
         count = K if len(keys) == 1 else 2 * K
         replies: dict[Contact, ProvenReply] = {}
 
@@ -268,14 +319,7 @@ class Announcer:
         report.requests += traversal.lookup.requests
         further = await self._lookups.widen(family, keys[0], found, on_reply=on_reply)
         chosen = self._keepers_among(family, keys[0], found, count=count)
-        async with self._lock(region, family):
-            await self._bring(
-                region,
-                [replies[each] for each in (*chosen, *further)],
-                report,
-                family=family,
-                renew=renew,
-            )
+        return [replies[each] for each in (*chosen, *further)]
 
     def _keepers_among(
         self, family: int, key: bytes, found: Sequence[Contact], *, count: int
@@ -451,6 +495,7 @@ class Announcer:
             self._keepers.clear()
             self._known.clear()
             self._locks.clear()
+            self._found.clear()
 
     def _lock(self, region: Block, family: int) -> asyncio.Lock:
         return self._locks.setdefault((region, family), asyncio.Lock())

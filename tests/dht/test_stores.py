@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht import Delegation, ProviderRecord
+from dht.inventory import Block, InventorySlice, pack_entries
 from dht.limits import (
     ENTRY_COST_BYTES,
     PROVIDER_OVERHEAD_BYTES,
@@ -163,6 +165,92 @@ def test_the_provider_store_keeps_its_books(
     kept.expire(now + 2 * HOUR)
     assert len(kept) == kept.bytes_held == 0
     assert not any((kept._slices, kept._providers, kept._crowds, kept._lines))
+
+
+def sliced(number: int, *wanted: bytes, issued: float = NOW) -> ProviderRecord:
+    """Return a provider record of several keys, for the first of them."""
+    one = unsigned(wanted[0], number)
+    block = Block(0, 0)
+    entries = pack_entries(wanted, block.depth)
+    listed = InventorySlice(block, int(issued * 1000), entries, bytes(64))
+    return dataclasses.replace(one, slice=listed)
+
+
+def test_a_rare_file_stays_beside_a_popular_one() -> None:
+    """Of a crowded key a listing goes, not the slice with its other keys."""
+    kept = store(per_key_max=20)
+    popular, rare = key(0), [key(1 + number) for number in range(60)]
+    for number in range(60):
+        assert put(kept, sliced(number, popular, rare[number]), b"s%d" % (number % 7))
+    assert kept.page(popular, 0, 1.0).total == 20
+    for number in range(60):
+        (record,) = kept.page(rare[number], 0, 1.0).records
+        assert record.public_key == key(number)
+    kept.expire(2 * HOUR)
+    assert len(kept) == kept.bytes_held == 0
+
+
+def test_a_large_inventory_displaces_no_small_one() -> None:
+    """Whatever its slices list, its source is the largest."""
+    where = [b"small%d" % number for number in range(40)]
+    kept = store(bytes_max=60 * ONE)
+    for number, source in enumerate(where):
+        assert put(kept, unsigned(key(number), number), source)
+    results = []
+    for number in range(300):
+        start = number << 22
+        heads = [(start | place << 12).to_bytes(4, "big") for place in range(20)]
+        keys = [head + key(number)[:28] for head in heads]
+        entries = pack_entries(keys, 10)
+        listed = InventorySlice(Block(10, start), int(NOW) * 1000, entries, bytes(64))
+        large = dataclasses.replace(unsigned(keys[0], 999), slice=listed)
+        results.append(put(kept, large, b"large"))
+        assert kept.bytes_held <= 60 * ONE
+    assert False in results
+    for number in range(40):
+        assert kept.page(key(number), 0, 1.0).total == 1
+
+
+def test_a_newer_slice_takes_the_place_of_what_it_overlaps() -> None:
+    """An older one is refused, and one that finds no room changes nothing."""
+    kept = store()
+    whole = sliced(1, key(1), key(2), issued=NOW - 50)
+    assert put(kept, whole, b"s")
+    half = Block.of(key(1), 1)
+    parts = [each for each in (key(1), key(2), key(3)) if half.has(each)]
+    listed = InventorySlice(
+        half, int(NOW - 20) * 1000, pack_entries(parts, 1), bytes(64)
+    )
+    assert put(kept, dataclasses.replace(whole, slice=listed), b"s")
+    for each in (key(1), key(2), key(3)):
+        assert kept.page(each, 0, 1.0).total == (each in parts)
+    old = kept.put(whole.node, whole.slice, (b"s",), now=0.0, lifetime=HOUR)
+    assert old is Stored.OLDER
+    kept._bytes_max = kept.bytes_held
+    more = sliced(1, key(1), *(key(10 + number) for number in range(9)))
+    assert not put(kept, more, b"s")
+    for each in (key(1), key(2), key(3)):
+        assert kept.page(each, 0, 1.0).total == (each in parts)
+    assert kept.page(key(10), 0, 1.0).total == 0
+
+
+def test_a_slice_ends_after_seven_days() -> None:
+    """Though its provider is renewed for ever; the summary leaves it out before."""
+    kept = store()
+    record = sliced(1, key(1))
+    kept.put(record.node, record.slice, (b"s",), now=0.0, lifetime=HOUR, age=HOUR)
+    day = 24 * HOUR
+    content = record.slice.content_id
+    for now, is_good, is_found in (
+        (0.0, True, True),
+        (5.9 * day, True, True),
+        (6.1 * day, False, True),
+        (7.1 * day, False, False),
+    ):
+        kept.renew(record.node, now=now, lifetime=HOUR)
+        summary = kept.summary(record.public_key, 4, Block(0, 0), now=now)
+        assert summary.content == (content if is_good else 0)
+        assert kept.page(key(1), 0, now).total == is_found
 
 
 def test_a_lower_order_is_refused_with_the_newer_record() -> None:

@@ -30,6 +30,7 @@ EXPERIMENTS = {
     "partition": "tests.simulation.partition",
     "join": "tests.simulation.joining",
     "sweep": "tests.simulation.sweep",
+    "inventory": "tests.simulation.inventory",
     "soak": "tests.simulation.soak",
     "alert": "tests.simulation.alerts",
     "absence": "tests.simulation.absence",
