@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 T = TypeVar("T")
 Path = tuple[bytes, ...]
@@ -185,7 +186,9 @@ class Deal(Generic[T]):
         if not parts:
             return
         rest, start = divmod(seed, len(parts))
-        turns = [part.order(rest) for part in parts[start:] + parts[:start]]
+        # Begun one by one: most answers end within the first round.
+        turns: Iterable[Iterator[T]]
+        turns = (part.order(rest) for part in chain(parts[start:], parts[:start]))
         while turns:
             going_on = []
             for turn in turns:
