@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from node.gateway.origin import (
     PageSource,
     without_credentials,
 )
+from node.gateway.origin_pace import OriginPace
 from node.gateway.page_cache import PageCache, StoredPage, gzipped, packed_page
 from node.gateway.retry import pause_before_retry
 from node.gateway.upstream import Upstream
@@ -85,8 +87,11 @@ class UnreachableError(Exception):
 class Pages:
     """The pages of all upstreams."""
 
-    def __init__(self, client: PageSource, cache: PageCache, now: Now) -> None:
+    def __init__(
+        self, client: PageSource, cache: PageCache, *, now: Now, pace: OriginPace
+    ) -> None:
         self._client = client
+        self._pace = pace
         self._cache = cache
         self._now = now
         self._flights: SingleFlight[tuple[str, str], StoredPage] = SingleFlight(
@@ -290,6 +295,7 @@ class Pages:
         self, request: PageRequest, known: StoredPage | None
     ) -> StoredPage:
         before = None if known is None else known.condition()
+        began = time.monotonic()
         try:
             page = await self._client.page(
                 request.upstream,
@@ -302,6 +308,8 @@ class Pages:
             gone.asked_at = self._now()
             await self._keep(request.place, gone)
             return gone
+        seconds = time.monotonic() - began
+        self._pace.note(request.upstream.name, seconds, len(page.body))
         now = self._now()
         if page.unchanged and known is not None:
             same = replace(known, asked_at=now)

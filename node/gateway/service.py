@@ -25,6 +25,7 @@ from node.gateway.leases import OriginLeases
 from node.gateway.named_file import NamedFile
 from node.gateway.netrc_file import authorization_for
 from node.gateway.origin import OriginClient, PageSource
+from node.gateway.origin_pace import OriginPace
 from node.gateway.page_cache import PageCache
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import Published
@@ -89,7 +90,8 @@ class Gateway:
         pages_from: PageSource = client
         if leases is not None:
             pages_from = SitePages(client, leases, upstreams.is_private)
-        self.pages = Pages(pages_from, around.pages, now)
+        pace = OriginPace()
+        self.pages = Pages(pages_from, around.pages, now=now, pace=pace)
         retention = Retention(
             catalogue=around.catalogue,
             router=around.router,
@@ -104,6 +106,7 @@ class Gateway:
             upstreams=upstreams,
             silence=retention.silence,
             leases=around.leases,
+            pace=pace,
             weak_digests=settings.weak_digests,
         )
         self.resolver = Resolver(

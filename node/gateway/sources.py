@@ -19,6 +19,7 @@ from node.gateway.origin import (
     OriginError,
 )
 from node.gateway.origin_fetch import OriginFetch
+from node.gateway.origin_pace import OriginPace
 from node.gateway.traffic import SourceName
 from node.gateway.upstreams import Upstreams
 from node.results import SourceEntry
@@ -57,11 +58,13 @@ class Sources:
         upstreams: Upstreams,
         silence: Callable[[Digest, str], None],
         leases: OriginLeases | None,
+        pace: OriginPace,
         weak_digests: bool,
     ) -> None:
         self._store = store
         self._silence = silence
         self._leases = leases
+        self._pace = pace
         self._leecher = leecher
         self._router = router
         self._client = client
@@ -242,7 +245,10 @@ class Sources:
         now = file.now()
         if any(self._lookup_missed.has(one.upstream, now) for one in file.named):
             return
-        await asyncio.wait({peers}, timeout=limits.HEAD_START_SECONDS)
+        alone = self._pace.head_start(
+            file.named[0].upstream, file.size, limits.HEAD_START_SECONDS
+        )
+        await asyncio.wait({peers}, timeout=alone)
         if not file.size or not file.bytes_seen:
             return
         if not peers.done() and file.left(now) <= limits.ABOUT_DONE_SECONDS:
@@ -271,7 +277,10 @@ class Sources:
             named=named,
             before_commit=before_commit,
         )
+        began = file.now()
         artifact = await fetch(one)
+        if one.gave == named.upstream:
+            self._pace.note(named.upstream, file.now() - began, artifact.size)
         gave = SourceEntry(address=one.gave, bytes=artifact.size)
         self._gave.put(artifact.digest, [gave])
         return artifact
