@@ -22,6 +22,7 @@ from pathlib import Path
 from node.demo.processes import NodeProcess
 from node.model.catalogue import Catalogue
 from node.model.database import open_database
+from scripts.benchmarks.parties import control
 from scripts.benchmarks.report import Goal, Report, Row
 from scripts.benchmarks.report import parser as make_parser
 from tests.end_to_end.caravan import Caravan, caravan_in
@@ -31,6 +32,9 @@ from transfer.content.hashing import Contents
 MIB = 1024 * 1024
 FEW = 50
 GROUP = 64
+SHORT_MIB = 64
+FETCH_GOAL, FETCH_SHORT_GOAL = 0.6, 0.4
+"""Whole commands, by libtorrent's defaults from add to finished."""
 
 
 def main() -> None:
@@ -80,8 +84,10 @@ def _files(caravan: Caravan, size: int, count: int) -> list[Row]:
 
     beside = seconds(by_hand)
     share = seconds(lambda: seeder.ask("share", str(large)))
-    digest = str(Digest.of_file(large))
-    fetch = seconds(lambda: leecher.ask("fetch", digest))
+    fetches = [
+        _fetch(seeder, leecher, new_file(folder / f"file{mib}", mib * MIB), bound)
+        for mib, bound in ((size, FETCH_GOAL), (SHORT_MIB, FETCH_SHORT_GOAL))
+    ]
     small = [new_file(folder / f"small{one}", 1024) for one in range(count)]
     names = [str(path) for path in small]
     share_small = seconds(lambda: seeder.ask("share", *names))
@@ -99,7 +105,7 @@ def _files(caravan: Caravan, size: int, count: int) -> list[Row]:
             beside="sha256sum and cp",
             goal=Goal(1.25),
         ),
-        Row(what=f"fetch {size} MiB", ours=fetch, unit="s"),
+        *fetches,
         Row(
             what=f"share {count} files of 1 KiB",
             ours=share_small,
@@ -125,6 +131,40 @@ def _files(caravan: Caravan, size: int, count: int) -> list[Row]:
             goal=Goal(100, ratio=False),
         ),
     ]
+
+
+def _fetch(seeder: NodeProcess, leecher: NodeProcess, file: Path, bound: float) -> Row:
+    """Fetch a file by one command, and by libtorrent from add to finished."""
+    seeder.ask("share", str(file))
+    digest = str(Digest.of_file(file))
+    ours = seconds(lambda: leecher.ask("fetch", digest))
+    theirs = None
+    if "libtorrent" not in control.absent_peers():
+        theirs = _libtorrent_seconds(file)
+    return Row(
+        what=f"fetch {file.stat().st_size // MIB} MiB",
+        ours=ours,
+        unit="s",
+        theirs=theirs,
+        beside="libtorrent" if theirs else "",
+        goal=Goal(bound),
+    )
+
+
+def _libtorrent_seconds(file: Path) -> float:
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        torrent = Path(folder) / "torrent"
+        control.make_torrent(file, torrent)
+        with control.parties() as running:
+            for role in ("seeder", "leecher"):
+                place = Path(folder) / role
+                place.mkdir()
+                files = [str(file)] if role == "seeder" else []
+                options = {"folder": str(place), "torrent": str(torrent)}
+                running.append(control.Party("libtorrent", files=files, **options))
+            seeding, fetching = running
+            took: float = fetching.fetch(peers=[seeding.peer])["seconds"]
+            return took
 
 
 def _held(caravan: Caravan, many: int, runs: int) -> list[Row]:

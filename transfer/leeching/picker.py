@@ -9,7 +9,9 @@ rules meet, in the order in which `pick` applies them:
    answer still counts and ends the pause. Bytes count, not whole chunks: a slow peer
    that keeps sending is never snubbed.
 2. Pipeline depth. A connection has enough requests under way to fill its path: two,
-   and as many more as arrive within two round trips. A slow peer that is near gets
+   and as many more as arrive within four round trips. (With two, a path on which
+   queues and repairs make a round trip three times as long would never fill: what
+   arrives is what was asked for.) A slow peer that is near gets
    one, because asking ahead would only bind chunks; the next one is asked of it two
    round trips before the end, so that its path does not run dry and a packet lost at
    the end is noticed by those behind it. Of few chunks that are left, each peer gets
@@ -58,6 +60,7 @@ _MARK_BYTES = 4096
 _FAST_BYTES_PER_SECOND = 40e6
 _NEAR_SECONDS = 0.1
 _NEAR_TRIPS = 20
+_AHEAD_TRIPS = 4
 _ON_TIME_SECONDS = 0.25
 
 
@@ -167,7 +170,8 @@ class PeerState:
         if self.is_slow:
             return 2 if self.is_ending else 1
         if self.chunk_seconds is not None:
-            wanted += int(2 * self.round_trip / max(self.chunk_seconds, 1e-4))
+            trips = _AHEAD_TRIPS * self.round_trip
+            wanted += int(trips / max(self.chunk_seconds, 1e-4))
         by_bytes = max(limits.request_bytes_max // self.manifest.chunk_size, 2)
         most = min(limits.requests_per_peer_max, by_bytes)
         return max(min(wanted, most, max(share, 1) + 1), 1)

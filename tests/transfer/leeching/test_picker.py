@@ -179,7 +179,19 @@ def test_deep_paths_are_filled():
     picker = picking(manifest)
     peer = join(picker, "p")
     peer.round_trip, peer.chunk_seconds = 0.1, 0.01
-    assert len(picker.pick(peer, 0.0)) == 22
+    assert len(picker.pick(peer, 0.0)) == 42
+
+
+def test_a_path_with_repairs_is_filled_too():
+    """A round trip is three times what the greeting showed; depth still grows."""
+    picker = picking(Manifest(200 * CHUNK, CHUNK, bytes(32 * 200)))
+    peer = join(picker, "p")
+    peer.round_trip = 0.1
+    depth = 2
+    for _ in range(8):
+        peer.chunk_seconds = 3 * peer.round_trip / depth
+        depth = peer.pipeline_depth(LIMITS, 200)
+    assert depth > 12
 
 
 def test_a_slow_path_does_not_run_dry():
