@@ -15,6 +15,7 @@ from node.gateway.ecosystems import environment_at, recipe_at, tools
 
 SITE = "http://cache.lab:4749"
 PAGE = (Path(__file__).parents[1] / "docs/site.md").read_text()
+TOOLS = PAGE.partition("\n## Point the tools at it\n")[2].partition("\n## ")[0]
 _BLOCK = re.compile(r"^([A-Za-z`].*):\n\n```(\w+)\n((?:.*\n)*?)```$", re.MULTILINE)
 _URL = re.compile(r"https?://[^\s\"]+")
 _EXPORT = re.compile(r"^export (.+)$", re.MULTILINE)
@@ -95,10 +96,9 @@ def test_the_containerfile_declares_what_it_is_given():
     check(given)
 
 
-@pytest.mark.parametrize("name", re.findall(r"^### (.+)$", PAGE, re.MULTILINE))
+@pytest.mark.parametrize("name", re.findall(r"^### (.+)$", TOOLS, re.MULTILINE))
 def test_a_recipe_sets_what_connect_says(name):
-    section = PAGE.partition(f"### {name}\n")[2].partition("\n### ")[0]
-    section = section.partition("\n## ")[0]
+    section = TOOLS.partition(f"### {name}\n")[2].partition("\n### ")[0]
     made = recipe_at(TOOL_OF.get(name, name), Path(), SITE)
     lines = " ".join(_EXPORT.findall(section)).split()
     said = dict(word.split("=", 1) for word in lines)
@@ -112,5 +112,5 @@ def test_a_recipe_sets_what_connect_says(name):
 
 
 def test_every_tool_has_a_recipe():
-    named = set(re.findall(r"^### (.+)$", PAGE, re.MULTILINE))
+    named = set(re.findall(r"^### (.+)$", TOOLS, re.MULTILINE))
     assert {TOOL_OF.get(name, name) for name in named} == tools().keys()

@@ -22,6 +22,7 @@ from tests.end_to_end.test_clients_apt import put_deb
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
 
 PAGE = (Path(__file__).parents[2] / "docs/site.md").read_text()
+PAGE = PAGE.partition("\n## Point the tools at it\n")[2].partition("\n## ")[0] + "\n## "
 _SECTION = re.compile(r"^### (.+?)\n(.*?)(?=^##)", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RECIPES = [
