@@ -33,6 +33,9 @@ MIB = 1024 * 1024
 FEW = 50
 GROUP = 64
 SHORT_MIB = 64
+WHOLE_BYTES = 200_000_000
+WHOLE_CPU_GOAL = 1.2
+IDLE_SECONDS, IDLE_CPU_SECONDS = 1.5, 0.05
 FETCH_GOAL, FETCH_SHORT_GOAL = 0.6, 0.4
 """Whole commands, by libtorrent's defaults from add to finished."""
 
@@ -88,6 +91,7 @@ def _files(caravan: Caravan, size: int, count: int) -> list[Row]:
         _fetch(seeder, leecher, new_file(folder / f"file{mib}", mib * MIB), bound)
         for mib, bound in ((size, FETCH_GOAL), (SHORT_MIB, FETCH_SHORT_GOAL))
     ]
+    fetches.append(_processor(seeder, leecher, new_file(folder / "whole", WHOLE_BYTES)))
     small = [new_file(folder / f"small{one}", 1024) for one in range(count)]
     names = [str(path) for path in small]
     share_small = seconds(lambda: seeder.ask("share", *names))
@@ -148,6 +152,24 @@ def _fetch(seeder: NodeProcess, leecher: NodeProcess, file: Path, bound: float) 
         theirs=theirs,
         beside="libtorrent" if theirs else "",
         goal=Goal(bound),
+    )
+
+
+def _processor(seeder: NodeProcess, leecher: NodeProcess, file: Path) -> Row:
+    """Fetch a file, and count the node's processor time until all digests are known."""
+    seeder.ask("share", str(file))
+    digest = str(Digest.of_file(file))
+    before = control.cpu_seconds(str(leecher.pid))
+    leecher.ask("fetch", digest)
+    last, now = before, control.cpu_seconds(str(leecher.pid))
+    while now - last > IDLE_CPU_SECONDS:
+        time.sleep(IDLE_SECONDS)
+        last, now = now, control.cpu_seconds(str(leecher.pid))
+    return Row(
+        what=f"fetch {WHOLE_BYTES // 10**6} MB: the node's processor, all digests",
+        ours=now - before,
+        unit="s",
+        goal=Goal(WHOLE_CPU_GOAL, ratio=False),
     )
 
 

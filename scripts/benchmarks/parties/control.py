@@ -138,7 +138,7 @@ class Nginx:
         """Return the seconds of CPU that it and its worker have used."""
         master = Path(f"/proc/{self._process.pid}")
         children = (master / f"task/{master.name}/children").read_text().split()
-        return sum(_cpu_seconds(pid) for pid in [master.name, *children])
+        return sum(cpu_seconds(pid) for pid in [master.name, *children])
 
     def close(self) -> None:
         self._process.terminate()
@@ -161,7 +161,7 @@ def _free_port() -> int:
     return port
 
 
-def _cpu_seconds(pid: str) -> float:
+def cpu_seconds(pid: str) -> float:
     """Return the processor time that a process has used, by proc_pid_stat(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
