@@ -134,6 +134,8 @@ def fetch(
     PUBLISHER/NAME[@VERSION]; a package brings its dependencies. The node downloads
     from all peers that offer the file at once, and verifies every byte.
     """
+    if output == "":
+        raise click.UsageError("expected a path after -o")
     if lockfile is not None:
         from node.cli.lockfiles import prefetch
 

@@ -182,6 +182,8 @@ def updates(
     with the same number, it has expired, or its publisher has not confirmed it for a
     long time.
     """
+    if output == "":
+        raise click.UsageError("expected a folder after -o")
     if output is not None and not apply:
         raise click.UsageError("-o says where --apply writes; add --apply")
     if not watch:

@@ -71,6 +71,8 @@ class OutputWriter:
         self, files: Sequence[NamedArtifact], folder: Path, *, force: bool
     ) -> list[Path]:
         """Write artifacts below `folder` by their names; return their paths."""
+        if await asyncio.to_thread(_is_file, folder):
+            raise NodeError(f"{folder} is a file; expected a folder for several files")
         paths = [folder / name for name in _distinct_names(files)]
         artifacts = dict(zip(paths, (one.artifact for one in files), strict=True))
         before = self._written.digests(artifacts)
@@ -186,6 +188,10 @@ def _write_fully(sink: int, part: bytes) -> None:
                     f"the reader of the pipe took nothing for {STALLED_SECONDS_MAX:.0f}"
                     " s"
                 ) from None
+
+
+def _is_file(path: Path) -> bool:
+    return path.exists() and not path.is_dir()
 
 
 def _has_digest(path: Path, digests: set[str | None]) -> bool:

@@ -30,10 +30,6 @@ from transfer import Artifact, Digest, Peer, Store
 ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
 PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
-KEYS_AT_ONCE = 512
-"""Keys that the DHT gets together."""
-ALIAS_RESTS = 4.0
-REST_SECONDS_MAX = 1.0
 READ_AT_ONCE = 250
 """Artifacts that are read from the store together."""
 ALIASES_SECONDS = 0.25
@@ -109,7 +105,6 @@ class ContentRouter:
         """The keys announced for names of interest."""
         self._follows: set[tuple[bytes, str]] = set()
         self._new: set[bytes] = set()
-        self._new_aliases: set[bytes] = set()
         """Keys that the decision under way adds."""
         self._unsent: set[bytes] = set()
         """Keys that the DHT is still to get."""
@@ -291,10 +286,9 @@ class ContentRouter:
                 self._announced = None
                 raise
             # On its own: what is shared next does not wait for it.
-            new, aliases = self._new, self._new_aliases
-            self._new, self._new_aliases = set(), set()
-            self._unsent |= new | aliases
-            announcement = self._announce(new, aliases, announced)
+            new, self._new = self._new, set()
+            self._unsent |= new
+            announcement = self._announce(new, announced)
             self._background.start(announcement, "announcement")
             if self._is_lacking_aliases:
                 self._is_lacking_aliases = False
@@ -348,8 +342,7 @@ class ContentRouter:
             self._keys[raw] = after
         else:
             self._keys.pop(raw, None)
-        self._new.update(key for key in after[:1] if key not in before)
-        self._new_aliases.update(key for key in after[1:] if key not in before)
+        self._new.update(key for key in after if key not in before)
         return {key for key in before if key not in after}
 
     def _compare_names(self, names: set[tuple[bytes, str]]) -> set[bytes]:
@@ -371,34 +364,17 @@ class ContentRouter:
         return gone
 
     async def _announce(
-        self, keys: set[bytes], aliases: set[bytes], announced: asyncio.Future[None]
+        self, keys: set[bytes], announced: asyncio.Future[None]
     ) -> None:
-        """Announce keys, which commands wait for, then those of aliases."""
+        """Announce keys, without those that were withdrawn meanwhile."""
+        current = keys & self._unsent
+        self._unsent -= current
         try:
-            if len(keys) + len(aliases) <= KEYS_AT_ONCE:
-                keys, aliases = keys | aliases, set()
-            await self._offer(keys, rests=1.0)
+            if current:
+                await self._dht.offer(current, self._port)
         finally:
             if not announced.done():
                 announced.set_result(None)
-        await self._offer(aliases, rests=ALIAS_RESTS)
-
-    async def _offer(self, keys: set[bytes], *, rests: float) -> None:
-        """Have the DHT offer keys, in parts: the event loop has others to serve.
-
-        Sorted, for keys that are near each other share a lookup. Each part is followed
-        by a rest, `rests` times as long. What is withdrawn meanwhile is left out.
-        """
-        parts = _parts(keys, KEYS_AT_ONCE)
-        for part in parts:
-            began = time.monotonic()
-            if current := self._unsent.intersection(part):
-                self._unsent -= current
-                await self._dht.offer(current, self._port)
-            if part is not parts[-1]:
-                await asyncio.sleep(
-                    min(rests * (time.monotonic() - began), REST_SECONDS_MAX)
-                )
 
     def _note_aliases(self, artifact: Artifact) -> None:
         """Have the aliases of an artifact announced; called in any thread."""

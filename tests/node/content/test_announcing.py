@@ -138,25 +138,3 @@ async def test_a_failed_look_is_taken_up_by_the_next(node, tmp_path, monkeypatch
     assert not node.router._dht.keys
     await node.router.sync()
     assert key(artifact.digest) in node.router._dht.keys
-
-
-async def test_of_many_files_names_are_announced_before_aliases(node, monkeypatch):
-    """Also while the aliases of others are still on their way."""
-    monkeypatch.setattr("node.content.router.KEYS_AT_ONCE", 10)
-    offered: list[set[bytes]] = []
-
-    async def offer(keys, _port):
-        offered.append(set(keys))
-        await asyncio.sleep(0.01)
-
-    monkeypatch.setattr(node.router._dht, "offer", offer)
-    names = [node.store.add_bytes(b"%d" % number).digest for number in range(20)]
-    for name in names:
-        node.believer.catalogue.add_direct(str(name), "")
-    await node.router.sync()
-    assert offered[0] | offered[1] == {key(one) for one in names}
-    one_more = await node.share(b"one more")
-    assert key(one_more) in set().union(*offered)
-    async with asyncio.timeout(10):
-        while len(set().union(*offered)) < 3 * 21:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)

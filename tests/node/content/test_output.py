@@ -212,3 +212,11 @@ async def test_two_files_of_one_name_get_two_names(place):
 async def test_a_folder_where_a_file_is_expected_is_one_sentence(place):
     with pytest.raises(NodeError, match="is a folder"):
         await place.writer.write_file(place.artifact, place.folder)
+
+
+async def test_a_file_where_a_folder_is_expected_is_one_sentence(place):
+    place.folder.rmdir()
+    place.folder.write_bytes(b"mine")
+    with pytest.raises(NodeError, match="is a file; expected a folder"):
+        await place.into_folder()
+    assert place.folder.read_bytes() == b"mine"
