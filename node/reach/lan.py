@@ -18,6 +18,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from zeroconf import Error as ZeroconfError
@@ -44,6 +45,7 @@ RESOLVE_MILLISECONDS = 3000
 RESOLVING_MAX = 32
 """Announcements of one link that are resolved at once; others are dropped."""
 ADDRESSES_PER_HOST_MAX = 4
+"""Of one announcement; twice as many of one host are tried in a minute."""
 TRIES_PER_MINUTE_MAX = 120
 """Addresses of one link that are tried in a minute, from all announcers together."""
 
@@ -229,7 +231,7 @@ class Responder:
         try:
             if not await info.async_request(zeroconf, RESOLVE_MILLISECONDS):
                 return
-        except (OSError, ZeroconfError) as error:
+        except Exception as error:  # noqa: BLE001 - strangers write what is read here
             _log.debug("%s could not be resolved: %s", name, error)
             return
         hosts = info.parsed_addresses(IPVersion.All)
@@ -247,17 +249,24 @@ class Responder:
 class Tries:
     """How many addresses may be tried in a minute; the time is an argument."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, per_host: int = 2 * ADDRESSES_PER_HOST_MAX) -> None:
+        """`most` of all hosts together, `per_host` of one, so none takes all."""
         self._most = most
-        self._count = 0
+        self._per_host = per_host
+        self._of_host: Counter[str] = Counter()
         self._until = 0.0
 
     def allow(self, addresses: list[Address], now: float) -> list[Address]:
         """Return as many of the addresses as may still be tried."""
         if now >= self._until:
-            self._count, self._until = 0, now + 60.0
-        allowed = addresses[: max(0, self._most - self._count)]
-        self._count += len(allowed)
+            self._of_host.clear()
+            self._until = now + 60.0
+        allowed = []
+        for address in addresses:
+            of_host = self._of_host[address.host]
+            if of_host < self._per_host and self._of_host.total() < self._most:
+                self._of_host[address.host] += 1
+                allowed.append(address)
         return allowed
 
 

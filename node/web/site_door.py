@@ -32,6 +32,7 @@ from node.web.metrics import Metrics, metrics_response, timed
 from node.web.relay import BASE, SOURCE, SOURCE_HEADER
 from node.web.server import IdleConnections, Server, refused
 from node.web.site_guard import SiteGuard, SiteRequest
+from transfer.connection.peer import source_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -120,7 +121,7 @@ class SiteDoor:
                 scheme = "http" if self._tls is None else "https"
                 path = self._token_path if asking.in_path else ""
                 request[BASE] = f"{scheme}://{request.host}{path}"
-                async with self._turns.turn(asking.client):
+                async with self._turns.turn(_source(asking.client)):
                     with timed(request, self._metrics):
                         return await handler(request)
             except Refusal as refusal:
@@ -205,7 +206,12 @@ class ClientConnections(IdleConnections):
 def _client_of(connection: RequestHandler) -> str:
     transport = connection.transport
     peer = None if transport is None else transport.get_extra_info("peername")
-    return str(peer[0]) if peer else ""
+    return _source(str(peer[0])) if peer else ""
+
+
+def _source(host: str) -> str:
+    """Return what counts as one client: in public IPv6 a /64, which one host has."""
+    return source_of(host) if host else ""
 
 
 def _asking_of(request: web.Request, token_path: str) -> SiteRequest:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from transfer.content.digest import NAME_ALGORITHM, Digest
 from transfer.content.hashing import Contents
 from transfer.content.manifest import Manifest
-from transfer.errors import FalseManifestError, NoPeerError, WrongBytesError
+from transfer.errors import FalseManifestError, FullError, NoPeerError, WrongBytesError
 from transfer.growing_file import GrowingFile
 from transfer.leeching.assembly import Assembly
 from transfer.leeching.outcome import WholeVerdict
@@ -137,12 +137,16 @@ class Download:
                 self._asking_since = time.monotonic()
 
     async def _end(self, *, won: bool) -> None:
-        """End all tasks and threads; what is on disk is kept for a later run."""
+        """End all tasks and threads; what is on disk is kept for a later run.
+
+        Where there is no room for the whole, its part goes as well.
+        """
         if self._file is not None:
             self._file.finish() if won else self._file.fail(self._error())
         self._assembly.over.set()
         await self._swarm.end(gently=won)
-        await self._in_thread(lambda: self._assembly.close(discard=won))
+        discard = won or isinstance(self._error(), FullError)
+        await self._in_thread(lambda: self._assembly.close(discard=discard))
         self._outcome.cancel()
 
     def _error(self) -> Exception:

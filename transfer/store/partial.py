@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from transfer.content.digest import Digest
+    from transfer.store.room import Room
 
 
 class Partial:
     """The file of one download, shared with the seeder that offers it on."""
 
-    def __init__(self, path: Path, digest: Digest, fs: Fs) -> None:
+    def __init__(self, path: Path, digest: Digest, *, fs: Fs, room: Room) -> None:
         self.digest = digest
+        self._room = room
         self.path = path
         self.manifest: Manifest | None = None
         self.version = 0
@@ -102,6 +104,7 @@ class Partial:
 
     def write(self, offset: int, data: ReadableBuffer) -> None:
         """Write bytes that are not yet, or already, verified."""
+        self._room.make_disk_room(memoryview(data).nbytes)
         with store_errors(self.path):
             self._fs.write(self.descriptor, data, offset)
 
@@ -179,9 +182,10 @@ class Partial:
 class Partials:
     """The downloads under way, by digest, shared with the seeder."""
 
-    def __init__(self, folder: Path, fs: Fs) -> None:
+    def __init__(self, folder: Path, fs: Fs, room: Room) -> None:
         self.folder = folder
         self._fs = fs
+        self._room = room
         self._lock = threading.Lock()
         self._open: dict[Digest, Partial] = {}
 
@@ -192,8 +196,9 @@ class Partials:
         not left for a later run.
         """
         if rival:
-            return Partial(self._fresh(), digest, self._fs)
-        partial = Partial(Partial.path_in(self.folder, digest), digest, self._fs)
+            return Partial(self._fresh(), digest, fs=self._fs, room=self._room)
+        path = Partial.path_in(self.folder, digest)
+        partial = Partial(path, digest, fs=self._fs, room=self._room)
         with self._lock:
             self._open[digest] = partial
         return partial

@@ -102,6 +102,21 @@ class Room:
         if not self._try(size):
             raise self._refuse(size)
 
+    def make_disk_room(self, size: int) -> None:
+        """See that a download may write `size` bytes, evicting others if need be.
+
+        They lie on the disk long before the whole is committed, and are verified one
+        by one. Raise FullError where too few bytes are free for others already.
+        """
+        if self.disk_free() >= self.free_min:
+            return
+        if self.evict is not None:
+            with self._evicting:
+                if self.disk_free() < self.free_min:
+                    self.evict(size)
+        if self.disk_free() < self.free_min:
+            raise self._refuse(size)
+
     def settle(self, reserved: int, *, count: int, held: int) -> None:
         """End a reservation; `count` artifacts of `held` bytes are held now."""
         with self._lock:
@@ -132,8 +147,11 @@ class Room:
         return self._error(size)
 
     def _error(self, size: int) -> FullError:
-        if self.free_min and self.disk_free() < self.free_min:
-            return FullError.of_disk(size, self.disk_free(), self.free_min)
+        bound = self.bytes_max
+        is_within = bound is None or self._held + self._reserved + size <= bound
+        free = self.disk_free()
+        if self.free_min and (free < self.free_min + size * is_within):
+            return FullError.of_disk(size, free, self.free_min)
         return FullError(size, self._held, self.bytes_max)
 
     def _try(self, size: int) -> bool:

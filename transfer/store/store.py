@@ -85,7 +85,7 @@ class Store:
             self.committer = Committer(
                 fs=fs, index=self.index, folder=folder, room=self.room, clock=clock
             )
-            self.partials = Partials(self.committer.staging, fs)
+            self.partials = Partials(self.committer.staging, fs, self.room)
             with store_errors(folder):
                 if not self.committer.artifacts.is_dir():
                     make_shelves(fs, self.committer.artifacts)

@@ -145,7 +145,7 @@ def test_ipv6_addresses_of_the_link_are_tried():
 
 def test_a_flood_of_announcements_is_bounded():
     tries = Tries(10)
-    addresses = [Address("192.168.1.7", 5000 + n) for n in range(6)]
+    addresses = [Address(f"192.168.1.{n + 1}", 5000) for n in range(6)]
     assert len(tries.allow(addresses, 0.0)) == 6
     assert len(tries.allow(addresses, 1.0)) == 4
     assert tries.allow(addresses, 59.0) == []
@@ -154,6 +154,14 @@ def test_a_flood_of_announcements_is_bounded():
 
 def contact(number: int) -> Contact:
     return Contact(number.to_bytes(32, "big"), Address("192.168.1.9", 4747))
+
+
+def test_one_host_does_not_take_the_tries_of_all():
+    tries = Tries(120)
+    flood = [Address("192.168.1.66", port) for port in range(2000, 3000)]
+    assert len(tries.allow(flood, 0.0)) == 8
+    honest = [Address("192.168.1.7", 4747)]
+    assert tries.allow(honest, 1.0) == honest
 
 
 def test_a_neighbour_that_is_silent_is_one_no_longer():

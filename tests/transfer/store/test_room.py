@@ -91,3 +91,33 @@ def test_the_disk_keeps_bytes_for_others(tmp_path):
     free[0] = 20_000
     assert store.room.fullness is None
     store.close()
+
+
+def test_a_download_writes_until_too_little_is_free_and_evicts_before_that():
+    room = Room(1, 60, 100)
+    room.free_min = 20
+    free = [25]
+    room.disk_free = lambda: free[0]
+    room.make_disk_room(10)
+    free[0] = 15
+    with pytest.raises(FullError, match="The disk has 15 bytes left"):
+        room.make_disk_room(10)
+    evicted = []
+
+    def evict(size: int) -> None:
+        evicted.append(size)
+        free[0] = 40
+
+    room.evict = evict
+    room.make_disk_room(10)
+    assert evicted == [10]
+
+
+def test_what_is_too_large_for_the_disk_alone_is_told_so():
+    room = Room(0, 0, 100)
+    room.free_min = 10
+    room.disk_free = lambda: 30
+    with pytest.raises(FullError, match="The disk has 30 bytes left"):
+        room.check(50)
+    with pytest.raises(FullError, match="at most 100 bytes"):
+        room.check(150)
