@@ -8,8 +8,11 @@ What is locked without a digest is left out, and said.
 from __future__ import annotations
 
 import codecs
+import os
 import re
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from node.errors import UsageError
 from node.gateway import limits
@@ -47,6 +50,20 @@ def read_lockfile(name: str, content: bytes) -> Locked:
             f"{limits.LOCKFILE_ENTRIES_MAX} are read"
         )
     return Locked(list(found.values()), locked.left_out)
+
+
+def content_of(path: Path) -> bytes:
+    """Return a lockfile's bytes; OSError, UsageError. Blocks.
+
+    A pipe is refused at once: nobody may ever write to it.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UsageError(f"{path} is no regular file")
+        content = file.read(limits.LOCKFILE_BYTES_MAX + 1)
+    if len(content) > limits.LOCKFILE_BYTES_MAX:
+        raise UsageError(f"{path} is too long for a lockfile")
+    return content
 
 
 def decode(content: bytes) -> str:

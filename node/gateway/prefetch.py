@@ -17,11 +17,10 @@ from node.commands import Progress
 from node.content.output import NamedArtifact, OutputWriter
 from node.content.router import ContentRouter
 from node.errors import NobodyOffersError, NodeError, UsageError
-from node.gateway import limits
 from node.gateway.caches import body_of, files_in
 from node.gateway.ecosystems import ecosystems
 from node.gateway.locked import LeftOut, Locked, LockEntry
-from node.gateway.lockfiles import read_lockfile, usable
+from node.gateway.lockfiles import content_of, read_lockfile, usable
 from node.gateway.named_file import NamedFile
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.resolver import MissError
@@ -221,7 +220,7 @@ class Lockfiles:
     async def _locked(self, path: Path) -> Locked:
         """Read a lockfile; UsageError or NodeError say why it cannot be read."""
         try:
-            content = await asyncio.to_thread(_read, path)
+            content = await asyncio.to_thread(content_of, path)
         except OSError as error:
             raise NodeError(f"cannot read {path}: {error.strerror}") from error
         try:
@@ -328,14 +327,6 @@ def _said(entry: LockEntry) -> dict[str, str]:
         "file": entry.file,
         "digest": str(entry.digest),
     }
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(limits.LOCKFILE_BYTES_MAX + 1)
-    if len(content) > limits.LOCKFILE_BYTES_MAX:
-        raise UsageError(f"{path} is too long for a lockfile")
-    return content
 
 
 def _plain(file: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 
 import pytest
 
 from node.errors import UsageError
-from node.gateway.lockfiles import read_lockfile, usable
+from node.gateway.lockfiles import content_of, read_lockfile, usable
 from node.gateway.npm.platform import fits_here
 
 SHA = hashlib.sha256(b"one").hexdigest()
@@ -202,6 +203,17 @@ def test_an_encoding_that_is_more_than_letters_is_refused(name):
     text = f"# coding={name}\ntoy==1.0 --hash=sha256:{SHA}\n"
     with pytest.raises(UsageError, match="save it as UTF-8"):
         read_lockfile("requirements.txt", text.encode())
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    pipe, link = tmp_path / "requirements.txt", tmp_path / "uv.lock"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, tmp_path):
+        with pytest.raises((UsageError, OSError)):
+            content_of(path)
+    with pytest.raises(FileNotFoundError):
+        content_of(tmp_path / "gone")
 
 
 def test_what_stands_in_a_comment_locks_nothing():
