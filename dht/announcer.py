@@ -13,7 +13,7 @@
    announces all. `republish_scarce`, after the table has grown or once a minute,
    announces regions with too few keepers: fewer than k/2, or fewer than k where more
    contacts are known than at the last announcement.
-5. A sweep runs in eight lanes side by side, but at most 32 announces are under way at
+5. A sweep runs in eight lanes side by side, but at most 56 announces are under way at
    any time over all sweeps, and a keeper gets those of a region one after the other.
 6. Keys may be offered and withdrawn while a sweep runs. A region is announced as it is
    when its lookup has ended, by one sweep at a time.
@@ -38,10 +38,10 @@ from dht.addresses import Address
 from dht.eclipse_guard import expected_radius
 from dht.inventory import Block
 from dht.limits import (
+    ANNOUNCES_IN_FLIGHT_MAX,
     GROWTH_SHARE,
     KEEPERS_KNOWN_SECONDS,
     PROVIDER_SECONDS,
-    REQUESTS_IN_FLIGHT_MAX,
     SLICE_RENEW_SECONDS,
     SLICE_SECONDS,
     K,
@@ -115,7 +115,7 @@ class Announcer:
         self._node_records: dict[Address, NodeRecord] = {}
         self._expires_at = 0
         self._issued_at = 0
-        self._in_flight = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
+        self._in_flight = asyncio.Semaphore(ANNOUNCES_IN_FLIGHT_MAX)
         self.placement = Placement()
 
     def __len__(self) -> int:

@@ -66,7 +66,8 @@ INTRODUCE_AFTER_SECONDS: Final = 1.0
 INTRODUCE_PAUSE_SECONDS: Final = 0.1
 INVITATIONS_MAX: Final = 64
 PEERS_REMEMBERED_MAX: Final = 2048
-REQUESTS_IN_FLIGHT_MAX: Final = 32  # of one sweep or one notify
+REQUESTS_IN_FLIGHT_MAX: Final = 32  # of one notify or store
+ANNOUNCES_IN_FLIGHT_MAX: Final = 56  # of all sweeps; a million keys in ten minutes
 
 # Proofs and tokens.
 PROOF_SECONDS: Final = 3600.0
@@ -87,7 +88,7 @@ REPLAY_MACS_MAX: Final = 200_000
 PROVIDER_SECONDS: Final = 5 * 3600
 RENEW_SECONDS: Final = 2 * 3600
 CLOCK_SKEW_SECONDS: Final = 600
-SLICE_SECONDS: Final = 7 * 24 * 3600  # after which a slice is signed anew
+SLICE_SECONDS: Final = 14 * 24 * 3600  # for which a slice is good
 SLICE_RENEW_SECONDS: Final = 24 * 3600  # before its end
 SLICE_ENTRIES_MAX: Final = 24
 SLICES_PER_ANNOUNCE_MAX: Final = 8

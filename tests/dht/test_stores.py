@@ -234,7 +234,7 @@ def test_a_newer_slice_takes_the_place_of_what_it_overlaps() -> None:
     assert kept.page(key(10), 0, 1.0).total == 0
 
 
-def test_a_slice_ends_after_seven_days() -> None:
+def test_a_slice_ends_after_fourteen_days() -> None:
     """Though its provider is renewed for ever; the summary leaves it out before."""
     kept = store()
     record = sliced(1, key(1))
@@ -243,9 +243,9 @@ def test_a_slice_ends_after_seven_days() -> None:
     content = record.slice.content_id
     for now, is_good, is_found in (
         (0.0, True, True),
-        (5.9 * day, True, True),
-        (6.1 * day, False, True),
-        (7.1 * day, False, False),
+        (12.9 * day, True, True),
+        (13.1 * day, False, True),
+        (14.1 * day, False, False),
     ):
         kept.renew(record.node, now=now, lifetime=HOUR)
         summary = kept.summary(record.public_key, 4, Block(0, 0), now=now)

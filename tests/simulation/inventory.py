@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from dht import Dht
 
 DEFAULTS = {
-    "nodes": 200, "files": 10_000, "same": 0, "sixteenths": 16, "lookups": 2000,
-    "loss": 0.0, "seed": 1,
+    "nodes": 200, "offering": 0, "files": 10_000, "same": 0, "sixteenths": 16,
+    "lookups": 2000, "loss": 0.0, "seed": 1,
 }  # fmt: skip
 OPTIONS = {
+    "offering": (whole(0), "how many nodes offer files, 0 for all"),
     "files": (whole(1), "how many files each node offers"),
     "same": (whole(0), "1 if all nodes offer the same files"),
     "sixteenths": (whole(1), "sixteenths of all keys that are offered"),
@@ -38,7 +39,7 @@ OPTIONS = {
 DRAWS = False
 
 RENEWAL_SECONDS = 7200.0
-RESIGNED_SECONDS = 3.75 * 86400  # the mean age at which a slice is signed anew
+RESIGNED_SECONDS = 9 * 86400  # the mean age at which a slice is signed anew
 GOAL_BYTES_PER_SECOND = 150.0
 GOAL_KEEPER_MB = 300.0
 GOAL_PROVIDERS = 8
@@ -85,7 +86,8 @@ async def announce_all(
 ) -> list[bytes]:
     """Let every node offer its files; return a sample of their keys."""
     rng = random.Random(f"sample {options.seed}")
-    each = -(-options.lookups // len(swarm.nodes))
+    offering = swarm.nodes[: options.offering or None]
+    each = -(-options.lookups // len(offering))
     sample: list[bytes] = []
     slots = asyncio.Semaphore(_AT_ONCE)
     done = 0
@@ -97,10 +99,10 @@ async def announce_all(
             sample.extend(rng.sample(keys, min(each, len(keys))))
             await node.offer(keys, 5000)
             done += 1
-            progress.show("announcing", done, len(swarm.nodes))
+            progress.show("announcing", done, len(offering))
 
     async with asyncio.TaskGroup() as tasks:
-        for number, node in enumerate(swarm.nodes):
+        for number, node in enumerate(offering):
             tasks.create_task(one(number, node))
     return sample[: options.lookups]
 
@@ -138,19 +140,20 @@ async def measure(
     requests = traffic.requests
     counts, firsts, waits = await look_up(swarm, sample, progress)
     traffic.take()
-    for number, node in enumerate(swarm.nodes):
+    offering = swarm.nodes[: options.offering or None]
+    for number, node in enumerate(offering):
         running: Any = node._running
         await running.announcer.renew()
-        progress.show("renewing", number + 1, len(swarm.nodes))
+        progress.show("renewing", number + 1, len(offering))
     renewed = traffic.take()
-    nodes, whole_is = len(swarm.nodes), 16 / options.sixteenths
+    nodes, whole_is = len(offering), 16 / options.sixteenths
     looked_up = _looked_up(options, counts, firsts, waits)
     stores = [_store(node) for node in swarm.nodes]
     listed = sum(map(len, stores))
     mb = [store.bytes_held / 1e6 for store in stores]
     per_key = sum(store.bytes_held for store in stores) / max(1, listed)
     offered = sum(node.placement().offered for node in swarm.nodes)
-    keeper_mb = per_key * listed * whole_is / nodes / 1e6
+    keeper_mb = per_key * listed * whole_is / len(swarm.nodes) / 1e6
     per_second = renewed["announces"] / nodes / RENEWAL_SECONDS
     resigned = whole_is * announced["announces"] / nodes / RESIGNED_SECONDS
     figures: dict[str, Any] = {
