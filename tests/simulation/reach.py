@@ -46,6 +46,7 @@ OPTIONS = {
     "relays": (whole(0), "1 if introducers relay, 0 if not"),
     "hole": (positive, "seconds for which a NAT keeps a hole"),
 }
+DRAWS = False
 KINDS: tuple[NatKind, ...] = ("full", "address", "port", "port", "symmetric")
 """Drawn evenly: port-restricted NATs are the most frequent."""
 SETTLE_SECONDS = 150.0
