@@ -38,6 +38,9 @@ class Described(Protocol):
     def traffic(self) -> Traffic:
         """Return what package managers were given since the start."""
 
+    def leases(self) -> dict[str, int]:
+        """Return how often it held an origin lease, or followed a holder."""
+
 
 class Inspector:
     """Answers questions about the node and the network."""
@@ -90,7 +93,7 @@ class Inspector:
             downloads=leecher.downloads,
             uploads=seeder.uploads,
             transfer=results.TransferStatus(seeder=seeder, leecher=leecher),
-            dht=self._dht.stats(),
+            dht=self._dht.stats() | self._node.leases(),
             gateway=traffic.by_source,
             reachability=self._reachability(),
             placement=self._placement(),

@@ -149,6 +149,10 @@ class Node:
         """Return what package managers were given since the start."""
         return self._gateway.traffic
 
+    def leases(self) -> dict[str, int]:
+        """Return how often this node held an origin lease, or followed a holder."""
+        return {f"leases.{name}": n for name, n in self._leases.counts.items()}
+
     def describe(self) -> results.NodeDescription:
         """Return who and where this node is."""
         return results.NodeDescription(
@@ -321,7 +325,7 @@ class Node:
     def _new_leases(self, router: ContentRouter) -> OriginLeases:
         """Make what decides who of a site asks an origin."""
         settings, is_private = self.settings, self._network.secret is not None
-        return OriginLeases(
+        self._leases = OriginLeases(
             router=router,
             arrivals=self._arrivals,
             follower=self._leecher.follower,
@@ -330,6 +334,7 @@ class Node:
             is_private=is_private,
             has_pages=settings.gateway.member_pages,
         )
+        return self._leases
 
     def _compose_content(self) -> Sharer:
         """Make the parts that bring files in and write them out."""

@@ -13,6 +13,7 @@ STREAM_BYTES_MIN = 4 * 1024 * 1024  # smaller files leave when they are whole
 SLOW_SECONDS = 4.0  # after that, a smaller file is passed on while it comes, too
 ORIGIN_ATTEMPTS = 6  # for one file, as long as each failure is a passing one
 ORIGIN_FIRST_SECONDS_MAX = 60.0  # of silence, before and while it sends
+FILES_FROM_ORIGINS_MAX = 32  # under way; clients of a site door share them fairly
 CONNECTIONS_PER_UPSTREAM = 64
 STREAM_READY_BYTES = 512 * 1024
 HOLD_BACK_BYTES = 256 * 1024  # of a stream, until the whole is verified

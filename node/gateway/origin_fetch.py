@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from node.gateway import limits
+from node.gateway.fair_line import CLIENT, FairLine
 from node.gateway.in_flight import InFlightFile
 from node.gateway.leases import Turn
 from node.gateway.named_file import NamedFile
@@ -42,8 +43,10 @@ class OriginFetch:
         file: InFlightFile,
         named: NamedFile,
         before_commit: Callable[[Digest], None],
+        line: FairLine,
     ) -> None:
         """`before_commit` is told the name of the verified file."""
+        self._line = line
         self._store = store
         self._client = client
         self._upstream = upstream
@@ -130,9 +133,10 @@ class OriginFetch:
             had = intake.length
             attempt += 1
             try:
-                async with self._client.file(
-                    self._upstream, self._named.url, had
-                ) as reply:
+                async with (
+                    self._line.turn(CLIENT.get()),
+                    self._client.file(self._upstream, self._named.url, had) as reply,
+                ):
                     await intake.take(reply.parts(), start=reply.start, size=reply.size)
             except OriginError as error:
                 if intake.length > had:

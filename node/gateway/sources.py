@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from node.content.router import ANNOUNCED_ALGORITHMS, ContentRouter
 from node.gateway import limits
 from node.gateway.bounded import BoundedCache, RecentKeys
+from node.gateway.fair_line import FairLine
 from node.gateway.in_flight import InFlightFile
 from node.gateway.leases import OriginLeases, Turn
 from node.gateway.named_file import NamedFile
@@ -65,6 +66,7 @@ class Sources:
         self._silence = silence
         self._leases = leases
         self._pace = pace
+        self._line = FairLine(limits.FILES_FROM_ORIGINS_MAX)
         self._leecher = leecher
         self._router = router
         self._client = client
@@ -276,6 +278,7 @@ class Sources:
             file=file,
             named=named,
             before_commit=before_commit,
+            line=self._line,
         )
         began = file.now()
         artifact = await fetch(one)

@@ -94,7 +94,10 @@ class _StatusCollector:
             values=seeder.refused,
         )
         yield _labelled(
-            "dht_events", "Events in the DHT.", label="event", values=status.dht
+            "dht_events",
+            "Events in the DHT, and of origin leases.",
+            label="event",
+            values=status.dht,
         )
         if (placement := status.placement) is not None:
             yield _gauge("offered_keys", "Keys on offer.", placement.offered)

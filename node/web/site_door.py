@@ -25,6 +25,7 @@ from aiohttp import web
 
 from dht import Address
 from node.errors import NodeError, UsageError
+from node.gateway.fair_line import CLIENT
 from node.settings.site import SiteSettings, read_token
 from node.web import limits
 from node.web.guard import Refusal
@@ -121,7 +122,9 @@ class SiteDoor:
                 scheme = "http" if self._tls is None else "https"
                 path = self._token_path if asking.in_path else ""
                 request[BASE] = f"{scheme}://{request.host}{path}"
-                async with self._turns.turn(_source(asking.client)):
+                source = _source(asking.client)
+                CLIENT.set(source)
+                async with self._turns.turn(source):
                     with timed(request, self._metrics):
                         return await handler(request)
             except Refusal as refusal:
