@@ -34,6 +34,7 @@ EXPERIMENTS = {
     "soak": "tests.simulation.soak",
     "alert": "tests.simulation.alerts",
     "absence": "tests.simulation.absence",
+    "fleet": "tests.simulation.fleet",
     "reach": "tests.simulation.reach",
 }
 

@@ -72,6 +72,21 @@ def test_providers_are_found_while_nodes_come_and_go() -> None:
     assert figures["found"] >= 0.97
 
 
+def test_a_fleet_asks_the_origin_once() -> None:
+    """40 cold nodes want the same files at one moment."""
+    figures = run("fleet", nodes=40, files=6)
+    assert figures["got_all"] == 1.0
+    assert figures["copies"] <= 1.05
+    assert figures["first_byte_beyond_origin_p99_s"] <= 0.3
+
+
+def test_holders_that_die_cost_one_copy_more() -> None:
+    """Of what they were bringing; all others get all of it."""
+    figures = run("fleet", nodes=25, files=6, killed=2)
+    assert figures["got_all"] == 1.0
+    assert figures["copies_most"] <= 2
+
+
 def test_random_faults_break_no_invariant() -> None:
     """One seed; `scripts/simulate soak` runs as many as one likes."""
     soak = Soak(7, nodes=20, minutes=5)
