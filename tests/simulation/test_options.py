@@ -88,6 +88,7 @@ SMALL = {
     "soak": "--nodes 10 --seeds 1 --minutes 1",
     "alert": "--nodes 12 --holders 3",
     "absence": "--nodes 8 --holders 1 --hours 1",
+    "fleet": "--nodes 8 --files 2",
 }
 PUBLISHED = {
     "lookup": "found closest_found p50_s p95_s p99_s hops_p95 rpcs_p50",
@@ -103,6 +104,7 @@ PUBLISHED = {
     "soak": "failed_seeds",
     "alert": "online_told",
     "absence": "found",
+    "fleet": "copies got_all first_byte_beyond_origin_p99_s",
 }
 
 
