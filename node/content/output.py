@@ -92,6 +92,8 @@ class OutputWriter:
         before: Mapping[Path, str],
         force: bool,
     ) -> None:
+        for path in artifacts:
+            _check_way(path)
         free = {path for path in artifacts if not os.path.lexists(path)}
         for path in artifacts.keys() - free:
             harmless = {before.get(path), str(artifacts[path].digest)}
@@ -173,6 +175,15 @@ class OutputWriter:
                 os.close(sink)
         finally:
             os.close(source)
+
+
+def _check_way(path: Path) -> None:
+    """Raise NodeError where a file stands for a folder, or a folder for the file."""
+    if path.is_dir():
+        raise NodeError(f"{path} is a folder; expected a file. Nothing was written")
+    nearest = next(one for one in path.parents if os.path.lexists(one))
+    if not nearest.is_dir():
+        raise NodeError(f"{nearest} is no folder; expected one. Nothing was written")
 
 
 def _write_fully(sink: int, part: bytes) -> None:

@@ -220,3 +220,18 @@ async def test_a_file_where_a_folder_is_expected_is_one_sentence(place):
     with pytest.raises(NodeError, match="is a file; expected a folder"):
         await place.into_folder()
     assert place.folder.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_nothing_is_written_where_a_way_is_barred(place, force):
+    """A file where a folder of the list is needed, a folder where its file is."""
+    named = [NamedArtifact(place.artifact, name) for name in ("a", "sub/b")]
+    (place.folder / "sub").write_bytes(b"mine")
+    with pytest.raises(NodeError, match="Nothing was written"):
+        await place.writer.write_folder(named, place.folder, force=force)
+    assert names(place.folder) == ["sub"]
+    (place.folder / "sub").unlink()
+    (place.folder / "sub" / "b").mkdir(parents=True)
+    with pytest.raises(NodeError, match="Nothing was written"):
+        await place.writer.write_folder(named, place.folder, force=force)
+    assert names(place.folder) == ["sub"]
