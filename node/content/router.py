@@ -32,6 +32,8 @@ PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
 READ_AT_ONCE = 250
 """Artifacts that are read from the store together."""
+PARTS_MANY = 32
+"""More of such parts no command waits for."""
 ALIASES_SECONDS = 0.25
 """How long aliases are gathered to be announced together."""
 SEARCHES_AT_ONCE = 16
@@ -311,7 +313,8 @@ class ContentRouter:
                 for name in part:
                     gone |= self._compare(name, found.get(name))
                 self._withdraw(gone)
-                if part is not parts[-1]:
+                if len(parts) > PARTS_MANY:
+                    # All that is held, after a start: commands come in between.
                     await asyncio.sleep(time.monotonic() - began)
         except BaseException:
             self._policy.again(change.digests)

@@ -41,6 +41,8 @@ WHOLE_CPU_GOAL = 1.2
 IDLE_SECONDS, IDLE_CPU_SECONDS = 1.5, 0.05
 FETCH_GOAL, FETCH_SHORT_GOAL = 0.6, 0.4
 """Whole commands, by libtorrent's defaults from add to finished."""
+IDLE_SECONDS = 0.02
+"""A node that uses less of a second waits for work."""
 NAMES = 3
 """By so many digests an artifact is announced."""
 
@@ -203,8 +205,7 @@ def _held(caravan: Caravan, many: int, runs: int) -> list[Row]:
         began = time.monotonic()
         node.join()
         ready, used = time.monotonic() - began, _node_seconds(node)
-        while node.ask("status")["placement"]["offered"] < NAMES * count:
-            time.sleep(0.5)
+        _let_settle(node, NAMES * count)
         peak = _peak_mib(node)
         for what, took in _commands(caravan, node, runs).items():
             times.setdefault(what, []).append(took)
@@ -272,6 +273,16 @@ def _commands(caravan: Caravan, node: NodeProcess, runs: int) -> dict[str, float
         used = _node_seconds(node) + _children_seconds() - before
         times[f"{what}, processor"] = used / runs
     return times
+
+
+def _let_settle(node: NodeProcess, keys: int) -> None:
+    """Wait until all keys are announced, and the node has nothing more to do."""
+    while node.ask("status")["placement"]["offered"] < keys:
+        time.sleep(0.5)
+    used = -1.0
+    while (now := _node_seconds(node)) - used > IDLE_SECONDS:
+        used = now
+        time.sleep(1.0)
 
 
 def _node_seconds(node: NodeProcess) -> float:
