@@ -11,7 +11,6 @@ import json
 import os
 import re
 import secrets
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -118,6 +117,8 @@ class Recipe:
         return True
 
     def _check_toml(self, file: Path, text: str) -> None:
+        import tomllib  # not for `--help`, which loads this module
+
         try:
             tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

@@ -22,6 +22,7 @@ from node.gateway.named_files import NamedFiles
 
 # "%" stands for itself: the epoch in "x_1%3a2.0_all.deb" is part of the file's name.
 _PATH = re.compile(r"[!$%&'()*+,./:;=@^_~A-Za-z0-9\[\]-]++")
+_DOTS_AND_SLASHES = ("%2e", "%2f", "%5c", "%00")
 _FIELDS = re.compile(r"^(Filename|SHA256|SHA512|SHA1|Size): *+(\S++)$", re.MULTILINE)
 _HEX = re.compile(r"[0-9a-f]{40,128}")
 _SUMS = {"MD5Sum": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
@@ -32,8 +33,13 @@ _FILES_OF_SOURCE_MAX = 10_000
 
 
 def is_path(text: str) -> bool:
-    """Tell whether a text is a path below an archive's root; "./" may lead it."""
+    """Return whether a text is a path below an archive's root; "./" may lead it.
+
+    A percent sign is part of a name ("1%3a2.0"), but none that hides a way out.
+    """
     if _PATH.fullmatch(text) is None:
+        return False
+    if "%" in text and any(part in text.lower() for part in _DOTS_AND_SLASHES):
         return False
     return not {"", ".", ".."} & {*text.removeprefix("./").split("/")}
 

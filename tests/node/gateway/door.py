@@ -35,7 +35,8 @@ class Opened:
     async def wait_for_connections(self, count: int) -> None:
         """Wait until the door has `count` connections open."""
         async with asyncio.timeout(30):
-            while len(self.door._runner.server.connections) != count:  # noqa: ASYNC110
+            server = self.door._server.runner.server
+            while len(server.connections) != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     def raw(self, path: str, method: str = "GET", **headers: str | None) -> bytes:

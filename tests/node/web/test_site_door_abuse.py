@@ -210,6 +210,7 @@ async def test_8_a_request_that_never_ends_is_cut(tmp_path, monkeypatch):
         reader, writer = await send(site.address, b"GET /")
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await drip(reader, writer)
+        writer.close()
         await site.answers_others()
 
 
