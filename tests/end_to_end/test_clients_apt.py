@@ -16,7 +16,8 @@ from tests.end_to_end.caravan import Caravan, held_digests, wait_for_providers
 from tests.end_to_end.clients import gateway, get, must, need, run_client
 from tests.end_to_end.origin import Origin
 
-pytestmark = pytest.mark.timeout(180)
+# A real package manager is needed, and it takes its time.
+pytestmark = [pytest.mark.timeout(180), pytest.mark.full]
 
 SUITE, BINARY = "dists/stable", "main/binary-all"
 

@@ -14,7 +14,8 @@ from tests.end_to_end.clients import gateway, get, must, need, run_client
 from tests.end_to_end.origin import Origin
 from tests.end_to_end.packages import put_opam
 
-pytestmark = pytest.mark.timeout(180)
+# A real package manager is needed, and it takes its time.
+pytestmark = [pytest.mark.timeout(180), pytest.mark.full]
 
 
 def start(caravan: Caravan, name: str, origin: Origin, *contacts: str) -> NodeProcess:

@@ -27,7 +27,8 @@ from tests.end_to_end.packages import (
 from tests.end_to_end.test_clients_cargo_npm import cargo, npm, npm_word
 from tests.end_to_end.test_clients_opam import install, prepare, share_of
 
-pytestmark = pytest.mark.timeout(180)
+# A real package manager is needed, and it takes its time.
+pytestmark = [pytest.mark.timeout(180), pytest.mark.full]
 
 
 def two_nodes(caravan: Caravan, origin: Origin) -> tuple[NodeProcess, NodeProcess]:

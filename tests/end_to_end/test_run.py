@@ -85,6 +85,7 @@ def test_without_a_node_one_is_started_and_ended(
     assert not (home / "node.json").exists(), "the node has ended"
 
 
+@pytest.mark.full
 def test_npm_and_cargo_are_pointed_at_the_node(
     caravan: Caravan, origin: Origin, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_sigterm_ends_the_command_and_the_node(origin: Origin, tmp_path: Path) -
     assert not (home / "node.json").exists()
 
 
+@pytest.mark.full
 def test_a_lingering_node_is_a_seeder_after_the_command(
     caravan: Caravan, origin: Origin, tmp_path: Path
 ) -> None:
