@@ -106,6 +106,8 @@ class LeaseTable:
         """Let the asker take the place of a holder that gave it nothing."""
         if asker.public_key in lease.former:
             return lease.holder
+        if self._of_node[asker.public_key] >= LEASES_PER_NODE_MAX:
+            return None  # the lease, with who held it before, is for others
         former = lease.former
         if lease.holder is not None:
             former.add(lease.holder.public_key)

@@ -79,6 +79,17 @@ def test_a_node_and_a_source_hold_a_bounded_number() -> None:
     assert len(table) == LEASES_MAX, "the largest source made room"
 
 
+def test_a_node_that_holds_enough_does_not_end_a_lease_for_others() -> None:
+    table, greedy, liar, honest = LeaseTable(), *map(contact, (1, 2, 3))
+    for number in range(1, LEASES_PER_NODE_MAX + 1):
+        assert ask(table, greedy, at=number) == greedy
+    assert ask(table, liar) == liar
+    assert ask(table, honest, failed=liar) == honest
+    assert ask(table, greedy, failed=honest) is None, "it asks the origin itself"
+    assert ask(table, contact(4)) == honest
+    assert ask(table, liar, failed=honest) == honest, "it had its turn"
+
+
 def test_only_nodes_of_the_site_get_one_and_only_at_an_address_that_listens() -> None:
     def lease(keeper: Keeper, source: Address, **options: Any) -> bytes:
         me = signer(0).public_key

@@ -29,7 +29,7 @@ import pytest
 
 from dht import Address
 from node.settings.site import SiteSettings
-from node.web import limits
+from node.web import limits, site_door
 from node.web.gateway.routes import GatewayRoutes
 from node.web.gateway.serving import FileSender
 from node.web.guard import Refusal
@@ -252,6 +252,21 @@ async def test_10_one_client_never_has_all_turns():
     assert under_way == 3
     go_on.set()
     await asyncio.gather(*greedy, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one_client"),
+    [
+        ("2a00:1:2:3::1", "2a00:1:2:3:ffff::9", True),
+        ("2a00:1:2:3::1", "2a00:1:2:4::1", False),
+        ("9.9.9.9", "9.9.9.8", False),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("fd00::1", "fd00::2", False),
+    ],
+)
+def test_10_a_client_is_what_costs_something(one, other, is_one_client):
+    """A host has a whole /64 of the public IPv6 network, and no more."""
+    assert (site_door._source(one) == site_door._source(other)) is is_one_client
 
 
 async def test_10_what_waits_is_bounded(monkeypatch):
