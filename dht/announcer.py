@@ -288,6 +288,7 @@ class Announcer:
             found = _Found(replies, now, self._core.known)
             if len(keys) > 1:
                 self._found[region, family] = found
+        # One sweep at a time: two would each sign slices that the other takes for old.
         async with self._lock(region, family):
             await self._bring(
                 region,
@@ -349,6 +350,8 @@ class Announcer:
         holding = await self._holding(region)
         keepers = self._keepers.setdefault(region, {})
         before = dict(keepers)
+        # What was known before still says what a keeper has, and saves sending it; but
+        # only those that answer this time count as keepers.
         if renew:
             for contact in [each for each in keepers if each.address.family == family]:
                 del keepers[contact]

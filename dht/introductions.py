@@ -193,17 +193,17 @@ class Introductions:
         """The contacts at which this node has a reservation."""
         return tuple(self._introducers.values())
 
-    def keep(self, *, wanted: bool) -> None:
+    def maintain(self, *, wanted: bool) -> None:
         """Begin or end to keep reservations."""
         running = self._keeping is not None and not self._keeping.done()
         if wanted and not running:
-            self._keeping = self._tasks.start(self._keep(), "caravan-dht-reserve")
+            self._keeping = self._tasks.start(self._maintain(), "caravan-dht-reserve")
         elif not wanted and running and self._keeping is not None:
             self._keeping.cancel()
             self._introducers.clear()
             self._update()
 
-    async def _keep(self) -> None:
+    async def _maintain(self) -> None:
         """Renew the reservations, and look for others where one is lost."""
         while True:
             held = list(self._introducers.values())
@@ -307,7 +307,7 @@ class Introductions:
         if isinstance(body, Call):
             return Introduced(self._pass_on(body, asked), self.tcp_port)
         if isinstance(body, Called):
-            return CallTaken(self._take(body, asked))
+            return CallTaken(self._accept_call(body, asked))
         raise TypeError(f"{type(body).__name__} is no introduction")
 
     def _asked_to_reserve(self, asked: Asked) -> Reserved:
@@ -345,7 +345,7 @@ class Introductions:
         self._rpc_client.ask(target, called, answered)
         return CallStatus.DONE
 
-    def _take(self, body: Called, asked: Asked) -> CallStatus:
+    def _accept_call(self, body: Called, asked: Asked) -> CallStatus:
         """Take a call from an introducer of this node."""
         introducer = self._introducers.get(asked.sender.public_key)
         if introducer is None or introducer.contact.address != asked.source:

@@ -66,6 +66,8 @@ class LocalStorage:
             node, region = self._announcer_of(body, asked)
         except (DatagramError, RecordError):
             return Announced(Stored.INVALID, [])
+        # From cheap to dear: the token costs a hash, the node record a signature,
+        # and each slice another one.
         core, now = self._core, asked.now
         scope = write_scope(body.region[1:])
         if not core.tokens.is_valid(body.write_token, asked.source, now, scope=scope):
@@ -107,6 +109,7 @@ class LocalStorage:
         """Verify a node record, unless it is the one that is kept; renew that."""
         core, wall = self._core, self._core.clock.time()
         kept = self.provider_store.node(node.public_key, node.address.family)
+        # A record that is kept already was verified then.
         if node != kept:
             if not self._verifications.consume(sender, now):
                 return Stored.LIMITED
@@ -134,6 +137,7 @@ class LocalStorage:
             return Stored.STORED
         try:
             listed = InventorySlice.unpack(packed)
+            # The write token holds for this region only.
             if not region.covers(listed.block):
                 return Stored.INVALID
             if not self._verifications.consume(sender, now):
@@ -181,6 +185,7 @@ class LocalStorage:
         )
         if sum(one.long_id ^ target < own ^ target for one in near) >= LEASE_KEEPERS:
             return b""
+        # Without a token anybody could take leases in the name of another address.
         if not asked.echoed:
             asked.truncated = True
             return b""
@@ -230,6 +235,7 @@ class LocalStorage:
                 return StoreResult(Stored.INVALID)
         if record.key(core.network) != body.target:
             return StoreResult(Stored.INVALID)
+        # This node's own release counts for more than an older copy of it.
         own = self.own_records.get(body.target)
         if own is not None and own.order > record.order:
             return StoreResult(Stored.OLDER, own.raw)

@@ -193,7 +193,7 @@ class ProviderSearch:
             return self._local_storage.own_lease(self.key, self._lease)
         return self._leases[keeper]
 
-    def _note_lease(self, reply: ProvenReply) -> None:
+    def _record_lease(self, reply: ProvenReply) -> None:
         """Note whom a keeper names as the holder of the lease."""
         named, keeper = reply.body.lease, reply.contact
         if named == self._core.public_key:
@@ -212,7 +212,7 @@ class ProviderSearch:
     def _replied(self, reply: ProvenReply) -> None:
         """Verify what a reply holds, and ask for the rest of it."""
         if self._lease:
-            self._note_lease(reply)
+            self._record_lease(reply)
         for packed in reply.body.providers:
             if packed in self._seen:
                 continue

@@ -101,6 +101,7 @@ class SliceSender:
             )
             if last is None:
                 return has
+            # Equal sums mean equal content, whatever was sent or lost before.
             if last.content == holding.content:
                 return holding.slices[-1].issued_at if holding.slices else 0
             if is_reset:
@@ -140,6 +141,7 @@ class SliceSender:
                     token = fresh
                     continue
                 done = _stored(answer)
+                # In order of issue, so the last one stored bounds all before it.
                 if done:
                     has = max(has, left[done - 1].issued_at)
                 left = left[done:]

@@ -59,7 +59,7 @@ class Background:
         """
         return self.start(self._rounds(work, name), name)
 
-    def keep(
+    def run_forever(
         self, work: Callable[[], Coroutine[Any, Any, None]], name: str
     ) -> asyncio.Task[Any]:
         """Run what goes on until it is cancelled; begin it anew where it fails.
@@ -82,7 +82,7 @@ class Background:
             try:
                 pause = await work()
             except Exception as error:  # noqa: BLE001 - the next round may succeed
-                self._note(name, error)
+                self._record_failure(name, error)
                 pause, retry = retry, min(2 * retry, RETRY_SECONDS_MAX)
             else:
                 self._failing.pop(name, None)
@@ -99,7 +99,7 @@ class Background:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - it is begun anew
-                self._note(name, error)
+                self._record_failure(name, error)
             else:
                 return
             finally:
@@ -109,7 +109,7 @@ class Background:
             await asyncio.sleep(retry)
             retry = min(2 * retry, RETRY_SECONDS_MAX)
 
-    def _note(self, name: str, error: Exception) -> None:
+    def _record_failure(self, name: str, error: Exception) -> None:
         before = self._failing.get(name)
         self._failing[name] = Failing(
             name,

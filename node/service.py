@@ -272,7 +272,7 @@ class Node:
             trust_store=self._trust_store,
             background=self._background,
             neighbours=self._reaching.neighbours,
-            note_introducers=self._reaching.connector.note,
+            note_introducers=self._reaching.connector.set_introducers,
             is_refused=self._reaching.connector.is_refused,
             reach_of=self._reaching.connector.reach_of,
             queue_aliases=self._leecher.queue_aliases,

@@ -37,7 +37,7 @@ def detach(home: Path) -> Any | None:
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
-        _settle(write_end, log)
+        _leave_terminal(write_end, log)
         return None
     os.close(write_end)
     os.close(log)
@@ -60,7 +60,7 @@ def _open_log(home: Path) -> int:
         raise NodeError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _settle(stdout: int, stderr: int) -> None:
+def _leave_terminal(stdout: int, stderr: int) -> None:
     """Leave the terminal: an own session, no input, output to the parent and log."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -44,7 +44,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         for number in _STOPPING:
-            self._loop.add_signal_handler(number, self._take, number)
+            self._loop.add_signal_handler(number, self._on_signal, number)
         return self
 
     def __exit__(
@@ -73,7 +73,7 @@ class Signals:
             return None
         return task.result()
 
-    def _take(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         if self._wish.is_set():
             os._exit(_STOPPING[number])
         self.exit_code = _STOPPING[number]

@@ -53,12 +53,12 @@ def _session(context: click.Context) -> Session:
     return context.find_root().ensure_object(Session)
 
 
-def _take_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+def _set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         _session(context).json = True
 
 
-def _take_home(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+def _set_home(context: click.Context, _: click.Parameter, value: Path | None) -> None:
     if value is not None:
         _session(context).home_flag = value
 
@@ -71,14 +71,14 @@ def shared_options() -> list[click.Parameter]:
             type=click.Path(path_type=Path),
             metavar="DIR",
             expose_value=False,
-            callback=_take_home,
+            callback=_set_home,
             help="The node's folder.  [default: $CARAVAN_HOME, or the user's data]",
         ),
         click.Option(
             ["--json"],
             is_flag=True,
             expose_value=False,
-            callback=_take_json,
+            callback=_set_json,
             help="Print one JSON document on stdout.",
         ),
     ]

@@ -101,11 +101,11 @@ def network_secret(session: Session, name: str) -> None:
 def network_add(session: Session, line: str) -> None:
     """Keep the secret of a network that a member printed (LINE, or - for stdin)."""
     from node.cli.results import NetworkEntry
-    from node.settings.networks import TEXT_BYTES_MAX, keep_secret, read_secret_text
+    from node.settings.networks import TEXT_BYTES_MAX, read_secret_text, save_secret
 
     text = sys.stdin.read(TEXT_BYTES_MAX) if line == "-" else line
     name, secret = read_secret_text(text)
-    path = keep_secret(session.home, name, secret)
+    path = save_secret(session.home, name, secret)
     result = NetworkEntry(network=name, secret_file=str(path))
     session.answer(result, _network_words)
 

@@ -178,9 +178,9 @@ class Closure:
             wanted = WantedFile(Digest.parse(one.digest), one.name, one.size)
             if one.digest not in self._tasks:
                 await self._count_bytes(wanted)
-                self._once(group, one.digest, self._keep_direct(wanted))
+                self._once(group, one.digest, self._fetch_direct(wanted))
 
-    async def _keep_direct(self, wanted: WantedFile) -> None:
+    async def _fetch_direct(self, wanted: WantedFile) -> None:
         fetched = await self._artifact(wanted)
         self._check(str(fetched.artifact.digest))
         name = wanted.file.rpartition("/")[2]
@@ -212,7 +212,7 @@ class Closure:
             )
             if entry.digest not in self._tasks:
                 await self._count_bytes(wanted)
-                self._once(group, entry.digest, self._keep(wanted))
+                self._once(group, entry.digest, self._fetch_file(wanted))
         if self._dependencies:
             for dependency in package.body.dependencies:
                 needed = Digest.parse(dependency.digest)
@@ -222,9 +222,9 @@ class Closure:
                     wanted = WantedFile(
                         needed, dependency.name, size_max=self._bytes_left()
                     )
-                    self._once(group, dependency.digest, self._keep(wanted))
+                    self._once(group, dependency.digest, self._fetch_file(wanted))
 
-    async def _keep(self, wanted: WantedFile) -> None:
+    async def _fetch_file(self, wanted: WantedFile) -> None:
         fetched = await self._artifact(wanted)
         if wanted.size is None and fetched.sources:
             self._bytes += fetched.artifact.size

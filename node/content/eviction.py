@@ -11,10 +11,11 @@ import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from node.model.catalogue import Catalogue, forget_in
+from node.model.graph import reachable
 from node.wallclock import Now
 from transfer import Artifact, NotHeldError, Store
 
@@ -51,7 +52,7 @@ class Plan:
         self._needed_by = catalogue.dependents()
         self._kept = {row.digest for row in catalogue.packages()}
         self._kept |= catalogue.directs() & held.keys()
-        self._protected = self._reachable(catalogue.protected())
+        self._protected = reachable(catalogue.protected(), self._names)
         self._counts = Counter(one for root in self._kept for one in self._names(root))
         self._counts.update(self._protected)
         self._oldest_first = sorted(
@@ -94,24 +95,9 @@ class Plan:
 
     def _dependents(self, digest: str) -> set[str]:
         """Return `digest` and all kept packages that need it, however indirectly."""
-        found: set[str] = set()
-        waiting = [digest]
-        while waiting:
-            one = waiting.pop()
-            if one not in found:
-                found.add(one)
-                waiting += self._needed_by.get(one, set()) & self._kept
-        return found
-
-    def _reachable(self, roots: Iterable[str]) -> set[str]:
-        found: set[str] = set()
-        waiting = list(roots)
-        while waiting:
-            digest = waiting.pop()
-            if digest not in found:
-                found.add(digest)
-                waiting += self._names(digest)
-        return found
+        return reachable(
+            [digest], lambda one: self._needed_by.get(one, set()) & self._kept
+        )
 
     def _names(self, root: str) -> set[str]:
         """Return a package with all that it names, or just an artifact."""

@@ -48,9 +48,9 @@ class Repair:
 
     def _on_quarantine(self, artifact: Artifact) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._note, artifact)
+            self._loop.call_soon_threadsafe(self._record_damage, artifact)
 
-    def _note(self, artifact: Artifact) -> None:
+    def _record_damage(self, artifact: Artifact) -> None:
         name, size, manifest = (
             str(artifact.digest),
             artifact.size,
@@ -60,7 +60,7 @@ class Repair:
             log.warning("%s is private; fetch it again from where it was", name)
             self._background.start(self._provide.sync(), "no longer offering it")
             return
-        self._catalogue.note_damaged(name, size, manifest)
+        self._catalogue.mark_damaged(name, size, manifest)
         self._start(WantedFile(artifact.digest, size=size, manifest=manifest))
 
     def _start(self, wanted: WantedFile) -> None:

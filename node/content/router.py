@@ -113,7 +113,7 @@ class ContentRouter:
         self._is_lacking_aliases = False
         self._loop = asyncio.get_running_loop()
         self._later: asyncio.TimerHandle | None = None
-        store.on_aliases = self._note_aliases
+        store.on_aliases = self._on_aliases
         self._announced: asyncio.Future[None] | None = None
         """Resolved when what the next decision finds is announced."""
         self._deciding: asyncio.Task[None] | None = None
@@ -298,14 +298,14 @@ class ContentRouter:
 
     async def _decide(self) -> None:
         """Withdraw what is not offered any more; note what is to be announced."""
-        change = self._policy.take()
+        change = self._policy.drain_changes()
         try:
             held = {
                 str(one.digest)
                 for part in _parts(change.asks, READ_AT_ONCE)
                 for one in (await self._held(part)).values()
             }
-            settled = self._policy.settle(change, held)
+            settled = self._policy.decide(change, held)
             parts = _parts(settled.digests, READ_AT_ONCE)
             for part in parts:
                 began, gone = time.monotonic(), set[bytes]()
@@ -379,7 +379,7 @@ class ContentRouter:
             if not announced.done():
                 announced.set_result(None)
 
-    def _note_aliases(self, artifact: Artifact) -> None:
+    def _on_aliases(self, artifact: Artifact) -> None:
         """Have the aliases of an artifact announced; called in any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._aliases_known, str(artifact.digest))

@@ -141,10 +141,10 @@ class SharingPolicy:
 
     # --- what is offered -----------------------------------------------------
 
-    def take(self) -> Change:
+    def drain_changes(self) -> Change:
         """Return what changed since the last call; all that is held, at first."""
         self.hush()
-        digests = self._changes.take()
+        digests = self._changes.drain()
         if self._is_first:
             packages = frozenset(self._catalogue.package_digests())
             self._is_first = False
@@ -157,7 +157,7 @@ class SharingPolicy:
         """Decide of digests another time, in the next change."""
         self._changes.mark(digests)
 
-    def settle(self, change: Change, held: AbstractSet[str]) -> Settled:
+    def decide(self, change: Change, held: AbstractSet[str]) -> Settled:
         """Decide which packages are offered; `held` are those of `change.asks`."""
         changing = change.packages
         region = self._graph.with_needs(changing)

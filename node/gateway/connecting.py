@@ -83,7 +83,7 @@ class Recipe:
         before = read_file(self.file)
         text = _without(before)
         if text != before:  # it is connected already
-            is_new = noted_for(self.home, self.tool).get("new") is True
+            is_new = remembered_for(self.home, self.tool).get("new") is True
         found = self.inspect(text)
         if found.refusal:
             raise NodeError(
@@ -97,7 +97,7 @@ class Recipe:
         if self.is_toml:
             self._check_toml(self.file, fresh)
         replace_file(self.file, fresh)
-        self._note({"file": str(self.file), "before": found.before, "new": is_new})
+        self._remember({"file": str(self.file), "before": found.before, "new": is_new})
 
     def undo(self) -> bool:
         """Take the lines out and put back what was there; False if none were."""
@@ -107,13 +107,13 @@ class Recipe:
         clean = _without(text)
         if clean == text:
             return False
-        noted = noted_for(self.home, self.tool)
+        noted = remembered_for(self.home, self.tool)
         if clean.strip() or noted.get("new") is False:
             replace_file(self.file, clean)
         else:
             with suppress(OSError):
                 self.file.unlink()
-        self._note(None)
+        self._remember(None)
         return True
 
     def _check_toml(self, file: Path, text: str) -> None:
@@ -141,10 +141,10 @@ class Recipe:
             return text + end + block.replace(_BEGIN, _BEGIN_JOINED, 1)
         return text + block
 
-    def _note(self, entry: dict[str, object] | None) -> None:
+    def _remember(self, entry: dict[str, object] | None) -> None:
         """Keep in the node's folder what the tool used before; None forgets it."""
         path = self.home / CONNECTED_FILE
-        noted = _noted(self.home)
+        noted = _remembered(self.home)
         noted.pop(self.tool, None)
         if entry is not None:
             noted[self.tool] = entry
@@ -189,15 +189,15 @@ def outranking(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-def noted_for(home: Path, tool: str) -> dict[str, Any]:
+def remembered_for(home: Path, tool: str) -> dict[str, Any]:
     """Return what was noted when a tool was connected to the node at `home`."""
-    found = _noted(home).get(tool)
+    found = _remembered(home).get(tool)
     return found if isinstance(found, dict) else {}
 
 
 def used_before(home: Path, tool: str) -> str:
     """Return the index that a tool used before it was connected to this node, or ""."""
-    url = str(noted_for(home, tool).get("before") or "")
+    url = str(remembered_for(home, tool).get("before") or "")
     return url if url.startswith(("http://", "https://")) else ""
 
 
@@ -215,7 +215,7 @@ def lines_of(text: str) -> list[str]:
     return [f"{line}\n" for line in most] + ([last] if last else [])
 
 
-def _noted(home: Path) -> dict[str, Any]:
+def _remembered(home: Path) -> dict[str, Any]:
     try:
         noted = json.loads((home / CONNECTED_FILE).read_text("utf-8"))
     except (OSError, ValueError):

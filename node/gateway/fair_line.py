@@ -30,13 +30,13 @@ class FairLine:
     @contextlib.asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
         """Wait for a turn, and give it back."""
-        await self._take(client)
+        await self._acquire(client)
         try:
             yield
         finally:
             self._give_back(client)
 
-    async def _take(self, client: str) -> None:
+    async def _acquire(self, client: str) -> None:
         if self._free:
             self._begin(client)
             return

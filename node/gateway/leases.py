@@ -68,7 +68,7 @@ class Turn:
     ) -> None:
         self._stand_down()
 
-    def note_holder(self, holder: Peer | None) -> None:
+    def set_holder(self, holder: Peer | None) -> None:
         """Note what a search for providers has found out about the lease, too."""
         self._found = [holder]
 
@@ -89,6 +89,7 @@ class Turn:
                 if self._arrival is None:
                     self.__enter__()
                 return None
+            # Before another is followed: two that follow each other bring nothing.
             self._stand_down()
             if not self.leases.is_distrusted(holder):
                 return holder

@@ -58,7 +58,7 @@ class OriginFetch:
     async def alone(self) -> Artifact:
         """Ask the origin; raises OriginError or TransferError."""
         with self._new_intake() as intake:
-            await self._take_in(intake)
+            await self._download(intake)
             return await self._commit(intake)
 
     async def together(self, turn: Turn) -> Artifact:
@@ -70,11 +70,12 @@ class OriginFetch:
         try:
             with self._new_intake(turn.begin) as intake:
                 if not await self._follow(intake, turn, followed):
-                    await self._take_in(intake)
+                    await self._download(intake)
                 artifact = await self._commit(intake)
         except WrongBytesError:
             if not followed:
                 raise
+            # Which of them lied cannot be said: the whole is wrong, not a part.
             for peer in followed:
                 turn.leases.distrust(peer)
             self.gave = self._named.upstream
@@ -110,6 +111,7 @@ class OriginFetch:
                 log.info("%s was followed in vain: %s", peer, error)
                 leases.counts["failed"] += 1
                 failed = peer
+                # Who gave nothing has not spoilt the whole either.
                 if intake.length == had:
                     followed.pop()
             else:
@@ -126,7 +128,7 @@ class OriginFetch:
         intake.finish()
         return artifact
 
-    async def _take_in(self, intake: OriginIntake) -> None:
+    async def _download(self, intake: OriginIntake) -> None:
         """Download, going on from what has come where the origin fails for a moment."""
         attempt = 0
         while True:
@@ -137,7 +139,9 @@ class OriginFetch:
                     self._line.turn(CLIENT.get()),
                     self._client.file(self._upstream, self._named.url, had) as reply,
                 ):
-                    await intake.take(reply.parts(), start=reply.start, size=reply.size)
+                    await intake.receive(
+                        reply.parts(), start=reply.start, size=reply.size
+                    )
             except OriginError as error:
                 if intake.length > had:
                     attempt = 1  # what makes progress is not given up
@@ -198,7 +202,7 @@ class OriginIntake:
         if self._coming is not None and self._on_begin is not None:
             self._on_begin(self._coming)
 
-    async def take(
+    async def receive(
         self, parts: AsyncIterator[bytes], *, start: int, size: int | None
     ) -> None:
         """Take in what an origin sends; OriginError, TransferError."""

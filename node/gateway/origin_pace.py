@@ -18,7 +18,7 @@ class OriginPace:
         self._latency: dict[str, float] = {}
         self._rate: dict[str, float] = {}
 
-    def note(self, upstream: str, seconds: float, size: int) -> None:
+    def measure(self, upstream: str, seconds: float, size: int) -> None:
         """Take in that an answer of `size` bytes took this long."""
         if size <= SMALL_BYTES:
             _blend(self._latency, upstream, seconds)

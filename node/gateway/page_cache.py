@@ -112,7 +112,7 @@ class PageCache:
         self._total: int | None = None  # bytes of all pages; of the writer's thread
         database.write(_make_tables)
 
-    def settle_upstream(
+    def forget_moved_upstream(
         self, name: str, url: str, *, public: bool | None = None
     ) -> Future[bool | None]:
         """Forget all that came from an upstream if its URL is another one now.
@@ -203,7 +203,7 @@ class PageCache:
             packed=dict(forms),
         )
 
-    def keep(self, upstream: str, path: str, packed: PackedPage) -> Future[None]:
+    def store(self, upstream: str, path: str, packed: PackedPage) -> Future[None]:
         """Keep a page instead of the one kept before, and the whole within bounds."""
         page = packed.page
 

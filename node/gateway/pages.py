@@ -185,12 +185,12 @@ class Pages:
         async with asyncio.timeout(limits.READ_SECONDS_MAX):
             return await self._in(self._readers, work)
 
-    async def settle_upstream(
+    async def forget_moved_upstream(
         self, name: str, url: str, *, public: bool | None = None
     ) -> bool | None:
         """Forget what came from another URL of an upstream; see `PageCache`."""
         try:
-            settling = self._cache.settle_upstream(name, url, public=public)
+            settling = self._cache.forget_moved_upstream(name, url, public=public)
             return await asyncio.wrap_future(settling)
         except StoreError as error:
             log.warning("the pages of %s cannot be looked at: %s", name, error)
@@ -230,7 +230,7 @@ class Pages:
 
         async def keep() -> None:
             packed = await self._in(self._packer, lambda: packed_page(page))
-            await asyncio.wrap_future(self._cache.keep(*place, packed))
+            await asyncio.wrap_future(self._cache.store(*place, packed))
 
         saving = self._write(keep(), page.size)
         if sum(self._saving.values()) > limits.PAGES_SAVING_BYTES_MAX:
@@ -309,7 +309,7 @@ class Pages:
             await self._keep(request.place, gone)
             return gone
         seconds = time.monotonic() - began
-        self._pace.note(request.upstream.name, seconds, len(page.body))
+        self._pace.measure(request.upstream.name, seconds, len(page.body))
         now = self._now()
         if page.unchanged and known is not None:
             same = replace(known, asked_at=now)

@@ -187,7 +187,7 @@ class Lockfiles:
             )  # fmt: skip
             file = await self._wanted_file(path, wanted)
             if file is not None:
-                artifact = await self._take(path)
+                artifact = await self._import_file(path)
                 self._catalogue.make_public(str(artifact.digest))
                 self._catalogue.add_direct(str(artifact.digest), _plain(file))
                 digest = str(artifact.digest)
@@ -287,7 +287,7 @@ class Lockfiles:
             return None
         return named[0].file
 
-    async def _take(self, path: Path) -> Artifact:
+    async def _import_file(self, path: Path) -> Artifact:
         try:
             body = await asyncio.to_thread(body_of, path)
             if isinstance(body, bytes):

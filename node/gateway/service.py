@@ -156,7 +156,7 @@ class Gateway:
                 self.upstreams.configure(name, found)
         upstream = self.upstreams.get(name)
         url = "" if upstream is None else upstream.url
-        public = await self.pages.settle_upstream(name, url)
+        public = await self.pages.forget_moved_upstream(name, url)
         if upstream is None:
             return
         if public is not None:
@@ -173,7 +173,7 @@ class Gateway:
         await self._client.prepare(upstream)
         is_public = self.upstreams.is_public(name)
         if is_public is not None:
-            await self.pages.settle_upstream(name, upstream.url, public=is_public)
+            await self.pages.forget_moved_upstream(name, upstream.url, public=is_public)
 
     async def close(self) -> None:
         """End everything that is under way."""

@@ -162,7 +162,7 @@ class Sources:
         self, file: InFlightFile, turn: Turn | None = None
     ) -> Artifact:
         """Download from peers; `turn` is told who holds the lease, as a by-product."""
-        on_holder = None if turn is None else turn.note_holder
+        on_holder = None if turn is None else turn.set_holder
         watch = _PeersWatch(file)
         try:
             async with contextlib.aclosing(
@@ -283,7 +283,7 @@ class Sources:
         began = file.now()
         artifact = await fetch(one)
         if one.gave == named.upstream:
-            self._pace.note(named.upstream, file.now() - began, artifact.size)
+            self._pace.measure(named.upstream, file.now() - began, artifact.size)
         gave = SourceEntry(address=one.gave, bytes=artifact.size)
         self._gave.put(artifact.digest, [gave])
         return artifact

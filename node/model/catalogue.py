@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from node.model.changes import Changes
+from node.model.graph import reachable
 from node.model.mirror import Tables
 from node.model.packages import Package
 
@@ -312,7 +313,7 @@ class Catalogue:
             forget_in(self._db, digests)
         self.changes.mark(digests)
 
-    def note_damaged(self, artifact: str, size: int, manifest: bytes) -> None:
+    def mark_damaged(self, artifact: str, size: int, manifest: bytes) -> None:
         """Remember that an artifact was set aside and has to be fetched again."""
         self.changes.mark([artifact])
         self._db.execute(
@@ -395,15 +396,12 @@ class Catalogue:
 
     def pinned(self) -> set[str]:
         """Return every digest that a pin covers: packages with all they need."""
-        covered: set[str] = set()
-        waiting = self.pins()
-        while waiting:
-            digest = waiting.pop()
-            if digest not in covered:
-                covered.add(digest)
-                waiting += [one for _, one in self.files_of(digest)]
-                waiting += [one for _, one in self.dependencies_of(digest)]
-        return covered
+        return reachable(
+            self.pins(),
+            lambda one: [
+                named for _, named in (*self.files_of(one), *self.dependencies_of(one))
+            ],
+        )
 
     def is_pinned(self, digest: str) -> bool:
         """Tell whether a pin covers a digest: its own, or one of what names it."""

@@ -25,7 +25,7 @@ class Changes:
         """Count digests as changed."""
         self._pending.update(digests)
 
-    def take(self) -> frozenset[str]:
+    def drain(self) -> frozenset[str]:
         """Return what changed, and begin anew."""
         taken, self._pending = self._pending, set()
         return frozenset(taken)

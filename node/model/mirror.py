@@ -116,21 +116,21 @@ class Mirror:
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Run one statement in memory, and queue it if it changes something."""
         cursor = self._memory.execute(sql, parameters)
-        self._note(("execute", sql, parameters))
+        self._record(("execute", sql, parameters))
         return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
         """Run one statement for each set of values."""
         values = list(parameters)
         cursor = self._memory.executemany(sql, values)
-        self._note(("executemany", sql, values))
+        self._record(("executemany", sql, values))
         return cursor
 
     def executescript(self, script: str, /) -> sqlite3.Cursor:
         """Run several statements; none of them may begin a transaction."""
         cursor = self._memory.executescript(script)
         for sql in _statements(script):
-            self._note(("execute", sql, ()))
+            self._record(("execute", sql, ()))
         return cursor
 
     def __enter__(self) -> Self:
@@ -183,7 +183,7 @@ class Mirror:
             log.warning("what was learned last could not be kept: %s", error)
         self._memory.close()
 
-    def _note(self, statement: Statement) -> None:
+    def _record(self, statement: Statement) -> None:
         word = statement[1].split(None, 1)[0].upper()
         if word in ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER"):
             self._pending.append(statement)

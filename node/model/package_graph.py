@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from node.model.catalogue import Catalogue
+from node.model.graph import reachable
 
 
 class PackageGraph:
@@ -31,14 +32,7 @@ class PackageGraph:
 
     def with_needs(self, packages: Iterable[str]) -> set[str]:
         """Return packages with all that they need, however indirectly."""
-        found: set[str] = set()
-        waiting = list(packages)
-        while waiting:
-            digest = waiting.pop()
-            if digest not in found:
-                found.add(digest)
-                waiting += self.needs(digest)
-        return found
+        return reachable(packages, self.needs)
 
     def naming(self, digests: Iterable[str]) -> frozenset[str]:
         """Return the packages among `digests`, and all that name any of them.
@@ -57,7 +51,7 @@ class PackageGraph:
         return frozenset(found)
 
     def named_by_any(self, digest: str, packages: set[str]) -> bool:
-        """Tell whether a digest is one of `packages`, or one of them names it."""
+        """Return whether a digest is one of `packages`, or one of them names it."""
         return digest in packages or not packages.isdisjoint(
             self._catalogue.naming(digest)
         )

@@ -81,7 +81,9 @@ class Connector:
         self.port = 0
         """The TCP port at which others can dial this node."""
 
-    def note(self, public_key: bytes, introducers: Sequence[Contact]) -> None:
+    def set_introducers(
+        self, public_key: bytes, introducers: Sequence[Contact]
+    ) -> None:
         """Remember through whom a peer is called; nobody: it is dialled."""
         self._introducers.pop(public_key, None)
         if introducers:

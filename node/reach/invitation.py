@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from dht import Address, Contact
 from node.errors import RefusedError, UsageError
 from node.settings import PUBLIC_NETWORK
-from node.settings.networks import check_name, keep_secret
+from node.settings.networks import check_name, save_secret
 from node.settings.remembered import check_network
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def accept(home: Path, invitation: Invitation) -> None:
     check_network(home, invitation.network)
     if invitation.secret is None:
         return
-    keep_secret(home, invitation.network, invitation.secret)
+    save_secret(home, invitation.network, invitation.secret)
 
 
 def _unpack(packed: bytes) -> Invitation:

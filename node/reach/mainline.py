@@ -136,7 +136,7 @@ class MainlineWalk:
             return address
         return None
 
-    def take(self, reply: PeersReply, source: Address) -> None:
+    def record_answer(self, reply: PeersReply, source: Address) -> None:
         """Note what a node has answered."""
         distance = self._distance(reply.node_id)
         self._answered.append(_Answered(distance, source, reply.token))
@@ -226,7 +226,7 @@ class MainlineClient:
         if message is None:
             return
         try:
-            lookup.take(read_reply(message, address), address)
+            lookup.record_answer(read_reply(message, address), address)
         except ValueError:
             return
 

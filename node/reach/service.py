@@ -95,10 +95,10 @@ class Reaching:
                 meet=self._dht.meet,
                 peers=self.neighbours,
             )
-            self._background.keep(lan.run, "discovery on the local network")
+            self._background.run_forever(lan.run, "discovery on the local network")
         if self._settings.port_mapping and any(":" not in host for host in hosts):
             self._mapper = PortMapper(port, changed=self._mapping_changed)
-            self._background.keep(self._mapper.run, "port mapping")
+            self._background.run_forever(self._mapper.run, "port mapping")
         if self._settings.rendezvous == "mainline":
             rendezvous = Rendezvous(
                 self._dht,
@@ -106,9 +106,9 @@ class Reaching:
                 home=self._settings.home,
                 rng=random.SystemRandom(),
             )
-            self._background.keep(rendezvous.run, "rendezvous")
+            self._background.run_forever(rendezvous.run, "rendezvous")
         follow = functools.partial(self._follow, port, use_port)
-        self._background.keep(follow, "own address")
+        self._background.run_forever(follow, "own address")
 
     def reachability(self) -> results.Reachability:
         """Return how others reach this node, and by whose word."""
@@ -162,7 +162,7 @@ class Reaching:
         introductions.expect_relay = self.openings.relay.expect
         introductions.on_called = self.connector.called
         introductions.on_refused = self.openings.cancel
-        introductions.keep(wanted=tcp is Reachable.NO)
+        introductions.maintain(wanted=tcp is Reachable.NO)
 
     def _mapping_changed(self, mapping: PortMapping | None) -> None:
         del mapping

@@ -92,7 +92,7 @@ class PackageBuilder:
             previous=previous,
         )
         package = Package.sign(body, key)
-        stored = await self._keep(package)
+        stored = await self._store_package(package)
         return package, self._record(package, stored, key)
 
     def path(self, package: Package) -> Path:
@@ -191,7 +191,7 @@ class PackageBuilder:
         artifact = await self._sharer.add(path, progress)
         return await asyncio.to_thread(self._store.with_aliases, artifact.digest)
 
-    async def _keep(self, package: Package) -> Artifact:
+    async def _store_package(self, package: Package) -> Artifact:
         """Put a package file into the store, the catalogue and people's folder."""
         stored = await asyncio.to_thread(self._store.add_bytes, package.raw)
         self._catalogue.add_package(str(stored.digest), package, held=True, own=True)

@@ -146,7 +146,7 @@ class _Signals:
         self.process: asyncio.subprocess.Process | None = None
         self._news = asyncio.Event()
 
-    def take(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         """Note a signal, and pass it on."""
         self.signalled = True
         self._news.set()
@@ -166,7 +166,7 @@ def _signals_for_the_command() -> Iterator[_Signals]:
     loop, signals = asyncio.get_running_loop(), _Signals()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
-        loop.add_signal_handler(number, signals.take, number)
+        loop.add_signal_handler(number, signals.on_signal, number)
     try:
         yield signals
     finally:

@@ -101,11 +101,11 @@ def load_network(settings: Settings) -> Network:
     path = settings.secret_file or secret_path(settings.home, settings.network)
     secret = load_secret(path, settings.network)
     # Kept, so that the next start needs no flag.
-    keep_secret(settings.home, settings.network, secret)
+    save_secret(settings.home, settings.network, secret)
     return Network(settings.network, secret)
 
 
-def keep_secret(home: Path, name: str, secret: bytes) -> Path:
+def save_secret(home: Path, name: str, secret: bytes) -> Path:
     """Keep the secret of a network, readable by the owner only; returns its file.
 
     A secret that is there already is never replaced: NodeError where it differs.

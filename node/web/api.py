@@ -80,7 +80,7 @@ class ProgressFeed:
         except TimeoutError:
             return
 
-    def take(self) -> list[dict[str, Any]]:
+    def drain(self) -> list[dict[str, Any]]:
         """Return what was posted since the last time, the newest of each label."""
         self._news.clear()
         latest, self._latest = self._latest, {}
@@ -127,9 +127,9 @@ class Api:
             await response.prepare(request)
             while not task.done():
                 await feed.wait(limits.ALIVE_SECONDS)
-                await _write(response, feed.take())
+                await _write(response, feed.drain())
                 await asyncio.wait({task}, timeout=limits.EVENT_SECONDS_MIN)
-            last = [{"progress": event} for event in feed.take()]
+            last = [{"progress": event} for event in feed.drain()]
             await _send(response, _lines([*last, _outcome(task)]))
             await response.write_eof()
         except (ConnectionError, TimeoutError):

@@ -104,7 +104,7 @@ async def test_what_goes_on_for_ever_is_begun_anew_where_it_fails(tasks, caplog)
             raise ValueError("a router answered nonsense")
         await asyncio.sleep(60)
 
-    tasks.keep(work, "port mapping")
+    tasks.run_forever(work, "port mapping")
     await until(lambda: len(begun) == 4)
     assert "port mapping failed and is tried again" in caplog.text
     await until(lambda: not tasks.failing)
@@ -114,6 +114,6 @@ async def test_what_fails_each_time_it_is_begun_is_shown(tasks):
     async def work() -> None:
         raise OSError("no interface")
 
-    tasks.keep(work, "discovery")
+    tasks.run_forever(work, "discovery")
     await until(lambda: tasks.failing and tasks.failing[0].times > 2)
     assert tasks.failing[0].error == "no interface"

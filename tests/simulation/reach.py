@@ -99,7 +99,7 @@ class Party:
         introductions.expect_meeting = lambda _: True
         introductions.expect_relay = lambda _: self._relays
         introductions.on_called = self._called
-        introductions.keep(wanted=tcp is Reachable.NO)
+        introductions.maintain(wanted=tcp is Reachable.NO)
 
     # --- the leecher ---------------------------------------------------------------
 

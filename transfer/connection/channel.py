@@ -243,12 +243,12 @@ class Channel:
             try:
                 count = self._sock.recv_into(view[done:], 0, flags)
             except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
-                pace.note(0)
+                pace.count(0)
                 continue
             if not count:
                 raise PeerGoneError
             done += count
-            pace.note(count)
+            pace.count(count)
             yield count
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
@@ -387,7 +387,7 @@ class Pace:
         self._since = time.monotonic()
         self._bytes = 0
 
-    def note(self, count: int) -> None:
+    def count(self, count: int) -> None:
         """Count bytes; PeerSlowError where a whole window brought too few."""
         self._bytes += count
         now = time.monotonic()

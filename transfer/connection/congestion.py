@@ -38,7 +38,7 @@ class Congestion:
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _UNPACED)
                 self._far = own
 
-    def settle(self, accepted: socket.socket) -> None:
+    def tune(self, accepted: socket.socket) -> None:
         """Give a connection that was just accepted what suits its length."""
         if self._far is None:
             return

@@ -54,7 +54,7 @@ class RateLimiter:
         burst = int(rate * _BURST_SECONDS / _SLICES_PER_BURST)
         return min(largest, max(burst, _SLICE_BYTES_MIN))
 
-    def take(self, count: int) -> None:
+    def acquire(self, count: int) -> None:
         """Wait until `count` bytes may pass; ClosedError once stopped."""
         delay = self.reserve(count)
         if delay > 0 and self._stop.wait(delay):

@@ -120,7 +120,7 @@ class Assembly:
             partials.end(partial, discard=True)
             return False
         self._claims.add(partial.manifest, None)
-        self._take_lead(self._contender(partial.manifest, partial, partial.verified()))
+        self._set_lead(self._contender(partial.manifest, partial, partial.verified()))
         return True
 
     def _fits(self, manifest: Manifest) -> bool:
@@ -149,8 +149,8 @@ class Assembly:
                 partials.swap(refuted.partial, partial)
                 self._copy_missing(contender)
                 self._drop_refuted()
-            partial.keep_manifest()
-            self._take_lead(contender)
+            partial.save_manifest()
+            self._set_lead(contender)
 
     def _contender(
         self, manifest: Manifest, partial: Partial, held: bytearray
@@ -261,10 +261,10 @@ class Assembly:
 
     # Chunks. All of these block, as far as they write.
 
-    def note_bytes(self, peer: PeerState, count: int) -> None:
+    def count_bytes(self, peer: PeerState, count: int) -> None:
         """Count bytes of a chunk that came."""
         now = time.monotonic()
-        peer.note_bytes(count, now)
+        peer.count_bytes(count, now)
         self.bytes_received += count
         self.bytes_at = max(self.bytes_at, peer.last_bytes)
 
@@ -309,7 +309,7 @@ class Assembly:
         offset = home.manifest.offset(index)
         return os.preadv(home.partial.descriptor, [view], offset) == len(view)
 
-    def keep_part(self, peer: PeerState, index: int, data: memoryview) -> None:
+    def save_part(self, peer: PeerState, index: int, data: memoryview) -> None:
         """Keep what came of a chunk, so that its source can go on from there."""
         with self._lock:
             home = self._contenders.get(peer.manifest.digest)
@@ -379,7 +379,7 @@ class Assembly:
         if claim is None:
             return
         if claim.hasher is not None and buffered is not None:
-            claim.hasher.take(peer.manifest.offset(index), buffered)
+            claim.hasher.feed(peer.manifest.offset(index), buffered)
         self._advance()
 
     def _advance(self) -> None:
@@ -447,8 +447,8 @@ class Assembly:
             # A crash between these two is harmless: what is resumed is checked chunk
             # by chunk, by whichever manifest lies there.
             self._context.store.partials.swap(lead.partial, rival.partial)
-            rival.partial.keep_manifest()
-        self._take_lead(rival)
+            rival.partial.save_manifest()
+        self._set_lead(rival)
         # New chunks go to its file now; those that it lacks are in the others'.
         self._copy_missing(rival)
         with self._lock:
@@ -478,7 +478,7 @@ class Assembly:
                 for one in self._contenders.values():
                     one.plan_lost(self._contenders.values())
             self._copy_missing(lead)
-            self._take_lead(lead)
+            self._set_lead(lead)
             return Settlement(WholeVerdict.DAMAGED_HERE)
         return self._refute(lead)
 
@@ -554,7 +554,7 @@ class Assembly:
         if self._hasher is not None:
             self._hasher.stop()
 
-    def _take_lead(self, contender: Contender) -> None:
+    def _set_lead(self, contender: Contender) -> None:
         """Hash this contender's file from its start from now on."""
         self._stop_hasher()
         hasher = PrefixHasher(

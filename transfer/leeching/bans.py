@@ -39,7 +39,7 @@ class Banned:
     def add(self, peer: Peer, why: Exception) -> None:
         """Ban a peer for what it did."""
         self._sources.add(peer.source)
-        self._bans.note(peer, self._digest, str(why))
+        self._bans.record(peer, self._digest, str(why))
 
     def update(self, other: Banned) -> None:
         """Ban as well what another caller for the same artifact has banned."""
@@ -56,7 +56,7 @@ class Bans:
         """Return an empty list of bans for one artifact."""
         return Banned(digest, self)
 
-    def note(self, peer: Peer, digest: Digest, why: str) -> None:
+    def record(self, peer: Peer, digest: Digest, why: str) -> None:
         """Remember that a peer was banned for an artifact."""
         log.warning("%s is banned for %s: %s", peer, digest, why)
         self._reasons.pop(str(peer), None)

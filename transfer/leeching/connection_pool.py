@@ -70,7 +70,7 @@ class ConnectionPool:
 
     async def open(self, peer: Peer) -> Connection:
         """Return a warm connection or a new one; raises PeerError or OSError."""
-        if (connection := self._take(peer)) is not None:
+        if (connection := self._acquire_warm(peer)) is not None:
             return connection
         async with asyncio.timeout(self._limits.opening_seconds):
             if self._terms.encryption:
@@ -89,7 +89,7 @@ class ConnectionPool:
         """Whether a connection to this peer is kept."""
         return peer in self._warm
 
-    def keep(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """Keep a connection on which nothing is under way for a later download."""
         if self._warm_count >= self._limits.warm_connections_max:
             connection.channel.close()
@@ -163,7 +163,7 @@ class ConnectionPool:
         channel = await greet_seeder(sock, self._terms, peer.public_key, tls=tls)
         return Connection(channel, peer, round_trip)
 
-    def _take(self, peer: Peer) -> Connection | None:
+    def _acquire_warm(self, peer: Peer) -> Connection | None:
         kept = self._warm.get(peer)
         if not kept:
             return None

@@ -133,7 +133,7 @@ class Download:
         async with self._file_lock:
             if self._context.store.partials.exists(self._wanted.digest):
                 await self._in_thread(self._assembly.resume)
-                self._note_lead()
+                self._publish_lead()
                 self._asking_since = time.monotonic()
 
     async def _end(self, *, won: bool) -> None:
@@ -170,9 +170,9 @@ class Download:
             return
         async with self._file_lock:
             await self._in_thread(lambda: self._assembly.admit(manifest))
-            self._note_lead()
+            self._publish_lead()
 
-    async def take_whole(self, peer: Peer, data: bytes) -> None:
+    async def commit_whole(self, peer: Peer, data: bytes) -> None:
         """Commit a small artifact that came without a manifest."""
         await asyncio.sleep(max(self._context.rate.reserve(len(data)), 0.0))
         digests = {
@@ -243,10 +243,10 @@ class Download:
         for progress in list(self._progress):
             progress(done, total)
 
-    def _note_lead(self) -> None:
+    def _publish_lead(self) -> None:
         """Tell the swarm which manifest leads, and readers which file grows."""
         manifest, partial = self._assembly.manifest, self._assembly.lead_file
-        self._swarm.note_manifest(manifest)
+        self._swarm.lead_changed(manifest)
         if not self._on_file or manifest is None or partial is None:
             return
         evidence = self._assembly.size_evidence()
@@ -259,7 +259,7 @@ class Download:
     def _advance_file(self, prefix: int, size: int) -> None:
         """Let readers go on; the end is held back until the whole is verified."""
         if self._on_file and self._file is None:
-            self._note_lead()
+            self._publish_lead()
         if self._file is not None and self._file.size == size:
             self._file.evidence = self._assembly.size_evidence()
             self._file.advance(min(prefix, size - BUFFER_BYTES))
@@ -281,7 +281,7 @@ class Download:
             manifest = self._assembly.better_lead()
             if manifest is not None and not self._outcome.done():
                 await self._in_thread(lambda: self._assembly.promote(manifest))
-                self._note_lead()
+                self._publish_lead()
 
     def _hashed_in_thread(self, hasher: PrefixHasher, whole: Whole) -> None:
         self._loop.call_soon_threadsafe(self._hashed, hasher, whole)
@@ -304,7 +304,7 @@ class Download:
             if settled.verdict is WholeVerdict.FALSE_MANIFEST:
                 log.warning("a manifest of %s was false", self._wanted.digest)
                 self._swarm.abort(settled.closing)
-                self._note_lead()
+                self._publish_lead()
         self._swarm.wake_idle()
         if self._swarm.is_deserted:
             self.deserted()

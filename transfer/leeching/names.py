@@ -43,7 +43,7 @@ async def names_of(
         connection.channel.close()
         raise
     else:
-        connections.keep(connection)
+        connections.release(connection)
     return found
 
 

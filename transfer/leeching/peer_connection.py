@@ -245,7 +245,7 @@ class PeerConnection:
         state, assembly = self.state, self._assembly
         match message:
             case wire.Chunk():
-                self._take_chunk(message)
+                self._receive_chunk(message)
             case wire.Have():
                 self._hear_have(message)
             case wire.Lacking():
@@ -295,7 +295,7 @@ class PeerConnection:
 
     # Chunks.
 
-    def _take_chunk(self, message: wire.Chunk) -> None:
+    def _receive_chunk(self, message: wire.Chunk) -> None:
         state, index = self.state, message.index
         if message.number != self._number or index not in state.asked:
             raise WireError("The seeder sent a chunk that nobody asked for.")
@@ -306,16 +306,18 @@ class PeerConnection:
         ending = state.ending_bytes(length)
         self._before_next = max(message.length - ending, 1) if ending else 0
         if length <= BUFFER_BYTES:
-            claim = self._take_buffered(index, length, start)
+            claim = self._receive_buffered(index, length, start)
         else:
-            claim = self._take_streamed(index, length, start)
+            claim = self._receive_streamed(index, length, start)
         buffered = own_buffer()[:length] if length <= BUFFER_BYTES else None
         self._assembly.arrived(state, index, claim=claim, buffered=buffered)
         if self._on_first_chunk is not None:
             self._on_first_chunk(state)
             self._on_first_chunk = None
 
-    def _take_buffered(self, index: int, length: int, start: int) -> ChunkClaim | None:
+    def _receive_buffered(
+        self, index: int, length: int, start: int
+    ) -> ChunkClaim | None:
         """Receive a chunk into this thread's buffer, verify it, then write it."""
         assembly, state = self._assembly, self.state
         view = own_buffer()[:length]
@@ -327,7 +329,7 @@ class PeerConnection:
         except (PeerError, OSError):
             came = start + self._filled
             if came >= KEPT_BYTES_MIN:
-                assembly.keep_part(state, index, view[:came])
+                assembly.save_part(state, index, view[:came])
             raise
         if blake3(view).digest() != state.manifest.chunk(index):
             raise BadChunkError(self._number, index)
@@ -343,7 +345,9 @@ class PeerConnection:
         assembly.written(claim, state)
         return claim
 
-    def _take_streamed(self, index: int, length: int, start: int) -> ChunkClaim | None:
+    def _receive_streamed(
+        self, index: int, length: int, start: int
+    ) -> ChunkClaim | None:
         """Receive a chunk that is larger than a buffer.
 
         It is written part by part and counts only once it is verified whole.
@@ -391,9 +395,9 @@ class PeerConnection:
                 raise ClosedError
             part = view[: min(step, self._before_next or step)]
             for count in self.channel.receive_parts(part, pace):
-                assembly.note_bytes(state, count)
+                assembly.count_bytes(state, count)
                 self._filled += count
-            self._rate.take(len(part))
+            self._rate.acquire(len(part))
             view = view[len(part) :]
             if self._before_next:
                 self._before_next -= len(part)

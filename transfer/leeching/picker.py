@@ -111,14 +111,14 @@ class PeerState:
         """Learn which chunks it has by now."""
         self.have, self._bits = have, None
 
-    def note_bytes(self, count: int, now: float) -> None:
+    def count_bytes(self, count: int, now: float) -> None:
         """Count bytes that came; few at a time do not pass for sending."""
         self._unmarked += count
         if self._unmarked >= _MARK_BYTES:
             self._unmarked = 0
             self.last_bytes = now
 
-    def note_arrival(self, index: int, now: float) -> None:
+    def measure_arrival(self, index: int, now: float) -> None:
         """Measure how long a chunk took on its own, behind the one before it."""
         took = now - max(self.asked.get(index, now), self.last_arrival)
         if self.chunk_seconds is None:
@@ -129,7 +129,7 @@ class PeerState:
         self.is_ending = False
         self.snubbed_until = self.snub_seconds = 0.0
 
-    def note_redirect(self, index: int, given: bytearray) -> None:
+    def mark_redirected(self, index: int, given: bytearray) -> None:
         """Learn that a seeder rather sends what others do not have yet."""
         self.redirected.add(index)
         self._given_to_others = given
@@ -335,7 +335,7 @@ class ChunkPicker:
 
     def answered(self, peer: PeerState, index: int, now: float) -> None:
         """Note that a peer sent a chunk, needed or not."""
-        peer.note_arrival(index, now)
+        peer.measure_arrival(index, now)
         self._release(peer, index)
 
     def lacking(self, peer: PeerState, index: int) -> None:
@@ -350,7 +350,7 @@ class ChunkPicker:
 
         `given` has 1 for each chunk that others were given.
         """
-        peer.note_redirect(index, given)
+        peer.mark_redirected(index, given)
         self._release(peer, index)
 
     def drop_asked(self, peer: PeerState, snubbed_until: float) -> None:
@@ -398,11 +398,11 @@ class ChunkPicker:
         while peer.continued:
             index = peer.continued.pop()
             if index in todo and self._can_ask(peer, index, now):
-                return self._take(todo.index(index))
+                return self._pop_todo(todo.index(index))
         for moment in self._moments(peer, now):
             place = self._place_for(peer, moment)
             if place is not None:
-                return self._take(place)
+                return self._pop_todo(place)
         return None
 
     def _moments(self, peer: PeerState, now: float) -> tuple[float, ...]:
@@ -423,7 +423,7 @@ class ChunkPicker:
             second_best = place if second_best is None else second_best
         return second_best
 
-    def _take(self, place: int) -> int:
+    def _pop_todo(self, place: int) -> int:
         index = self._todo.pop(place)
         self._todo_bits &= ~(1 << index)
         return index

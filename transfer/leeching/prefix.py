@@ -75,7 +75,7 @@ class PrefixHasher:
             self._running = True
         self._pool.submit(self._follow)
 
-    def take(self, offset: int, part: memoryview) -> None:
+    def feed(self, offset: int, part: memoryview) -> None:
         """Take in a part of this thread's buffer, verified and written at `offset`.
 
         It may be kept; the thread then has another buffer.
@@ -85,15 +85,18 @@ class PrefixHasher:
                 _PAUSE_SECONDS if offset - self._begun > _REACH_BYTES else _WAIT_SECONDS
             )
             self._idle.wait_for(lambda: self._is_near(offset), wait)
+            # Counted after the wait: others may have hashed on meanwhile.
             early = offset - self._begun
             if self._stopped or not 0 <= early < _AHEAD_BYTES_MAX:
                 return
+            # The one that hashes takes it when its turn comes; two would mix the order.
             if self._running or early:
                 if part_with_buffer():
                     self._kept[offset] = part
                 return
             self._running = True
             self._begun += len(part)
+        # Outside the lock: `_running` alone keeps other threads from the hash states.
         self._update(part)
         self._follow(may_read=False)
 
@@ -101,6 +104,7 @@ class PrefixHasher:
         """Stop and wait until the file is no longer read; at most one buffer."""
         with self._idle:
             self._stopped = True
+            # The descriptor is closed next; nobody may still be reading from it.
             self._idle.wait_for(lambda: not self._running)
             while self._kept:
                 return_buffer(self._kept.popitem()[1])
@@ -120,6 +124,7 @@ class PrefixHasher:
                 self._ended(self, self._digests())
                 return
             elif not may_read:
+                # A thread that receives would stop receiving while it reads the disk.
                 self._pool.submit(self._follow, step)
                 return
             elif not self._read_back(offset, part):
@@ -140,6 +145,7 @@ class PrefixHasher:
                     self._begun += part if isinstance(part, int) else len(part)
                     self._idle.notify_all()
                     return offset, part
+            # At rest under the lock: whoever adds a part after this starts again.
             self._running = False
             self._idle.notify_all()
             return (offset, 0) if offset >= self._size and not self._stopped else None

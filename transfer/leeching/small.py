@@ -276,7 +276,7 @@ class SmallFetcher:
             connection.channel.close()
             raise
         else:
-            connections.keep(connection)
+            connections.release(connection)
         finally:
             exchange.connection = None
 
@@ -314,9 +314,9 @@ class SmallFetcher:
         self, exchange: _Exchange, results: list[tuple[SmallRequest, Outcome]]
     ) -> None:
         with contextlib.suppress(RuntimeError):  # the loop may be closed
-            self._loop.call_soon_threadsafe(self._take_results, exchange, results)
+            self._loop.call_soon_threadsafe(self._deliver_all, exchange, results)
 
-    def _take_results(
+    def _deliver_all(
         self, exchange: _Exchange, results: list[tuple[SmallRequest, Outcome]]
     ) -> None:
         for request, outcome in results:

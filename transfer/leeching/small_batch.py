@@ -113,7 +113,7 @@ class SmallBatch:
         return [*self._owed, *self._unasked]
 
     def _converse(self) -> None:
-        while self._take_orders():
+        while self._receive_orders():
             self._ask()
             if self._owed and not self._read_answers():
                 self._receive()
@@ -122,7 +122,7 @@ class SmallBatch:
         if self._start != self._end:
             raise WireError("The seeder sent more than was asked for.")
 
-    def _take_orders(self) -> bool:
+    def _receive_orders(self) -> bool:
         """Take what is ordered; False where nothing is, nor was for a moment."""
         orders = self._orders
         with contextlib.suppress(queue.Empty):
@@ -178,7 +178,7 @@ class SmallBatch:
         if self._waited > self._answer_seconds:
             raise PeerSlowError
         self._end += count
-        self._rate.take(count)
+        self._rate.acquire(count)
 
     def _read_answers(self) -> bool:
         """Take in what has come, until a group is due; whether anything had."""
@@ -197,7 +197,7 @@ class SmallBatch:
                 if data + message.length > end:
                     break
                 self._start = data + message.length
-                self._take(request, view[data : self._start])
+                self._verify_and_write(request, view[data : self._start])
             else:
                 self._start = data
                 self._hear(message)
@@ -236,7 +236,7 @@ class SmallBatch:
         self._owed.popleft()
         self._deliver([(request, outcome)])
 
-    def _take(self, request: SmallRequest, data: memoryview) -> None:
+    def _verify_and_write(self, request: SmallRequest, data: memoryview) -> None:
         """Verify an artifact and write it to a file of the group."""
         asked = request.digest
         if Digest.of(data, asked.algorithm) != asked:

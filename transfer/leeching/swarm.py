@@ -64,7 +64,7 @@ class Owner(Protocol):
     async def admit(self, manifest: Manifest) -> None:
         """Work on a manifest from now on; raise FalseManifestError or StoreError."""
 
-    async def take_whole(self, peer: Peer, data: bytes) -> None:
+    async def commit_whole(self, peer: Peer, data: bytes) -> None:
         """Commit a small artifact that was verified; raise StoreError."""
 
     def deserted(self) -> None:
@@ -357,13 +357,13 @@ class Swarm:
             connections.complain(connection, bad.number, bad.index)
             raise
         except (AbsentError, PeerBusyError):
-            connections.keep(connection)
+            connections.release(connection)
             raise
         except BaseException:
             connection.channel.close()
             raise
         if in_order:
-            connections.keep(connection)
+            connections.release(connection)
         else:
             connection.channel.close()
 
@@ -386,7 +386,7 @@ class Swarm:
     async def _talk(self, connection: Connection, peer: PeerConnection) -> bool:
         """Say all that is to be said; whether the connection is left in order."""
         if (data := await self._ask_whole(peer)) is not None:
-            await self._owner.take_whole(connection.peer, data)
+            await self._owner.commit_whole(connection.peer, data)
             return True
         while (manifest := await peer.negotiate(self._assembly.manifest)) is None:
             self._assembly.meet_leechers()
@@ -454,7 +454,7 @@ class Swarm:
         finally:
             self.waiting -= 1
 
-    def note_manifest(self, manifest: Manifest | None) -> None:
+    def lead_changed(self, manifest: Manifest | None) -> None:
         """Learn which manifest leads; leechers that wait for one are asked then."""
         if manifest is None:
             self._has_manifest.clear()

@@ -73,6 +73,7 @@ class Following:
         if file.ended and file.error is not None:
             self.is_over = True
             yield wire.encode(wire.Absent(self.number, partial=False))
+        # Only after all bytes: more may have come since the loop ended.
         elif file.ended and self.offset >= file.length:
             self.is_over = True
             yield wire.encode(wire.Part(self.number, file.size, 0, last=True))
@@ -105,6 +106,7 @@ class Followable:
         digest = follow.digest
         arrival = self._arrivals.find(follow.kind, follow.name)
         if arrival is not None:
+            # Judged again here: what a private upstream gave is for nobody else.
             may = digest is None or self._may_serve(digest, False)
             return arrival if may else None
         artifact = None if digest is None else self._store.find(digest)
@@ -162,6 +164,7 @@ class Followings:
         open_now = wants + len(self._all)
         if number in self._all or open_now >= WANTS_PER_CONNECTION_MAX:
             raise WireError("The leecher follows too much at once.")
+        # A place is taken before anything is opened: refusing costs no descriptor.
         if not self._begin_want(open_now):
             yield wire.encode(wire.Busy(self._busy_seconds))
             return
@@ -170,12 +173,14 @@ class Followings:
             self._end_want()
             yield wire.encode(wire.Absent(number, partial=False))
             return
+        # Watched before the first read, so that nothing comes unnoticed in between.
         arrival.watchers.add(self.wake)
         self._all[number] = Following(number, arrival, follow.start)
         yield from self._give(number, now)
 
     def news(self, now: float) -> Iterator[bytes]:
         """Yield what has come of all that is followed."""
+        # A copy: what is over removes itself.
         for number, one in list(self._all.items()):
             if one.is_due(now):
                 yield from self._give(number, now)

@@ -252,7 +252,7 @@ class Seeder:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             try:
-                congestion.settle(sock)
+                congestion.tune(sock)
                 is_adopted = self.adopt(sock, address)
             except Exception:
                 log.exception("a connection of %s could not be taken", address[0])

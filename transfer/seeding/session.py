@@ -331,25 +331,25 @@ class UploadSession:
 
     def _send_some(self, part: Part) -> int:
         if isinstance(part, FilePart):
-            count = self._take_rate(part.length)
+            count = self._acquire_rate(part.length)
             with self.uploads.files.descriptor(part.file) as descriptor:
                 sent = self.channel.try_send_file(descriptor, part.offset, count)
         elif isinstance(part, HeadPart):
             return self.channel.try_send(part.frame, more=True)
         else:
-            count = self._take_rate(len(part))
+            count = self._acquire_rate(len(part))
             sent = self.channel.try_send(memoryview(part)[:count])
         self._granted -= sent
         self.pace.add(sent)
         return sent
 
-    def _take_rate(self, length: int) -> int:
+    def _acquire_rate(self, length: int) -> int:
         """Wait until some bytes may go out; return how many, at most `length`."""
         # What was granted and not sent is not taken again: a peer that reads slowly
         # would spend everybody's rate.
         if self._granted <= 0:
             self._granted = self.uploads.rate.slice_bytes(length)
-            self.uploads.rate.take(self._granted)
+            self.uploads.rate.acquire(self._granted)
         return min(self._granted, length)
 
     # Answering.

@@ -136,7 +136,7 @@ class Committer:
             with self.lock:
                 entered, fresh_count, fresh_size = self._enter(staged)
         finally:
-            self.room.settle(size, count=fresh_count, held=fresh_size)
+            self.room.end_reservation(size, count=fresh_count, held=fresh_size)
         return [entered[one.contents.name.raw] for one in staged]
 
     def remove(self, artifact: Artifact) -> None:

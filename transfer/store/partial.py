@@ -159,7 +159,7 @@ class Partial:
         with contextlib.suppress(OSError):
             self._fs.remove(self._manifest_path)
 
-    def keep_manifest(self) -> None:
+    def save_manifest(self) -> None:
         """Write the manifest beside the file, for a later run."""
         manifest = self.manifest
         if manifest is None or manifest.count <= 1:

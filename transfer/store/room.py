@@ -117,7 +117,7 @@ class Room:
         if self.disk_free() < self.free_min:
             raise self._refuse(size)
 
-    def settle(self, reserved: int, *, count: int, held: int) -> None:
+    def end_reservation(self, reserved: int, *, count: int, held: int) -> None:
         """End a reservation; `count` artifacts of `held` bytes are held now."""
         with self._lock:
             self._reserved -= reserved

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from node.gateway.connecting import noted_for, used_before
+from node.gateway.connecting import remembered_for, used_before
 from node.gateway.ini import Option, options
 from node.gateway.upstream import Upstream
 
@@ -101,7 +101,7 @@ def authorization_for(url: str, said: Mapping[str, str]) -> str:
 
 def _settings(home: Path) -> dict[str, str]:
     """Return what npm's files say, the user's own over the machine's."""
-    named = noted_for(home, "npm").get("file")
+    named = remembered_for(home, "npm").get("file")
     files = [Path("/etc/npmrc"), Path("/usr/local/etc/npmrc"), Path("/usr/etc/npmrc")]
     files.append(user_file())
     if named:

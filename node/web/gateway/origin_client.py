@@ -193,7 +193,7 @@ class HttpOrigin:
                 return OriginPage(b"", "", known.etag, final, unchanged=True)
             _check_status(response)
             body.begin(response.headers, final, is_part=response.status == 206)
-            text = await body.take(_parts(response))
+            text = await body.receive(_parts(response))
         said = body.headers
         return OriginPage(
             text,

@@ -66,7 +66,7 @@ class PageBody:
         if encoding not in _UNPACKED:
             self._unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
 
-    async def take(self, parts: AsyncIterator[bytes]) -> bytes:
+    async def receive(self, parts: AsyncIterator[bytes]) -> bytes:
         """Take in the rest and return the whole; raises OriginError."""
         unpacker = self._unpacker
         async for part in parts:

@@ -160,8 +160,8 @@ class OfferingMachine(RuleBasedStateMachine):
 
     def _choose(self, policy: SharingPolicy) -> set[str]:
         """Let the policy take what changed, and return all that is offered then."""
-        change = policy.take()
-        policy.settle(change, change.asks & self.held)
+        change = policy.drain_changes()
+        policy.decide(change, change.asks & self.held)
         return {digest for digest in self.held if policy.is_offered(digest)}
 
     def _offered(self) -> set[str]:

@@ -228,7 +228,7 @@ class Rig:
         self._named += 1
         page = StoredPage(NamedFiles.of("pypi", [named]), asked_at=time.time())
         pages, path = self.gateway.pages, f"toy-{self._named}/"
-        pages._cache.keep("pypi", path, packed_page(page)).result()
+        pages._cache.store("pypi", path, packed_page(page)).result()
         return digest, [named]
 
     async def close(self) -> None:

@@ -191,5 +191,5 @@ async def test_files_of_an_upstream_that_is_no_longer_configured_are_forgotten(
     async with rig_in(tmp_path) as rig:
         digest, _ = rig.name(DATA)
         assert await rig.gateway.named(digest)
-        await rig.gateway.pages.settle_upstream("pypi", "https://another.test/")
+        await rig.gateway.pages.forget_moved_upstream("pypi", "https://another.test/")
         assert await rig.gateway.named(digest) == []

@@ -53,7 +53,7 @@ def ways(made: Connector, **outcomes: float | None) -> list[str]:
 
 
 async def test_the_next_way_begins_when_one_has_failed(made):
-    made.note(KEY, THROUGH)
+    made.set_introducers(KEY, THROUGH)
     begun = ways(made, relay=0.0)
     with contextlib.closing(await made.connect(SEEDER)):
         assert begun == ["punch", "relay"]
@@ -62,7 +62,7 @@ async def test_the_next_way_begins_when_one_has_failed(made):
 
 async def test_the_next_way_begins_beside_one_that_is_late(made, monkeypatch):
     monkeypatch.setattr(connector_module, "HEAD_START_SECONDS", 0.02)
-    made.note(KEY, THROUGH)
+    made.set_introducers(KEY, THROUGH)
     begun = ways(made, punch=5.0, relay=0.0)
     began = time.monotonic()
     with contextlib.closing(await made.connect(SEEDER)):
@@ -71,7 +71,7 @@ async def test_the_next_way_begins_beside_one_that_is_late(made, monkeypatch):
 
 
 async def test_the_way_that_led_there_is_tried_first_the_next_time(made):
-    made.note(KEY, THROUGH)
+    made.set_introducers(KEY, THROUGH)
     ways(made, relay=0.0)
     (await made.connect(SEEDER)).close()
     begun = ways(made, punch=0.0, relay=0.0)
@@ -80,7 +80,7 @@ async def test_the_way_that_led_there_is_tried_first_the_next_time(made):
 
 
 async def test_where_no_way_leads_there_that_is_said_and_remembered(made):
-    made.note(KEY, THROUGH)
+    made.set_introducers(KEY, THROUGH)
     assert made.reach_of(KEY, THROUGH) == "punched"
     ways(made)
     with pytest.raises(ConnectionError, match="no node between relays"):

@@ -113,7 +113,7 @@ def test_a_lookup_walks_towards_the_target_and_ends():
         asked.append(address)
         number = 300 if address == PUBLIC else address.port - 2000
         nearer = [node(n) for n in range(max(1, number // 2), number)]
-        lookup.take(
+        lookup.record_answer(
             PeersReply(number.to_bytes(20, "big"), b"t", [], nearer[:16]), address
         )
     nearest = [address for address, _ in lookup.closest]
@@ -133,7 +133,9 @@ def test_a_lookup_among_liars_ends():
             for _ in range(8)
         ]
         peers = [Address("11.0.0.8", rng.randrange(1024, 65536)) for _ in range(50)]
-        lookup.take(PeersReply(rng.randbytes(20), b"", peers, invented), address)
+        lookup.record_answer(
+            PeersReply(rng.randbytes(20), b"", peers, invented), address
+        )
     assert asked <= mainline.QUERIES_MAX
     assert len(lookup.peers) == mainline.PEERS_MAX
 

@@ -13,10 +13,10 @@ from node.service import Node
 from node.settings import Settings
 from node.settings.load import load_settings, load_with_sources
 from node.settings.networks import (
-    keep_secret,
     load_secret,
     new_network,
     read_secret_text,
+    save_secret,
     secret_path,
     secret_text,
 )
@@ -95,7 +95,7 @@ async def test_the_secret_of_a_network_that_was_joined_is_kept(tmp_path):
     assert kept.read_bytes() == SECRET
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with pytest.raises(NodeError, match="another secret"):
-        keep_secret(home, "lab", bytes(32))
+        save_secret(home, "lab", bytes(32))
 
 
 def test_a_secret_has_one_text_and_a_slip_is_found():

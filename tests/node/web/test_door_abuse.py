@@ -220,7 +220,7 @@ async def test_progress_of_very_many_labels_is_bounded(monkeypatch):
     feed = ProgressFeed()
     for number in range(10):
         feed.post({"label": str(number)})
-    assert len(feed.take()) == 3
+    assert len(feed.drain()) == 3
 
 
 # --- where it opens ------------------------------------------------------------

@@ -23,7 +23,7 @@ def accepted_by(listener: socket.socket, near_seconds: float) -> bytes:
     with socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:
-            pacing.settle(connection)
+            pacing.tune(connection)
             return algorithm(connection)
 
 

@@ -148,7 +148,7 @@ async def test_what_is_on_disk_is_counted_before_anybody_is_asked(new_node):
     artifact = seeder.store.add_bytes(data)
     partial = leecher.store.partials.begin(artifact.digest)
     partial.adopt(seeder.store.manifest(artifact))
-    partial.keep_manifest()
+    partial.save_manifest()
     partial.write(0, data[: 38 * CHUNK])
     leecher.store.partials.end(partial)
     began = threading.Event()

@@ -57,7 +57,7 @@ class Writers:
         with self._lock:
             self._written[index] = 1
             prefix = self._written.find(0)
-        self.hasher.take(offset, part)
+        self.hasher.feed(offset, part)
         self.hasher.advance((COUNT if prefix < 0 else prefix) * CHUNK_BYTES)
 
     def close(self) -> None:

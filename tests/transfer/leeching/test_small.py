@@ -133,7 +133,7 @@ async def test_a_late_have_of_an_ended_download_is_harmless(new_node):
         connections = leecher.leecher._context.connections
         connection = await connections.open(giver.peer)
         next(connection.numbers)
-        connections.keep(connection)
+        connections.release(connection)
         (done,) = await fetch_all(leecher, FILES[:1], [giver.peer])
         assert done.artifact.size == len(FILES[0])
         assert len(giver.asks) == giver.connections == 1

@@ -19,7 +19,7 @@ def test_reservations_and_what_is_held_add_up():
     assert room.lacking(11) == 1
     with pytest.raises(FullError):
         room.reserve(11)
-    room.settle(30, count=1, held=30)
+    room.end_reservation(30, count=1, held=30)
     assert (room.count, room.held) == (2, 90)
     room.release(60)
     assert (room.count, room.held) == (1, 30)
