@@ -340,6 +340,7 @@ class Node:
         """Make the parts that bring files in and write them out."""
         self._output = OutputWriter(self._store, WrittenFiles(self._mirror))
         sharer = Sharer(self._store, self._catalogue, self._router)
+        self._stack.push_async_callback(sharer.close)
         unsharer = Unsharer(self._store, self._catalogue, self._router)
         fetch_command = FetchCommands(
             store=self._store,

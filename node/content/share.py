@@ -25,6 +25,10 @@ class Sharer:
         self._router = router
         self._pool = ThreadPoolExecutor(2, "caravan-share")
 
+    async def close(self) -> None:
+        """Wait for the file that is being copied; begin no other."""
+        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+
     async def add(self, path: Path, progress: Progress) -> Artifact:
         """Copy one file into the store; NodeError names a file that cannot be read."""
         loop = asyncio.get_running_loop()
