@@ -44,6 +44,8 @@ NODE_WINGS: dict[str, set[str]] = {
     "demo": {"model", "settings"},
     "cli": {"model", "settings", "reach", "gateway", "runner", "demo"},
 }
+# What commands answer with: every wing may use it, and it uses none of them.
+SHARED_FOLDERS = {"results"}
 # These two run the whole program; the others are parts of it.
 PROGRAM_WINGS = {"cli", "demo"}
 # What the innermost wing needs of its layer, and nothing else.
@@ -153,9 +155,9 @@ def wing_breaches(source: Source) -> list[str]:
     """Return the imports from one wing of a layer into a wing that it may not know."""
     wings = {"transfer": TRANSFER_WINGS, "node": NODE_WINGS}.get(source.layer, {})
     wing = source.module.split(".")[1:2]
-    if not wing or wing[0] not in wings:
+    if not wing or wing[0] not in {*wings, *SHARED_FOLDERS}:
         return []
-    known = {wing[0], *wings[wing[0]]}
+    known = {wing[0], *wings.get(wing[0], set())}
     found = set()
     for name in imports_within(source):
         other = name.split(".")[1:2]

@@ -17,6 +17,7 @@ from tests.architecture_rules import (
     LAYERS,
     NODE_WINGS,
     ROOT,
+    SHARED_FOLDERS,
     TRANSFER_WINGS,
     Source,
     banned_words,
@@ -145,12 +146,13 @@ def test_the_wings_have_one_direction():
 
 
 @pytest.mark.parametrize(
-    ("layer", "wings"), [("transfer", TRANSFER_WINGS), ("node", NODE_WINGS)]
+    ("layer", "wings"),
+    [("transfer", {*TRANSFER_WINGS}), ("node", {*NODE_WINGS, *SHARED_FOLDERS})],
 )
 def test_every_folder_is_a_wing(layer, wings):
     """A folder has its place in the order, and so a direction."""
     folders = {path.parent.name for path in (ROOT / layer).glob("*/__init__.py")}
-    assert folders == set(wings)
+    assert folders == wings
 
 
 def test_wings_do_not_import_the_program_that_joins_them():
@@ -348,6 +350,7 @@ def test_a_module_without_words_is_seen():
         ("node/gateway/python/bad.py", "from ...web import door"),
         ("node/web/bad.py", "from ..cli import text"),
         ("node/cli/bad.py", "from node.web import door"),
+        ("node/results/bad.py", "from node.content import fetcher"),
     ],
 )
 def test_an_import_against_the_direction_is_seen(path, text):
@@ -362,6 +365,8 @@ def test_an_import_against_the_direction_is_seen(path, text):
         ("transfer/good.py", "from .seeding import seeder\nfrom .leeching import x"),
         ("node/gateway/npm/good.py", "from ..pages import Pages\nimport transfer"),
         ("node/service.py", "from .web import door\nfrom .model import catalogue"),
+        ("node/model/good.py", "from ..results import Result"),
+        ("node/results/good.py", "from .result import Result\nimport transfer"),
         ("dht/good.py", "from . import keys"),
     ],
 )
