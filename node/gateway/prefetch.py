@@ -52,15 +52,6 @@ class Lockfiles:
         self._router = router
         self._output = output
 
-    def runs(self) -> dict[type[commands.Command[Any]], Any]:
-        """Return what does each command about lockfiles."""
-        return {
-            commands.PrefetchCommand: self.prefetch,
-            commands.SurveyCommand: self.survey,
-            commands.AdoptCommand: self.adopt,
-            commands.OriginsCommand: self.origins,
-        }
-
     async def prefetch(
         self, command: commands.PrefetchCommand, progress: Progress
     ) -> results.PrefetchResult:

@@ -25,7 +25,7 @@ async def test_a_bad_peer_is_named(tmp_path):
         async with hostile.BadChunk(data) as bad:
             address = str(bad.peer)
             with pytest.raises(WrongBytesError):
-                await node._leecher.download(Digest.of(data), [bad.peer])
+                await node.layers.leecher.download(Digest.of(data), [bad.peer])
         status = await node.run(StatusCommand())
     finally:
         await node.stop()

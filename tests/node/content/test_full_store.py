@@ -77,7 +77,7 @@ async def test_many_files_at_once_at_the_bound(tmp_path):
         held = {one.digest for one in listed.artifacts}
         assert set(digests) <= held
         assert listed.bytes_held <= 20 * MB
-        assert node._store.bytes_held == listed.bytes_held
+        assert node.layers.storage.store.bytes_held == listed.bytes_held
 
 
 async def test_what_has_no_room_is_refused_with_the_true_reason(tmp_path):
@@ -104,7 +104,7 @@ async def test_what_was_evicted_is_forgotten_on_the_disk(tmp_path):
         first = await share(node, new_file(tmp_path, "first"))
         second = await share(node, new_file(tmp_path, "second"))
         rows = await asyncio.to_thread(
-            node._store.database.read, "SELECT artifact FROM direct"
+            node.layers.storage.store.database.read, "SELECT artifact FROM direct"
         )
         assert [row[0] for row in rows] == [second]
         assert first != second

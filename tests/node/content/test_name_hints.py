@@ -45,7 +45,7 @@ async def test_what_is_no_plain_name_is_no_hint(tmp_path, name):
     ):
         command = ShareCommand(files=[str(tmp_path / "file")])
         (shared,) = (await first.run(command)).artifacts
-        first._seeder._uploads.small._name_of = lambda _digest: name
+        first.layers.seeder._uploads.small._name_of = lambda _digest: name
         folder = tmp_path / "out"
         command = FetchCommand(targets=[shared.digest], output=f"{folder}/")
         await second.run(command)
@@ -63,7 +63,9 @@ async def test_what_is_not_served_has_no_name(tmp_path):
         (shared,) = (await first.run(command)).artifacts
         digest = Digest.parse(shared.digest)
         await second.run(FetchCommand(targets=[shared.digest]))
-        (peer,) = second._leecher._context.connections._warm
-        assert await second._leecher.names(peer, [digest]) == {digest: "secret.txt"}
+        (peer,) = second.layers.leecher._context.connections._warm
+        assert await second.layers.leecher.names(peer, [digest]) == {
+            digest: "secret.txt"
+        }
         await first.run(UnshareCommand(targets=[shared.digest]))
-        assert await second._leecher.names(peer, [digest]) == {}
+        assert await second.layers.leecher.names(peer, [digest]) == {}

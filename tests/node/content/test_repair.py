@@ -59,6 +59,6 @@ async def test_a_damaged_artifact_is_fetched_again_after_a_restart(
     ):
         while digest not in await held(victim):  # noqa: ASYNC110 (likewise)
             await asyncio.sleep(0.05)
-        while victim._catalogue.damaged():  # noqa: ASYNC110 (it has no event)
+        while victim.layers.storage.catalogue.damaged():  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0.05)
     assert stored.read_bytes() == file.read_bytes()

@@ -70,7 +70,7 @@ async def test_what_cannot_be_in_a_folder_is_refused_at_once(tmp_path, folder, k
     async with running(tmp_path / "node") as node, asyncio.timeout(20):
         with pytest.raises((NodeError, UsageError)):
             await node.run(ShareCommand(files=files))
-        assert node._catalogue.directs() == set()
+        assert node.layers.storage.catalogue.directs() == set()
 
 
 async def nobody_offers(node, digest):
@@ -102,8 +102,8 @@ async def test_what_is_unshared_is_offered_no_more(tmp_path, remove):
         target = str(file) if remove else short
         taken = await giver.run(UnshareCommand(targets=[target], remove=remove))
         assert [one.digest for one in taken.artifacts] == [shared.digest]
-        assert not giver._router.may_serve(digest, whole=True) or remove
-        held = await asyncio.to_thread(giver._store.find, digest)
+        assert not giver.parts.content.router.may_serve(digest, whole=True) or remove
+        held = await asyncio.to_thread(giver.layers.storage.store.find, digest)
         assert (held is None) is remove
         await nobody_offers(taker, shared.digest)
         with pytest.raises(NobodyOffersError):
@@ -122,9 +122,9 @@ async def test_what_is_needed_is_not_removed(tmp_path):
         with pytest.raises(NodeError, match="tool 1 needs"):
             await node.run(UnshareCommand(targets=[str(file)], remove=True))
         await node.run(UnshareCommand(targets=[str(file)]))
-        package = await node._store.find_soon(Digest.parse(made.package))
+        package = await node.layers.storage.store.find_soon(Digest.parse(made.package))
         assert package is not None
-        assert not node._router.is_offered(package)
+        assert not node.parts.content.router.is_offered(package)
         other = tmp_path / "other.txt"
         other.write_text("other")
         (shared,) = (await node.run(ShareCommand(files=[str(other)]))).artifacts

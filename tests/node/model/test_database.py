@@ -154,9 +154,9 @@ async def test_what_is_no_database_is_set_aside_and_the_store_indexed_again(
     with caplog.at_level(logging.WARNING):
         node = await Node.start(settings)
     try:
-        found = await node._store.find_soon(artifact.digest)
+        found = await node.layers.storage.store.find_soon(artifact.digest)
         assert found is not None
-        data = await asyncio.to_thread(node._store.read, found)
+        data = await asyncio.to_thread(node.layers.storage.store.read, found)
         assert data == b"kept in the store"
     finally:
         await node.stop()

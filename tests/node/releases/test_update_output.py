@@ -66,6 +66,6 @@ async def test_a_running_node_meets_further_contacts(tmp_path):
     async with running(tmp_path / "a") as first, running(tmp_path / "b") as second:
         met = await second.run(MeetCommand(contacts=[str(first.address)]))
         assert (met.asked, met.answered) == (1, 1)
-        assert second._dht.contacts()
+        assert second.layers.dht.contacts()
         with pytest.raises(UsageError, match="nonsense"):
             await second.run(MeetCommand(contacts=["nonsense"]))

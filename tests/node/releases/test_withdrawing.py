@@ -29,7 +29,7 @@ async def publish(node: Node, folder, name: str, version: str, **more):
 
 
 def file_of(node: Node, package: str) -> str:
-    ((_, artifact),) = node._catalogue.files_of(package)
+    ((_, artifact),) = node.layers.storage.catalogue.files_of(package)
     return artifact
 
 
@@ -54,7 +54,10 @@ async def test_a_dependent_of_a_replaced_package_is_fetched_whole_and_marked(tmp
             author, tmp_path, "lib", "2", urgency="security", note="closes a hole"
         )
         await until(
-            lambda: holder._releases.known(*_name(holder, lib)).record.version == "2"
+            lambda: (
+                holder.parts.releases.newest.known(*_name(holder, lib)).record.version
+                == "2"
+            )
         )
         async with running(tmp_path / "late", author) as late:
             fetched = await late.run(FetchCommand(targets=[target]))
@@ -78,7 +81,7 @@ async def test_a_dependent_of_a_replaced_package_is_fetched_whole_and_marked(tmp
 
 
 def _name(node: Node, lib) -> tuple[bytes, str]:
-    row = node._catalogue.package(lib.package)
+    row = node.layers.storage.catalogue.package(lib.package)
     assert row is not None
     return (row.publisher, row.name)
 
@@ -95,12 +98,16 @@ async def test_a_file_that_is_released_again_is_given_again(tmp_path):
         await node.run(FollowCommand(target=target, auto="all"))
         old = file_of(author, first.package)
         await publish(author, tmp_path, "tool", "2", urgency="security")
-        await until(lambda: not node._router.may_serve(_digest(old), whole=True))
+        await until(
+            lambda: not node.parts.content.router.may_serve(_digest(old), whole=True)
+        )
         with pytest.raises(RefusedError, match="withdrawn"):
             await node.run(FetchCommand(targets=[old]))
-        assert not node._router.may_serve(_digest(old), whole=True)
+        assert not node.parts.content.router.may_serve(_digest(old), whole=True)
         await publish(author, tmp_path, "tool", "3", text="good old")
-        await until(lambda: node._router.may_serve(_digest(old), whole=True))
+        await until(
+            lambda: node.parts.content.router.may_serve(_digest(old), whole=True)
+        )
         fetched = await node.run(FetchCommand(targets=[target]))
         assert fetched.artifacts[0].digest == old
         async with running(tmp_path / "third", author) as third:
@@ -112,9 +119,9 @@ async def test_a_pin_gives_a_withheld_file_again(tmp_path):
         first = await publish(author, tmp_path, "tool", "1")
         await publish(author, tmp_path, "tool", "2", urgency="security")
         old = file_of(author, first.package)
-        assert not author._router.may_serve(_digest(old), whole=True)
+        assert not author.parts.content.router.may_serve(_digest(old), whole=True)
         await author.run(PinCommand(targets=[old]))
-        assert author._router.may_serve(_digest(old), whole=True)
+        assert author.parts.content.router.may_serve(_digest(old), whole=True)
 
 
 def _digest(text: str) -> Digest:

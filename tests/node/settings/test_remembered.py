@@ -127,11 +127,11 @@ async def test_leaving_a_private_network_keeps_what_was_held_to_oneself(tmp_path
     async with running(home, **private(home)) as node:
         node_id = node.describe().node_id
         exam = b"exam questions of next week"
-        artifact = await asyncio.to_thread(node._store.add_bytes, exam)
-        node._catalogue.add_direct(str(artifact.digest), "exam.txt")
-        node._trust_store.follow(bytes(32), "exam", "never")
-        await node._router.sync()
-        assert node._router.is_offered(artifact)
+        artifact = await asyncio.to_thread(node.layers.storage.store.add_bytes, exam)
+        node.layers.storage.catalogue.add_direct(str(artifact.digest), "exam.txt")
+        node.layers.storage.trust_store.follow(bytes(32), "exam", "never")
+        await node.parts.content.router.sync()
+        assert node.parts.content.router.is_offered(artifact)
         with pytest.raises(NodeError, match="another node is running"):
             await asyncio.to_thread(leave_network, home)
     left = await asyncio.to_thread(leave_network, home)
@@ -139,11 +139,14 @@ async def test_leaving_a_private_network_keeps_what_was_held_to_oneself(tmp_path
     async with running(home) as node:
         assert node.settings.network == "caravan"
         assert node.describe().node_id != node_id
-        await node._router.sync()
-        assert not node._router.is_offered(artifact)
-        assert not node._router.may_serve(artifact.digest, whole=True)
-        assert node._trust_store.follows() == []
-        assert await asyncio.to_thread(node._store.find, artifact.digest) == artifact
+        await node.parts.content.router.sync()
+        assert not node.parts.content.router.is_offered(artifact)
+        assert not node.parts.content.router.may_serve(artifact.digest, whole=True)
+        assert node.layers.storage.trust_store.follows() == []
+        assert (
+            await asyncio.to_thread(node.layers.storage.store.find, artifact.digest)
+            == artifact
+        )
     assert secret_path(home, "lab").exists()
 
 
