@@ -25,7 +25,7 @@ from transfer.errors import ClosedError
 from transfer.limits import BUFFER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from _typeshed import ReadableBuffer
 
@@ -111,10 +111,16 @@ def digests_of(
     algorithms: Iterable[str],
     *,
     stop: threading.Event | None = None,
+    pause: Callable[[], None] | None = None,
 ) -> dict[str, Digest]:
-    """Compute digests of an open file in this thread alone."""
+    """Compute digests of an open file in this thread alone.
+
+    `pause` is called before each block, and may take its time.
+    """
     hashes = {name: new_hash(name) for name in algorithms}
     for part in blocks(descriptor, size, stop):
+        if pause is not None:
+            pause()
         for state in hashes.values():
             state.update(part)
     return {name: Digest(name, state.digest()) for name, state in hashes.items()}

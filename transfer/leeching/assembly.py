@@ -372,6 +372,7 @@ class Assembly:
         `buffered` is the chunk, where it lies in this thread's buffer as a whole.
         """
         self.bytes_at = now = time.monotonic()
+        self._context.store.activity.mark()
         # Before the whole can be found complete: a connection that owes nothing then
         # is kept for the next download.
         with self._lock:

@@ -174,6 +174,7 @@ class Download:
 
     async def commit_whole(self, peer: Peer, data: bytes) -> None:
         """Commit a small artifact that came without a manifest."""
+        self._context.store.activity.mark()
         await asyncio.sleep(max(self._context.rate.reserve(len(data)), 0.0))
         digests = {
             name: Digest.of(data, name)

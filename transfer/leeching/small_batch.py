@@ -77,6 +77,7 @@ class SmallBatch:
         self._channel = connection.channel
         self._orders = orders
         self._rate = context.rate
+        self._activity = context.store.activity
         self._silence_seconds = context.limits.small_silence_seconds
         self._answer_seconds = context.limits.small_answer_seconds
         self._deliver = deliver
@@ -178,6 +179,7 @@ class SmallBatch:
         if self._waited > self._answer_seconds:
             raise PeerSlowError
         self._end += count
+        self._activity.mark()
         self._rate.acquire(count)
 
     def _read_answers(self) -> bool:

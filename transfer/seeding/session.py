@@ -284,6 +284,7 @@ class UploadSession:
             if message is None:
                 return Verdict.IDLE
             self.active_at = now
+            uploads.store.activity.mark()
             self._replies = self._answer(message)
         return Verdict.CLOSE
 

@@ -10,6 +10,7 @@ from transfer.content.digest import ALIAS_ALGORITHMS
 from transfer.content.hashing import digests_of
 from transfer.errors import DamagedError, NotHeldError
 from transfer.limits import EAGER_BYTES_MAX, GROUP_ARTIFACTS_MAX
+from transfer.store.quiet import Pauses
 
 if TYPE_CHECKING:
     import threading
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
 
 
 def fill(store: Store, stop: threading.Event) -> None:
-    """Compute all missing aliases; raise ClosedError once `stop` is set."""
+    """Compute all missing aliases; raise ClosedError once `stop` is set.
+
+    While content moves it pauses: whoever waits for that needs the processor more.
+    """
+    pauses = Pauses(store.activity, stop)
     found: dict[Digest, dict[str, Digest]] = {}
     try:
         for name in store.lacking_aliases():
+            pauses.pause(lambda: False)
             with contextlib.suppress(NotHeldError, DamagedError):
                 if not _computed(store, name, stop=stop, found=found):
-                    store.with_aliases(name, stop)
+                    store.with_aliases(name, stop, pauses)
             if len(found) == GROUP_ARTIFACTS_MAX:
                 _flush(store, found)
     finally:

@@ -31,3 +31,8 @@ class KeyedLocks:
                 lock, users = self._locks.pop(key)
                 if users > 1:
                     self._locks[key] = lock, users - 1
+
+    def is_awaited(self, key: Hashable) -> bool:
+        """Whether somebody waits for a lock that is held."""
+        with self._guard:
+            return self._locks.get(key, (None, 0))[1] > 1

@@ -39,6 +39,7 @@ from transfer.store.fs import Fs, store_errors
 from transfer.store.index import Index
 from transfer.store.locks import KeyedLocks
 from transfer.store.partial import Partials
+from transfer.store.quiet import Activity
 from transfer.store.recovery import make_shelves, recover
 from transfer.store.room import Room
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from transfer.content.manifest import Manifest
     from transfer.store.integrity import Progress, Signature
+    from transfer.store.quiet import Pauses
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Store:
         """Called, in any thread, with an artifact that was just set aside."""
         self.on_aliases: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact whose aliases are now known."""
+        self.activity = Activity()
+        """Whether content goes to or comes from peers now."""
         self._alias_locks = KeyedLocks()
         self._found: dict[Digest, Artifact] = {}
         self._found_before = 0  # deletions until then are known to `_found`
@@ -422,17 +426,29 @@ class Store:
         return manifest
 
     def with_aliases(
-        self, digest: Digest, stop: threading.Event | None = None
+        self,
+        digest: Digest,
+        stop: threading.Event | None = None,
+        pauses: Pauses | None = None,
     ) -> Artifact:
-        """Return the artifact with all aliases, computing those not yet known."""
+        """Return the artifact with all aliases, computing those not yet known.
+
+        With `pauses` it takes them, until somebody else wants the same.
+        """
         artifact = self.find(digest)
         if artifact is None:
             raise NotHeldError
         # One thread computes what several ask for.
         with self._alias_locks.hold(artifact.digest):
-            return self._with_aliases(artifact.digest, stop)
+            return self._with_aliases(artifact.digest, stop, pauses)
 
-    def _with_aliases(self, digest: Digest, stop: threading.Event | None) -> Artifact:
+    def _with_aliases(
+        self, digest: Digest, stop: threading.Event | None, pauses: Pauses | None
+    ) -> Artifact:
+        def pause() -> None:
+            if pauses is not None:
+                pauses.pause(lambda: self._alias_locks.is_awaited(digest))
+
         artifact = self.find(digest)
         if artifact is None:
             raise NotHeldError
@@ -441,7 +457,9 @@ class Store:
         lacking = [name for name in ALIAS_ALGORITHMS if name not in artifact.aliases]
         descriptor = self.open_checked(artifact, stop)
         try:
-            aliases = digests_of(descriptor, artifact.size, lacking, stop=stop)
+            aliases = digests_of(
+                descriptor, artifact.size, lacking, stop=stop, pause=pause
+            )
         finally:
             os.close(descriptor)
         self.index.set_aliases({artifact.digest: aliases})
