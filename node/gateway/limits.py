@@ -11,6 +11,8 @@ LINGER_SECONDS = 20.0  # how long a download goes on that nobody waits for any m
 
 STREAM_BYTES_MIN = 4 * 1024 * 1024  # smaller files leave when they are whole
 SLOW_SECONDS = 4.0  # after that, a smaller file is passed on while it comes, too
+RESUME_PAUSE_SECONDS = 0.2  # before a file that broke off goes on
+WRONG_PAUSE_SECONDS = 0.5  # before wrong bytes are asked for anew
 ORIGIN_ATTEMPTS = 6  # for one file, as long as each failure is a passing one
 ORIGIN_FIRST_SECONDS_MAX = 60.0  # of silence, before and while it sends
 FILES_FROM_ORIGINS_MAX = 32  # under way; clients of a site door share them fairly
@@ -25,6 +27,7 @@ DOWNLOADS_MAX = 4096  # wanted at the same time; connections are fewer, and wait
 PAGE_BYTES_MAX = 64 * 1024 * 1024
 PAGE_FRESH_SECONDS = 60.0
 PAGE_ATTEMPTS = 4  # where an upstream fails for the moment and nothing is known
+STALE_PAUSE_SECONDS_MAX = 1.5  # where a page is known, which is answered then
 PAGE_LINGER_SECONDS = 120.0  # how long a page goes on that nobody waits for
 PAGES_SAVING_BYTES_MAX = 32 * 1024 * 1024  # unwritten; beyond it, answers wait
 PACKED_AT_ONCE_BYTES = 256 * 1024  # a larger page is first answered as it is
@@ -39,6 +42,8 @@ PADDING_EVERY_SECONDS = 4.0
 DOWN_SECONDS = 5.0  # how long an upstream that cannot be reached is not asked again
 FILES_PER_PAGE_MAX = 50_000
 URL_CHARACTERS_MAX = 2_000
+REDIRECT_CHARACTERS_MAX = 8_000  # object storage signs with tokens of thousands
+HEADER_BYTES_MAX = 32 * 1024  # of one line in the head of an origin's answer
 REDIRECTS_MAX = 5
 
 

@@ -42,6 +42,14 @@ class ForbiddenUrlError(OriginError):
     """The URL leads where this node does not go."""
 
 
+class RefusedError(OriginError):
+    """The origin does not give it to us (402, 403, 451)."""
+
+
+class NoPartError(OriginError):
+    """The origin does not send the part of a file that it was asked for."""
+
+
 class BusyError(OriginError):
     """The origin asks to come again later (429, 503), or failed for now (5xx)."""
 
@@ -149,7 +157,10 @@ class OriginClient(PageSource, Protocol):
         """
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
-        """Ask how long a file is, without fetching it; None if that is unknown."""
+        """Ask how long a file is, without fetching it; None if that is unknown.
+
+        Raises OriginError where it cannot be had.
+        """
 
     def relay(
         self, upstream: Upstream, request: RelayRequest
@@ -157,12 +168,14 @@ class OriginClient(PageSource, Protocol):
         """Pass a request on; raises OriginError."""
 
 
-def check_url(url: str, upstream: Upstream) -> None:
+def check_url(
+    url: str, upstream: Upstream, *, characters_max: int = URL_CHARACTERS_MAX
+) -> None:
     """Raise ForbiddenUrlError for a URL that must not be fetched for an upstream.
 
     Names are checked where they are resolved, by `Reach`.
     """
-    if len(url) > URL_CHARACTERS_MAX or not url.isprintable():
+    if len(url) > characters_max or not url.isprintable():
         raise ForbiddenUrlError("the URL is malformed")
     try:
         host, port = place_of(url)

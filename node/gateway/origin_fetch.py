@@ -19,7 +19,12 @@ from node.gateway.fair_line import CLIENT, FairLine
 from node.gateway.in_flight import InFlightFile
 from node.gateway.leases import Turn
 from node.gateway.named_file import NamedFile
-from node.gateway.origin import OriginClient, OriginError
+from node.gateway.origin import (
+    BrokenOffError,
+    NoPartError,
+    OriginClient,
+    OriginError,
+)
 from node.gateway.retry import pause_before_retry
 from node.gateway.traffic import SourceName
 from node.gateway.upstream import Upstream
@@ -56,10 +61,23 @@ class OriginFetch:
         self.gave: str = named.upstream
 
     async def alone(self) -> Artifact:
-        """Ask the origin; raises OriginError or TransferError."""
-        with self._new_intake() as intake:
-            await self._download(intake)
-            return await self._commit(intake)
+        """Ask the origin; raises OriginError or TransferError.
+
+        A short file, or one that was put together of several answers, is asked for
+        once more where it is wrong: an answer may have been another's.
+        """
+        for is_last in (False, True):
+            with self._new_intake() as intake:
+                try:
+                    answers = await self._download(intake)
+                    return await self._commit(intake)
+                except WrongBytesError as error:
+                    is_short = intake.length <= limits.PART_BYTES_MAX
+                    if is_last or not (is_short or answers > 1):
+                        raise
+                    log.info("%s is asked for anew: %s", self._named.file, error)
+            await asyncio.sleep(limits.WRONG_PAUSE_SECONDS)
+        raise OriginError("it was not asked")
 
     async def together(self, turn: Turn) -> Artifact:
         """Follow whoever holds the lease, or hold it and ask the origin.
@@ -73,7 +91,7 @@ class OriginFetch:
                     await self._download(intake)
                 artifact = await self._commit(intake)
         except WrongBytesError:
-            if not followed:
+            if not followed and intake.length > limits.PART_BYTES_MAX:
                 raise
             # Which of them lied cannot be said: the whole is wrong, not a part.
             for peer in followed:
@@ -128,30 +146,41 @@ class OriginFetch:
         intake.finish()
         return artifact
 
-    async def _download(self, intake: OriginIntake) -> None:
-        """Download, going on from what has come where the origin fails for a moment."""
-        attempt = 0
+    async def _download(self, intake: OriginIntake) -> int:
+        """Download, going on from what has come where the origin fails for a moment.
+
+        Returns of how many answers it was put together.
+        """
+        attempt, answers = 0, 0
+        sends_parts = True
         while True:
             had = intake.length
             attempt += 1
+            start = had if sends_parts else 0
             try:
                 async with (
                     self._line.turn(CLIENT.get()),
-                    self._client.file(self._upstream, self._named.url, had) as reply,
+                    self._client.file(self._upstream, self._named.url, start) as reply,
                 ):
                     await intake.receive(
                         reply.parts(), start=reply.start, size=reply.size
                     )
+                    if reply.size is not None and intake.length < reply.size:
+                        raise BrokenOffError("it ended early")
             except OriginError as error:
-                if intake.length > had:
-                    attempt = 1  # what makes progress is not given up
                 wait = pause_before_retry(error, attempt)
+                if intake.length > had:
+                    answers, attempt = answers + 1, 1
+                    # What makes progress is not given up.
+                    wait = limits.RESUME_PAUSE_SECONDS
+                elif isinstance(error, NoPartError) and sends_parts:
+                    sends_parts, wait = False, 0.0
                 if wait is None or attempt >= limits.ORIGIN_ATTEMPTS:
                     raise
                 log.info("%s is asked for again: %s", self._named.file, error)
                 await asyncio.sleep(wait)
             else:
-                return
+                return answers + 1
 
 
 class OriginIntake:

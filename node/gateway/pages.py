@@ -279,14 +279,15 @@ class Pages:
     async def _ask(self, request: PageRequest) -> StoredPage:
         """Ask the upstream for a page, again where it failed for the moment."""
         known = await self._known(request.place)
-        attempts = 1 if known else limits.PAGE_ATTEMPTS
+        attempts = limits.PAGE_ATTEMPTS
+        longest = limits.STALE_PAUSE_SECONDS_MAX if known else float("inf")
         for attempt in range(1, attempts + 1):
             try:
                 self._check_up(request.upstream)
                 return await self._fetch(request, known)
             except OriginError as error:
                 wait = pause_before_retry(error, attempt)
-                if wait is None or attempt == attempts:
+                if wait is None or wait > longest or attempt == attempts:
                     return self._without_it(request, known, error)
                 await asyncio.sleep(wait)
         raise UnreachableError("it was not asked")

@@ -24,7 +24,12 @@ from node.gateway.index import IndexContext, PackageIndex
 from node.gateway.leases import OriginLeases
 from node.gateway.named_file import NamedFile
 from node.gateway.netrc_file import authorization_for
-from node.gateway.origin import OriginClient, PageSource
+from node.gateway.origin import (
+    MissingError,
+    OriginClient,
+    OriginError,
+    PageSource,
+)
 from node.gateway.origin_pace import OriginPace
 from node.gateway.page_cache import PageCache
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
@@ -220,16 +225,19 @@ class Gateway:
         for one in named:
             if one.size is not None:
                 return one.size
+        cause: OriginError | None = None
         for one in named:
             upstream = self.upstreams.get(one.upstream)
             if upstream is not None:
-                size = await self._client.size(
-                    upstream, one.url, limits.MISS_SECONDS_MAX / 2
-                )
-                if size is not None:
-                    return size
+                try:
+                    return await self._client.size(
+                        upstream, one.url, limits.MISS_SECONDS_MAX / 2
+                    )
+                except OriginError as error:
+                    if cause is None or isinstance(cause, MissingError):
+                        cause = error
         if not await self.sources.providers(answer.digest, named):
-            raise MissError(f"nobody offers {answer.digest}")
+            raise MissError(f"nobody offers {answer.digest}", cause)
         return None
 
     async def origin_of(self, path: str) -> str:

@@ -234,6 +234,9 @@ class Sources:
                     cause = error
                 reasons.append(f"{one.upstream}: {error}")
             except TransferError as error:
+                # Not "there is no such file": another answer may be right.
+                if cause is None or isinstance(cause, MissingError):
+                    cause = OriginError(str(error))
                 reasons.append(f"{one.upstream}: {error}")
             log.info(
                 "the origin of %s failed: %s", one.file or file.digest, reasons[-1]

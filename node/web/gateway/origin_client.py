@@ -37,12 +37,14 @@ from node.gateway.origin import (
     DownError,
     ForbiddenUrlError,
     MissingError,
+    NoPartError,
     OriginError,
     OriginFile,
     OriginPage,
     OriginPart,
     OriginReply,
     Reach,
+    RefusedError,
     RelayRequest,
     SlowError,
     check_url,
@@ -58,6 +60,9 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 _IN_THE_MIDDLE = (BrokenOffError, SlowError)
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_NO_PART = (400, 403, 405, 416, 501)
+_ARCHIVES = (".gz", ".tgz", ".xz", ".bz2", ".zst")
 _PASSED_BACK = (
     "content-type", "content-encoding", "content-length", "content-range", "etag",
     "last-modified", "retry-after", "npm-notice",
@@ -148,13 +153,16 @@ class HttpOrigin:
         self, upstream: Upstream, url: str, *, accept: str, known: OriginPage | None
     ) -> OriginPage:
         """Fetch a page; `known` is what to compare with. Raises OriginError."""
-        asked = {"Accept": accept, "Accept-Encoding": "gzip"}
+        # Static servers label an archive as packed; it is wanted as it is sent.
+        is_archive = urlsplit(url).path.endswith(_ARCHIVES)
+        coding = "identity" if is_archive else "gzip"
+        asked = {"Accept": accept, "Accept-Encoding": coding}
         headers = dict(asked)
         if known is not None and known.etag:
             headers["If-None-Match"] = known.etag
         if known is not None and known.modified:
             headers["If-Modified-Since"] = known.modified
-        body = PageBody()
+        body = PageBody(as_sent=is_archive)
         fruitless = 0
         while True:
             had = body.received
@@ -213,8 +221,13 @@ class HttpOrigin:
             headers["Range"] = f"bytes={start}-"
         request = _Request(url, headers=headers)
         async with self._request(upstream, request) as response:
+            if start and response.status in _NO_PART:
+                raise NoPartError("it does not send the rest of a file")
             _check_status(response)
-            yield HttpFile(response)
+            found = HttpFile(response)
+            if response.status == 206 and found.start != start:
+                raise NoPartError("it sent another part than was asked for")
+            yield found
 
     async def part(self, upstream: Upstream, url: str, wanted: str) -> OriginPart:
         """Fetch what a Range header names, PART_BYTES_MAX at most.
@@ -241,17 +254,34 @@ class HttpOrigin:
         return OriginPart(start, data, size)
 
     async def size(self, upstream: Upstream, url: str, seconds: float) -> int | None:
-        """Ask how long a file is, without fetching it; None if that is unknown."""
-        headers = {"Accept-Encoding": "identity", "Accept": "*/*"}
-        request = _Request(url, "HEAD", headers)
+        """Ask how long a file is, without fetching it; None if that is unknown.
+
+        Raises OriginError where it cannot be had. An origin that answers no HEAD, as
+        one whose URLs are signed for GET, is asked with GET and cut off.
+        """
+        last = OriginError("it was not asked")
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._request(upstream, request) as response,
-            ):
-                return response.content_length if response.status == 200 else None
-        except (TimeoutError, OriginError):
-            return None
+            async with asyncio.timeout(seconds):
+                for attempt, method in enumerate(("HEAD", "GET", "GET"), 1):
+                    try:
+                        return await self._length(upstream, url, method)
+                    except OriginError as error:
+                        last = error
+                        if not _is_about_head(error, method):
+                            wait = pause_before_retry(error, attempt)
+                            if wait is None:
+                                break
+                            await asyncio.sleep(wait)
+        except TimeoutError:
+            last = SlowError("it sent nothing for too long")
+        raise last
+
+    async def _length(self, upstream: Upstream, url: str, method: str) -> int | None:
+        headers = {"Accept-Encoding": "identity", "Accept": "*/*"}
+        request = _Request(url, method, headers)
+        async with self._request(upstream, request) as response:
+            _check_status(response)
+            return response.content_length
 
     @contextlib.asynccontextmanager
     async def relay(
@@ -274,7 +304,7 @@ class HttpOrigin:
             session = self._session(upstream)
             url = request.url
             for _ in range(limits.REDIRECTS_MAX + 1):
-                self._check(url, upstream)
+                self._check(url, upstream, is_redirect=url is not request.url)
                 own = {}
                 if upstream.authorization and _is_at(url, upstream):
                     own["Authorization"] = upstream.authorization
@@ -311,9 +341,12 @@ class HttpOrigin:
         files = upstream.ca_files, upstream.client_certificate
         return await loop.run_in_executor(self._readers, _tls, *files)
 
-    def _check(self, url: str, upstream: Upstream) -> None:
+    def _check(self, url: str, upstream: Upstream, *, is_redirect: bool) -> None:
         """Raise OriginError for a URL that must not be asked."""
-        check_url(url, upstream)
+        most = limits.URL_CHARACTERS_MAX
+        if is_redirect:
+            most = limits.REDIRECT_CHARACTERS_MAX
+        check_url(url, upstream, characters_max=most)
         place = place_of(url)
         try:
             address = str(ip_address(place[0]))
@@ -336,6 +369,8 @@ class HttpOrigin:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 requote_redirect_url=False,
+                max_line_size=limits.HEADER_BYTES_MAX,
+                max_field_size=limits.HEADER_BYTES_MAX,
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     sock_connect=CONNECT_SECONDS_MAX,
@@ -370,7 +405,11 @@ class HttpFile:
             if not first.isdecimal() or len(first) > 18:
                 raise OriginError("it sent a part and does not say which")
             self.start = int(first)
-            self.size = None if length is None else self.start + length
+            whole = given.rpartition("/")[2]
+            if whole.isdecimal() and len(whole) <= 18:
+                self.size = int(whole)  # it may send less than was asked for
+            elif length is not None:
+                self.size = self.start + length
 
     def parts(self) -> AsyncIterator[bytes]:
         """Yield the bytes as they come; raises OriginError."""
@@ -416,8 +455,8 @@ def _is_at(url: str, upstream: Upstream) -> bool:
 
 
 def _next(url: str, response: aiohttp.ClientResponse, *, is_page: bool) -> str:
-    given = response.headers.get("Location", "")
-    target = given if "://" in given.partition("?")[0] else urljoin(url, given)
+    given = response.headers.get("Location", "").strip()
+    target = given if _ABSOLUTE.match(given) else urljoin(url, given)
     if is_page and (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
         raise OriginError("it redirects a page from https to http")
     return target
@@ -429,8 +468,18 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
         raise MissingError("the origin has no such thing")
     if status == 429 or status >= 500 or status in (408, 425):
         raise BusyError(status, _retry_after(response.headers.get("Retry-After", "")))
+    if status in (402, 403, 451):
+        raise RefusedError(f"it answered with HTTP status {status}")
     if status not in (200, 206):
         raise OriginError(f"it answered with HTTP status {status}")
+
+
+def _is_about_head(error: OriginError, method: str) -> bool:
+    """Tell whether an origin may answer to GET what it does not to HEAD."""
+    if method != "HEAD" or isinstance(error, MissingError):
+        return False
+    is_unknown = isinstance(error, BusyError) and error.status == 501
+    return is_unknown or type(error) in (OriginError, RefusedError)
 
 
 def _retry_after(text: str) -> float | None:

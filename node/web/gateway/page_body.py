@@ -22,7 +22,9 @@ _PACKED = ("gzip", "x-gzip", "deflate")
 class PageBody:
     """What has come of a page, unpacked, of PAGE_BYTES_MAX at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_sent: bool = False) -> None:
+        """Take it `as_sent` where it is an archive: its label is no packing of ours."""
+        self._as_sent = as_sent
         self.headers: Mapping[str, str] = {}
         """Of the answer that began it."""
         self.url = ""
@@ -55,6 +57,8 @@ class PageBody:
                 raise OriginError("it sent another part than was asked for")
             return
         encoding = headers.get("Content-Encoding", "identity").lower()
+        if self._as_sent:
+            encoding = "identity"
         if encoding not in (*_UNPACKED, *_PACKED):
             raise OriginError(
                 f"it packs its pages as {encoding}, which nobody asked for"

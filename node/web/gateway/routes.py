@@ -27,6 +27,7 @@ from node.gateway.origin import (
     MissingError,
     OriginError,
     OriginPart,
+    RefusedError,
 )
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
@@ -227,6 +228,8 @@ def _failed(sentence: str, cause: OriginError | None, *, is_mirror: bool) -> Ref
     """Return the refusal for what an origin could not do."""
     if is_mirror or isinstance(cause, MissingError | ForbiddenUrlError):
         return Refusal(404, sentence, 4)
+    if isinstance(cause, RefusedError):
+        return Refusal(403, sentence, 4)
     if isinstance(cause, BusyError):
         seconds = 5 if cause.retry_after is None else round(cause.retry_after + 0.5)
         status = 429 if cause.status == 429 else 503

@@ -97,8 +97,9 @@ class FileSender:
     def head(self, digest: Digest, size: int | None) -> web.StreamResponse:
         """Answer a HEAD; aiohttp keeps the length that is said."""
         headers = file_headers(digest)
-        if size is not None:
-            headers["Content-Length"] = str(size)
+        if size is None:
+            return web.StreamResponse(headers=headers)  # one that says no length
+        headers["Content-Length"] = str(size)
         return web.Response(headers=headers)
 
     async def send(

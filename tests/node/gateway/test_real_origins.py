@@ -1,0 +1,208 @@
+"""What origins send in real life: redirects, cut and wrong answers, refusals."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import threading
+
+import pytest
+
+from node.gateway.origin import BusyError, OriginError, RefusedError
+from node.gateway.resolver import MissError
+from node.gateway.upstream import Upstream
+from node.gateway.upstreams import Upstreams
+from node.settings import UpstreamSettings
+from node.web.gateway.origin_client import HttpOrigin
+from tests.node.gateway.door import opened_in
+from tests.node.gateway.origins import DATA, asking, resolved, send, serving
+
+CUT_AT = 100_000
+
+
+def cut(handler, body=DATA, start=0, end=CUT_AT):
+    """Send a part of what is promised, and end the connection."""
+    handler.send_response(206 if start else 200)
+    handler.send_header("Content-Length", str(len(body) - start))
+    if start:
+        text = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        handler.send_header("Content-Range", text)
+    handler.end_headers()
+    handler.wfile.write(body[start:end])
+    handler.wfile.flush()
+    threading.Event().wait(0.2)  # until it has been read on the other side
+    handler.close_connection = True
+
+
+def part(handler, start, end=300_000):
+    text = f"bytes {start}-{end - 1}/{len(DATA)}"
+    send(handler, 206, DATA[start:end], Content_Range=text)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/cache/https://files.test/toy.whl",
+        "/toy.whl?u=https://files.test/a%2Fb+c",
+        "/a%2bb/%c3%a9/toy.whl",
+        "/toy.whl?token=" + "a" * 4000,
+        "/x//toy.whl",
+        "/~x!$&'()*,;=:@/toy.whl",
+    ],
+)
+async def test_a_redirect_goes_out_as_it_was_written(tmp_path, target):
+    def answer(handler, number):
+        if number == 1:
+            send(handler, 302, Location=target)
+        else:
+            send(handler, 200 if handler.path == target else 403, DATA)
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        lambda handler: send(handler, 416),
+        lambda handler: send(handler, 501),
+        lambda handler: part(handler, 0, 100),
+        lambda handler: part(handler, CUT_AT + 1),
+    ],
+    ids=["416", "501", "another start", "a gap"],
+)
+async def test_an_origin_that_sends_no_rest_is_asked_for_the_whole(tmp_path, rest):
+    def answer(handler, number):
+        if number == 1:
+            cut(handler)
+        elif "Range" in handler.headers:
+            rest(handler)
+        else:
+            send(handler, 200, DATA)
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
+
+
+async def test_a_rest_that_comes_in_short_parts_is_put_together(tmp_path):
+    def answer(handler, number):
+        if number == 1:
+            cut(handler)
+        else:
+            part(handler, CUT_AT * (number - 1), CUT_AT * number)
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
+
+
+async def test_a_rest_of_other_bytes_is_not_the_end_of_it(tmp_path):
+    """The first answer came from another server than the second one."""
+
+    def answer(handler, number):
+        if number == 1:
+            cut(handler, bytes(len(DATA)))
+        elif "Range" in handler.headers:
+            part(handler, CUT_AT)
+        else:
+            send(handler, 200, DATA)
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
+
+
+async def test_a_page_in_the_place_of_a_file_is_asked_for_anew(tmp_path):
+    def answer(handler, number):
+        send(handler, 200, b"<html>please wait</html>" if number == 1 else DATA)
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
+
+
+async def test_wrong_bytes_are_no_missing_file(tmp_path):
+    with serving(lambda handler, number: send(handler, 200, b"other")) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            with pytest.raises(MissError) as raised:
+                await resolved(rig, named)
+    assert type(raised.value.cause) is OriginError  # 502 at the door, and not 404
+
+
+@pytest.mark.parametrize("status", [402, 403, 451])
+async def test_a_refusal_stays_a_refusal(tmp_path, status):
+    with serving(lambda handler, number: send(handler, status)) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            with pytest.raises(MissError) as raised:
+                await resolved(rig, named)
+    assert isinstance(raised.value.cause, RefusedError)
+    folder = tmp_path / "door"
+    folder.mkdir()
+    async with opened_in(folder) as door:
+        door.rig.origin.dead, door.rig.origin.error = True, raised.value.cause
+        assert (await door.ask("/pypi/simple/toy/")).status == 403
+
+
+def upstreams_at(url: str) -> Upstreams:
+    return Upstreams({"pypi": UpstreamSettings(url.rpartition("/")[0], share=True)})
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 501, 503])
+async def test_an_origin_that_answers_no_head_is_asked_otherwise(status):
+    def answer(handler, number):
+        is_head = handler.command == "HEAD"
+        send(handler, status if is_head else 200, b"" if is_head else DATA)
+
+    with serving(answer) as url:
+        client = HttpOrigin(upstreams_at(url))
+        try:
+            upstream = upstreams_at(url).all()[0]
+            assert await client.size(upstream, url, 5.0) == len(DATA)
+        finally:
+            await client.close()
+
+
+async def test_an_archive_that_is_labelled_as_packed_is_taken_as_it_is():
+    """Static servers say so of every .tar.gz, the index of an opam repository too."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("packages/a/a.1/opam"))
+    packed = gzip.compress(raw.getvalue())
+
+    def answer(handler, number):
+        send(handler, 200, packed, Content_Encoding="gzip")
+
+    with serving(answer) as url:
+        upstream = Upstream("opam", url.rpartition("/")[0] + "/")
+        client = HttpOrigin(upstreams_at(url))
+        try:
+            for name, body in ("index.tar.gz", packed), ("page", raw.getvalue()):
+                page = await client.page(
+                    upstream, upstream.url + name, accept="*/*", known=None
+                )
+                assert page.body == body
+        finally:
+            await client.close()
+
+
+async def test_a_stale_page_gives_way_to_one_that_failed_once(tmp_path):
+    async with opened_in(tmp_path) as door:
+        origin, pages = door.rig.origin, door.rig.gateway.pages
+        url = "https://index.test/simple/toy/"
+        page = b'{"meta":{"api-version":"1.0"},"files":[%s]}'
+        origin.pages[url] = page % b""
+        assert (await door.ask("/pypi/simple/toy/")).status == 200
+        begun, pages._now = pages._now(), lambda: begun + 1000
+        file = b'{"filename":"toy-1.whl","url":"https://a.test/toy-1.whl","hashes":{}}'
+        origin.pages[url] = page % file
+        asked, answered = len(origin.asked), origin._answer
+
+        def once(url, known):
+            origin.dead = len(origin.asked) == asked
+            return answered(url, known)
+
+        origin._answer, origin.error = once, BusyError(503)
+        assert b"toy-1.whl" in (await door.ask("/pypi/simple/toy/")).body
