@@ -42,7 +42,7 @@ class ForbiddenUrlError(OriginError):
     """The URL leads where this node does not go."""
 
 
-class RefusedError(OriginError):
+class NotAllowedError(OriginError):
     """The origin does not give it to us (402, 403, 451)."""
 
 

@@ -38,13 +38,13 @@ from node.gateway.origin import (
     ForbiddenUrlError,
     MissingError,
     NoPartError,
+    NotAllowedError,
     OriginError,
     OriginFile,
     OriginPage,
     OriginPart,
     OriginReply,
     Reach,
-    RefusedError,
     RelayRequest,
     SlowError,
     check_url,
@@ -469,7 +469,7 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
     if status == 429 or status >= 500 or status in (408, 425):
         raise BusyError(status, _retry_after(response.headers.get("Retry-After", "")))
     if status in (402, 403, 451):
-        raise RefusedError(f"it answered with HTTP status {status}")
+        raise NotAllowedError(f"it answered with HTTP status {status}")
     if status not in (200, 206):
         raise OriginError(f"it answered with HTTP status {status}")
 
@@ -479,7 +479,7 @@ def _is_about_head(error: OriginError, method: str) -> bool:
     if method != "HEAD" or isinstance(error, MissingError):
         return False
     is_unknown = isinstance(error, BusyError) and error.status == 501
-    return is_unknown or type(error) in (OriginError, RefusedError)
+    return is_unknown or type(error) in (OriginError, NotAllowedError)
 
 
 def _retry_after(text: str) -> float | None:

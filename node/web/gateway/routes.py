@@ -25,9 +25,9 @@ from node.gateway.origin import (
     BusyError,
     ForbiddenUrlError,
     MissingError,
+    NotAllowedError,
     OriginError,
     OriginPart,
-    RefusedError,
 )
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
@@ -228,7 +228,7 @@ def _failed(sentence: str, cause: OriginError | None, *, is_mirror: bool) -> Ref
     """Return the refusal for what an origin could not do."""
     if is_mirror or isinstance(cause, MissingError | ForbiddenUrlError):
         return Refusal(404, sentence, 4)
-    if isinstance(cause, RefusedError):
+    if isinstance(cause, NotAllowedError):
         return Refusal(403, sentence, 4)
     if isinstance(cause, BusyError):
         seconds = 5 if cause.retry_after is None else round(cause.retry_after + 0.5)

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from node.gateway.origin import BusyError, OriginError, RefusedError
+from node.gateway.origin import BusyError, NotAllowedError, OriginError
 from node.gateway.resolver import MissError
 from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
@@ -138,7 +138,7 @@ async def test_a_refusal_stays_a_refusal(tmp_path, status):
         async with asking(tmp_path, url) as (rig, named):
             with pytest.raises(MissError) as raised:
                 await resolved(rig, named)
-    assert isinstance(raised.value.cause, RefusedError)
+    assert isinstance(raised.value.cause, NotAllowedError)
     folder = tmp_path / "door"
     folder.mkdir()
     async with opened_in(folder) as door:
