@@ -65,6 +65,8 @@ class PageRequest:
     """Raises ValueError for an answer that is no such page. Blocks."""
     key: str = ""
     """Tells apart pages of one path that are asked for in different forms."""
+    max_age: float | None = None
+    """For how many seconds it is answered without asking the upstream; None: as all."""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -116,11 +118,14 @@ class Pages:
         """
         known = await self._known(request.place)
         age = self._now() - known.asked_at if known else float("inf")
-        if known is None or not 0 <= age < limits.PAGE_FRESH_SECONDS * 1.5:
+        fresh = request.max_age
+        if fresh is None:
+            fresh = limits.PAGE_FRESH_SECONDS
+        if known is None or not 0 <= age < fresh * 1.5:
             page = await self._ask_once(request)
         else:
             page = known
-            if age >= limits.PAGE_FRESH_SECONDS:
+            if age >= fresh:
                 self._refresh(request)
         if page.missing:
             raise PageMissingError

@@ -16,37 +16,60 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
+from urllib.parse import quote
 
 from node.gateway import limits
 from node.gateway.named_files import NamedFiles
 
-# "%" stands for itself: the epoch in "x_1%3a2.0_all.deb" is part of the file's name.
-_PATH = re.compile(r"[!$%&'()*+,./:;=@^_~A-Za-z0-9\[\]-]++")
+# What nearly every path consists of.
+_PLAIN = re.compile(r"[!$&'()*+,./:;=@_~A-Za-z0-9-]++")
 _DOTS_AND_SLASHES = ("%2e", "%2f", "%5c", "%00")
-_FIELDS = re.compile(r"^(Filename|SHA256|SHA512|SHA1|Size): *+(\S++)$", re.MULTILINE)
+# A field that matters, or the empty line between two stanzas.
+_FIELDS = re.compile(
+    r"^(?:(Filename|SHA256|SHA512|SHA1|Size):[ \t]*+(.*+)|[ \t\r]*+)$", re.MULTILINE
+)
+# Upper and lower case are equal (policy 5.1), but nearly all write as above, which is
+# found in half the time.
+_FIELDS_IN_ANY_CASE = re.compile(_FIELDS.pattern, re.MULTILINE | re.IGNORECASE)
+_SLASHES = re.compile(r"[/\\]")
 _HEX = re.compile(r"[0-9a-f]{40,128}")
-_SUMS = {"MD5Sum": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
-_SOURCE_SUMS = {"Checksums-Sha256": "sha256", "Checksums-Sha512": "sha512"}
+_SUMS = {"md5sum": "md5", "sha1": "sha1", "sha256": "sha256", "sha512": "sha512"}
+_SOURCE_SUMS = {"checksums-sha256": "sha256", "checksums-sha512": "sha512"}
+_OF_SOURCES = re.compile(
+    r"^(?:Directory|Checksums-Sha\d+):", re.MULTILINE | re.IGNORECASE
+)
 _READ_BYTES = 1024 * 1024
 _LINE_BYTES_MAX = 4 * 1024 * 1024
 _FILES_OF_SOURCE_MAX = 10_000
 
 
 def is_path(text: str) -> bool:
-    """Return whether a text is a path below an archive's root; "./" may lead it.
+    """Return whether a text is a path below an archive's root.
 
-    A percent sign is part of a name ("1%3a2.0"), but none that hides a way out.
+    A percent sign is part of a name, as in the epoch of "x_1%3a2.0_all.deb", but none
+    that hides a way out.
     """
-    if _PATH.fullmatch(text) is None:
-        return False
-    if "%" in text and any(part in text.lower() for part in _DOTS_AND_SLASHES):
-        return False
-    return not {"", ".", ".."} & {*text.removeprefix("./").split("/")}
+    if _PLAIN.fullmatch(text) is None:
+        if not text.isprintable():
+            return False
+        if "%" in text and any(part in text.lower() for part in _DOTS_AND_SLASHES):
+            return False
+    is_file = bool(plain_path(text)) and not text.endswith("/")
+    return is_file and ".." not in _SLASHES.split(text)
+
+
+def plain_path(path: str) -> str:
+    """Return a path without what stands for nothing in it: "./" and empty parts."""
+    if "//" not in path and "./" not in path and not path.startswith("/"):
+        return path if path != "." else ""
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def escaped(path: str) -> str:
     """Return a path as a URL has it."""
-    return path.replace("%", "%25")
+    if _PLAIN.fullmatch(path) is not None:
+        return path
+    return quote(path, safe="!$&'()*+,/:;=@[]^~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +89,15 @@ def read_release(body: bytes) -> list[ReleasedFile]:
     found: dict[str, ReleasedFile] = {}
     algorithm = ""
     for line in _lines(text):
-        if not line.startswith(" "):
-            algorithm = _SUMS.get(line.partition(":")[0], "")
+        if not line.startswith((" ", "\t")):
+            algorithm = _SUMS.get(line.partition(":")[0].lower(), "")
             continue
         if not algorithm:
             continue
-        parts = line.split()
+        parts = line.split(maxsplit=2)
         if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 15:
             continue
-        value, size, path = parts
+        value, size, path = parts[0].lower(), parts[1], plain_path(parts[2].strip())
         known = found.get(path)
         if is_path(path) and not (known and known.digest.startswith("sha256")):
             found[path] = ReleasedFile(path, f"{algorithm}:{value}", int(size))
@@ -90,8 +113,7 @@ def read_packages(file: IO[bytes], upstream: str, base: str) -> NamedFiles:
     """
     texts = _texts(unpacked(file))
     first = next(texts, "")
-    is_sources = "\nChecksums-Sha256:" in first[:100_000]
-    read = _sources if is_sources else _binaries
+    read = _sources if _OF_SOURCES.search(first) else _binaries
     parts = [b"\n"]
     left = limits.INDEX_TEXT_BYTES_MAX
     for line in read(itertools.chain([first], texts), base):
@@ -125,29 +147,34 @@ def _texts(blocks: Iterable[bytes]) -> Iterator[str]:
 def _binaries(texts: Iterable[str], base: str) -> Iterator[str]:
     """Yield one line of `NamedFiles` for each package."""
     fields: dict[str, str] = {}
-    for match in itertools.chain.from_iterable(map(_FIELDS.finditer, texts)):
-        name, value = match.groups()
-        if name in fields:  # the next stanza: each of these fields is there once
-            if line := _line(fields, base):
-                yield line
-            fields = {}
-        fields[name] = value
+    for text in texts:
+        usual = "\nFilename:" in text or text.startswith("Filename:")
+        pattern = _FIELDS if usual else _FIELDS_IN_ANY_CASE
+        # Behind the last newline is no empty line.
+        for match in pattern.finditer(text.removesuffix("\n")):
+            name, value = match.groups()
+            if name is not None:
+                fields.setdefault(name.lower(), value.strip())
+            elif fields:
+                if line := _line(fields, base):
+                    yield line
+                fields = {}
     if line := _line(fields, base):
         yield line
 
 
 def _line(fields: dict[str, str], base: str) -> str:
-    path = fields.get("Filename", "")
+    path = fields.get("filename", "")
     digests = " ".join(
-        f"{name.lower()}:{value}"
-        for name in ("SHA256", "SHA512", "SHA1")
-        if (value := fields.get(name)) and _HEX.fullmatch(value)
+        f"{name}:{value}"
+        for name in ("sha256", "sha512", "sha1")
+        if _HEX.fullmatch(value := fields.get(name, "").lower())
     )
-    size = fields.get("Size", "")
+    size = fields.get("size", "")
     if not digests or not is_path(path):
         return ""
     length = size if size.isdecimal() and len(size) < 16 else ""
-    path = path.removeprefix("./")
+    path = plain_path(path)
     return f"{path}\t{length}\t{digests}\tpool\t{base}{escaped(path)}"
 
 
@@ -155,21 +182,25 @@ def _sources(texts: Iterable[str], base: str) -> Iterator[str]:
     """Yield one line of `NamedFiles` for each file of the source packages."""
     folder, algorithm = "", ""
     found: dict[str, tuple[str, str]] = {}
-    for line in itertools.chain.from_iterable(map(_lines, texts)):
-        if line.startswith(" ") and algorithm:
-            parts = line.split()
+    # The empty line behind the last stanza may be missing.
+    for line in itertools.chain(
+        itertools.chain.from_iterable(map(_lines, texts)), [""]
+    ):
+        if line.startswith((" ", "\t")) and algorithm:
+            parts = line.lower().split(maxsplit=2)
             if len(parts) == 3 and parts[1].isdecimal() and _HEX.fullmatch(parts[0]):
-                found.setdefault(parts[2], (parts[1], f"{algorithm}:{parts[0]}"))
+                name = line.split(maxsplit=2)[2].strip()
+                found.setdefault(name, (parts[1], f"{algorithm}:{parts[0]}"))
                 if len(found) > _FILES_OF_SOURCE_MAX:
                     raise ValueError("a package in it has too many files")
             continue
         field, _, value = line.partition(":")
-        algorithm = _SOURCE_SUMS.get(field, "")
-        if field == "Directory":
+        algorithm = _SOURCE_SUMS.get(field.lower(), "")
+        if field.lower() == "directory":
             folder = value.strip()
-        elif not line:
+        elif not line.strip():
             for name, (size, digest) in found.items():
-                path = name if folder in ("", ".") else f"{folder}/{name}"
+                path = plain_path(f"{folder}/{name}")
                 if is_path(path):
                     yield f"{path}\t{size}\t{digest}\tpool\t{base}{escaped(path)}"
             folder, found = "", {}
