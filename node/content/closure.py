@@ -106,8 +106,7 @@ class Closure:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                for digest in digests:
-                    self._once(group, f"? {digest}", self._anything(group, digest))
+                group.create_task(self._digests(group, digests))
                 for digest in packages:
                     self._want_package(group, digest, 1)
         except BaseExceptionGroup as errors:
@@ -152,39 +151,73 @@ class Closure:
             _check_limit("packages in a row", depth, self._limits.depth)
         self._once(group, name, self._package(group, digest, depth))
 
-    async def _count_bytes(self, wanted: WantedFile) -> None:
+    async def _count_bytes(self, wanted: list[WantedFile]) -> None:
         """Add what a package file says that will be downloaded."""
-        if wanted.size is not None and not await self._fetcher.holds(wanted.digest):
-            self._bytes += wanted.size
-            _check_limit("bytes", self._bytes, self._limits.bytes)
+        held = await self._fetcher.held(one.digest for one in wanted)
+        for one in wanted:
+            if one.size is not None and one.digest not in held:
+                self._bytes += one.size
+        _check_limit("bytes", self._bytes, self._limits.bytes)
+
+    async def _digests(self, group: asyncio.TaskGroup, digests: list[Digest]) -> None:
+        """Bring content by its digests, whatever it is."""
+        came = await self._together([WantedFile(one) for one in digests])
+        found = await self._fetcher.read_many(one.artifact for one in came.values())
+        for digest in dict.fromkeys(digests):
+            if (one := came.get(digest)) is not None:
+                await self._keep(group, one, found.get(one.artifact.digest))
+            else:
+                self._once(group, f"? {digest}", self._anything(group, digest))
+
+    async def _together(self, wanted: list[WantedFile]) -> dict[Digest, Fetched]:
+        came = await self._fetcher.together(wanted, self._progress)
+        self._fetched.update((str(digest), one) for digest, one in came.items())
+        return came
 
     async def _anything(self, group: asyncio.TaskGroup, digest: Digest) -> None:
         fetched = await self._artifact(WantedFile(digest))
-        found = await self._fetcher.read(fetched.artifact)
+        await self._keep(group, fetched, await self._fetcher.read(fetched.artifact))
+
+    async def _keep(
+        self,
+        group: asyncio.TaskGroup,
+        fetched: Fetched,
+        found: Package | list[FolderFile] | None,
+    ) -> None:
+        """Keep what was asked for, and bring what it describes."""
         if isinstance(found, Package):
             self._want_package(group, fetched.artifact.digest, 1)
             return
-        self._check(str(fetched.artifact.digest))
-        self._catalogue.add_direct(str(fetched.artifact.digest), "")
+        self._keep_direct(fetched, "")
         if found is not None and self._dependencies:
             await self._folder(group, fetched, found)
+
+    def _keep_direct(self, fetched: Fetched, name: str) -> None:
+        self._check(str(fetched.artifact.digest))
+        self._catalogue.add_direct(str(fetched.artifact.digest), name)
 
     async def _folder(
         self, group: asyncio.TaskGroup, fetched: Fetched, files: list[FolderFile]
     ) -> None:
         """Bring the files of a folder list."""
         self.folders[str(fetched.artifact.digest)] = files
+        by_digest: dict[str, WantedFile] = {}
         for one in files:
-            wanted = WantedFile(Digest.parse(one.digest), one.name, one.size)
             if one.digest not in self._tasks:
-                await self._count_bytes(wanted)
-                self._once(group, one.digest, self._fetch_direct(wanted))
+                digest = Digest.parse(one.digest)
+                file = WantedFile(digest, one.name, one.size)
+                by_digest.setdefault(one.digest, file)
+        wanted = list(by_digest.values())
+        await self._count_bytes(wanted)
+        came = await self._together(wanted)
+        for file in wanted:
+            if file.digest in came:
+                self._keep_direct(came[file.digest], file.file.rpartition("/")[2])
+            else:
+                self._once(group, str(file.digest), self._fetch_direct(file))
 
     async def _fetch_direct(self, wanted: WantedFile) -> None:
-        fetched = await self._artifact(wanted)
-        self._check(str(fetched.artifact.digest))
-        name = wanted.file.rpartition("/")[2]
-        self._catalogue.add_direct(str(fetched.artifact.digest), name)
+        self._keep_direct(await self._artifact(wanted), wanted.file.rpartition("/")[2])
 
     async def _artifact(self, wanted: WantedFile) -> Fetched:
         async with self._slots:
@@ -211,7 +244,7 @@ class Closure:
                 manifest=bytes.fromhex(entry.manifest),
             )
             if entry.digest not in self._tasks:
-                await self._count_bytes(wanted)
+                await self._count_bytes([wanted])
                 self._once(group, entry.digest, self._fetch_file(wanted))
         if self._dependencies:
             for dependency in package.body.dependencies:

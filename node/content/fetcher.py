@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from node import results
 from node.commands import Progress
@@ -42,6 +43,11 @@ from transfer import (
     WrongBytesError,
 )
 
+TOGETHER_MIN = 4
+"""So many files are asked of the same peers, without a search for each."""
+DESCRIPTION_BYTES_MAX = max(PACKAGE_FILE_BYTES_MAX, BYTES_MAX)
+READ_AT_ONCE = 250
+"""Artifacts that are read from the store together."""
 NAMES_SECONDS_MAX = 2.0
 """How long a command waits for the file names that givers know."""
 
@@ -90,10 +96,33 @@ class WantedFile:
         """What of it the transfer layer needs to know."""
         return Wanted(self.digest, self.size, self.size_max, self.manifest)
 
-    @property
-    def label(self) -> str:
-        """What a progress bar calls it."""
-        return self.file or self.digest.short()
+    def event(self, done: int, total: int | None) -> dict[str, Any]:
+        """Return what a progress bar shows of it, of bytes."""
+        return {
+            "label": self.file or self.digest.short(),
+            "key": str(self.digest),
+            "done": done,
+            "total": total,
+            "unit": "bytes",
+        }
+
+
+def _described(content: bytes) -> Package | list[FolderFile] | None:
+    if is_package_file(content):
+        return Package.verify(content)
+    return read_folder_list(content) if is_folder_list(content) else None
+
+
+def _fetched(wanted: WantedFile, downloaded: Downloaded) -> Fetched:
+    sources = tuple((str(one.peer), one.bytes) for one in downloaded.sources)
+    most = max(downloaded.sources, key=lambda one: one.bytes, default=None)
+    return Fetched(
+        downloaded.artifact,
+        wanted.file,
+        downloaded.seconds,
+        sources,
+        giver=most.peer if most else None,
+    )
 
 
 def _never(digest: Digest) -> bool:
@@ -121,9 +150,19 @@ class ContentFetcher:
         if weak_digests:
             self._algorithms |= {"md5", "sha1"}
 
-    async def holds(self, digest: Digest) -> bool:
-        """Tell whether the store has this content already."""
-        return await asyncio.to_thread(self._store.find_pending, digest) is not None
+    async def held(self, digests: Iterable[Digest]) -> dict[Digest, Artifact]:
+        """Return what the store has already of these."""
+        return await asyncio.to_thread(self._held, list(digests))
+
+    def _held(self, digests: list[Digest]) -> dict[Digest, Artifact]:
+        found: dict[Digest, Artifact] = {}
+        for algorithm in {one.algorithm for one in digests}:
+            raws = [one.raw for one in digests if one.algorithm == algorithm]
+            for start in range(0, len(raws), READ_AT_ONCE):
+                part = raws[start : start + READ_AT_ONCE]
+                for raw, artifact in self._store.find_many(algorithm, part).items():
+                    found[Digest(algorithm, raw)] = artifact
+        return found
 
     def is_strong(self, digest: Digest) -> bool:
         """Tell whether content may be looked up among strangers by this digest."""
@@ -176,26 +215,44 @@ class ContentFetcher:
             return Fetched(held, wanted.file, 0.0, ())
 
         def report(done: int, total: int | None) -> None:
-            progress(
-                {
-                    "label": wanted.label,
-                    "key": str(wanted.digest),
-                    "done": done,
-                    "total": total,
-                    "unit": "bytes",
-                }
-            )
+            progress(wanted.event(done, total))
 
-        downloaded = await self.download(wanted, report)
-        sources = tuple((str(one.peer), one.bytes) for one in downloaded.sources)
-        most = max(downloaded.sources, key=lambda one: one.bytes, default=None)
-        return Fetched(
-            downloaded.artifact,
-            wanted.file,
-            downloaded.seconds,
-            sources,
-            giver=most.peer if most else None,
-        )
+        return _fetched(wanted, await self.download(wanted, report))
+
+    async def together(
+        self, wanted: Iterable[WantedFile], progress: Progress
+    ) -> dict[Digest, Fetched]:
+        """Return of many files those that are held or that few peers have, by digest.
+
+        The peers that offer one of them are asked for all that are small. What is
+        not among the outcome is left to `artifact`. Raises NodeError.
+        """
+        files = {one.digest: one for one in wanted}
+        held = await self.held(files)
+        fetched = {
+            digest: Fetched(artifact, files[digest].file, 0.0, ())
+            for digest, artifact in held.items()
+        }
+        left = [
+            one
+            for digest, one in files.items()
+            if digest not in held and self.is_strong(digest)
+        ]
+        if len(left) < TOGETHER_MIN:
+            return fetched
+
+        def give(digest: Digest, downloaded: Downloaded) -> None:
+            one = files[digest]
+            fetched[digest] = _fetched(one, downloaded)
+            progress(one.event(downloaded.artifact.size, downloaded.artifact.size))
+
+        try:
+            async with contextlib.aclosing(self._router.peers(left[0].digest)) as peers:
+                contents = [one.content for one in left]
+                await self._leecher.download_together(contents, peers, give)
+        except TransferError as error:
+            raise NodeError(str(error)) from error
+        return fetched
 
     async def hinted_names(self, fetched: Iterable[Fetched]) -> dict[Digest, str]:
         """Return the plain file names by which their givers know artifacts.
@@ -234,13 +291,30 @@ class ContentFetcher:
 
         None where it describes neither; RefusedError for a bad one.
         """
-        if artifact.size > max(PACKAGE_FILE_BYTES_MAX, BYTES_MAX):
+        if artifact.size > DESCRIPTION_BYTES_MAX:
             return None
-        content = await asyncio.to_thread(self._store.read, artifact)
-        if artifact.size <= PACKAGE_FILE_BYTES_MAX and is_package_file(content):
-            return Package.verify(content)
-        is_list = artifact.size <= BYTES_MAX and is_folder_list(content)
-        return read_folder_list(content) if is_list else None
+        return _described(await asyncio.to_thread(self._store.read, artifact))
+
+    async def read_many(
+        self, artifacts: Iterable[Artifact]
+    ) -> dict[Digest, Package | list[FolderFile]]:
+        """Return, by digest, what those of many describe that `read` says describe it.
+
+        Raises RefusedError for a bad one.
+        """
+        small = [one for one in artifacts if one.size <= DESCRIPTION_BYTES_MAX]
+
+        def read() -> dict[Digest, bytes]:
+            contents = {}
+            for one in small:
+                content = self._store.read_small(one)
+                if is_package_file(content) or is_folder_list(content):
+                    contents[one.digest] = content
+            return contents
+
+        contents = await asyncio.to_thread(read)
+        found = {digest: _described(content) for digest, content in contents.items()}
+        return {digest: one for digest, one in found.items() if one is not None}
 
     async def read_package(self, artifact: Artifact) -> Package | None:
         """Return the package that a held artifact describes; None if it does not."""

@@ -26,7 +26,7 @@ from transfer.leeching.dial_limits import never_heard
 from transfer.leeching.download import Download
 from transfer.leeching.following import Follower
 from transfer.leeching.names import names_of
-from transfer.leeching.result import Downloaded, DownloadProgress, Source
+from transfer.leeching.result import Downloaded, DownloadProgress, Given, Source
 from transfer.leeching.small import SmallFetcher
 from transfer.leeching.wanted import Wanted
 from transfer.limits import LeecherLimits
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from transfer.content.artifact import Artifact
     from transfer.leeching.connection_pool import Connect
     from transfer.leeching.download import OnFile, Progress
-    from transfer.leeching.small import Given
     from transfer.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -184,6 +183,29 @@ class Leecher:
         finally:
             download.remove_caller(on_progress, on_file)
             await flight.leave_and_wait()
+
+    async def download_together(
+        self,
+        wanted: Sequence[Wanted],
+        peers: AsyncIterator[Peer],
+        on_given: Callable[[Digest, Downloaded], None],
+    ) -> None:
+        """Bring those of many artifacts that are small and that these peers have.
+
+        Each peer is asked for all that is left, so that nobody has to be found for
+        every one of them. `on_given` is called on the event loop. What it was not
+        called for is left to `download`. Raises StoreError or ClosedError.
+        """
+        began = time.monotonic()
+
+        def give(given: dict[Digest, Given]) -> None:
+            for digest, one in given.items():
+                on_given(digest, self._given(one, began, None))
+
+        left = [one for one in wanted if one.digest not in self._flights]
+        if self._closed:
+            raise ClosedError
+        await self._smalls.fetch_together(left, peers, give)
 
     async def names(self, peer: Peer, digests: Sequence[Digest]) -> dict[Digest, str]:
         """Return the file names that a peer knows for digests: hints, no more.

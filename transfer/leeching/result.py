@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from transfer.connection.peer import Peer
     from transfer.content.artifact import Artifact
     from transfer.content.digest import Digest
+
+
+class Given(NamedTuple):
+    """A small artifact, and the peer that gave it."""
+
+    artifact: Artifact
+    peer: Peer
 
 
 @dataclass(frozen=True, slots=True)

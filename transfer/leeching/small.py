@@ -15,7 +15,7 @@ import logging
 import queue
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from transfer.content.artifact import Artifact
 from transfer.errors import (
@@ -29,10 +29,12 @@ from transfer.errors import (
     TransferError,
     WireError,
 )
+from transfer.leeching.result import Given
 from transfer.leeching.small_batch import SmallBatch, SmallRequest
+from transfer.leeching.small_session import SmallSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from transfer.connection.peer import Peer
     from transfer.content.digest import Digest
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from transfer.leeching.connection_pool import Connection
     from transfer.leeching.context import LeecherContext
     from transfer.leeching.small_batch import Outcome
+    from transfer.leeching.small_session import OnGiven
     from transfer.leeching.wanted import Wanted
 
 log = logging.getLogger(__name__)
@@ -61,13 +64,6 @@ class _Exchange:
     requests: set[SmallRequest] = field(default_factory=set)
     connection: Connection | None = None
     task: asyncio.Task[None] | None = None
-
-
-class Given(NamedTuple):
-    """A small artifact, and the peer that gave it."""
-
-    artifact: Artifact
-    peer: Peer
 
 
 class SmallFetcher:
@@ -98,7 +94,7 @@ class SmallFetcher:
         Peers that lie are added to `banned`. Raises StoreError or ClosedError.
         """
         for peer in self._in_turn(wanted, peers, banned)[:_PEERS_MAX]:
-            outcome = await self._ask(wanted, peer)
+            outcome = await self._future(wanted, peer)
             if isinstance(outcome, Artifact):
                 return Given(outcome, peer)
             if isinstance(outcome, StoreError):
@@ -119,12 +115,34 @@ class SmallFetcher:
 
         Raises StoreError, or ClosedError also while nobody is found.
         """
+        with self._searching_task():
+            return await self._fetch_as_found(wanted, peers, banned)
+
+    async def fetch_together(
+        self, wanted: Sequence[Wanted], peers: AsyncIterator[Peer], on_given: OnGiven
+    ) -> None:
+        """Ask a few peers, as they are found, for all of these.
+
+        What nobody of them gives is left. Raises StoreError or ClosedError.
+        """
+        session = SmallSession(
+            [one for one in wanted if one.may_be_small],
+            context=self._context,
+            order=self._future,
+            on_given=on_given,
+        )
+        with self._searching_task():
+            await session.run(peers)
+
+    @contextlib.contextmanager
+    def _searching_task(self) -> Iterator[None]:
+        """Have the current task end with ClosedError when the fetcher is closed."""
         task = asyncio.current_task()
         if task is None:
             raise ClosedError
         self._searching.add(task)
         try:
-            return await self._fetch_as_found(wanted, peers, banned)
+            yield
         except asyncio.CancelledError:
             if self._closed and not task.uncancel():
                 raise ClosedError from None
@@ -188,7 +206,7 @@ class SmallFetcher:
         exchange = self._exchanges.get(peer)
         return 0 if exchange is None else len(exchange.requests)
 
-    async def _ask(self, wanted: Wanted, peer: Peer) -> Outcome:
+    def _future(self, wanted: Wanted, peer: Peer) -> asyncio.Future[Outcome]:
         """Ask one peer, or wait with others who have asked for the same."""
         if self._closed:
             raise ClosedError
@@ -199,7 +217,7 @@ class SmallFetcher:
             self._order(request, peer)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         request.waiting.append(future)
-        return await future
+        return future
 
     async def _hand_back(self, peer: Peer) -> None:
         """Let an idle exchange end first, so that its connection serves the swarm."""

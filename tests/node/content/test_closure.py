@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ class Library(FakeFetcher):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: set[str] = set()
+        self.here: set[str] = set()
         self.asked: list[WantedFile] = []
         self.sizes: dict[str, int] = {}
 
-    async def holds(self, wanted: Digest) -> bool:
-        return str(wanted) in self.held
+    async def held(self, wanted: Iterable[Digest]) -> dict[Digest, Artifact]:
+        return {
+            one: Artifact(one, 1, bytes(32)) for one in wanted if str(one) in self.here
+        }
+
+    async def together(self, wanted: Any, progress: Any) -> dict[Digest, Fetched]:
+        return {}  # each is left to a download of its own
+
+    async def read_many(self, artifacts: Iterable[Artifact]) -> dict[Digest, Any]:
+        return {}
 
     async def package(self, wanted: Digest, progress: Any) -> Any:
         made, _ = await super().package(wanted, progress)
@@ -125,7 +134,7 @@ async def test_bytes_are_counted_before_they_come_and_only_what_is_not_held():
     with pytest.raises(NodeError, match="bytes"):
         await home.bring(root)
     assert sum(one.size or 0 for one in home.library.asked) <= 10 * MIB
-    home.library.held.add(digest(1))
+    home.library.here.add(digest(1))
     assert len(await home.bring(root)) == 2
 
 
