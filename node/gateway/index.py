@@ -20,6 +20,7 @@ from node.gateway.published import (
     UpstreamSays,
     resolve_name,
 )
+from node.gateway.read_ahead import ReadAhead
 from node.gateway.resolver import Resolver
 from node.gateway.upstream import Upstream
 from node.gateway.upstreams import Upstreams
@@ -71,6 +72,7 @@ class IndexContext:
     metadata: FileMetadata
     resolver: Resolver
     store: Store
+    ahead: ReadAhead
     winners: Mapping[str, Winner]
 
     def upstream(self, name: str) -> Upstream:
@@ -91,6 +93,13 @@ class IndexContext:
                 return "nothing"
             return "has it"
         return "has it not"
+
+    def is_published(self, name: str, spelling: Callable[[str], str]) -> bool:
+        """Tell whether a name may mean what a publisher released in the network."""
+        wanted = spelling(name)
+        return any(
+            spelling(one) == wanted for one in self.winners
+        ) or self.published.is_followed(lambda one: spelling(one) == wanted)
 
     async def meant(self, query: PublishedQuery) -> PublishedPackage | None:
         """Return the published package that a name means, None for the upstream's.

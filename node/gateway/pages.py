@@ -14,6 +14,7 @@ A page is read once, in a thread of its own pool, into the forms it is answered 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -67,6 +68,8 @@ class PageRequest:
     """Tells apart pages of one path that are asked for in different forms."""
     max_age: float | None = None
     """For how many seconds it is answered without asking the upstream; None: as all."""
+    on_asked: Callable[[StoredPage], None] | None = None
+    """Called with the page once the upstream has given it, or said it is the same."""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -106,6 +109,8 @@ class Pages:
         self._memory: BoundedCache[tuple[str, str], StoredPage] = BoundedCache(
             limits.PAGES_MEMORY_BYTES_MAX, lambda page: page.size
         )
+        self._hurry = asyncio.Event()
+        """Set while somebody waits until what is being written can be read."""
         self._disk = ThreadPoolExecutor(1, "gateway-pages")
         self._packer = ThreadPoolExecutor(1, "gateway-pack")
         self._packing: set[tuple[int, str]] = set()
@@ -156,29 +161,28 @@ class Pages:
         await self._saved()
         return await self._in(self._disk, lambda: self._cache.find(digest))
 
-    async def packed(self, page: StoredPage, form: str) -> bytes | None:
+    def packed(self, page: StoredPage, form: str) -> bytes | None:
         """Return a form of a page as gzip packs it; None where that is not made yet.
 
-        A large one is made in the background: the first client need not wait for it.
+        It is made in the background: the first client need not wait for it.
         """
         if form in page.packed:
-            return page.packed[form]
-        body = page.forms[form]
-        if len(body) <= limits.PACKED_AT_ONCE_BYTES:
-            page.packed[form] = await self._in(self._readers, lambda: gzipped(body))
             return page.packed[form]
         key = (id(page.packed), form)
         is_under_way = self._saving and form in page.kept
         if key not in self._packing and not is_under_way:
             self._packing.add(key)
-            work = self._in(self._packer, lambda: gzipped(body))
+            body = page.forms[form]
 
-            def made(done: asyncio.Future[bytes]) -> None:
-                self._packing.discard(key)
-                if not done.cancelled() and done.exception() is None:
-                    page.packed[form] = done.result()
+            async def pack() -> None:
+                try:
+                    await self._pause()
+                    work = self._in(self._packer, lambda: gzipped(body))
+                    page.packed[form] = await work
+                finally:
+                    self._packing.discard(key)
 
-            asyncio.ensure_future(work).add_done_callback(made)
+            self._write(pack())
         return None
 
     def age(self, page: StoredPage) -> float:
@@ -234,12 +238,18 @@ class Pages:
         self._memory.put(place, page)
 
         async def keep() -> None:
+            await self._pause()
             packed = await self._in(self._packer, lambda: packed_page(page))
             await asyncio.wrap_future(self._cache.store(*place, packed))
 
-        saving = self._write(keep(), page.size)
+        self._write(keep(), page.size)
         if sum(self._saving.values()) > limits.PAGES_SAVING_BYTES_MAX:
-            await asyncio.shield(saving)
+            await self._saved()
+
+    async def _pause(self) -> None:
+        """Leave the processor to those who wait for answers, for a moment."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), limits.PAGE_REST_SECONDS)
 
     def _write(
         self, work: Coroutine[None, None, None], size: int = 0
@@ -260,7 +270,9 @@ class Pages:
     async def _saved(self) -> None:
         """Wait until what is being written can be read."""
         if self._saving:
+            self._hurry.set()
             await asyncio.wait(set(self._saving))
+            self._hurry.clear()
 
     async def _in(self, pool: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -325,12 +337,14 @@ class Pages:
                 await asyncio.wrap_future(self._cache.touch(*request.place, now))
 
             self._write(touch())
+            _tell(request, same)
             return same
         read = await self._read(request, page)
         stored = StoredPage(
             read.files, page.url, page.content_type, page.etag, page.modified, now,
             forms=read.forms, kept=tuple(read.forms),
         )  # fmt: skip
+        _tell(request, stored)
         await self._keep(request.place, stored)
         return stored
 
@@ -362,3 +376,8 @@ class Pages:
         ):
             raise UnreachableError(str(error), error) from error
         return known
+
+
+def _tell(request: PageRequest, page: StoredPage) -> None:
+    if request.on_asked is not None:
+        request.on_asked(page)

@@ -130,6 +130,10 @@ class Published:
         self._trust = trust
         self._releases = releases
 
+    def is_followed(self, is_meant: Callable[[str], bool]) -> bool:
+        """Tell whether a name of a followed publisher is meant."""
+        return any(is_meant(row.name) for row in self._trust.follows())
+
     async def packages(
         self,
         is_meant: Callable[[str], bool],

@@ -34,6 +34,7 @@ from node.gateway.origin_pace import OriginPace
 from node.gateway.page_cache import PageCache
 from node.gateway.pages import PageMissingError, Pages, UnreachableError
 from node.gateway.published import Published
+from node.gateway.read_ahead import ReadAhead
 from node.gateway.resolver import MissError, Resolver, StreamedFile
 from node.gateway.retention import Retention
 from node.gateway.site_pages import SitePages
@@ -128,6 +129,7 @@ class Gateway:
             metadata=FileMetadata(self.resolver, around.store),
             resolver=self.resolver,
             store=around.store,
+            ahead=ReadAhead(around.background),
             winners=settings.gateway.names,
         )
         self.indexes: dict[str, PackageIndex] = {
@@ -279,11 +281,11 @@ class Gateway:
             return held is not None
         return all(self.upstreams.needs_credential(one.upstream) for one in named)
 
-    async def packed(self, answer: PageAnswer) -> bytes | None:
+    def packed(self, answer: PageAnswer) -> bytes | None:
         """Return a page's body as gzip packs it, or None where it is not kept so."""
         if answer.page is None:
             return None
-        return await self.pages.packed(answer.page, answer.form)
+        return self.pages.packed(answer.page, answer.form)
 
     @property
     def client(self) -> OriginClient:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,6 +23,7 @@ from node.gateway.answers import (
     Route,
 )
 from node.gateway.index import IndexContext, PublishedQuery
+from node.gateway.npm.guesses import needs_in
 from node.gateway.npm.packument import BASE, read_packument
 from node.gateway.npm.published import read_manifest, tarball_of, write_packument
 from node.gateway.origin import OriginPage, RelayRequest
@@ -78,6 +80,7 @@ class NpmIndex:
 
         Raises PageMissingError, UnreachableError, ClashError, NothingNamedError.
         """
+        self._context.ahead.asked((self._upstream, name))
         package = await self._meant(name)
         if package is not None:
             body = await self._published(package, base, short=short)
@@ -222,12 +225,30 @@ class NpmIndex:
         page, _ = await self._document(name, short=ages[0] <= ages[1])
         return page
 
-    def _request(self, name: str, *, short: bool) -> PageRequest:
+    async def _look_ahead(self, page: StoredPage, wanted: str) -> None:
+        """Ask for the short documents of what a package needs, in a range of it."""
+        context = self._context
+        body = page.forms.get("", b"")
+        needs = await context.pages.in_reader(lambda: needs_in(body, wanted))
+        for name, range_ in needs.items():
+            if is_package_name(name) and not context.is_published(name, str):
+                request = self._request(name, short=True, wanted=range_)
+                place = (self._upstream, name)
+                context.ahead.begin(place, partial(context.pages.get, request))
+
+    def _request(self, name: str, *, short: bool, wanted: str = "") -> PageRequest:
+        """Return what asks for a document.
+
+        `wanted` is the range of versions that is needed, for reading ahead.
+        """
         upstream = self._context.upstream(self._upstream)
         path = quote(name, safe="@")
 
         def read(page: OriginPage) -> ReadPage:
             return read_packument(page.body, upstream.name, name)
+
+        def look_ahead(page: StoredPage) -> None:
+            self._context.ahead.follow(self._look_ahead(page, wanted))
 
         return PageRequest(
             upstream,
@@ -235,6 +256,7 @@ class NpmIndex:
             f"{SHORT_TYPE}, {FULL_TYPE};q=0.8" if short else FULL_TYPE,
             read,
             key=f"{path} {'short' if short else 'full'}",
+            on_asked=look_ahead if short else None,
         )
 
 

@@ -41,6 +41,10 @@ class _Packument(msgspec.Struct):
     versions: dict[str, _Version] = {}
 
 
+# Made once, with the module: the first page of a node's life need not wait for it.
+_DECODER = msgspec.json.Decoder(_Packument)
+
+
 def read_packument(body: bytes, upstream: str, name: str) -> ReadPage:
     """Read a packument; ValueError where it is none. Blocks."""
     body, document = _decoded(body)
@@ -90,7 +94,7 @@ def _rewritten(body: bytes, urls: dict[str, str]) -> bytes:
 def _decoded(body: bytes) -> tuple[bytes, _Packument]:
     """Return a packument, without the versions that cannot be read."""
     try:
-        return body, msgspec.json.decode(body, type=_Packument)
+        return body, _DECODER.decode(body)
     except msgspec.ValidationError:
         pass
     except msgspec.MsgspecError as error:

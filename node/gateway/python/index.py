@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
 
+from packaging.specifiers import SpecifierSet
+
 from node.gateway import limits
 from node.gateway.answers import (
     Answer,
@@ -27,6 +29,7 @@ from node.gateway.page_cache import StoredPage
 from node.gateway.pages import PageMissingError, PageRequest
 from node.gateway.published import PublishedPackage, UpstreamSays
 from node.gateway.python import simple
+from node.gateway.python.guesses import likely_wheel, needs_in
 from node.gateway.python.plain_page import METADATA
 from node.gateway.python.simple import Project, ProjectFile
 from node.gateway.python.wheel_end import metadata_in_end
@@ -35,6 +38,7 @@ from node.gateway.resolver import MissError
 from node.gateway.urls import blob_digest
 from transfer import Digest, TransferError
 
+_ANY = SpecifierSet()
 _PART = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 
 
@@ -130,7 +134,9 @@ class PythonIndex:
 
     async def _project(self, request: GatewayRequest) -> Answer:
         kind, form = _form(request.accept)
-        found = await self.project(_project_name(request))
+        name = _project_name(request)
+        self._context.ahead.asked((self._upstream, normalized(name)))
+        found = await self.project(name)
         if not isinstance(found, StoredPage):
             body = simple.write_json(found)
             return PageAnswer(
@@ -177,14 +183,46 @@ class PythonIndex:
             return "has it not"
         return await self._context.says(self._request(name))
 
-    def _request(self, name: str) -> PageRequest:
+    def _request(
+        self,
+        name: str,
+        specifier: SpecifierSet = _ANY,
+        extras: frozenset[str] = frozenset(),
+    ) -> PageRequest:
+        """Return what asks for a project's page.
+
+        `specifier` and `extras` say what of it is needed, for reading ahead.
+        """
         upstream = self._context.upstream(self._upstream)
         return PageRequest(
             upstream,
             f"{name}/",
             simple.ACCEPT,
             lambda page: simple.read_page(upstream.name, name, page),
+            on_asked=lambda page: self._context.ahead.follow(
+                self._look_ahead(page, specifier, extras)
+            ),
         )
+
+    async def _look_ahead(
+        self, page: StoredPage, specifier: SpecifierSet, extras: frozenset[str]
+    ) -> None:
+        """Ask for the metadata of the wheel that a page leads to, and for its needs.
+
+        Only where the index has metadata apart: it is small, and has a digest.
+        """
+        context = self._context
+        wheel = await context.pages.in_reader(
+            lambda: likely_wheel(page.files, specifier)
+        )
+        if wheel is None:
+            return
+        data = await self.metadata(wheel.digest, wheel.file)
+        for need in await context.pages.in_reader(lambda: needs_in(data, extras)):
+            if not context.is_published(need.name, normalized):
+                request = self._request(need.name, need.specifier, need.extras)
+                place = (self._upstream, need.name)
+                context.ahead.begin(place, partial(context.pages.get, request))
 
     async def _end_of(
         self, answer: FileAnswer, headers: Mapping[str, str]

@@ -61,6 +61,10 @@ class _Document(msgspec.Struct, omit_defaults=True):
     versions: list[str] = []
 
 
+# Made once, with the module: the first page of a node's life need not wait for it.
+_DECODER = msgspec.json.Decoder(_Document)
+
+
 def read_plain(
     upstream: str, name: str, page: OriginPage
 ) -> tuple[NamedFiles, bytes] | None:
@@ -69,7 +73,7 @@ def read_plain(
     Blocks.
     """
     try:
-        document = msgspec.json.decode(page.body, type=_Document)
+        document = _DECODER.decode(page.body)
     except msgspec.MsgspecError:
         return None
     files = document.files

@@ -121,6 +121,8 @@ class HttpOrigin:
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
         self._sessions: dict[Upstream, aiohttp.ClientSession] = {}
+        # Once: decoding the whole environment for each request costs its share.
+        self._proxies = urllib.request.getproxies_environment()
         # Pools of their own: without a network, names take seconds to fail.
         self._names = ThreadPoolExecutor(1, "gateway-names")
         self._readers = ThreadPoolExecutor(1, "gateway-tls")
@@ -315,7 +317,7 @@ class HttpOrigin:
                     headers={**request.headers, **own},
                     data=request.body or None,
                     allow_redirects=False,
-                    proxy=_proxy_for(url),
+                    proxy=_proxy_for(url, self._proxies),
                 ) as response:
                     if response.status not in _REDIRECTS:
                         yield response
@@ -352,7 +354,7 @@ class HttpOrigin:
             address = str(ip_address(place[0]))
         except ValueError:
             return  # a name, checked where it is resolved
-        if _proxy_for(url) is None or not is_public(address):
+        if _proxy_for(url, self._proxies) is None or not is_public(address):
             Reach(upstream, self._upstreams).allowed(place, [address])
 
     def _session(self, upstream: Upstream) -> aiohttp.ClientSession:
@@ -494,9 +496,10 @@ def _retry_after(text: str) -> float | None:
         return None
 
 
-def _proxy_for(url: str) -> str | None:
+def _proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
     """Return the proxy that the environment names for a URL, or None."""
-    proxies = urllib.request.getproxies_environment()
+    if not proxies:
+        return None
     parts = urlsplit(url)
     host = parts.hostname or ""
     place = f"{host}:{parts.port}" if parts.port else host

@@ -136,7 +136,7 @@ class GatewayRoutes:
         packed = None
         accepts = request.headers.get("Accept-Encoding", "")
         if "gzip" in accepts and len(answer.body) > 2000:
-            packed = await self._gateway.packed(answer)
+            packed = self._gateway.packed(answer)
         return page_response(request, answer, packed=packed)
 
     async def _file(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import socket
 import threading
+import urllib.request
 
 import pytest
 
@@ -235,7 +236,7 @@ def test_proxies_of_the_environment_are_used(monkeypatch, environ, url, proxy):
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert _proxy_for(url) == proxy
+    assert _proxy_for(url, urllib.request.getproxies_environment()) == proxy
 
 
 async def test_forty_files_at_once_are_queued(tmp_path, monkeypatch):

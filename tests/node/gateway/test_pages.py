@@ -211,20 +211,33 @@ async def test_pages_are_bounded(tmp_path, monkeypatch):
         assert paths[0] == "toy19/"
 
 
-async def test_a_large_page_is_packed_behind_the_first_answer(tmp_path, monkeypatch):
+async def test_a_page_is_packed_behind_the_first_answer(tmp_path, monkeypatch):
     """And once only; the first client gets it as it is."""
-    monkeypatch.setattr(limits, "PACKED_AT_ONCE_BYTES", 10)
+    monkeypatch.setattr(limits, "PAGE_REST_SECONDS", 0.05)
     async with rig_in(tmp_path) as rig:
         rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
         pages = rig.gateway.pages
         page = await rig.gateway.indexes["pypi"].project("toy")
         page.forms["html"] = b"a form that is not kept"
-        assert await pages.packed(page, "html") is None
+        assert pages.packed(page, "html") is None
         for form in ("json", "html"):
             async with asyncio.timeout(10):
-                while (packed := await pages.packed(page, form)) is None:  # noqa: ASYNC110
+                while (packed := pages.packed(page, form)) is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert gzip.decompress(packed) == page.forms[form]
+
+
+async def test_clients_go_before_what_is_written(tmp_path, monkeypatch):
+    """A page is packed and written a moment later, or when it is to be read there."""
+    monkeypatch.setattr(limits, "PAGE_REST_SECONDS", 3600.0)
+    async with rig_in(tmp_path) as rig:
+        rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
+        pages = rig.gateway.pages
+        page = await rig.gateway.indexes["pypi"].project("toy")
+        await asyncio.sleep(0.05)
+        assert pages.packed(page, "json") is None
+        assert await pages.paths("pypi", "") == ["toy/"]
+        assert pages.packed(page, "json") is not None
 
 
 async def test_forms_that_are_made_from_others_are_not_written(tmp_path):

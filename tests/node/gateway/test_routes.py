@@ -195,6 +195,7 @@ async def test_a_page_is_packed_for_clients_that_accept_it(tmp_path):
         body = project_of(versions)
         door.rig.origin.pages[f"{INDEX}/many/"] = body
         plain = await door.ask("/pypi/simple/many/", Accept=simple.JSON_TYPE)
+        await door.rig.gateway.pages.paths("pypi", "")  # it is written by then
         packed = await door.ask(
             "/pypi/simple/many/", Accept=simple.JSON_TYPE, Accept_Encoding="gzip"
         )
