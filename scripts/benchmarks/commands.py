@@ -204,9 +204,9 @@ def _held(caravan: Caravan, many: int, runs: int) -> list[Row]:
         fill(node.home, count)
         began = time.monotonic()
         node.join()
-        ready, used = time.monotonic() - began, _node_seconds(node)
+        ready, used = time.monotonic() - began, node_seconds(node)
         _let_settle(node, NAMES * count)
-        peak = _peak_mib(node)
+        peak = peak_mib(node)
         for what, took in _commands(caravan, node, runs).items():
             times.setdefault(what, []).append(took)
         node.stop()
@@ -232,14 +232,16 @@ def _held(caravan: Caravan, many: int, runs: int) -> list[Row]:
     ]
 
 
-def fill(home: Path, count: int) -> None:
+def fill(
+    home: Path, count: int, content: Callable[[int], bytes] = lambda n: b"%d" % n * 200
+) -> None:
     """Put small artifacts into a store, as if they had been shared."""
     home.mkdir(parents=True, exist_ok=True)
     store = Store(home)
     for start in range(0, count, GROUP):
         entries = []
         for number in range(start, min(start + GROUP, count)):
-            data = b"%d" % number * 200
+            data = content(number)
             names = ("sha256", "sha512", "blake2b-256", "sha1", "md5")
             digests = {name: Digest.of(data, name) for name in names}
             entries.append((data, Contents(digests, Manifest.of(data))))
@@ -268,9 +270,9 @@ def _commands(caravan: Caravan, node: NodeProcess, runs: int) -> dict[str, float
     times = {}
     for what, work in commands.items():
         work()
-        before = _node_seconds(node) + _children_seconds()
+        before = node_seconds(node) + _children_seconds()
         times[what] = statistics.median(seconds(work) for _ in range(runs))
-        used = _node_seconds(node) + _children_seconds() - before
+        used = node_seconds(node) + _children_seconds() - before
         times[f"{what}, processor"] = used / runs
     return times
 
@@ -280,12 +282,12 @@ def _let_settle(node: NodeProcess, keys: int) -> None:
     while node.ask("status")["placement"]["offered"] < keys:
         time.sleep(0.5)
     used = -1.0
-    while (now := _node_seconds(node)) - used > IDLE_SECONDS:
+    while (now := node_seconds(node)) - used > IDLE_SECONDS:
         used = now
         time.sleep(1.0)
 
 
-def _node_seconds(node: NodeProcess) -> float:
+def node_seconds(node: NodeProcess) -> float:
     """Return the processor time of a node since it started."""
     text = Path(f"/proc/{node.pid}/stat").read_text("ascii")
     fields = text.rpartition(")")[2].split()
@@ -299,7 +301,8 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _peak_mib(node: NodeProcess) -> float:
+def peak_mib(node: NodeProcess) -> float:
+    """Return the most memory that a node had at any time."""
     text = Path(f"/proc/{node.pid}/status").read_text("ascii")
     line = next(one for one in text.splitlines() if one.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
