@@ -1,7 +1,8 @@
 """The announcer: what this node offers, announced in sweeps and republished.
 
 1. An offer is a key. `put` notes it, `withdraw` ends it; nothing else adds or removes
-   one. All offers are under one port, that of the transfer layer.
+   one. All offers are under one port, that of the transfer layer. What was put is
+   announced by the next `announce`, region by region, however much it is.
 2. Keys are announced by region: the block of keys whose k nearest nodes are about the
    same, as wide as the network is sparse (`region_depth`). One lookup finds its
    keepers: all nodes that lie in the region, and the nearest others up to k. They get
@@ -9,7 +10,7 @@
 3. What a keeper has counts from the last renewal. A renewal gives the node record a
    later end, so it starts with no keepers (Kademlia paper, section 2.5, republishing).
    A keeper that has all slices still gets the node record alone.
-4. Three sweeps exist. `offer` announces what is new. A renewal, every two hours,
+4. Three sweeps exist. `announce` sends what is new. A renewal, every two hours,
    announces all. `republish_scarce`, after the table has grown or once a minute,
    announces regions with too few keepers: fewer than k/2, or fewer than k where more
    contacts are known than at the last announcement.
@@ -106,6 +107,9 @@ class Announcer:
         self._port = 0
         self._depth = REGION_DEPTH_MIN
         self._depth_known = 0  # contacts when the depth was chosen
+        self._pending: dict[Block, None] = {}
+        """The regions of which something was put since the last announcement."""
+        self._has_announced = False
         self._keepers: dict[Block, dict[Contact, int]] = {}
         """By region: up to which time of issue a node has all slices."""
         self._known: dict[Block, int] = {}
@@ -125,29 +129,57 @@ class Announcer:
         return key in self._inventory
 
     async def offer(self, keys: Iterable[bytes], port: int) -> OfferReport:
-        """Add keys to the offers and announce them, all others too under a new port."""
-        moved = port != self._port and len(self._inventory) > 0
+        """Put keys and announce them; return how many nodes store each of them."""
+        chosen = list(dict.fromkeys(keys))
+        for start in range(0, len(chosen), _STEP):
+            await asyncio.sleep(0)
+            self.put(chosen[start : start + _STEP])
+        for key in chosen:
+            self._pending[Block.of(key, self._depth)] = None
+        report = await self.announce(port)
+        for key in chosen:
+            found = self._inventory.find(key)
+            report.stored[key] = found.keepers_of(key) if found is not None else 0
+        return report
+
+    def put(self, keys: Iterable[bytes]) -> None:
+        """Add keys to the offers; `announce` sends them."""
+        for key in keys:
+            if self._add(key):
+                self._pending[Block.of(key, self._depth)] = None
+
+    async def announce(self, port: int) -> OfferReport:
+        """Announce what was put since the last time, all offers under a new port."""
+        moved = port != self._port and self._port > 0
         self._port = port
-        chosen: dict[bytes, None] = {}
-        for number, key in enumerate(keys):
-            if number % _STEP == _STEP - 1:
-                await asyncio.sleep(0)
-            chosen[key] = None
-            self._add(key)
         if moved:
             await self.renew()
-        return await self.sweep(list(chosen), renew=False)
+        if GROWTH_SHARE * self._core.known > self._depth_known:
+            self._choose_depth()
+        is_first = not self._has_announced
+        pending, self._pending = self._pending, {}
+        self._has_announced |= bool(pending)
+        regions: dict[Block, None] = {}
+        for block in pending:
+            regions |= dict.fromkeys(self._inventory.regions(self._depth, block))
+        return await self._sweep_regions(
+            list(regions),
+            renew=False,
+            is_all=is_first,
+            may_reuse=True,
+        )
 
-    def _add(self, key: bytes) -> None:
+    def _add(self, key: bytes) -> bool:
         """Add a key; those added before it and not yet everywhere count with it."""
         if key in self._inventory:
-            return
+            return False
         found = self._inventory.find(key)
         if found is not None and found.fresh_placed:
             self.placement.move(found.fresh_placed, 0, len(found.fresh))
             found.fresh_placed = 0
         self._inventory.add(key)
         self.placement.move(None, 0)
+        return True
 
     def withdraw(self, keys: Iterable[bytes]) -> list[Block]:
         """Stop offering keys; return the regions of which their keepers must hear."""
@@ -189,39 +221,22 @@ class Announcer:
     def scarce(self) -> list[Block]:
         """Return the regions that too few nodes store, now that more are known.
 
-        One missing keeper is not worth a lookup until the next renewal.
+        One missing keeper is not worth a lookup until the next renewal. Where the
+        counts say that every key has enough of them, no slice is looked at.
         """
         grown = GROWTH_SHARE * self._core.known
         few = min(K, self._core.known) // 2
+        least = self.placement.least
+        has_grown = any(grown > known for known in self._known.values())
+        if least >= (K if has_grown else few):
+            return []
         found = []
         for region in self._inventory.regions(self._depth):
             slices = self._inventory.inside(region)
-            least = min((each.least_placed for each in slices if each.keys), default=K)
+            least = min((each.least_placed for each in slices if len(each)), default=K)
             if least < few or (least < K and grown > self._known.get(region, 0)):
                 found.append(region)
         return found
-
-    async def sweep(self, keys: Sequence[bytes], *, renew: bool) -> OfferReport:
-        """Announce the regions of keys.
-
-        Without `renew`, nodes that store all of a region already are left alone.
-        """
-        if GROWTH_SHARE * self._core.known > self._depth_known:
-            self._choose_depth()
-        self._inventory.regions(self._depth)
-        regions = {Block.of(key, self._depth): None for key in keys}
-        report = await self._sweep_regions(
-            list(regions),
-            renew=renew,
-            is_all=len(keys) >= len(self._inventory),
-            may_reuse=True,
-        )
-        for number, key in enumerate(keys):
-            if number % _STEP == _STEP - 1:
-                await asyncio.sleep(0)
-            found = self._inventory.find(key)
-            report.stored[key] = found.keepers_of(key) if found is not None else 0
-        return report
 
     async def _sweep_regions(
         self,
@@ -277,7 +292,9 @@ class Announcer:
     ) -> None:
         """Find the keepers of a region and bring them up to date."""
         slices = self._inventory.inside(region)
-        keys = list(islice((key for each in slices for key in each.keys), 2))
+        first_two = islice((one for each in slices for one in each.prefixes), 2)
+        # A key's first 64 bits find its keepers as well as all of it.
+        keys = [one.to_bytes(8, "big") + bytes(24) for one in first_two]
         if not keys:
             return
         self._known[region] = self._core.known
@@ -369,7 +386,7 @@ class Announcer:
             )
         )
         self._count(region)
-        if not any(each.keys for each in self._inventory.inside(region)):
+        if not any(map(len, self._inventory.inside(region))):
             self._keepers.pop(region, None)
 
     async def _bring_one(
@@ -433,30 +450,30 @@ class Announcer:
         """Count how many nodes keep each slice of a region now."""
         has = sorted(self._keepers.get(region, {}).values())
         for each in self._inventory.inside(region):
-            if each.signed is None:
+            if not each.issued_at:
                 continue
             newest = len(has) - bisect_left(has, each.issued_at)
             placed = len(has) - bisect_left(has, each.counted_at or each.issued_at)
             fresh = len(each.fresh)
-            self.placement.move(each.placed, placed, len(each.keys) - fresh)
+            self.placement.move(each.placed, placed, len(each) - fresh)
             self.placement.move(each.fresh_placed, newest, fresh)
             each.placed, each.fresh_placed = placed, newest
-            if newest == placed or fresh == len(each.keys):
-                self.placement.move(placed, newest, len(each.keys) - fresh)
+            if newest == placed or fresh == len(each):
+                self.placement.move(placed, newest, len(each) - fresh)
                 each.placed, each.counted_at = newest, each.issued_at
-                each.fresh, each.fresh_placed = set(), 0
+                each.fresh, each.fresh_placed = frozenset(), 0
 
     def _sign(self, each: OwnSlice) -> InventorySlice:
         """Return a slice, signed anew where its keys have changed or it gets old."""
         now = self._core.clock.time()
-        if each.signed is not None:
+        if each.issued_at:
             # Not all on one day: each block has a time of its own to be signed again.
             share = (each.block.start * 2654435761 & 0xFFFFFFFF) / (1 << 32)
-            age = now - each.signed.issued_at / 1000
+            age = now - each.issued_at / 1000
             if 0 <= age < (SLICE_SECONDS - 2 * SLICE_RENEW_SECONDS) * (1 + share) / 2:
                 return each.signed
         issued_at = self._next_issue()
-        each.signed = self._core.sign_slice(each.block, each.entries, issued_at)
+        each.sign(self._core.sign_slice(each.block, each.entries, issued_at))
         return each.signed
 
     def _sign_empty(self, region: Block, after: int) -> InventorySlice:

@@ -77,7 +77,11 @@ class Block(NamedTuple):
     @classmethod
     def of(cls, key: bytes, depth: int) -> Block:
         """Return the block of a depth in which a key lies."""
-        head = int.from_bytes(key[:4], "big")
+        return cls.around(int.from_bytes(key[:4], "big"), depth)
+
+    @classmethod
+    def around(cls, head: int, depth: int) -> Block:
+        """Return the same by the first 32 bits of a key."""
         return cls(depth, head & ~(_MASK >> depth) & _MASK)
 
     def has(self, key: bytes) -> bool:
@@ -89,9 +93,14 @@ class Block(NamedTuple):
         return self.depth <= other.depth and self.start <= other.start < self.end
 
 
+def prefix_of(key: bytes) -> int:
+    """Return the first 64 bits of a key: all that a slice of any depth says of it."""
+    return int.from_bytes(key[:8], "big")
+
+
 def entry_of(key: bytes, depth: int) -> int:
     """Return a key's entry in a slice of a depth: the 32 bits that follow."""
-    return int.from_bytes(key[:8], "big") >> (DEPTH_MAX - depth) & _MASK
+    return prefix_of(key) >> (DEPTH_MAX - depth) & _MASK
 
 
 def content_id(block: Block, entries: bytes) -> int:
@@ -111,7 +120,13 @@ def has_entry(packed: bytes, entry: int) -> bool:
 
 def pack_entries(keys: Iterable[bytes], depth: int) -> bytes:
     """Return the sorted entries of keys, without repeats."""
-    entries = sorted({entry_of(key, depth) for key in keys})
+    return pack_prefixes(map(prefix_of, keys), depth)
+
+
+def pack_prefixes(prefixes: Iterable[int], depth: int) -> bytes:
+    """Return the same by the first 64 bits of each key."""
+    shift = DEPTH_MAX - depth
+    entries = sorted({prefix >> shift & _MASK for prefix in prefixes})
     return struct.pack(f">{len(entries)}I", *entries)
 
 

@@ -61,6 +61,11 @@ class Placement:
         if after is not None:
             self._of_number[after] += keys
 
+    @property
+    def least(self) -> int:
+        """How many nodes store each key at least; k where nothing is offered."""
+        return min(self._of_number, default=K)
+
     def swept(self, known: int, now: float, *, all_since: float | None = None) -> None:
         """Judge the end of a sweep; one of all keys began at `all_since`."""
         if all_since is not None:

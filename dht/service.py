@@ -259,6 +259,14 @@ class Dht:
         """Announce keys under a port, and keep them renewed until withdrawn."""
         return await self._run.announcer.offer(keys, port)
 
+    def put_offers(self, keys: Iterable[bytes]) -> None:
+        """Add keys to the offers, however many; `announce_offers` announces them."""
+        self._run.announcer.put(keys)
+
+    async def announce_offers(self, port: int) -> None:
+        """Announce what was put since the last time, all offers under a new port."""
+        await self._run.announcer.announce(port)
+
     def withdraw(self, keys: Iterable[bytes]) -> None:
         """Stop offering keys; their keepers are notified in the background."""
         announcer = self._run.announcer
