@@ -265,4 +265,3 @@ class OwnInventory:
         scope = self._scopes[each.block.start >> DEPTH_MAX - REGION_DEPTH_MIN]
         place = bisect_left(scope.starts, each.block.start)
         del scope.starts[place], scope.slices[place]
-

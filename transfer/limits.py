@@ -31,6 +31,7 @@ REASON_CHARACTERS_MAX = 200
 FILE_NAME_CHARACTERS_MAX = 200
 WANTS_PER_CONNECTION_MAX = 64
 ASKS_AT_ONCE_MAX = 64
+SIGNATURES_MAX = 32_768  # files that a store remembers to have checked
 FOUND_MAX = 4096  # artifacts that a store remembers to hold
 EAGER_BYTES_MAX = 256 * KIB
 PEX_PEERS_PER_MESSAGE_MAX = 16

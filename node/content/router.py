@@ -22,18 +22,22 @@ from dht import (
     provider_key,
 )
 from node.background import Background
+from node.content.announced import PREFIX_BYTES, AnnouncedKeys
 from node.content.sharing_policy import SharingPolicy
 from node.model.trust_store import TrustStore
 from node.reach.lan_peers import LanPeers
 from transfer import Artifact, Digest, Peer, Store
 
-ANNOUNCED_ALGORITHMS = ("sha256", "sha512", "blake2b-256")
+ANNOUNCED_ALIASES = ("sha512", "blake2b-256")
+ANNOUNCED_ALGORITHMS = ("sha256", *ANNOUNCED_ALIASES)
 PATIENCE_SECONDS = 0.5
 """How long a command waits for its announcement; it goes on afterwards."""
 READ_AT_ONCE = 250
 """Artifacts that are read from the store together."""
 PARTS_MANY = 32
 """More of such parts no command waits for."""
+_FIRST = b""
+"""Before all names of artifacts."""
 ALIASES_SECONDS = 0.25
 """How long aliases are gathered to be announced together."""
 SEARCHES_AT_ONCE = 16
@@ -101,15 +105,12 @@ class ContentRouter:
         self._policy = policy
         self._trust_store = trust_store
         self._background = background
-        self._keys: dict[bytes, tuple[bytes, ...]] = {}
-        """The keys announced for each artifact, by its SHA-256."""
+        self._announced_keys = AnnouncedKeys(len(ANNOUNCED_ALIASES))
         self._follow_keys: dict[tuple[bytes, str], bytes] = {}
         """The keys announced for names of interest."""
         self._follows: set[tuple[bytes, str]] = set()
-        self._new: set[bytes] = set()
-        """Keys that the decision under way adds."""
-        self._unsent: set[bytes] = set()
-        """Keys that the DHT is still to get."""
+        self._has_new = False
+        """Whether the decision under way adds keys."""
         self._is_lacking_aliases = False
         self._loop = asyncio.get_running_loop()
         self._later: asyncio.TimerHandle | None = None
@@ -138,29 +139,25 @@ class ContentRouter:
             self._deciding = self._background.start(self._decide_all(), "announcement")
         return self._announced
 
-    def _all_keys(self) -> list[bytes]:
-        keys = [key for one in self._keys.values() for key in one]
-        return [*keys, *self._follow_keys.values()]
-
     def use_port(self, port: int) -> None:
         """Announce everything under this port from now on."""
         if port == self._port:
             return
         self._port = port
-        if keys := self._all_keys():
-            offering = self._dht.offer(keys, port)
+        if len(self._announced_keys) or self._follow_keys:
+            offering = self._dht.announce_offers(port)
             self._background.start(offering, "announcing under another port")
 
     def is_offered(self, artifact: Artifact) -> bool:
         """Tell whether this node announces an artifact now."""
-        return artifact.digest.raw in self._keys
+        return artifact.digest.raw in self._announced_keys
 
     def may_serve(self, digest: Digest, *, whole: bool) -> bool:
         """Tell whether peers may have an artifact, or what has come of a download.
 
         It may be asked in any thread.
         """
-        is_announced = whole and digest.raw in self._keys
+        is_announced = whole and digest.raw in self._announced_keys
         return self._policy.may_serve(str(digest), is_announced=is_announced)
 
     def silence(self, digest: str) -> None:
@@ -288,10 +285,12 @@ class ContentRouter:
                 self._announced = None
                 raise
             # On its own: what is shared next does not wait for it.
-            new, self._new = self._new, set()
-            self._unsent |= new
-            announcement = self._announce(new, announced)
-            self._background.start(announcement, "announcement")
+            has_new, self._has_new = self._has_new, False
+            if has_new:
+                announcement = self._announce(announced)
+                self._background.start(announcement, "announcement")
+            elif not announced.done():
+                announced.set_result(None)
             if self._is_lacking_aliases:
                 self._is_lacking_aliases = False
                 self._queue_aliases()
@@ -306,23 +305,47 @@ class ContentRouter:
                 for one in (await self._held(part)).values()
             }
             settled = self._policy.decide(change, held)
-            parts = _parts(settled.digests, READ_AT_ONCE)
-            for part in parts:
-                began, gone = time.monotonic(), set[bytes]()
-                found = await self._held(part)
-                for name in part:
-                    gone |= self._compare(name, found.get(name))
-                self._withdraw(gone)
-                if len(parts) > PARTS_MANY:
-                    # All that is held, after a start: commands come in between.
-                    await asyncio.sleep(time.monotonic() - began)
+            if change.is_all:
+                await self._compare_all()
+            else:
+                await self._compare_parts(settled.digests)
         except BaseException:
-            self._policy.again(change.digests)
+            self._policy.undo(change)
             raise
         self._withdraw(self._compare_names(settled.names))
 
-    def _withdraw(self, keys: set[bytes]) -> None:
-        self._unsent -= keys
+    async def _compare_all(self) -> None:
+        """Compare all that is held, page by page; commands come in between."""
+        after = _FIRST
+        while True:
+            page = await asyncio.to_thread(self._store.page, after, READ_AT_ONCE)
+            if not page:
+                return
+            began = time.monotonic()
+            for artifact in page:
+                self._withdraw(self._compare(artifact.digest.raw, artifact))
+            after = page[-1].digest.raw
+            if len(page) == READ_AT_ONCE:
+                await asyncio.sleep(time.monotonic() - began)
+
+    async def _compare_parts(self, digests: Iterable[str]) -> None:
+        """Compare artifacts that are held, or were, with what is announced of them."""
+        parts = _parts(digests, READ_AT_ONCE)
+        for part in parts:
+            began, gone = time.monotonic(), list[bytes]()
+            found = await self._held(part)
+            for name in part:
+                gone += self._compare(Digest.parse(name).raw, found.get(name))
+            self._withdraw(gone)
+            if len(parts) > PARTS_MANY:
+                await asyncio.sleep(time.monotonic() - began)
+
+    def _put(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            self._has_new = True
+            self._dht.put_offers(keys)
+
+    def _withdraw(self, keys: Sequence[bytes]) -> None:
         if keys:
             self._dht.withdraw(keys)
 
@@ -332,49 +355,48 @@ class ContentRouter:
         found = await asyncio.to_thread(self._store.find_many, "sha256", raws)
         return {str(one.digest): one for one in found.values()}
 
-    def _compare(self, name: str, artifact: Artifact | None) -> set[bytes]:
-        """Note which keys of an artifact are new; return those to be withdrawn."""
-        raw = Digest.parse(name).raw
-        before = self._keys.get(raw, ())
-        after: tuple[bytes, ...] = ()
-        if artifact is not None and self._policy.is_offered(name):
-            after = tuple(self._keys_of(artifact))
-            if not artifact.has_all_aliases:
-                self._is_lacking_aliases = True
-        if after:
-            self._keys[raw] = after
-        else:
-            self._keys.pop(raw, None)
-        self._new.update(key for key in after if key not in before)
-        return {key for key in before if key not in after}
+    def _compare(self, sha256: bytes, artifact: Artifact | None) -> list[bytes]:
+        """Put the new keys of an artifact; return those to be withdrawn."""
+        before = self._announced_keys.prefixes(sha256)
+        name = Digest("sha256", sha256)
+        if artifact is None or not self._policy.is_offered(str(name)):
+            self._announced_keys.drop(sha256)
+            return [] if before is None else [self._key(name), *filter(None, before)]
+        if not artifact.has_all_aliases:
+            self._is_lacking_aliases = True
+        aliases = [artifact.aliases.get(one) for one in ANNOUNCED_ALIASES]
+        keys = [b"" if one is None else self._key(one) for one in aliases]
+        prefixes = tuple(key[:PREFIX_BYTES] for key in keys)
+        if prefixes == before:
+            return []
+        known = set(before or ())
+        new = [key for key in keys if key and key[:PREFIX_BYTES] not in known]
+        self._announced_keys.put(sha256, prefixes)
+        self._put(new if before is not None else [self._key(name), *new])
+        return [one for one in known if one and one not in prefixes]
 
-    def _compare_names(self, names: set[tuple[bytes, str]]) -> set[bytes]:
-        """Note the keys of new names of interest; return those to be withdrawn.
+    def _compare_names(self, names: set[tuple[bytes, str]]) -> list[bytes]:
+        """Put the keys of new names of interest; return those to be withdrawn.
 
         Who offers a package of a name is found beside those who follow it: that tells
         nothing that the offer does not, and alerts need to look in one place only.
         """
         follows = {(row.publisher, row.name) for row in self._trust_store.follows()}
-        gone = set()
+        gone = []
         for name in names | (follows ^ self._follows):
             if name in follows or self._policy.is_name_offered(*name):
                 if name not in self._follow_keys:
                     self._follow_keys[name] = follow_key(self._network, *name)
-                    self._new.add(self._follow_keys[name])
+                    self._put([self._follow_keys[name]])
             elif (key := self._follow_keys.pop(name, None)) is not None:
-                gone.add(key)
+                gone.append(key)
         self._follows = follows
         return gone
 
-    async def _announce(
-        self, keys: set[bytes], announced: asyncio.Future[None]
-    ) -> None:
-        """Announce keys, without those that were withdrawn meanwhile."""
-        current = keys & self._unsent
-        self._unsent -= current
+    async def _announce(self, announced: asyncio.Future[None]) -> None:
+        """Announce what was put, without what was withdrawn meanwhile."""
         try:
-            if current:
-                await self._dht.offer(current, self._port)
+            await self._dht.announce_offers(self._port)
         finally:
             if not announced.done():
                 announced.set_result(None)
@@ -392,14 +414,6 @@ class ContentRouter:
     def _decide_now(self) -> None:
         self._later = None
         self._decide_soon()
-
-    def _keys_of(self, artifact: Artifact) -> list[bytes]:
-        digests = [artifact.digest, *artifact.aliases.values()]
-        return [
-            self._key(digest)
-            for digest in digests
-            if digest.algorithm in ANNOUNCED_ALGORITHMS
-        ]
 
 
 def _parts(values: Iterable[T], count: int) -> list[list[T]]:

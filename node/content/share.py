@@ -72,15 +72,12 @@ class Sharer:
             outcomes = [await self.add(paths[0], progress)]
         else:
             outcomes = await self._add_many(paths, progress)
-        shared = []
-        for file, one in zip(command.files, outcomes, strict=True):
-            if isinstance(one, Artifact):
-                if self._catalogue.is_private(str(one.digest)):
-                    self._catalogue.make_public(str(one.digest))
-                    await asyncio.to_thread(self._store.set_private, one, private=False)
-                self._catalogue.add_direct(str(one.digest), Path(file).name)
-                shared.append((file, one))
-        await self._router.sync()
+        shared = [
+            (file, one)
+            for file, one in zip(command.files, outcomes, strict=True)
+            if isinstance(one, Artifact)
+        ]
+        await self._offer(shared)
         for one in outcomes:
             if isinstance(one, StoreError):
                 raise NodeError(str(one)) from one
@@ -100,13 +97,19 @@ class Sharer:
             files.append(FolderFile(name, str(one.digest), one.size))
         content = write_folder_list(files)
         listed = await asyncio.to_thread(self._store.add_bytes, content)
-        for path, one in [*shared, (f"{folder.name}.caravan-folder", listed)]:
-            self._catalogue.make_public(str(one.digest))
-            self._catalogue.add_direct(str(one.digest), Path(path).name)
-        await self._router.sync()
+        await self._offer([*shared, (f"{folder.name}.caravan-folder", listed)])
         return results.ShareResult(
             artifacts=_entries(shared), folder=str(listed.digest)
         )
+
+    async def _offer(self, shared: list[tuple[str, Artifact]]) -> None:
+        """Hold artifacts by their digest, for everybody to have."""
+        files = [(str(one.digest), Path(path).name) for path, one in shared]
+        for (digest, _), (_, one) in zip(files, shared, strict=True):
+            if self._catalogue.is_private(digest):
+                await asyncio.to_thread(self._store.set_private, one, private=False)
+        self._catalogue.share(files)
+        await self._router.sync()
 
 
 def _entries(shared: list[tuple[str, Artifact]]) -> list[results.SharedArtifact]:

@@ -52,7 +52,9 @@ class Change:
     packages: frozenset[str]
     """The packages that may become whole, or cease to be."""
     asks: frozenset[str]
-    """Of these `SharingPolicy.settle` wants to know which are held."""
+    """Of these `SharingPolicy.decide` wants to know which are held."""
+    is_all: bool = False
+    """Whether all that is held is to be decided anew, without being named here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,6 @@ class SharingPolicy:
         self._private = catalogue.privates()
         self._silenced = self._silenced_now()
         self._is_first = True
-        self._changes.mark(catalogue.directs())
-        self._changes.mark(catalogue.package_digests())
 
     # --- what is silent ------------------------------------------------------
 
@@ -144,14 +144,19 @@ class SharingPolicy:
     def drain_changes(self) -> Change:
         """Return what changed since the last call; all that is held, at first."""
         self.hush()
+        is_all, self._is_first = self._is_first, False
         digests = self._changes.drain()
-        if self._is_first:
+        if is_all:
             packages = frozenset(self._catalogue.package_digests())
-            self._is_first = False
         else:
             packages = self._graph.naming(digests)
         asks = {one for package in packages for one in self._graph.content(package)}
-        return Change(digests, packages, frozenset(asks))
+        return Change(digests, packages, frozenset(asks), is_all)
+
+    def undo(self, change: Change) -> None:
+        """Return a change that could not be acted on to those that are pending."""
+        self._is_first |= change.is_all
+        self._changes.mark(change.digests)
 
     def again(self, digests: Iterable[str]) -> None:
         """Decide of digests another time, in the next change."""

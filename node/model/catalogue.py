@@ -6,7 +6,7 @@ module never writes those. The tables are those of a mirror (mirror.py) in a nod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from node.model.changes import Changes
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS package_dependency (
   PRIMARY KEY (package, position)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS package_by_dependency ON package_dependency (digest);
 CREATE TABLE IF NOT EXISTS direct (
-  artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
+  artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS private (
   artifact TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pin (digest TEXT PRIMARY KEY) STRICT;
@@ -46,6 +46,11 @@ CREATE TABLE IF NOT EXISTS damaged (
 CREATE TABLE IF NOT EXISTS contact (
   address TEXT PRIMARY KEY, seen_at REAL NOT NULL) STRICT;
 """
+
+_ADD_DIRECT = (
+    "INSERT INTO direct VALUES (?,?) ON CONFLICT DO UPDATE SET file ="
+    " CASE WHEN excluded.file = '' THEN file ELSE excluded.file END"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +252,22 @@ class Catalogue:
         held.
         """
         found = self._column("SELECT file FROM direct WHERE artifact = ?", (artifact,))
-        if found and file in ("", found[0]):
-            self.changes.mark([artifact])
-            return
-        self._db.execute(
-            "INSERT INTO direct VALUES (?,?) ON CONFLICT DO UPDATE SET file ="
-            " CASE WHEN excluded.file = '' THEN file ELSE excluded.file END",
-            (artifact, file),
-        )
+        if not found or file not in ("", found[0]):
+            self._db.execute(_ADD_DIRECT, (artifact, file))
         self.changes.mark([artifact])
+
+    def share(self, files: Sequence[tuple[str, str]]) -> None:
+        """Hold artifacts by their digest alone, and keep none of them private.
+
+        `files` are artifacts with their file names. However many there are, it is one
+        transaction of two statements.
+        """
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            private = [(one,) for one, _ in files if self.is_private(one)]
+            self._db.executemany("DELETE FROM private WHERE artifact = ?", private)
+            self._db.executemany(_ADD_DIRECT, files)
+        self.changes.mark(artifact for artifact, _ in files)
 
     def add_directs(self, artifacts: Iterable[str]) -> None:
         """Remember in one transaction that artifacts are held by digest alone."""

@@ -186,6 +186,19 @@ def _derive_withdrawals(database: sqlite3.Connection) -> None:
     database.execute("DROP TABLE IF EXISTS withdrawn")
 
 
+def _keep_directs_once(database: sqlite3.Connection) -> None:
+    """Keep what is held by its digest alone in one tree instead of two."""
+    if not _has_table(database, "direct"):
+        return
+    database.execute(
+        "CREATE TABLE direct_once (artifact TEXT PRIMARY KEY, file TEXT NOT NULL)"
+        " STRICT, WITHOUT ROWID"
+    )
+    database.execute("INSERT INTO direct_once SELECT * FROM direct ORDER BY artifact")
+    database.execute("DROP TABLE direct")
+    database.execute("ALTER TABLE direct_once RENAME TO direct")
+
+
 def _verified(raw: bytes, at: float) -> ReleaseRecord | None:
     try:
         return ReleaseRecord.verify(raw, at)
@@ -197,4 +210,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     _name_what_releases_point_to,
     _clear_framed_publishers,
     _derive_withdrawals,
+    _keep_directs_once,
 )

@@ -140,7 +140,9 @@ def _announced(caravan: Caravan, options: argparse.Namespace) -> list[Row]:
             unit="",
             goal=Goal(1, ratio=False, at_least=True),
         ),
-        Row(what="kept by the fullest keeper", ours=found["kept_bytes"] / 1e6, unit="MB"),
+        Row(
+            what="kept by the fullest keeper", ours=found["kept_bytes"] / 1e6, unit="MB"
+        ),
         *rows,
     ]
 

@@ -74,6 +74,11 @@ class Shelf:
         found = {one.digest.raw: one for one in self.held}
         return {raw: found[raw] for raw in raws if raw in found}
 
+    def page(self, after: bytes, count: int) -> list[Artifact]:
+        """Return what is held after a SHA-256, in order."""
+        held = sorted(self.held, key=lambda one: one.digest.raw)
+        return [one for one in held if one.digest.raw > after][:count]
+
     def with_aliases(self, digest: Digest) -> Artifact:
         """Return an artifact as it is: alerts look for SHA-256 alone."""
         return next(one for one in self.held if one.digest == digest)

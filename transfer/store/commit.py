@@ -21,7 +21,9 @@ A `Committer` is the only way into the store, and the only way out of it. Its ru
 8. A file in `partial/` can be read by its owner alone. At its commit others get the
    right to read it, unless the artifact is private.
 9. A file's signature (inode, size, times) is trusted from its commit on, because
-   its bytes were hashed as they were written. It is dropped before the row is.
+   its bytes were hashed as they were written. It is dropped before the row is. Only
+   the newest signatures are remembered: without one a file is hashed again before it
+   is sent.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from transfer.content.artifact import Artifact
 from transfer.content.digest import ALIAS_ALGORITHMS, NAME_ALGORITHM
 from transfer.errors import StoreError
+from transfer.limits import SIGNATURES_MAX
 from transfer.store.fs import store_errors
 from transfer.store.integrity import is_named, signature_of
 
@@ -90,6 +93,7 @@ class Committer:
         self._quarantine = folder / "quarantine"
         self._clock = clock
         self._signatures: dict[bytes, Signature] = {}
+        self._signing = threading.Lock()
         self.is_private: Callable[[Digest], bool] = lambda _: False
         """Asked, in any thread, whether only the owner may read an artifact."""
 
@@ -193,7 +197,10 @@ class Committer:
 
     def trust(self, name: Digest, signature: Signature) -> None:
         """Record that the file with this signature has been checked."""
-        self._signatures[name.raw] = signature
+        with self._signing:
+            self._signatures[name.raw] = signature
+            if len(self._signatures) > SIGNATURES_MAX:
+                del self._signatures[next(iter(self._signatures))]
 
     def is_trusted(self, name: Digest, signature: Signature) -> bool:
         """Whether the file with this signature was checked since the node started."""
@@ -201,7 +208,8 @@ class Committer:
 
     def distrust(self, name: Digest) -> None:
         """Have the artifact checked when it is opened next."""
-        self._signatures.pop(name.raw, None)
+        with self._signing:
+            self._signatures.pop(name.raw, None)
 
     def _enter(
         self, staged: Sequence[Staged]

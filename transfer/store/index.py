@@ -81,6 +81,8 @@ _COLUMN_OF = {
     "md5": "md5",
 }
 _FIELDS = "sha256, size, manifest, added_at, sha512, blake2b, sha1, md5"
+SHELVES = 256
+"""Folders of the store, one for each first byte of a SHA-256."""
 _FILTER_BITS_MIN = 20
 _FILTER_BITS_PER_NAME = 16
 # Only the constants above are put into statements; values are always bound.
@@ -101,6 +103,10 @@ _LACKING = {
     for algorithm, column in _COLUMN_OF.items()
 }
 _LIST = f"SELECT {_FIELDS} FROM transfer_artifacts ORDER BY added_at, sha256"  # noqa: S608
+_PAGE = (
+    f"SELECT {_FIELDS} FROM transfer_artifacts WHERE sha256 > ?"  # noqa: S608
+    " ORDER BY sha256 LIMIT ?"
+)
 _INSERT = (
     f"INSERT INTO transfer_artifacts ({_FIELDS}, checked_at)"  # noqa: S608
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING"
@@ -129,8 +135,9 @@ class Index:
         bits = (_FILTER_BITS_PER_NAME * count).bit_length()
         self._filter_bits = max(bits, _FILTER_BITS_MIN)
         self._filter = bytearray(2**self._filter_bits // 8)
-        for raw in self.names():
-            self._mark(raw)
+        for shelf in range(SHELVES):
+            for raw in self.names_on(shelf):
+                self._mark(raw)
 
     def find(self, digest: Digest) -> Artifact | None:
         """Return the artifact that any of the algorithms names, or None."""
@@ -154,9 +161,17 @@ class Index:
         rows = self._read(_LIST)
         return [_artifact(row) for row in rows]
 
-    def names(self) -> set[bytes]:
-        """Return the SHA-256 of every artifact."""
-        rows = self._read("SELECT sha256 FROM transfer_artifacts")
+    def page(self, after: bytes, count: int) -> list[Artifact]:
+        """Return the next artifacts in the order of their SHA-256, none at the end."""
+        return [_artifact(row) for row in self._read(_PAGE, (after, count))]
+
+    def names_on(self, shelf: int) -> set[bytes]:
+        """Return the SHA-256 of every artifact whose first byte is the shelf's."""
+        end = bytes([shelf]) + b"\xff" * 32  # longer, and so greater, than any name
+        rows = self._read(
+            "SELECT sha256 FROM transfer_artifacts WHERE sha256 BETWEEN ? AND ?",
+            (bytes([shelf]), end),
+        )
         return {row[0] for row in rows}
 
     def totals(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from transfer.content.digest import ALGORITHM_BYTES, NAME_ALGORITHM, Digest
 from transfer.errors import FullError
 from transfer.store.commit import Staged
 from transfer.store.fs import store_errors
+from transfer.store.index import SHELVES
 from transfer.store.integrity import contents_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _NAME_CHARACTERS = 2 * ALGORITHM_BYTES[NAME_ALGORITHM]
 def make_shelves(fs: Fs, folder: Path) -> None:
     """Make a store's folder with all folders that artifacts will lie in."""
     fs.make_folder(folder)
-    for number in range(256):
+    for number in range(SHELVES):
         (folder / f"{number:02x}").mkdir(exist_ok=True)
     fs.sync_folder(folder)
 
@@ -39,28 +40,31 @@ def recover(committer: Committer) -> None:
     with store_errors(committer.folder):
         for leftover in committer.staging.glob("*.new"):
             committer.fs.remove(leftover)
-        names = committer.index.names()
-        files = _files(committer.artifacts)
-    for raw in names - files.keys():
-        lost = committer.index.find(Digest(NAME_ALGORITHM, raw))
-        if lost is not None:
-            committer.drop_lost(lost)
-    for raw in files.keys() - names:
-        _adopt(committer, Digest(NAME_ALGORITHM, raw), files[raw])
+    # Shelf by shelf: the names of all files at once may not fit into the memory.
+    for shelf in range(SHELVES):
+        with store_errors(committer.folder):
+            names = committer.index.names_on(shelf)
+            files = _files(committer.artifacts / f"{shelf:02x}")
+        for raw in names - files.keys():
+            lost = committer.index.find(Digest(NAME_ALGORITHM, raw))
+            if lost is not None:
+                committer.drop_lost(lost)
+        for raw in files.keys() - names:
+            _adopt(committer, Digest(NAME_ALGORITHM, raw), Path(files[raw]))
 
 
-def _files(folder: Path) -> dict[bytes, Path]:
-    found: dict[bytes, Path] = {}
-    for shelf in os.scandir(folder):
-        if not shelf.is_dir(follow_symlinks=False):
+def _files(shelf: Path) -> dict[bytes, str]:
+    """Return the files on a shelf by their names; a shelf may be missing."""
+    found: dict[bytes, str] = {}
+    if shelf.is_symlink() or not shelf.is_dir():
+        return found
+    for name in os.listdir(shelf):  # noqa: PTH208 (a million texts, no objects)
+        try:
+            raw = bytes.fromhex(name)
+        except ValueError:
             continue
-        for entry in os.scandir(shelf.path):
-            try:
-                raw = bytes.fromhex(entry.name)
-            except ValueError:
-                continue
-            if len(entry.name) == _NAME_CHARACTERS:
-                found[raw] = Path(entry.path)
+        if len(name) == _NAME_CHARACTERS:
+            found[raw] = f"{shelf}/{name}"
     return found
 
 

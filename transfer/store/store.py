@@ -256,6 +256,10 @@ class Store:
         """Return all artifacts, the oldest first."""
         return self.index.artifacts()
 
+    def page(self, after: bytes, count: int) -> list[Artifact]:
+        """Return the artifacts that follow a SHA-256, in order; none at the end."""
+        return self.index.page(after, count)
+
     @property
     def count(self) -> int:
         """The number of artifacts."""

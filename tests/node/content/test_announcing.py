@@ -7,8 +7,11 @@ import os
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dht import Network, provider_key
+from node.content.announced import AnnouncedKeys
 from node.content.router import PATIENCE_SECONDS
 from tests.node.content.test_serving_rules import End, Silence
 from transfer import Artifact, Digest, StoreError
@@ -19,14 +22,20 @@ class Listening(Silence):
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.keys: set[bytes] = set()
+        self.waiting: set[bytes] = set()
         self.seconds = seconds
 
     def withdraw(self, keys):
-        self.keys -= set(keys)
+        prefixes = {one[:8] for one in keys}
+        self.keys = {one for one in self.keys if one[:8] not in prefixes}
 
-    async def offer(self, keys, port):
+    def put_offers(self, keys):
+        self.waiting |= set(keys)
+
+    async def announce_offers(self, port):
+        sent, self.waiting = self.waiting, set()
         await asyncio.sleep(self.seconds)
-        self.keys |= set(keys)
+        self.keys |= sent
 
 
 def key(digest: Digest) -> bytes:
@@ -126,15 +135,65 @@ async def test_a_sync_reads_what_changed_and_nothing_else(node, monkeypatch):
     assert set(read) == {one.raw}
 
 
-async def test_a_failed_look_is_taken_up_by_the_next(node, tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_later", [False, True])
+async def test_a_failed_look_is_taken_up_by_the_next(
+    node, tmp_path, monkeypatch, is_later
+):
     artifact = add(node, tmp_path / "file", 1000)
 
     def fail(*_args):
         raise StoreError("The catalogue failed.")
 
+    if is_later:
+        await node.router.sync()
+        artifact = add(node, tmp_path / "second", 1000)
+        node.router._dht.keys.clear()
     with monkeypatch.context() as patched:
         patched.setattr(node.store, "find_many", fail)
+        patched.setattr(node.store, "page", fail)
         await node.router.sync()
     assert not node.router._dht.keys
     await node.router.sync()
     assert key(artifact.digest) in node.router._dht.keys
+
+
+async def test_all_that_is_held_is_announced_at_a_start(node, monkeypatch):
+    """In pages, and with the keys of all aliases."""
+    monkeypatch.setattr("node.content.router.READ_AT_ONCE", 4)
+    digests = [node.store.add_bytes(b"%d" % number).digest for number in range(9)]
+    node.believer.catalogue.add_directs(map(str, digests))
+    node.believer.catalogue.make_private(str(digests[3]), "")
+    await node.router.sync()
+    offered = [one for one in digests if one != digests[3]]
+    assert len(node.router._dht.keys) == 3 * len(offered)
+    assert all(key(one) in node.router._dht.keys for one in offered)
+    for one in offered[1:]:
+        node.store.remove(one)
+    node.believer.catalogue.forget([str(one) for one in offered[1:]])
+    await node.router.sync()
+    left = node.store.find(digests[0])
+    assert left is not None
+    names = [left.digest, left.aliases["sha512"], left.aliases["blake2b-256"]]
+    assert node.router._dht.keys == {key(one) for one in names}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.binary(max_size=8))))
+def test_announced_keys_are_a_dictionary(
+    steps: list[tuple[bool, int, bytes]],
+) -> None:
+    """Of many artifacts in one bucket."""
+    keys, model = AnnouncedKeys(2), dict[bytes, tuple[bytes, bytes]]()
+    for is_put, number, prefix in steps:
+        name = bytes([7, 0x50 + number % 16, number]) + bytes(29)
+        if is_put:
+            one = prefix.ljust(8, b"\1") if prefix else b""
+            keys.put(name, [one, b"12345678"])
+            model[name] = (one if any(one) else b"", b"12345678")
+        else:
+            keys.drop(name)
+            model.pop(name, None)
+    assert len(keys) == len(model)
+    for number in range(41):
+        name = bytes([7, 0x50 + number % 16, number]) + bytes(29)
+        assert keys.prefixes(name) == model.get(name)
+        assert (name in keys) == (name in model)

@@ -28,7 +28,10 @@ class Silence:
     def withdraw(self, keys):
         pass
 
-    async def offer(self, keys, port):
+    def put_offers(self, keys):
+        pass
+
+    async def announce_offers(self, port):
         pass
 
 

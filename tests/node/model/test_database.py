@@ -173,3 +173,23 @@ def test_the_fixture_is_of_version_0_1():
     assert version_of(database) == 0
     assert "withdrawn" in tables(database)
     assert len(publisher_text(bytes(32))) == 52
+
+
+def test_what_was_shared_is_kept_in_one_tree(tmp_path):
+    """Two trees of the same digests were most of the memory of a large store."""
+    path = tmp_path / "catalogue.sqlite"
+    database = open_database(path)
+    database.execute("CREATE TABLE direct (artifact TEXT PRIMARY KEY, file TEXT)")
+    rows = [("sha256:b", "two"), ("sha256:a", "one")]
+    database.executemany("INSERT INTO direct VALUES (?,?)", rows)
+    database.execute("PRAGMA user_version = 3")
+    database.close()
+    database = open_database(path)
+    assert Catalogue(database).directs() == {"sha256:a", "sha256:b"}
+    assert Catalogue(database).direct_file("sha256:b") == "two"
+    trees = "SELECT count(*) FROM sqlite_master WHERE tbl_name = 'direct'"
+    assert "direct" in tables(database)
+    # The index that a primary key of text adds is not there.
+    (without,) = database.execute(trees + " AND sql LIKE '%WITHOUT ROWID%'").fetchone()
+    assert without == 1
+    database.close()

@@ -410,3 +410,32 @@ async def test_what_was_found_is_bounded(store, monkeypatch):
     for number in range(10):
         await store.find_soon(store.add_bytes(bytes([number])).digest)
     assert len(store._found) <= 3
+
+
+def test_only_the_newest_checks_are_remembered(tmp_path, monkeypatch):
+    """What was checked long ago is hashed once more before it is sent."""
+    monkeypatch.setattr("transfer.store.commit.SIGNATURES_MAX", 3)
+    with Store(tmp_path) as store:
+        held = [store.add_bytes(b"%d" % number) for number in range(9)]
+        assert len(store.committer._signatures) == 3
+        for one in held:
+            os.close(store.open_checked(one))
+        assert len(store.committer._signatures) == 3
+        path = store.path(held[0])
+        path.chmod(0o600)
+        path.write_bytes(b"x")
+        with pytest.raises(DamagedError):
+            store.open_checked(held[0])
+
+
+def test_pages_hold_everything_once(tmp_path):
+    """In the order of their names."""
+    with Store(tmp_path) as store:
+        held = {store.add_bytes(b"%d" % number).digest.raw for number in range(10)}
+        found, after = [], b""
+        while page := store.page(after, 3):
+            found += [one.digest.raw for one in page]
+            after = found[-1]
+        assert found == sorted(held)
+        shelves = [store.index.names_on(shelf) for shelf in range(256)]
+        assert set().union(*shelves) == held
