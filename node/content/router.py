@@ -310,7 +310,7 @@ class ContentRouter:
             else:
                 await self._compare_parts(settled.digests)
         except BaseException:
-            self._policy.undo(change)
+            self._policy.again(change.digests, is_all=change.is_all)
             raise
         self._withdraw(self._compare_names(settled.names))
 

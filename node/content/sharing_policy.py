@@ -153,13 +153,9 @@ class SharingPolicy:
         asks = {one for package in packages for one in self._graph.content(package)}
         return Change(digests, packages, frozenset(asks), is_all)
 
-    def undo(self, change: Change) -> None:
-        """Return a change that could not be acted on to those that are pending."""
-        self._is_first |= change.is_all
-        self._changes.mark(change.digests)
-
-    def again(self, digests: Iterable[str]) -> None:
-        """Decide of digests another time, in the next change."""
+    def again(self, digests: Iterable[str], *, is_all: bool = False) -> None:
+        """Decide of digests, or of all that is held, another time: the next."""
+        self._is_first |= is_all
         self._changes.mark(digests)
 
     def decide(self, change: Change, held: AbstractSet[str]) -> Settled:
