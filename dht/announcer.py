@@ -6,7 +6,8 @@
 2. Keys are announced by region: the block of keys whose k nearest nodes are about the
    same, as wide as the network is sparse (`region_depth`). One lookup finds its
    keepers: all nodes that lie in the region, and the nearest others up to k. They get
-   the slices of the region (`dht.own_inventory`, `dht.slice_sender`).
+   the slices of the region (`dht.own_inventory`, `dht.slice_sender`). In a small
+   network one lookup finds the keepers of all regions (`dht.census`).
 3. What a keeper has counts from the last renewal. A renewal gives the node record a
    later end, so it starts with no keepers (Kademlia paper, section 2.5, republishing).
    A keeper that has all slices still gets the node record alone.
@@ -36,10 +37,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.addresses import Address
+from dht.census import CENSUS_DEPTH_MAX, Censuses
 from dht.eclipse_guard import expected_radius
 from dht.inventory import Block
 from dht.limits import (
     ANNOUNCES_IN_FLIGHT_MAX,
+    CENSUS_REGIONS_MIN,
     GROWTH_SHARE,
     KEEPERS_KNOWN_SECONDS,
     PROVIDER_SECONDS,
@@ -52,7 +55,6 @@ from dht.placement import Placement
 from dht.providers import REGION_DEPTH_MIN, ProviderRecord
 from dht.slice_sender import NOTHING, Holding, SliceSender
 from dht.traversal import Query
-from dht.wire import FindNode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +118,7 @@ class Announcer:
         """Contacts in the tables when a region was announced last."""
         self._locks: dict[tuple[Block, int], asyncio.Lock] = {}
         self._found: dict[tuple[Block, int], _Found] = {}
+        self._censuses = Censuses(core, lookups)
         self._node_records: dict[Address, NodeRecord] = {}
         self._expires_at = 0
         self._issued_at = 0
@@ -252,6 +255,7 @@ class Announcer:
         """
         report, core = OfferReport(), self._core
         if not may_reuse:
+            self._censuses.clear()
             for region in regions:
                 for family in core.families:
                     self._found.pop((region, family), None)
@@ -264,6 +268,9 @@ class Announcer:
             for family in sorted(core.families):
                 if not any(map(self._may_name_me, core.tables[family])):
                     continue
+                depth = region_depth(core.tables[family], core.node_id)
+                if len(ordered) >= CENSUS_REGIONS_MIN and depth <= CENSUS_DEPTH_MAX:
+                    report.requests += await self._censuses.take(family)
                 for start in range(0, len(ordered), size):
                     lane = ordered[start : start + size]
                     tasks.create_task(
@@ -327,6 +334,11 @@ class Announcer:
         """Find the keepers of the region of some keys."""
         count = K if len(keys) == 1 else 2 * K
         replies: dict[Contact, ProvenReply] = {}
+        if met := self._censuses.nearest(family, keys[0]):
+            chosen = self._keepers_among(family, keys[0], met, count=count)
+            asked = await self._with_tokens(chosen, keys[0], report)
+            others = met[len(chosen) : 2 * len(chosen) - len(asked)]
+            return asked + await self._with_tokens(others, keys[0], report)
 
         def on_reply(reply: ProvenReply) -> None:
             replies[reply.contact] = reply
@@ -338,6 +350,14 @@ class Announcer:
         further = await self._lookups.widen(family, keys[0], found, on_reply=on_reply)
         chosen = self._keepers_among(family, keys[0], found, count=count)
         return [replies[each] for each in (*chosen, *further)]
+
+    async def _with_tokens(
+        self, chosen: Sequence[Contact], target: bytes, report: OfferReport
+    ) -> list[ProvenReply]:
+        """Get write tokens from keepers that are known already."""
+        report.requests += len(chosen)
+        found = await asyncio.gather(*(self._find(one, target) for one in chosen))
+        return [reply for reply in found if reply is not None]
 
     def _keepers_among(
         self, family: int, key: bytes, found: Sequence[Contact], *, count: int
@@ -435,7 +455,7 @@ class Announcer:
 
     async def _find(self, contact: Contact, target: bytes) -> ProvenReply | None:
         async with self._in_flight:
-            return await self._rpc_client.call(contact, FindNode(target))
+            return await self._rpc_client.write_token(contact, target)
 
     async def _holding(self, region: Block) -> Holding:
         """Return the slices of a region, signed now where they have changed."""

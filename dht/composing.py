@@ -44,9 +44,9 @@ def compose(core: Core, question: Question, now: float) -> bytes:
 def _flags(core: Core, question: Question, now: float) -> int:
     """Return what a request tells of this node and wants of the other."""
     flags = question.flags
-    if 4 in core.families:
+    if 4 in core.families and not question.is_bare:
         flags |= RequestFlag.IPV4
-    if 6 in core.families:
+    if 6 in core.families and not question.is_bare:
         flags |= RequestFlag.IPV6
     if core.reach.is_read_only(question.address):
         flags |= RequestFlag.READ_ONLY

@@ -36,6 +36,8 @@ class Question:
     """The same, to an address that gave no token yet; 0 for a repetition."""
     introduces: bool
     """Whether it carries a proof of this node's id."""
+    is_bare: bool = False
+    """Whether the reply need name no contacts."""
 
 
 class Asked:

@@ -77,6 +77,7 @@ class InFlight:
         "flags",
         "hearsay",
         "introduces",
+        "is_bare",
         "last_sent_at",
         "late",
         "patience",
@@ -115,6 +116,7 @@ class InFlight:
         self.continued = False  # was asked again for what did not fit
         self.hearsay = False  # sent for another's sake
         self.introduces = False  # carries a proof of this node's id
+        self.is_bare = False  # wants no contacts
         self.transaction = b""
         self.timer: asyncio.TimerHandle | None = None
 
@@ -129,6 +131,7 @@ class InFlight:
             size=self.size,
             first_bytes=0 if self.tries else self.first_bytes,
             introduces=self.introduces,
+            is_bare=self.is_bare,
         )
 
 
@@ -172,6 +175,7 @@ class RpcClient:
         late: Callable[[], None] | None = None,
         patience: int = PATIENCE,
         lost: bool = False,
+        is_bare: bool = False,
     ) -> None:
         """Ask a contact; `done` gets its answer, or None when there is none.
 
@@ -181,7 +185,8 @@ class RpcClient:
         is sent once only. `late` is called when there is little hope left: after
         `patience` times the pause between two sendings. A contact that was proven
         once and `lost` is no stranger. Where the contact is asked for another's sake
-        (`hearsay`), its reply reports no address of this node.
+        (`hearsay`), its reply reports no address of this node. The reply to a request
+        that `is_bare` names no contacts.
         """
         pending = InFlight(contact.address, contact, body, done=done)
         pending.flags, pending.size = flags, size
@@ -190,6 +195,7 @@ class RpcClient:
         pending.late, pending.patience = late, patience
         pending.again = again
         pending.hearsay = hearsay
+        pending.is_bare = is_bare
         if lost or self._may_ask(contact):
             self._begin(pending)
         else:
@@ -218,6 +224,7 @@ class RpcClient:
         size: int = 0,
         again: bool = True,
         introduces: bool = False,
+        is_bare: bool = False,
     ) -> asyncio.Future[ProvenReply | None]:
         """Ask a contact; the future holds its answer or None."""
         future: asyncio.Future[ProvenReply | None] = self._loop.create_future()
@@ -228,8 +235,15 @@ class RpcClient:
             size=size,
             again=again,
             introduces=introduces,
+            is_bare=is_bare,
         )
         return future
+
+    def write_token(
+        self, contact: Contact, target: bytes
+    ) -> asyncio.Future[ProvenReply | None]:
+        """Ask a contact for the write token of a target, and for nothing else."""
+        return self.call(contact, FindNode(target), is_bare=True)
 
     def probe_datagram(self, address: Address, nonce: bytes) -> bytes:
         """Return a short ping whose transaction is a nonce, and await no answer."""
@@ -358,6 +372,16 @@ class RpcClient:
         pause = self._core.peer_memory.round_trips.retransmit
         return 2 * pause if isinstance(pending.body, Announce | StoreRecord) else pause
 
+    def _seconds_max(self, pending: InFlight, pause: float) -> float:
+        """Return when a request is given up; a store is sent three times before that.
+
+        Where all answers take long, the pauses alone would be longer than a request:
+        nothing would be sent again.
+        """
+        if isinstance(pending.body, Announce | StoreRecord):
+            return max(REQUEST_SECONDS_MAX, (RETRANSMITS_MAX + 1) * pause)
+        return REQUEST_SECONDS_MAX
+
     def _wait(self, pending: InFlight, seconds: float) -> None:
         pending.due_at = self._loop.time() + seconds
         pending.timer = self._loop.call_at(pending.due_at, self._late, pending)
@@ -370,8 +394,8 @@ class RpcClient:
         """
         core = self._core
         now = core.clock.monotonic()
-        left = pending.sent_at + REQUEST_SECONDS_MAX - now
         wait = self._pause(pending)
+        left = pending.sent_at + self._seconds_max(pending, wait) - now
         if self._loop.time() - pending.due_at > wait / 4 and not pending.excused:
             # This machine is late itself: the answer may lie here, unread.
             pending.excused = left <= 0

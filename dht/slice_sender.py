@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dht.contacts import pack_contacts
 from dht.inventory import content_id
 from dht.limits import DATAGRAM_BYTES_MAX, SLICES_PER_ANNOUNCE_MAX
-from dht.wire import Announce, FindNode, Stored
+from dht.wire import Announce, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -171,7 +171,7 @@ class SliceSender:
         target = region.start.to_bytes(4, "big") + bytes(28)
         async with self._in_flight:
             self.requests += 1
-            answer = await self._rpc_client.call(contact, FindNode(target))
+            answer = await self._rpc_client.write_token(contact, target)
         return None if answer is None else answer.body.write_token
 
     def _body(

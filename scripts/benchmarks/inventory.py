@@ -11,6 +11,7 @@ import asyncio
 import random
 import resource
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 HERE = Address("127.0.0.1", 0)
 ALGORITHMS = ("sha256", "sha512", "blake2b-256")
+KIND_AT, REPLY = 10, 64
+KINDS = {2: "lookups", 3: "searches", 4: "announces"}
+PLACED_SECONDS_MAX = 180.0
 SECONDS = 3.0
 MEGABYTES = 3.0
 
@@ -37,9 +41,9 @@ def keys_of(number: int, files: int, algorithm: str) -> list[bytes]:
     ]
 
 
-def count_bytes(nodes: list[Dht]) -> list[int]:
-    """Return a list whose only element grows by what the nodes send."""
-    total = [0]
+def count_bytes(nodes: list[Dht]) -> Counter[str]:
+    """Return a counter that grows by the bytes that the nodes send, by their kind."""
+    sent = Counter[str]()
     for node in nodes:
         running: Any = node._running
         transport = running.transport
@@ -48,11 +52,22 @@ def count_bytes(nodes: list[Dht]) -> list[int]:
             send = getattr(owner, name)
 
             def counted(data: bytes, to: Address, send: Any = send) -> Any:
-                total[0] += len(data)
+                sent[KINDS.get(data[KIND_AT] % REPLY, "other")] += len(data)
                 return send(data, to)
 
             setattr(owner, name, counted)
-    return total
+    return sent
+
+
+async def until_placed(nodes: list[Dht]) -> float:
+    """Wait until the nodes say that all is placed; return how long that took."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < PLACED_SECONDS_MAX:
+        reports = [node.placement() for node in nodes]
+        if all(one.placed == one.offered for one in reports):
+            break
+        await asyncio.sleep(1.0)
+    return time.perf_counter() - began
 
 
 async def fleet(options: argparse.Namespace) -> list[Row]:
@@ -75,9 +90,13 @@ async def fleet(options: argparse.Namespace) -> list[Row]:
                     )
                 )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        megabytes = sent[0] / 1e6 / len(nodes)
-        found = await look_up(nodes, options)
+        megabytes = {kind: n / 1e6 / len(nodes) for kind, n in sent.items()}
         placed = sum(node.placement().placed for node in nodes)
+        later = await until_placed(nodes)
+        again = sum(node.stats().get("retransmitted", 0) for node in nodes)
+        given_up = sum(node.stats().get("timeouts", 0) for node in nodes)
+        found = await look_up(nodes, options)
+        placed_later = sum(node.placement().placed for node in nodes)
         offered = sum(node.placement().offered for node in nodes)
         kept = max(node.stats()["kept.provider_bytes"] for node in nodes)
     finally:
@@ -92,9 +111,10 @@ async def fleet(options: argparse.Namespace) -> list[Row]:
         ),
         Row(
             what="placed, of those offered",
-            ours=placed / offered,
+            ours=placed_later / offered,
             unit="",
             goal=Goal(1, ratio=False, at_least=True),
+            more={"at once": placed / offered, "s later": later},
         ),
         Row(
             what="processor for a node",
@@ -104,10 +124,13 @@ async def fleet(options: argparse.Namespace) -> list[Row]:
         ),
         Row(
             what="sent by a node",
-            ours=megabytes,
+            ours=sum(megabytes.values()),
             unit="MB",
             goal=Goal(MEGABYTES, ratio=False),
+            more={f"MB of {kind}": n for kind, n in sorted(megabytes.items())},
         ),
+        Row(what="requests sent again", ours=again / len(nodes), unit="a node"),
+        Row(what="requests given up", ours=given_up / len(nodes), unit="a node"),
         Row(what="by the clock, all nodes", ours=wall, unit="s"),
         Row(what="kept by the fullest keeper", ours=kept / 1e6, unit="MB"),
         Row(what="process, all nodes", ours=rss, unit="MB"),

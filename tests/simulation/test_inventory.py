@@ -70,6 +70,38 @@ def test_all_who_offer_the_same_files_are_found_and_drawn_evenly() -> None:
     assert result.figures["most_over_mean"] < 2.5
 
 
+def test_a_small_network_is_asked_once_for_the_keepers_of_all_regions() -> None:
+    """Every node names its contacts twice at most; the right nodes keep the keys."""
+    with virtual_time() as loop:
+        swarm = Swarm(loop, seed=86, cheap_keys=True)
+
+        async def scenario() -> None:
+            await swarm.grow(40)
+            provider, named = swarm.nodes[3], 0
+            send = swarm.network.send
+
+            def counted(data: bytes, source: Any, to: Any) -> None:
+                nonlocal named
+                named += data[10] == 66 and len(data) > 400  # contacts in a reply
+                send(data, source, to)
+
+            swarm.network.send = counted  # type: ignore[method-assign]
+            await provider.offer(KEYS, 5000)
+            assert named < 2 * len(swarm.nodes)
+            assert provider.placement().placed == len(KEYS)
+            others = [node for node in swarm.nodes if node is not provider]
+            for each in KEYS[:20]:
+                target = int.from_bytes(each, "big")
+                nearest = sorted(
+                    others, key=lambda n: int.from_bytes(n.node_id, "big") ^ target
+                )
+                holds = [store_of(n).page(each, 0, 0.0).total for n in nearest[:20]]
+                assert sum(holds) >= 18
+            await swarm.close()
+
+        swarm.run(scenario())
+
+
 def test_a_keeper_that_lost_everything_gets_it_with_the_next_renewal() -> None:
     """And nobody else is sent more than the node record."""
     with virtual_time() as loop:
