@@ -137,9 +137,7 @@ class Announcer:
         for start in range(0, len(chosen), _STEP):
             await asyncio.sleep(0)
             self.put(chosen[start : start + _STEP])
-        for key in chosen:
-            self._pending[Block.of(key, self._depth)] = None
-        report = await self.announce(port)
+        report = await self.announce(port, chosen)
         for key in chosen:
             found = self._inventory.find(key)
             report.stored[key] = found.keepers_of(key) if found is not None else 0
@@ -151,8 +149,13 @@ class Announcer:
             if self._add(key):
                 self._pending[Block.of(key, self._depth)] = None
 
-    async def announce(self, port: int) -> OfferReport:
-        """Announce what was put since the last time, all offers under a new port."""
+    async def announce(
+        self, port: int, keys: Sequence[bytes] | None = None
+    ) -> OfferReport:
+        """Announce what was put since the last time, all offers under a new port.
+
+        With `keys` only these and what lies in their regions; the rest can wait.
+        """
         moved = port != self._port and self._port > 0
         self._port = port
         if moved:
@@ -160,7 +163,13 @@ class Announcer:
         if GROWTH_SHARE * self._core.known > self._depth_known:
             self._choose_depth()
         is_first = not self._has_announced
-        pending, self._pending = self._pending, {}
+        if keys is None:
+            pending, self._pending = self._pending, {}
+        else:
+            pending = dict.fromkeys(Block.of(key, self._depth) for key in keys)
+            for block in pending:
+                self._pending.pop(block, None)
+            is_first &= not self._pending
         self._has_announced |= bool(pending)
         regions: dict[Block, None] = {}
         for block in pending:

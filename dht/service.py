@@ -263,12 +263,20 @@ class Dht:
         """Add keys to the offers, however many; `announce_offers` announces them."""
         self._run.announcer.put(keys)
 
-    async def announce_offers(self, port: int) -> None:
-        """Announce what was put since the last time, all offers under a new port."""
-        await self._run.announcer.announce(port)
+    async def announce_offers(
+        self, port: int, keys: Sequence[bytes] | None = None
+    ) -> None:
+        """Announce what was put since the last time, all offers under a new port.
+
+        With `keys` only these and what lies in their regions; the rest can wait.
+        """
+        await self._run.announcer.announce(port, keys)
 
     def withdraw(self, keys: Iterable[bytes]) -> None:
-        """Stop offering keys; their keepers are notified in the background."""
+        """Stop offering keys; their keepers are notified in the background.
+
+        Of each key the first eight bytes are enough.
+        """
         announcer = self._run.announcer
         regions = announcer.withdraw(keys)
         if regions:

@@ -23,6 +23,7 @@ from dht import (
 )
 from node.background import Background
 from node.content.announced import PREFIX_BYTES, AnnouncedKeys
+from node.content.announcements import Announcements
 from node.content.sharing_policy import SharingPolicy
 from node.model.trust_store import TrustStore
 from node.reach.lan_peers import LanPeers
@@ -100,7 +101,6 @@ class ContentRouter:
         self._neighbours = neighbours or LanPeers()
         self._dht = dht
         self._network = network
-        self._port = port
         self._store = store
         self._policy = policy
         self._trust_store = trust_store
@@ -109,8 +109,7 @@ class ContentRouter:
         self._follow_keys: dict[tuple[bytes, str], bytes] = {}
         """The keys announced for names of interest."""
         self._follows: set[tuple[bytes, str]] = set()
-        self._has_new = False
-        """Whether the decision under way adds keys."""
+        self._announcements = Announcements(dht, background, port)
         self._is_lacking_aliases = False
         self._loop = asyncio.get_running_loop()
         self._later: asyncio.TimerHandle | None = None
@@ -141,12 +140,11 @@ class ContentRouter:
 
     def use_port(self, port: int) -> None:
         """Announce everything under this port from now on."""
-        if port == self._port:
+        if port == self._announcements.port:
             return
-        self._port = port
+        self._announcements.port = port
         if len(self._announced_keys) or self._follow_keys:
-            offering = self._dht.announce_offers(port)
-            self._background.start(offering, "announcing under another port")
+            self._announcements.send_all(port)
 
     def is_offered(self, artifact: Artifact) -> bool:
         """Tell whether this node announces an artifact now."""
@@ -285,12 +283,7 @@ class ContentRouter:
                 self._announced = None
                 raise
             # On its own: what is shared next does not wait for it.
-            has_new, self._has_new = self._has_new, False
-            if has_new:
-                announcement = self._announce(announced)
-                self._background.start(announcement, "announcement")
-            elif not announced.done():
-                announced.set_result(None)
+            self._announcements.send(announced)
             if self._is_lacking_aliases:
                 self._is_lacking_aliases = False
                 self._queue_aliases()
@@ -312,7 +305,7 @@ class ContentRouter:
         except BaseException:
             self._policy.again(change.digests, is_all=change.is_all)
             raise
-        self._withdraw(self._compare_names(settled.names))
+        self._announcements.withdraw(self._compare_names(settled.names))
 
     async def _compare_all(self) -> None:
         """Compare all that is held, page by page; commands come in between."""
@@ -323,7 +316,9 @@ class ContentRouter:
                 return
             began = time.monotonic()
             for artifact in page:
-                self._withdraw(self._compare(artifact.digest.raw, artifact))
+                self._announcements.withdraw(
+                    self._compare(artifact.digest.raw, artifact)
+                )
             after = page[-1].digest.raw
             if len(page) == READ_AT_ONCE:
                 await asyncio.sleep(time.monotonic() - began)
@@ -336,18 +331,9 @@ class ContentRouter:
             found = await self._held(part)
             for name in part:
                 gone += self._compare(Digest.parse(name).raw, found.get(name))
-            self._withdraw(gone)
+            self._announcements.withdraw(gone)
             if len(parts) > PARTS_MANY:
                 await asyncio.sleep(time.monotonic() - began)
-
-    def _put(self, keys: Sequence[bytes]) -> None:
-        if keys:
-            self._has_new = True
-            self._dht.put_offers(keys)
-
-    def _withdraw(self, keys: Sequence[bytes]) -> None:
-        if keys:
-            self._dht.withdraw(keys)
 
     async def _held(self, names: Iterable[str]) -> dict[str, Artifact]:
         """Return the artifacts that are held of these, by their names."""
@@ -372,7 +358,7 @@ class ContentRouter:
         known = set(before or ())
         new = [key for key in keys if key and key[:PREFIX_BYTES] not in known]
         self._announced_keys.put(sha256, prefixes)
-        self._put(new if before is not None else [self._key(name), *new])
+        self._announcements.put(new if before is not None else [self._key(name), *new])
         return [one for one in known if one and one not in prefixes]
 
     def _compare_names(self, names: set[tuple[bytes, str]]) -> list[bytes]:
@@ -387,19 +373,11 @@ class ContentRouter:
             if name in follows or self._policy.is_name_offered(*name):
                 if name not in self._follow_keys:
                     self._follow_keys[name] = follow_key(self._network, *name)
-                    self._put([self._follow_keys[name]])
+                    self._announcements.put([self._follow_keys[name]])
             elif (key := self._follow_keys.pop(name, None)) is not None:
                 gone.append(key)
         self._follows = follows
         return gone
-
-    async def _announce(self, announced: asyncio.Future[None]) -> None:
-        """Announce what was put, without what was withdrawn meanwhile."""
-        try:
-            await self._dht.announce_offers(self._port)
-        finally:
-            if not announced.done():
-                announced.set_result(None)
 
     def _on_aliases(self, artifact: Artifact) -> None:
         """Have the aliases of an artifact announced; called in any thread."""

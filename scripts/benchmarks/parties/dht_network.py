@@ -1,7 +1,9 @@
 """A network of DHT nodes on loopback, in processes of their own.
 
 One line of JSON on stdin is a question and one on stdout its answer: the keys to be
-looked up, in hex, and how many of them were found. It ends at the end of stdin.
+looked up, in hex, and how many of them were found. It ends at the end of stdin. The
+nodes verify no signatures of slices: hundreds of them share the processors here, with
+the node that is measured.
 """
 
 from __future__ import annotations
@@ -68,8 +70,16 @@ class DhtNetwork:
         return answer
 
 
+def _take_for_true(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    del public_key, signature, message
+    return True
+
+
 async def _serve(first: int, count: int, contact: str) -> None:
-    nodes = [Dht(private_key(10_000 + first + n)) for n in range(count)]
+    nodes = [
+        Dht(private_key(10_000 + first + n), verify=_take_for_true)
+        for n in range(count)
+    ]
     loop = asyncio.get_running_loop()
     try:
         for number, node in enumerate(nodes):

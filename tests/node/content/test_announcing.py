@@ -32,8 +32,9 @@ class Listening(Silence):
     def put_offers(self, keys):
         self.waiting |= set(keys)
 
-    async def announce_offers(self, port):
-        sent, self.waiting = self.waiting, set()
+    async def announce_offers(self, port, keys=None):
+        sent = set(self.waiting) if keys is None else self.waiting & set(keys)
+        self.waiting -= sent
         await asyncio.sleep(self.seconds)
         self.keys |= sent
 
@@ -44,8 +45,7 @@ def key(digest: Digest) -> bytes:
 
 @pytest.fixture
 async def node(tmp_path):
-    async with End(tmp_path / "node") as end:
-        end.router._dht = Listening()
+    async with End(tmp_path / "node", dht=Listening()) as end:
         yield end
 
 
@@ -197,3 +197,25 @@ def test_announced_keys_are_a_dictionary(
         name = bytes([7, 0x50 + number % 16, number]) + bytes(29)
         assert keys.prefixes(name) == model.get(name)
         assert (name in keys) == (name in model)
+
+
+async def test_many_new_keys_wait_until_no_more_come(node, monkeypatch):
+    """Few are announced at once, beside them."""
+    monkeypatch.setattr("node.content.announcements.FEW_KEYS", 8)
+    monkeypatch.setattr("node.content.announcements.REST", 1e9)
+    monkeypatch.setattr("node.content.announcements.QUIET_SECONDS", 0.6)
+    sent = node.router._dht.keys
+    digests = [node.store.add_bytes(b"%d" % number).digest for number in range(12)]
+    catalogue = node.believer.catalogue
+    catalogue.add_directs(map(str, digests[:5]))
+    await node.router.sync()  # many: the first sweep, which begins at once
+    assert len(sent) == 15
+    catalogue.add_directs(map(str, digests[5:10]))
+    began = time.monotonic()
+    await node.router.sync()
+    few = await node.share(b"one more")
+    assert key(few) in sent
+    assert len(sent) == 18
+    while len(sent) < 33:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert time.monotonic() - began > 0.6

@@ -31,21 +31,20 @@ class Silence:
     def put_offers(self, keys):
         pass
 
-    async def announce_offers(self, port):
+    async def announce_offers(self, port, keys=None):
         pass
 
 
 class End:
     """One node's store, with a seeder that obeys its `ContentRouter`."""
 
-    def __init__(self, folder, sharing: Any = "all") -> None:
+    def __init__(self, folder, sharing: Any = "all", dht: Any = None) -> None:
         self.believer = Believer()
         self.store = Store(folder)
         self.identity = Identity(Ed25519PrivateKey.generate())
         self.background = Background()
-        dht: Any = Silence()
         self.router = ContentRouter(
-            dht=dht,
+            dht=dht or Silence(),
             network=Network(),
             port=4747,
             store=self.store,
