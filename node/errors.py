@@ -1,13 +1,26 @@
 """The errors that a person meets, each with its exit code.
 
-The docstring of a class is its message where none is given; the message is one
-clear sentence, with the next step where there is one.
+The docstring of a class is its message where none is given. A message is one clear
+sentence, with the next step where there is one; it follows a name and a colon, so it
+begins with a small letter and has no full stop.
 """
 
 from typing import Any
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
+
+def clause(sentence: object) -> str:
+    """Return a sentence as it stands after `caravan: `; those of `dht` are sentences.
+
+    >>> clause("The store is full.")
+    'the store is full'
+    """
+    text = str(sentence).strip().removesuffix(".")
+    # Not "TLS failed", nor a name in quotes.
+    is_word = text[1:2].islower() or text[1:2] == " "
+    return text[:1].lower() + text[1:] if is_word else text
 
 
 class NodeError(Exception):
@@ -18,7 +31,7 @@ class NodeError(Exception):
     def __init__(
         self, message: str | None = None, *, details: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(message or clause(type(self).__doc__ or ""))
         self.details = details or {}
         """What `--json` says beside the message."""
 

@@ -16,7 +16,7 @@ from node.background import Background
 from node.commands import Progress
 from node.content.fetcher import ContentFetcher
 from node.content.router import ContentRouter
-from node.errors import NobodyOffersError, UsageError
+from node.errors import NobodyOffersError, UsageError, clause
 from node.gateway.traffic import Traffic, saved_bytes
 from node.model.catalogue import Catalogue
 from node.model.targets import parse_digest
@@ -159,7 +159,7 @@ class Inspector:
         try:
             digest = parse_digest(command.digest, self._catalogue)
         except DigestError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(clause(error)) from error
         held = await asyncio.to_thread(self._store.find_pending, digest)
         if held is not None:
             digest = held.digest

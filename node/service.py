@@ -21,7 +21,7 @@ from node.command_table import CommandTable, make_command_table
 from node.commands import Command, LeaveCommand, Progress, ResultT
 from node.composition import Parts, compose
 from node.doors import Doors
-from node.errors import NodeError
+from node.errors import NodeError, clause
 from node.gateway.traffic import Traffic
 from node.layers import Layers, open_layers
 from node.memory import NodeMemory
@@ -90,7 +90,7 @@ class Node:
             async with self.layers.storage.mirror.durable():
                 result: ResultT = await logged(command, work)
         except StoreError as error:
-            raise NodeError(str(error)) from error
+            raise NodeError(clause(error)) from error
         return result
 
     def traffic(self) -> Traffic:

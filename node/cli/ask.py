@@ -13,7 +13,17 @@ import click
 from node.cli import client
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import clean, count, duration, facts, say, short_digest, size, table
+from node.cli.text import (
+    count,
+    duration,
+    facts,
+    note,
+    say,
+    short_digest,
+    short_node_id,
+    size,
+    table,
+)
 from node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -100,7 +110,7 @@ def _leave_words(session: Session) -> None:
             f"{tool} ({file}) still points at this node: start it again, or run "
             f"`caravan connect {tool} --undo`"
         )
-        click.echo(clean(words), err=True)
+        note(words)
 
 
 def _status_words(status: StatusResult) -> None:
@@ -134,13 +144,13 @@ def _status_words(status: StatusResult) -> None:
             f"kept by enough nodes, {placement.unplaced} by none, for "
             f"{duration(placement.behind_seconds)}"
         )
-        click.echo(clean(words), err=True)
+        note(words)
     if status.limits.full:
-        click.echo(status.limits.full, err=True)
+        note(status.limits.full)
     for loop in status.failing:
         times = count(loop.times, "time")
         words = f"caution: {loop.name} failed {times} in a row: {loop.error}"
-        click.echo(clean(words), err=True)
+        note(words)
 
 
 def _total(now: int, ever: int) -> str:
@@ -179,7 +189,7 @@ def _peers_words(found: PeersResult) -> None:
         ("node id", "address", "rtt", "age"),
         [
             (
-                contact.node_id[:16],
+                short_node_id(contact.node_id),
                 contact.address,
                 "-" if contact.rtt_ms is None else f"{contact.rtt_ms:.1f} ms",
                 duration(contact.age_seconds),
@@ -188,18 +198,27 @@ def _peers_words(found: PeersResult) -> None:
         ],
         optional=("age", "rtt"),
     )
+    if not found.contacts:
+        note("no contacts yet; `caravan join HOST:PORT --detach` names one")
 
 
 def _lookup_words(found: LookupResult) -> None:
-    digest = short_digest(found.digest) if sys.stdout.isatty() else found.digest
+    short = sys.stdout.isatty()
     table(
         ("node id", "address", "reach"),
-        [(each.node_id, each.address, each.reach) for each in found.providers],
+        [
+            (
+                short_node_id(each.node_id) if short else each.node_id,
+                each.address,
+                each.reach,
+            )
+            for each in found.providers
+        ],
     )
-    click.echo(
+    digest = short_digest(found.digest) if short else found.digest
+    note(
         f"{count(len(found.providers), 'provider')} of {digest} in "
-        f"{duration(found.seconds)}, {count(found.requests, 'request')}",
-        err=True,
+        f"{duration(found.seconds)}, {count(found.requests, 'request')}"
     )
 
 

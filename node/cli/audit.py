@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.files import absolute
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import clean, table
+from node.cli.text import note, table
 
 if TYPE_CHECKING:
     from node.results import AuditResult, ReplacedDependencyEntry
@@ -23,14 +23,12 @@ FOUND = 6
 @click.option("--lockfile", metavar="FILE", help="Look only at the files it names.")
 @click.pass_obj
 def audit(session: Session, lockfile: str | None) -> int:
-    """Show which files security releases replaced.
-
-    Also shows which packages need such files.
+    """Show which files security releases replaced, and which packages need them.
 
     Exits with code 6 if there are any. A package whose dependency was replaced keeps
     working; ask its publisher for a release that depends on the new version.
     """
-    path = None if lockfile is None else str(Path(lockfile).absolute())
+    path = None if lockfile is None else absolute(lockfile)
     result = session.ask("audit", lockfile=path)
     session.answer(result, _audit_words)
     return FOUND if result.found else 0
@@ -51,9 +49,9 @@ def _audit_words(result: AuditResult) -> None:
         ],
     )
     for one in result.dependents:
-        click.echo(clean(dependent_words(one)), err=True)
+        note(dependent_words(one))
     if not result.found:
-        click.echo("no file was replaced by a security release", err=True)
+        note("no file was replaced by a security release")
 
 
 def dependent_words(one: ReplacedDependencyEntry) -> str:

@@ -21,6 +21,7 @@ from rich.text import Text
 from node.cli.text import clean, count, duration, size
 
 BARS_MAX = 10
+SUMMARY_SECONDS_MIN = 1.0
 _BAR_COLUMNS_MIN = 60
 """A narrower terminal has room for names and amounts only."""
 _REMAINING_COLUMNS_MIN = 76
@@ -96,11 +97,15 @@ class Bars:
             self._show_total()
 
     def stop(self, *, is_complete: bool) -> None:
-        """Take the bars away; say in one line what came, if all of it did."""
+        """Take the bars away; say in one line what came, if all of it did.
+
+        One file that came at once is not worth a line: the answer names it.
+        """
         self._progress.stop()
         received = sum(done for done, _ in self._bytes.values())
-        if is_complete and received:
-            seconds = max(0.01, time.monotonic() - self._started)
+        seconds = max(0.01, time.monotonic() - self._started)
+        is_news = len(self._bytes) > 1 or seconds > SUMMARY_SECONDS_MIN
+        if is_complete and received and is_news:
             words = (
                 f"{count(len(self._bytes), 'file')}, {size(received)} in "
                 f"{duration(seconds)} ({size(int(received / seconds))}/s)"

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.command(cls=CliCommand, examples=["caravan doctor", "caravan doctor --json"])
 @click.pass_obj
 def doctor(session: Session) -> int:
-    """Check clock, ports, reachability, disk, contacts; say what to do.
+    """Check what may be wrong around the node, and say what to do.
 
-    Also works while no node is running. Exits with code 1 if a check fails.
+    Looks at the clock, ports, disk, contacts and reachability. Also works while no node
+    is running. Exits with code 1 if a check fails.
     """
     try:
         result = session.ask("doctor")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from node.cli.answer import Fields
+from node.cli.files import write_new
 from node.cli.group import CliCommand, CommandGroup
 from node.cli.session import Session
 from node.cli.text import say, table
-from node.errors import NodeError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 
 class ConfigGroup(CommandGroup):
@@ -42,8 +41,8 @@ class ConfigGroup(CommandGroup):
 def config() -> None:
     """List all settings and where their values come from.
 
-    Flags of `caravan join` stand over CARAVAN_* variables, those over config.toml in
-    the node's folder, that over what the node remembers, and that over defaults.
+    Flags of `caravan join` take precedence over CARAVAN_* variables, then come
+    config.toml in the node's folder, what the node remembers, and the defaults.
     """
 
 
@@ -80,21 +79,8 @@ def config_init(session: Session) -> None:
     from node.settings.table import commented_config
 
     path = session.home / CONFIG_FILE
-    _write_new(path, commented_config())
+    write_new(path, commented_config().encode())
     session.answer(Fields(file=str(path)), lambda _: say(f"written: {path}"))
-
-
-def _write_new(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(
-            path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)
-        ) as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise NodeError(f"{path} exists already, and was left as it is") from error
-    except OSError as error:
-        raise NodeError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _plain(value: object) -> Any:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.completing import TargetType
+from node.cli.files import absolute, target_text
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import clean, count, duration, say, short_digest, size, table
-from node.cli.tree import tree_words
+from node.cli.text import count, duration, note, say, short_digest, size, table
+from node.cli.tree import draw_tree
 
 if TYPE_CHECKING:
     from node.results import (
@@ -24,18 +25,6 @@ if TYPE_CHECKING:
         ShareResult,
         UnshareResult,
     )
-
-PACKAGE_FILE_SUFFIX = ".caravan"
-
-
-def absolute(path: str) -> str:
-    """Return `path` as the node, which has another working folder, can read it."""
-    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
-
-
-def target_text(target: str) -> str:
-    """Return a TARGET as the node reads it: a package file by its absolute path."""
-    return absolute(target) if target.endswith(PACKAGE_FILE_SUFFIX) else target
 
 
 @click.command(
@@ -50,10 +39,10 @@ def target_text(target: str) -> str:
 @click.option(
     "--lockfile",
     metavar="FILE",
-    help="Files that FILE locks and that a package manager has on disk.",
+    help="Offer what FILE locks, from the caches of package managers.",
 )
 @click.option(
-    "--pip-cache", is_flag=True, help="Files from the public index in pip's cache."
+    "--pip-cache", is_flag=True, help="Offer files of the public index in pip's cache."
 )
 @click.pass_obj
 def share(
@@ -91,7 +80,7 @@ def share(
     ],
 )
 @click.argument(
-    "targets", nargs=-1, metavar="TARGET...", type=TargetType(has_files=True)
+    "targets", nargs=-1, metavar="[TARGET]...", type=TargetType(has_files=True)
 )
 @click.option(
     "-o",
@@ -103,16 +92,20 @@ def share(
 @click.option(
     "--force", is_flag=True, help="In a folder, overwrite files of the same names."
 )
-@click.option("--no-dependencies", is_flag=True, help="Only the TARGETs themselves.")
 @click.option(
-    "--yes", is_flag=True, help="Also packages that need more than is usual to fetch."
+    "--no-dependencies", is_flag=True, help="Fetch only the TARGETs themselves."
 )
 @click.option(
-    "--lockfile", metavar="FILE", help="Files that it locks for this machine."
+    "--yes", is_flag=True, help="Fetch also what needs unusually many other packages."
 )
-@click.option("--all", "everything", is_flag=True, help="For every platform.")
 @click.option(
-    "--strict", is_flag=True, help="Fail if the lockfile locks some without a digest."
+    "--lockfile", metavar="FILE", help="Fetch what FILE locks for this machine."
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="With --lockfile, for every platform."
+)
+@click.option(
+    "--strict", is_flag=True, help="With --lockfile, fail if a digest is missing."
 )
 @click.pass_obj
 def fetch(
@@ -142,7 +135,7 @@ def fetch(
         prefetch(
             session,
             lockfile,
-            output=None if output is None else _output(output),
+            output=_output(output),
             force=force,
             everything=everything,
             strict=strict,
@@ -151,28 +144,33 @@ def fetch(
         return
     if not targets:
         raise click.UsageError("expected a TARGET or --lockfile FILE")
+    _fetch_targets(
+        session,
+        output,
+        targets=[target_text(target) for target in targets],
+        dependencies=not no_dependencies,
+        force=force,
+        yes=yes,
+    )
+
+
+def _fetch_targets(session: Session, output: str | None, **wishes: object) -> None:
+    """Fetch what `wishes` say; the node writes files, this process writes streams."""
     from node.cli.streams import STDOUT, is_stream, write_stream
 
     session.if_interrupted = (
         "What was downloaded and verified is kept; the same command continues from it."
     )
-    stream = output if output is not None and is_stream(output) else None
-    if stream == STDOUT and session.json:
-        raise click.UsageError("expected -o - or --json: both write to stdout")
-    result = session.ask(
-        "fetch",
-        targets=[target_text(target) for target in targets],
-        output=None if output is None or stream else _output(output),
-        dependencies=not no_dependencies,
-        force=force,
-        yes=yes,
-    )
-    if stream is None:
+    if output is None or not is_stream(output):
+        result = session.ask("fetch", output=_output(output), **wishes)
         session.answer(result, lambda _: _fetch_words(result, is_written=bool(output)))
         return
-    write_stream(result, stream)
-    if stream != STDOUT:
-        session.answer(result, lambda _: _stream_words(result, stream))
+    if output == STDOUT and session.json:
+        raise click.UsageError("expected -o - or --json, not both: each writes stdout")
+    result = session.ask("fetch", output=None, **wishes)
+    write_stream(result, output)
+    if output != STDOUT:
+        session.answer(result, lambda _: _stream_words(result, output))
 
 
 @click.command(
@@ -202,7 +200,7 @@ def _unshare_words(result: UnshareResult) -> None:
         [(one.digest, size(one.size), one.file or "-") for one in result.artifacts],
     )
     done = "removed" if result.removed else "no longer offered"
-    click.echo(f"{count(len(result.artifacts), 'file')} {done}", err=True)
+    note(f"{count(len(result.artifacts), 'file')} {done}")
 
 
 @click.command("list", cls=CliCommand, examples=["caravan list", "caravan list --tree"])
@@ -210,41 +208,40 @@ def _unshare_words(result: UnshareResult) -> None:
 @click.pass_obj
 def list_artifacts(session: Session, tree: bool) -> None:
     """List the files that this node keeps and offers."""
-    session.answer(session.ask("list"), tree_words if tree else _list_words)
+    session.answer(session.ask("list"), _tree_words if tree else _list_words)
 
 
-@click.command(cls=CliCommand, examples=["caravan pin sha256:2cf24dba..."])
-@click.argument(
+_pinned_targets = click.argument(
     "targets",
     nargs=-1,
     required=True,
     metavar="TARGET...",
     type=TargetType(has_digests=True),
 )
+
+
+@click.command(cls=CliCommand, examples=["caravan pin sha256:2cf24dba..."])
+@_pinned_targets
 @click.pass_obj
 def pin(session: Session, targets: tuple[str, ...]) -> None:
-    """Keep artifacts or packages even when the store needs room."""
+    """Keep files or packages even when the store needs room."""
     result = session.ask("pin", targets=[target_text(target) for target in targets])
     session.answer(result, lambda _: say(f"pinned: {' '.join(targets)}"))
 
 
 @click.command(cls=CliCommand, examples=["caravan unpin sha256:2cf24dba..."])
-@click.argument(
-    "targets",
-    nargs=-1,
-    required=True,
-    metavar="TARGET...",
-    type=TargetType(has_digests=True),
-)
+@_pinned_targets
 @click.pass_obj
 def unpin(session: Session, targets: tuple[str, ...]) -> None:
-    """No longer pin artifacts or packages."""
+    """No longer pin files or packages."""
     result = session.ask("unpin", targets=[target_text(target) for target in targets])
     session.answer(result, lambda _: say(f"no longer pinned: {' '.join(targets)}"))
 
 
-def _output(path: str) -> str:
+def _output(path: str | None) -> str | None:
     """Return -o for the node; a slash at the end, which means a folder, is kept."""
+    if path is None:
+        return None
     return absolute(path) + (os.sep if path.endswith(os.sep) else "")
 
 
@@ -299,15 +296,13 @@ def _say_where(result: FetchResult, *, is_written: bool) -> None:
         say(f"kept at {first.path}")
     else:
         say(f"kept in the store of the node, the first at {first.path}")
-    click.echo(
-        "for a copy with its own name: the same command with -o FOLDER/", err=True
-    )
+    note("for a copy with its own name: the same command with -o FOLDER/")
 
 
 def _stream_words(result: FetchResult, path: str) -> None:
     # On stderr: the path may lead to this process's stdout.
     total = sum(artifact.size for artifact in result.artifacts)
-    click.echo(clean(f"{size(total)} written to {path}"), err=True)
+    note(f"{size(total)} written to {path}")
 
 
 def _origin(artifact: FetchedArtifact) -> str:
@@ -337,5 +332,13 @@ def _list_words(result: ListResult) -> None:
         ],
         optional=("state", "size"),
     )
-    words = f"{count(result.count, 'artifact')}, {size(result.bytes_held)}"
-    click.echo(clean(words), err=True)
+    _say_held(result)
+
+
+def _tree_words(result: ListResult) -> None:
+    draw_tree(result)
+    _say_held(result)
+
+
+def _say_held(result: ListResult) -> None:
+    note(f"{count(result.count, 'file')}, {size(result.bytes_held)}")

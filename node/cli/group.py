@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
-
 SYNONYMS = {
     "remove": "unshare",
     "rm": "unshare",
@@ -72,7 +71,7 @@ def shared_options() -> list[click.Parameter]:
             metavar="DIR",
             expose_value=False,
             callback=_set_home,
-            help="The node's folder.  [default: $CARAVAN_HOME, or the user's data]",
+            help="The node's folder.  [env var: CARAVAN_HOME]",
         ),
         click.Option(
             ["--json"],

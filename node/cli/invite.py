@@ -10,7 +10,7 @@ import click
 
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import say
+from node.cli.text import note, say
 from node.errors import NodeError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ SPAN_SECONDS_MAX = 366 * 86_400
         "caravan join caravan-invitation-1-...  # on the other machine",
     ],
 )
-@click.option("--network", metavar="NAME", help="The network, if you want to be sure.")
+@click.option(
+    "--network", metavar="NAME", help="Fail if the node is in another network."
+)
 @click.option(
     "--expires",
     default="7d",
@@ -43,7 +45,7 @@ def invite(session: Session, *, network: str | None, expires: str, qr: bool) -> 
     """Print one line with which another machine joins this network.
 
     It holds the addresses of this node and of others, and for a private network the
-    secret: give it only to whom you want as a member. The other machine needs
+    secret: give it only to those who may become members. The other machine needs
     `caravan join LINE` and nothing else.
     """
     seconds = parse_span(expires)
@@ -52,7 +54,7 @@ def invite(session: Session, *, network: str | None, expires: str, qr: bool) -> 
     def words(answer: InviteResult) -> None:
         say(answer.invitation)
         until = datetime.fromtimestamp(answer.expires, UTC)
-        click.echo(f"good until {until:%Y-%m-%d %H:%M} UTC", err=True)
+        note(f"good until {until:%Y-%m-%d %H:%M} UTC")
         if qr:
             click.echo(_qr_code(answer.invitation))
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.files import write_new
 from node.cli.group import CliCommand, CommandGroup
+from node.cli.numbers import Amount, WholeNumber
 from node.cli.secret import new_passphrase, passphrase_for, passphrase_of
 from node.cli.session import Session
-from node.cli.text import count, say, table
+from node.cli.text import count, note, say, table
 from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from node.cli.results import KeyDelegateResult, KeyShowResult
 
 KEY_BYTES_MAX = 64 * 1024
+STDIN = "-"
 _HERE = "node.cli.keys"
 
 
@@ -57,9 +60,9 @@ def key() -> None:
 )
 @click.pass_obj
 def key_new(session: Session, name: str, passphrase: bool) -> None:
-    """Make a publisher key.
+    """Make a publisher key, and print its publisher.
 
-    Scripts set CARAVAN_PASSPHRASE.
+    A script that encrypts the key sets CARAVAN_PASSPHRASE.
     """
     from node.cli.results import KeyNewResult
     from node.model.keys import PublisherKeys
@@ -103,10 +106,17 @@ def key_show(session: Session, name: str | None) -> None:
 )
 @click.argument("name")
 @click.option("--from", "root", required=True, metavar="ROOT", help="The root key.")
-@click.option("--days", type=float, required=True, help="How long it may publish.")
+@click.option(
+    "--days",
+    type=Amount(),
+    required=True,
+    metavar="DAYS",
+    help="How long it may publish.",
+)
 @click.option(
     "--epoch",
-    type=int,
+    type=WholeNumber(1, 2**31 - 1),
+    metavar="N",
     help="A number that revokes all lower ones.  [default: one more than the last]",
 )
 @click.option(
@@ -163,14 +173,13 @@ def key_delegate(
 )
 @click.pass_obj
 def key_export(session: Session, name: str, output: Path | None) -> None:
-    """Print the private key NAME (PEM), for a copy elsewhere.
+    """Print the private key NAME as PEM, for a copy elsewhere.
 
     Anyone who has the copy can publish as you, unless the key is encrypted.
     """
     from msgspec import convert
 
     from node.cli.results import KeyEntry, KeyExportResult
-    from node.model.keyfiles import write_secret
     from node.model.keys import PublisherKeys
 
     keys = PublisherKeys(session.home)
@@ -181,12 +190,7 @@ def key_export(session: Session, name: str, output: Path | None) -> None:
     if output is None:
         session.answer(result, lambda _: print(pem, end=""))
         return
-    try:
-        write_secret(output, pem.encode())
-    except FileExistsError as error:
-        raise NodeError(f"{output} exists already, and was left as it is") from error
-    except OSError as error:
-        raise NodeError(f"cannot write {output}: {error.strerror}") from error
+    write_new(output, pem.encode())
     session.answer(result, lambda _: say(f"written: {output}"))
 
 
@@ -199,13 +203,21 @@ def key_export(session: Session, name: str, output: Path | None) -> None:
 @click.argument("file")
 @click.pass_obj
 def key_import(session: Session, name: str, file: str) -> None:
-    """Keep the exported key in FILE (or on stdin: -) under NAME."""
+    """Keep an exported key under NAME.
+
+    FILE is what `caravan key export` wrote, or - to read it from stdin.
+    """
     from node.cli.results import KeyImportResult
     from node.model.keys import PublisherKeys
 
     content = _read(file)
     keys = PublisherKeys(session.home)
-    publisher = keys.import_(name, content, passphrase_of(content, name))
+    publisher = keys.import_(
+        name,
+        content,
+        passphrase_of(content, name),
+        source="what came on stdin" if file == STDIN else file,
+    )
     delegation = keys.delegation(name)
     if delegation is not None:
         _answer_delegated(
@@ -217,7 +229,7 @@ def key_import(session: Session, name: str, file: str) -> None:
 
 
 def _read(file: str) -> bytes:
-    if file == "-":
+    if file == STDIN:
         return sys.stdin.buffer.read(KEY_BYTES_MAX)
     try:
         with Path(file).open("rb") as stream:
@@ -289,7 +301,7 @@ def _keys_words(result: KeyShowResult) -> None:
         ],
     )
     if not result.keys:
-        click.echo("no publisher key yet; make one with `caravan key new`", err=True)
+        note("no publisher key yet; make one with `caravan key new`")
 
 
 def _day(seconds: float) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.group import CliCommand, CommandGroup
+from node.cli.numbers import WholeNumber
 from node.cli.session import Session
 from node.cli.text import count, say, table
+from node.errors import NodeError
 
 if TYPE_CHECKING:
     from node.cli.results import (
@@ -45,7 +47,7 @@ def network() -> None:
 @click.argument("name")
 @click.pass_obj
 def network_new(session: Session, name: str) -> None:
-    """Make a private network: its secret file."""
+    """Make a private network and the file of its secret."""
     from node.cli.results import NetworkEntry
     from node.settings.networks import new_network
 
@@ -86,7 +88,12 @@ def network_secret(session: Session, name: str) -> None:
     from node.cli.results import NetworkSecretResult
     from node.settings.networks import load_secret, secret_path, secret_text
 
-    text = secret_text(name, load_secret(secret_path(session.home, name), name))
+    path = secret_path(session.home, name)
+    if not path.exists():
+        raise NodeError(
+            f"there is no network {name!r} here; `caravan network list` shows which are"
+        )
+    text = secret_text(name, load_secret(path, name))
     result = NetworkSecretResult(network=name, secret=text)
     session.answer(result, lambda _: say(text))
 
@@ -99,7 +106,11 @@ def network_secret(session: Session, name: str) -> None:
 @click.argument("line")
 @click.pass_obj
 def network_add(session: Session, line: str) -> None:
-    """Keep the secret of a network that a member printed (LINE, or - for stdin)."""
+    """Add a private network by its secret.
+
+    LINE is what `caravan network secret` prints at a member, or - to read it from
+    stdin.
+    """
     from node.cli.results import NetworkEntry
     from node.settings.networks import TEXT_BYTES_MAX, read_secret_text, save_secret
 
@@ -112,11 +123,11 @@ def network_add(session: Session, line: str) -> None:
 
 @click.command("leave", cls=CliCommand, examples=["caravan network leave --forget"])
 @click.option(
-    "--forget", is_flag=True, required=True, help="Yes: forget the network for good."
+    "--forget", is_flag=True, required=True, help="Yes, forget the network for good."
 )
 @click.pass_obj
 def network_leave(session: Session, forget: bool) -> None:
-    """Let this folder belong to no network, so that it can join another one.
+    """Take this folder out of its network; it can then join another.
 
     What was held in a private network is kept private from then on: it is offered in no
     other network until you share it again. The node must not run.
@@ -138,10 +149,11 @@ def network_leave(session: Session, forget: bool) -> None:
 )
 @click.option(
     "--nodes",
-    type=click.IntRange(8, 64),
+    type=WholeNumber(8, 64),
+    metavar="N",
     default=8,
     show_default=True,
-    help="How many nodes to run.",
+    help="How many nodes to run, from 8 to 64.",
 )
 @click.pass_obj
 def demo(session: Session, nodes: int) -> int:

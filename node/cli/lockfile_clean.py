@@ -10,7 +10,7 @@ import click
 from node.cli.answer import Fields
 from node.cli.group import CliCommand, CommandGroup
 from node.cli.session import Session
-from node.cli.text import clean, count, say
+from node.cli.text import count, say
 from node.errors import NodeError
 
 # An address of a gateway on this machine: of this node, or of one that `caravan run`
@@ -42,7 +42,7 @@ def lockfile() -> None:
 def clean_lockfile(
     session: Session, *, files: tuple[str, ...], site: str | None
 ) -> None:
-    """Put the origins' addresses back into lockfiles that name this node.
+    """Replace this node's address in lockfiles by the origins'.
 
     Some tools write the address of the index that they used into their lockfile. Each
     address of this gateway is replaced by that of the same file or index at its origin.
@@ -59,8 +59,12 @@ def _clean(session: Session, path: Path, ours: re.Pattern[str]) -> int:
     """Clean one file; returns how many addresses were replaced. NodeError."""
     from node.gateway.connecting import read_file, replace_file
 
-    if not path.is_file() or path.stat().st_size > _TEXT_BYTES_MAX:
-        raise NodeError(f"{path} is not a lockfile that can be read")
+    try:
+        length = path.stat().st_size
+    except OSError as error:
+        raise NodeError(f"cannot read {path}: {error.strerror}") from error
+    if length > _TEXT_BYTES_MAX:
+        raise NodeError(f"{path} is too large for a lockfile")
     text = read_file(path)
     found = list(dict.fromkeys(match[1] for match in ours.finditer(text)))
     if not found:
@@ -92,5 +96,5 @@ def _origin_in(address: str, url: str) -> str:
 
 def _words(replaced: dict[str, int]) -> None:
     for file, number in replaced.items():
-        words = f"{count(number, 'time')} replaced" if number else "names no gateway"
-        say(clean(f"{file}: {words}"))
+        done = f"{count(number, 'address')} replaced" if number else "unchanged"
+        say(f"{file}: {done}")

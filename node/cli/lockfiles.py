@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.files import absolute
 from node.cli.session import Session
-from node.cli.text import clean, count, say, size, table
+from node.cli.text import count, note, say, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def prefetch(
     _only(is_beside_targets, "TARGET")
     result = session.ask(
         "prefetch",
-        lockfile=str(_absolute(lockfile)),
+        lockfile=absolute(lockfile),
         everything=everything,
         output=output,
         force=force,
@@ -50,9 +51,7 @@ def survey(
 ) -> None:
     """Say where what a lockfile names can be had."""
     _only(is_beside_digest, "DIGEST")
-    result = session.ask(
-        "survey", lockfile=str(_absolute(lockfile)), everything=everything
-    )
+    result = session.ask("survey", lockfile=absolute(lockfile), everything=everything)
     session.answer(result, _survey_words)
 
 
@@ -69,13 +68,9 @@ def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> N
     result = session.ask(
         "adopt",
         folders=[str(path) for path in folders.values()],
-        lockfile=None if lockfile is None else str(_absolute(lockfile)),
+        lockfile=None if lockfile is None else absolute(lockfile),
     )
     session.answer(result, _adopt_words)
-
-
-def _absolute(path: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
 
 
 def _only(is_beside: bool, what: str) -> None:
@@ -98,7 +93,7 @@ def _prefetch_words(result: PrefetchResult) -> None:
     )
     total = sum(one.size for one in result.artifacts)
     words = f"{count(len(result.artifacts), 'file')}, {size(total)}"
-    click.echo(clean(words), err=True)
+    note(words)
     _say_left_out(result.left_out)
 
 
@@ -111,7 +106,7 @@ def _survey_words(result: SurveyResult) -> None:
         ],
     )
     words = ", ".join(f"{number} {state}" for state, number in result.counts.items())
-    click.echo(clean(words), err=True)
+    note(words)
     _say_left_out(result.left_out)
 
 
@@ -122,7 +117,7 @@ def _say_left_out(left_out: list[LeftOutEntry]) -> None:
     names = ", ".join(f"{one.name} {one.version}".strip() for one in left_out[:5])
     more = ", ..." if len(left_out) > 5 else ""
     words = f"left out, {len(left_out)} without a digest: {names}{more}"
-    click.echo(clean(words), err=True)
+    note(words)
 
 
 def _where(entry: SurveyedFile) -> str:
@@ -136,4 +131,4 @@ def _adopt_words(result: AdoptResult) -> None:
         say(f"{one.digest}  {one.file}")
     shared = count(len(result.artifacts), "file")
     words = f"{shared} offered, of {result.looked_at} looked at"
-    click.echo(clean(words), err=True)
+    note(words)

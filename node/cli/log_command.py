@@ -12,6 +12,7 @@ import click
 
 from node.cli.answer import Fields
 from node.cli.group import CliCommand
+from node.cli.numbers import WholeNumber
 from node.cli.session import Session
 from node.errors import NodeError
 
@@ -28,7 +29,8 @@ LOOK_SECONDS = 0.25
 @click.option(
     "-n",
     "--lines",
-    type=click.IntRange(0, 1_000_000),
+    type=WholeNumber(0, 1_000_000),
+    metavar="N",
     default=50,
     show_default=True,
     help="How many of the newest lines to print.",
@@ -39,7 +41,7 @@ def log(session: Session, lines: int, follow: bool) -> None:
     """Print the newest lines of the node's log.
 
     The log is node.log in the node's folder. `caravan join --log-level` says how much
-    is written to it. Works while no node is running, too.
+    is written to it. Also works while no node is running.
     """
     path = session.home / LOG_FILE
     if not path.exists() and not follow:

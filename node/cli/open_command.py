@@ -21,7 +21,7 @@ from node.cli.text import say
 def open_dashboard(session: Session, *, only_print: bool) -> None:
     """Open the dashboard of the running node in a browser, signed in.
 
-    The link works once, within a minute.
+    The link works once, and for one minute.
     """
     result = session.ask("open")
     opened = not (only_print or session.json) and webbrowser.open(result.url)

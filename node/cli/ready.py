@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from node.cli.text import say, size
+from node.cli.text import say, short_node_id, size
 from node.settings import PUBLIC_NETWORK
 
 if TYPE_CHECKING:
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def print_running(status: StatusResult) -> None:
     """Print that a node was running before; new options count from its next start."""
-    say(f"node {status.node_id[:16]} is already running at {status.address}")
+    say(f"node {short_node_id(status.node_id)} is already running at {status.address}")
     say(f"web page: http://{status.web}/")
 
 
 def print_ready(ready: ReadyResult) -> None:
     """Print where the node is, and how others join it while it has no contacts."""
     address = ready.address
-    say(f"node {ready.node_id[:16]} is ready at {address}")
+    say(f"node {short_node_id(ready.node_id)} is ready at {address}")
     say(f"web page: http://{ready.web}/")
     if ready.site:
         say(f"package managers of this site ask {ready.site}")

@@ -9,11 +9,11 @@ import click
 
 from node.cli.audit import dependent_words
 from node.cli.completing import TargetType
-from node.cli.content import absolute, target_text
+from node.cli.files import absolute, target_text
 from node.cli.group import CliCommand
 from node.cli.secret import passphrase_for
 from node.cli.session import Session
-from node.cli.text import clean, count, duration, say, table
+from node.cli.text import count, duration, note, say, table
 
 if TYPE_CHECKING:
     from node.results import (
@@ -265,11 +265,11 @@ def _updates_words(result: UpdatesResult) -> None:
     for doubt in result.doubts:
         publisher = doubt.nickname or doubt.publisher
         words = f"caution: {doubt.name} by {publisher}: {doubt.why}"
-        click.echo(clean(words), err=True)
+        note(words)
     for one in result.dependents:
-        click.echo(clean(dependent_words(one)), err=True)
+        note(dependent_words(one))
     if not result.updates and not result.doubts:
-        click.echo("everything is up to date", err=True)
+        note("everything is up to date")
     elif result.updates and result.applied:
         _applied_words(result)
 
@@ -279,11 +279,11 @@ def _applied_words(result: UpdatesResult) -> None:
     fetched = count(len(result.updates), "update")
     paths = [path for update in result.updates for path in update.paths]
     if not paths:
-        click.echo(f"{fetched} fetched; for copies: the same with -o DIR", err=True)
+        note(f"{fetched} fetched; for copies: the same with -o DIR")
         return
-    click.echo(f"{fetched} fetched", err=True)
+    note(f"{fetched} fetched")
     for path in paths:
-        click.echo(clean(f"written to {path}"), err=True)
+        note(f"written to {path}")
 
 
 def _confirmed(update: UpdateEntry) -> str:
@@ -302,7 +302,7 @@ def _follow_words(result: FollowResult, target: str, auto: str) -> None:
             f"no release of {result.name} by this publisher is known yet; check the "
             "publisher's text if there should be one"
         )
-        click.echo(clean(words), err=True)
+        note(words)
     else:
         say(f"newest release: {result.newest}")
 
@@ -315,4 +315,4 @@ def _follows_words(result: FollowsResult) -> None:
         [one.name, one.newest or "-", one.auto, one.nickname or one.publisher]
         for one in result.follows
     ]
-    table(["NAME", "NEWEST", "AUTO", "PUBLISHER"], rows)
+    table(("name", "newest", "auto", "publisher"), rows)

@@ -11,7 +11,8 @@ import click
 from node.cli.answer import Fields
 from node.cli.group import CommandGroup
 from node.cli.session import Session
-from node.errors import INTERRUPTED, NodeError
+from node.cli.text import note
+from node.errors import INTERRUPTED, NodeError, clause
 from node.version import VERSION
 
 PIPE_CLOSED = 141
@@ -113,7 +114,7 @@ def run(arguments: list[str]) -> int:
             return session.fail("cannot write to stdout: it is closed", 1)
     except (KeyboardInterrupt, click.Abort):
         if session.if_interrupted:
-            click.echo(session.if_interrupted, err=True)
+            note(session.if_interrupted)
         return _failed(session, arguments, "interrupted", code=INTERRUPTED)
     except click.ClickException as error:
         sentence = _usage_sentence(error)
@@ -161,11 +162,36 @@ def _failed(session: Session, arguments: list[str], sentence: str, *, code: int)
 
 
 def _usage_sentence(error: click.ClickException) -> str:
-    sentence = error.format_message()
+    """Return what was wrong about the arguments, and which help explains them."""
+    sentence = _wrong_usage(error)
     context: Any = getattr(error, "ctx", None)
     if context is None:
         return sentence
-    return f"{sentence.rstrip('.')}; see `{context.command_path} --help`"
+    return f"{sentence}; see `{context.command_path} --help`"
+
+
+def _wrong_usage(error: click.ClickException) -> str:
+    """Return a sentence of ours for an error that click has found."""
+    match error:
+        case click.MissingParameter(param=click.Parameter() as param):
+            choices = getattr(param.type, "choices", ())
+            return f"expected {_written(param)}" + (
+                f", one of {', '.join(choices)}" if choices else ""
+            )
+        case click.BadParameter(param=click.Parameter() as param):
+            return f"{_written(param)}: {clause(error.message)}"
+        case click.NoSuchOption(option_name=name, possibilities=close):
+            hint = f" (did you mean {min(close)!r}?)" if close else ""
+            return f"no such option {name!r}{hint}"
+    return clause(error.format_message())
+
+
+def _written(parameter: click.Parameter) -> str:
+    """Return how a person writes an option or an argument."""
+    if isinstance(parameter, click.Option):
+        return parameter.opts[-1]
+    name = parameter.metavar or str(parameter.name).upper()
+    return name.removesuffix("...")
 
 
 def _unexpected(error: Exception) -> str:

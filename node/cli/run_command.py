@@ -13,8 +13,9 @@ import click
 
 from node.cli import client
 from node.cli.group import CliCommand
+from node.cli.numbers import Amount
 from node.cli.session import Session
-from node.cli.text import count, size
+from node.cli.text import count, note, size
 from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--linger",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     default=0,
     metavar="SECONDS",
     help="How long a node that was started for the command stays as a seeder.",
@@ -110,7 +111,7 @@ def _home(session: Session, cache: str | None, stack: ExitStack) -> Path:
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"caravan: {sentence}", err=True)
+    note(f"caravan: {sentence}")
 
 
 def _report(session: Session, done: CommandRun) -> None:

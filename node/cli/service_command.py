@@ -63,8 +63,8 @@ WantedBy={target}
 def service() -> None:
     """Keep this node running, from boot on, with systemd.
 
-    For root the unit is one of the system, for other users one of their own. A unit of
-    a user starts when the user logs in; `loginctl enable-linger` starts it at boot.
+    Root gets a system unit, other users get a user unit. A user unit starts when the
+    user logs in; with `loginctl enable-linger` it starts at boot.
     """
 
 
@@ -72,7 +72,7 @@ def service() -> None:
 @click.option("--no-start", is_flag=True, help="Write the unit, and do not start it.")
 @click.pass_obj
 def service_install(session: Session, no_start: bool) -> None:
-    """Write the systemd unit, and start the node with it now and at boot.
+    """Write the systemd unit, start the node now, and at every boot.
 
     The node gets its settings from config.toml in its folder, as always. Stop a node
     that runs on the folder first: `caravan leave`.

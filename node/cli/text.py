@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _GAP = "  "
 _DIGEST = re.compile(r"[a-z0-9-]+:[0-9a-f]{32,128}")
+_WORD = re.compile(r"(?:`[^`]*`|\S)+")
 DIGEST_DIGITS = 12
 """How many digits of a digest tables print where there is no room for all."""
+NODE_ID_DIGITS = 16
 COLUMN_MIN = 8
 COLUMN_READABLE = 20
 """Columns are not cut below this where other columns can go instead."""
@@ -68,8 +70,10 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Write how many: 1 node, 3 nodes."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Write how many: 1 node, 3 nodes, 2 addresses."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}es" if noun.endswith("s") else f"{number} {noun}s"
 
 
 def bold(text: str) -> str:
@@ -81,6 +85,29 @@ def bold(text: str) -> str:
 def say(text: str) -> None:
     """Print one line of an answer."""
     print(clean(text), flush=True)
+
+
+def note(sentence: str) -> None:
+    """Print a sentence for people on stderr; on a terminal, broken between words."""
+    line = clean(sentence)
+    if is_for_people(sys.stderr):
+        line = wrapped(line, _terminal_columns())
+    print(line, file=sys.stderr, flush=True)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Break `text` into lines of at most `columns`, where that cuts no word.
+
+    What stands in back-quotes is a command, and goes whole to the next line.
+    """
+    lines = [""]
+    for word in _WORD.findall(text):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and width(longer) > columns:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def width(text: str) -> int:
@@ -107,6 +134,11 @@ def short_digest(text: str) -> str:
     """Return the part of a digest that tables print, and commands read again."""
     algorithm, colon, digest = text.partition(":")
     return f"{algorithm}{colon}{digest[:DIGEST_DIGITS]}"
+
+
+def short_node_id(text: str) -> str:
+    """Return the part of a node id that people are shown; `--json` has all of it."""
+    return text[:NODE_ID_DIGITS]
 
 
 def table(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.cli.text import say, size
+from node.cli.text import say, short_digest, size
 
 if TYPE_CHECKING:
     from node.results import ListResult
 
 _BRANCH, _LAST, _BAR, _GAP = "├── ", "└── ", "│   ", "    "
-_SHORT = len("sha256:") + 12
 
 
 class _Tree:
@@ -66,10 +65,10 @@ class _Tree:
             return f"{package.name} {package.version}"
         artifact = self._artifacts.get(digest)
         if artifact is None:
-            return f"{digest[:_SHORT]} (not held)"
-        return f"{artifact.file or digest[:_SHORT]} ({size(artifact.size)})"
+            return f"{short_digest(digest)} (not held)"
+        return f"{artifact.file or short_digest(digest)} ({size(artifact.size)})"
 
 
-def tree_words(held: ListResult) -> None:
+def draw_tree(held: ListResult) -> None:
     """Print the tree of what `list` answers."""
     _Tree(held).draw()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.group import CliCommand
+from node.cli.numbers import Amount
 from node.cli.session import Session
-from node.cli.text import clean as plain
-from node.cli.text import count, size, table
+from node.cli.text import count, note, size, table
 
 if TYPE_CHECKING:
     from node.results import CleanResult, VerifyResult
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--days",
-    type=click.FloatRange(min=0),
+    type=Amount(),
+    metavar="DAYS",
     help="Remove files that came more than DAYS ago.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
@@ -59,7 +60,7 @@ def clean(
             return
         click.confirm(f"Remove {count(result.removed, 'file')}?", abort=True, err=True)
         session.ask("clean", **wishes)
-        click.echo("removed", err=True)
+        note("removed")
         return
     session.answer(session.ask("clean", **wishes), _clean_words)
 
@@ -75,7 +76,7 @@ def _limit(text: str | None) -> int | None:
 @click.command(cls=CliCommand, examples=["caravan verify"])
 @click.pass_obj
 def verify(session: Session) -> int:
-    """Hash all kept files again, and set damaged ones aside.
+    """Hash all files that are kept, and set damaged ones aside.
 
     Damaged files are fetched again from other nodes. Exits with code 5 if any file is
     damaged.
@@ -94,7 +95,7 @@ def _clean_words(result: CleanResult) -> None:
     freed, held = size(result.bytes), size(result.bytes_held)
     removed = "would be removed" if result.dry_run else "removed"
     words = f"{count(result.removed, 'file')} {removed}, {freed} freed, {held} kept"
-    click.echo(plain(words), err=True)
+    note(words)
 
 
 def _verify_words(result: VerifyResult) -> None:
@@ -109,4 +110,4 @@ def _verify_words(result: VerifyResult) -> None:
     checked = f"{count(result.count, 'file')}, {size(result.bytes_checked)}"
     words = f"{result.damaged} damaged" if result.damaged else "all sound"
     words = f"{checked}: {words}"
-    click.echo(plain(words), err=True)
+    note(words)

@@ -21,6 +21,7 @@ from node.errors import (
     NodeError,
     RefusedError,
     VerificationError,
+    clause,
 )
 from node.model.folders import (
     BYTES_MAX,
@@ -204,9 +205,9 @@ class ContentFetcher:
                 )
             raise NobodyOffersError(problem) from error
         except WrongBytesError as error:
-            raise VerificationError(str(error)) from error
+            raise VerificationError(clause(error)) from error
         except TransferError as error:
-            raise NodeError(str(error)) from error
+            raise NodeError(clause(error)) from error
 
     async def artifact(self, wanted: WantedFile, progress: Progress) -> Fetched:
         """Return `wanted` from the store, or download it as `download` does."""

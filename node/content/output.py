@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import NodeError
+from node.errors import NodeError, clause
 from node.model.written_files import WrittenFiles
 from transfer import Artifact, Store, StoreError, TransferError
 
@@ -156,7 +156,9 @@ class OutputWriter:
                 self._store.export(artifact, fresh)
             except StoreError as error:
                 # The name that the user knows, not the one it has for a moment.
-                raise NodeError(str(error).replace(str(fresh), str(target))) from error
+                raise NodeError(
+                    clause(error).replace(str(fresh), str(target))
+                ) from error
             yield fresh
         finally:
             fresh.unlink(missing_ok=True)
@@ -233,7 +235,7 @@ def _sentences(target: Path) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise NodeError(str(error)) from error
+        raise NodeError(clause(error)) from error
     except TransferError as error:
         raise NodeError(f"cannot write to {target}: {error}") from error
     except OSError as error:

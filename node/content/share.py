@@ -10,7 +10,7 @@ from pathlib import Path
 from node import commands, results
 from node.commands import Progress
 from node.content.routing import Routing
-from node.errors import NodeError, UsageError
+from node.errors import NodeError, UsageError, clause
 from node.model.catalogue import Catalogue
 from node.model.folders import FILES_MAX, FolderFile, is_path, write_folder_list
 from transfer import Artifact, Store, StoreError, TransferError
@@ -43,7 +43,7 @@ class Sharer:
             add = partial(self._store.add, path, report, algorithms=("sha256",))
             return await loop.run_in_executor(self._pool, add)
         except TransferError as error:
-            raise NodeError(str(error)) from error
+            raise NodeError(clause(error)) from error
 
     async def _add_many(
         self, paths: list[Path], progress: Progress

@@ -78,7 +78,9 @@ class Unsharer:
             try:
                 digest = parse_digest(text, self._catalogue)
             except DigestError as error:
-                raise UsageError(str(error)) from error
+                raise UsageError(
+                    f"expected a file or a digest, not {text!r}"
+                ) from error
         artifact = await asyncio.to_thread(self._store.find, digest)
         if artifact is None:
             raise NodeError(f"{text} is not held here")

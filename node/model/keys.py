@@ -117,9 +117,11 @@ class PublisherKeys:
                 f"--epoch {highest} or more"
             )
         if not 0 < days <= DAYS_MAX:
-            raise UsageError(f"a delegation is for up to {DAYS_MAX} days")
+            raise UsageError(
+                f"expected more than 0 and up to {DAYS_MAX} days, not {days:g}"
+            )
         if not 0 < epoch <= EPOCH_MAX:
-            raise UsageError(f"an epoch is a number from 1 to {EPOCH_MAX}")
+            raise UsageError(f"expected an epoch from 1 to {EPOCH_MAX}, not {epoch}")
         key = Ed25519PrivateKey.generate()
         delegation = Delegation.sign(
             owner.private_key,
@@ -163,9 +165,14 @@ class PublisherKeys:
         """Return the key file's text, to keep elsewhere; as encrypted as it is."""
         return self._content(name).decode()
 
-    def import_(self, name: str, content: bytes, passphrase: str = "") -> str:
-        """Keep an exported key under `name`; returns its publisher."""
-        key = _parse(content, "given", passphrase)
+    def import_(
+        self, name: str, content: bytes, passphrase: str = "", *, source: str = "this"
+    ) -> str:
+        """Keep an exported key under `name`; returns its publisher.
+
+        NodeError says what is wrong with `source`, which the content comes from.
+        """
+        key = _parse(content, source, passphrase)
         self._write(name, content)
         return key.text
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import UsageError
+from node.errors import UsageError, clause
 from node.model.catalogue import Catalogue
 from node.model.keys import PUBLISHER_CHARACTERS, parse_publisher
 from node.model.names import is_name, is_version
@@ -50,7 +50,7 @@ def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Ta
     try:
         return DigestTarget(parse_digest(text, catalogue))
     except DigestError as error:
-        reason = str(error)
+        reason = clause(error)
     head, slash, rest = text.partition("/")
     publisher = _publisher(head, trust_store) if slash else None
     if publisher is not None:

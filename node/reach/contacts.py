@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dht import Address, Contact
-from node.errors import UsageError
+from node.errors import UsageError, clause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ def read_addresses(texts: Iterable[str]) -> list[Address]:
         try:
             addresses.append(Address.parse(text))
         except ValueError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(clause(error)) from error
     return addresses
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from node.errors import NodeError, UsageError
+from node.errors import NodeError, UsageError, clause
 
 Mistake = Callable[[str], NodeError]
 
@@ -124,7 +124,7 @@ def _listen(value: object, mistake: Mistake, _folder: Path) -> tuple[str, ...]:
         try:
             found.append(str(Address.parse(text)))
         except ValueError as error:
-            raise mistake(f"listen: {error}") from error
+            raise mistake(clause(error)) from error
     return tuple(found)
 
 

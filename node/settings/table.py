@@ -220,7 +220,7 @@ _ALL = (
         "or local network ask an origin once for all of them; with `member_pages`, "
         "members of a private network also give one another index pages, which no "
         "digest vouches for.",
-        default="all three true, no names",
+        default="stream, lease and member_pages true, no names",
         example="[gateway]\nstream = true\nlease = true\nmember_pages = true\n\n"
         '[gateway.names]\nexample = "network"',
     ),

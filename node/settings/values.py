@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args
 
-from node.errors import UsageError
+from node.errors import UsageError, clause
 from node.settings import (
     DEFAULT_PORT,
     PUBLIC_NETWORK,
@@ -217,7 +217,7 @@ def _numeric(text: str, source: SettingSource) -> str:
     try:
         return str(Address.parse(text))
     except ValueError as error:
-        raise source.mistake(str(error)) from error
+        raise source.mistake(clause(error)) from error
 
 
 def with_port(text: str) -> str:

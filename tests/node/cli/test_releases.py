@@ -8,7 +8,7 @@ import os
 import pty
 import sys
 
-from node.cli.tree import tree_words
+from node.cli.tree import draw_tree
 from node.results import HeldArtifact, HeldPackage, ListResult
 from tests.node.cli.terminals import ROOT, Node, caravan, end, environment, running
 from tests.node.publishers import package, root_key
@@ -201,7 +201,7 @@ def test_a_tree_shows_what_needs_what(capsys):
         )
 
     artifacts = [artifact(f"a{n}", f"f{n}", 5) for n in (1, 2, 3, 4)]
-    tree_words(
+    draw_tree(
         ListResult(
             artifacts=[*artifacts, artifact("lone", "x", 1)],
             packages=[

@@ -8,7 +8,18 @@ import re
 import pytest
 
 from node.cli.progress import ProgressView
-from node.cli.text import clean, count, duration, facts, fit, size, table, width
+from node.cli.text import (
+    clean,
+    count,
+    duration,
+    facts,
+    fit,
+    note,
+    size,
+    table,
+    width,
+    wrapped,
+)
 
 
 class Terminal(io.StringIO):
@@ -165,6 +176,15 @@ def test_bars_keep_to_their_lines_and_end_in_a_summary(monkeypatch, columns):
     assert max(map(width, lines)) <= columns
 
 
+def test_a_file_that_came_at_once_has_no_summary(monkeypatch):
+    """What is printed then says all of it."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with ProgressView(terminal) as view:
+        view.show({"label": "f", "done": 9, "total": 9, "unit": "bytes"})
+    assert "1 file" not in terminal.getvalue()
+
+
 def test_an_interrupted_download_has_no_summary(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
@@ -207,3 +227,23 @@ def test_advice_is_wrapped_and_never_cut(monkeypatch, columns):
     assert all(len(line) <= columns for line in lines[1:])
     words = " ".join(lines[1:]).split()
     assert words == ["ports", "WRONG", *advice.split()]
+
+
+def test_a_command_in_a_sentence_is_not_broken():
+    sentence = "no node is running; start one with `caravan join --detach`, or ask"
+    assert wrapped(sentence, 50).split("\n") == [
+        "no node is running; start one with",
+        "`caravan join --detach`, or ask",
+    ]
+    assert wrapped("x" * 90, 50) == "x" * 90
+
+
+def test_a_sentence_is_one_line_where_no_person_looks(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    sentence = "a sentence that is longer than the terminal"
+    for stream, lines in ((io.StringIO(), 1), (Terminal(), 3)):
+        monkeypatch.setattr("sys.stderr", stream)
+        note(sentence)
+        assert stream.getvalue().count("\n") == lines
+        assert stream.getvalue().split() == sentence.split()
