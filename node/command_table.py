@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from node import commands
@@ -77,8 +77,8 @@ def _content_commands(layers: Layers, parts: Parts) -> CommandTable:
     store, catalogue = layers.storage.store, layers.storage.catalogue
     content, gateway = parts.content, parts.gateway
 
-    async def index_name(digest: Digest) -> str:
-        return await _index_name(gateway, digest)
+    async def index_names(digests: Sequence[Digest]) -> list[str]:
+        return await _index_names(gateway, digests)
 
     fetch_command = FetchCommands(
         store=store,
@@ -91,7 +91,7 @@ def _content_commands(layers: Layers, parts: Parts) -> CommandTable:
         router=content.router,
         withdrawal=content.withdrawal,
         output=content.output,
-        index_name=index_name,
+        index_names=index_names,
     )
     unsharer = Unsharer(store, catalogue, content.router)
     return {
@@ -101,10 +101,12 @@ def _content_commands(layers: Layers, parts: Parts) -> CommandTable:
     }
 
 
-async def _index_name(gateway: Gateway, digest: Digest) -> str:
-    """Return the file name that a package index gave a file, "" if none did."""
-    names = (one.file for one in await gateway.named(digest))
-    return next(filter(is_file_name, names), "")
+async def _index_names(gateway: Gateway, digests: Sequence[Digest]) -> list[str]:
+    """Return the file names that package indexes gave files, "" where none did."""
+    return [
+        next((one.file for one in named if is_file_name(one.file)), "")
+        for named in await gateway.named_many(digests)
+    ]
 
 
 def _store_commands(layers: Layers, parts: Parts) -> CommandTable:

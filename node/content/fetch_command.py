@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -52,9 +53,9 @@ class FetchCommands:
         router: Routing,
         withdrawal: Withdrawal,
         output: OutputWriter,
-        index_name: Callable[[Digest], Awaitable[str]],
+        index_names: Callable[[Sequence[Digest]], Awaitable[list[str]]],
     ) -> None:
-        """`index_name` returns the name that a package index gave a file, or ""."""
+        """`index_names` returns the names that package indexes gave files, or ""."""
         self._store = store
         self._catalogue = catalogue
         self._trust_store = trust_store
@@ -65,7 +66,7 @@ class FetchCommands:
         self._router = router
         self._withdrawal = withdrawal
         self._output = output
-        self._index_name = index_name
+        self._index_names = index_names
 
     async def fetch(
         self, command: commands.FetchCommand, progress: Progress
@@ -96,8 +97,8 @@ class FetchCommands:
         for target in targets:
             if isinstance(target, NameTarget):
                 self._follow(target)
-        await self._router.sync()
-        named = await self._named(fetched)
+        # At once: neither needs the other, and both wait for peers.
+        _, named = await asyncio.gather(self._router.sync(), self._named(fetched))
         paths = await self._paths(named, targets, command)
         return results.FetchResult(
             artifacts=[
@@ -150,7 +151,12 @@ class FetchCommands:
 
     async def _named(self, fetched: list[Fetched]) -> list[NamedArtifact]:
         """Name each artifact, by its giver's word where nothing here knows."""
-        names = [await self._name(one) for one in fetched]
+        names = [self._name(one) for one in fetched]
+        unnamed = [place for place, name in enumerate(names) if not name]
+        digests = [fetched[place].artifact.digest for place in unnamed]
+        indexed = await self._index_names(digests) if digests else []
+        for place, name in zip(unnamed, indexed, strict=True):
+            names[place] = name
         pairs = list(zip(fetched, names, strict=True))
         hints = await self._fetcher.hinted_names(one for one, name in pairs if not name)
         for digest, name in hints.items():
@@ -160,15 +166,14 @@ class FetchCommands:
             for one, name in pairs
         ]
 
-    async def _name(self, fetched: Fetched) -> str:
-        """Return what people call an artifact, "" where nothing here knows."""
+    def _name(self, fetched: Fetched) -> str:
+        """Return what people call an artifact by the catalogue, "" without a name."""
         if fetched.file:
             return fetched.file
         digest = fetched.artifact.digest
         packages = self._catalogue.packages_with(str(digest))
         name = packages[0][1] if packages else ""
-        name = name or self._catalogue.direct_file(str(digest))
-        return name or await self._index_name(digest)
+        return name or self._catalogue.direct_file(str(digest))
 
 
 def _in_order(

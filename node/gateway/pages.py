@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -158,8 +158,15 @@ class Pages:
 
     async def find(self, digest: Digest) -> list[NamedFile]:
         """Return what upstreams name for a digest, one for each upstream."""
+        (found,) = await self.find_many([digest])
+        return found
+
+    async def find_many(self, digests: Sequence[Digest]) -> list[list[NamedFile]]:
+        """Return the same for each of these digests."""
         await self._saved()
-        return await self._in(self._disk, lambda: self._cache.find(digest))
+        return await self._in(
+            self._disk, lambda: [self._cache.find(one) for one in digests]
+        )
 
     def packed(self, page: StoredPage, form: str) -> bytes | None:
         """Return a form of a page as gzip packs it; None where that is not made yet.

@@ -255,12 +255,18 @@ class Gateway:
 
     async def named(self, digest: Digest) -> list[NamedFile]:
         """Return what the upstreams of today name for a digest, public ones first."""
-        found = [
-            one
-            for one in await self.pages.find(digest)
-            if self.upstreams.get(one.upstream) is not None
+        (found,) = await self.named_many([digest])
+        return found
+
+    async def named_many(self, digests: Sequence[Digest]) -> list[list[NamedFile]]:
+        """Return the same for each of these digests."""
+        return [
+            sorted(
+                (one for one in found if self.upstreams.get(one.upstream) is not None),
+                key=lambda one: self.upstreams.is_private(one.upstream),
+            )
+            for found in await self.pages.find_many(digests)
         ]
-        return sorted(found, key=lambda one: self.upstreams.is_private(one.upstream))
 
     async def is_behind_credential(self, asked: str | FileAnswer) -> bool:
         """Tell whether an upstream, or a file, is to be had for a credential only.

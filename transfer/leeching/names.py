@@ -6,7 +6,6 @@ any peer may be asked, and what it says is not compared with what others say.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from transfer.connection import wire
@@ -34,9 +33,7 @@ async def names_of(
     except (PeerError, OSError):
         return found
     try:
-        for start in range(0, len(digests), ASKS_AT_ONCE_MAX):
-            part = digests[start : start + ASKS_AT_ONCE_MAX]
-            await _ask(connection, part, found)
+        await _ask(connection, digests, found)
     except (PeerError, OSError):
         connection.channel.close()
     except BaseException:
@@ -53,20 +50,20 @@ async def _ask(
     asks = [
         wire.NameOf(next(connection.numbers), one.algorithm, one.raw) for one in digests
     ]
-    # Read while it is written: neither end may wait for the other's buffer.
-    frames = b"".join(map(wire.encode, asks))
-    writing = asyncio.ensure_future(connection.channel.write(frames))
-    try:
-        for ask, digest in zip(asks, digests, strict=True):
+    sent = 0
+    for place, (ask, digest) in enumerate(zip(asks, digests, strict=True)):
+        # Half of what may be unanswered at a time, so that the peer never waits. So
+        # few fit into the buffers of both ends: neither waits for the other to read.
+        if sent - place <= ASKS_AT_ONCE_MAX // 2:
+            part = asks[sent : place + ASKS_AT_ONCE_MAX]
+            await connection.channel.write(b"".join(map(wire.encode, part)))
+            sent += len(part)
+        message = await connection.channel.read_frame()
+        while isinstance(message, wire.Have | wire.PeerExchange) and (
+            message.number < asks[0].number
+        ):
             message = await connection.channel.read_frame()
-            while isinstance(message, wire.Have | wire.PeerExchange) and (
-                message.number < asks[0].number
-            ):
-                message = await connection.channel.read_frame()
-            if not isinstance(message, wire.Named) or message.number != ask.number:
-                raise WireError("The seeder did not answer what was asked.")
-            if message.name:
-                found[digest] = message.name
-        await writing
-    finally:
-        writing.cancel()
+        if not isinstance(message, wire.Named) or message.number != ask.number:
+            raise WireError("The seeder did not answer what was asked.")
+        if message.name:
+            found[digest] = message.name

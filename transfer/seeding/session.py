@@ -360,7 +360,7 @@ class UploadSession:
             case wire.Ask():
                 yield from self._give_small(message)
             case wire.NameOf():
-                yield wire.encode(self._name(message))
+                yield self._names(message)
             case wire.Get():
                 yield from self._give_chunk(message)
             case wire.Want():
@@ -398,10 +398,19 @@ class UploadSession:
         while len(self.given) > ASKS_AT_ONCE_MAX:
             del self.given[next(iter(self.given))]
 
-    def _name(self, ask: wire.NameOf) -> wire.Named | wire.Busy:
-        if self.uploads.is_crowded:
-            return wire.Busy(self.uploads.limits.busy_seconds)
-        return self.uploads.small.name(ask)
+    def _names(self, first: wire.NameOf) -> bytes:
+        """Answer all that have come together, of as many as may be unanswered."""
+        answers: list[wire.Named | wire.Busy] = []
+        message: wire.AnyMessage | None = first
+        while isinstance(message, wire.NameOf) and len(answers) < ASKS_AT_ONCE_MAX:
+            answers.append(
+                wire.Busy(self.uploads.limits.busy_seconds)
+                if self.uploads.is_crowded
+                else self.uploads.small.name(message)
+            )
+            message = self.channel.next_frame()
+        self._message = message
+        return b"".join(map(wire.encode, answers))
 
     def _begin(self, want: wire.Want) -> Iterator[Part]:
         if want.number in self.offers or len(self.offers) >= WANTS_PER_CONNECTION_MAX:
