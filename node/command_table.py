@@ -168,7 +168,7 @@ def _publisher_commands(layers: Layers, parts: Parts) -> CommandTable:
     )
     publisher = ReleasePublisher(
         catalogue=catalogue,
-        keys=releases.keys,
+        keys=parts.publishing.keys,
         builder=builder,
         releases=releases.newest,
         pipeline=releases.pipeline,
@@ -177,7 +177,7 @@ def _publisher_commands(layers: Layers, parts: Parts) -> CommandTable:
         dht=layers.dht,
         trust_store=trust_store,
         releases=releases.newest,
-        renewal=releases.renewal,
+        renewal=parts.publishing.renewal,
         now=now,
     )
     return {

@@ -30,6 +30,7 @@ from node.releases.newest import Releases
 from node.releases.pipeline import ReleasePipeline
 from node.releases.renewal import Renewal
 from node.releases.updates import UpdateTracker
+from node.settings import Settings
 from node.wallclock import now
 from node.web.gateway.origin_client import HttpOrigin
 
@@ -49,12 +50,18 @@ class ContentParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseParts:
-    """What hears of releases and acts on them, and keeps the own ones alive."""
+    """What hears of releases and acts on them."""
 
     newest: Releases
     pipeline: ReleasePipeline
     updates: UpdateTracker
     alerts: AlertReceiver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishingParts:
+    """This user's publisher keys, and what keeps the own releases alive."""
+
     keys: PublisherKeys
     renewal: Renewal
 
@@ -65,12 +72,13 @@ class Parts:
 
     content: ContentParts
     releases: ReleaseParts
+    publishing: PublishingParts
     leases: OriginLeases
     gateway: Gateway
 
 
 def compose(stack: AsyncExitStack, layers: Layers) -> Parts:
-    """Make all parts and begin what they do on their own; `stack` closes them.
+    """Make all parts, from the bottom up; `stack` closes them in reverse.
 
     From here on the layers are answered: see `Upcalls`.
     """
@@ -81,28 +89,24 @@ def compose(stack: AsyncExitStack, layers: Layers) -> Parts:
     layers.upcalls.alerts = releases.alerts
     stack.push_async_callback(layers.background.close)
     leases = _make_leases(layers, content)
-    upstreams = Upstreams(layers.settings.upstreams)
-    client = HttpOrigin(upstreams)
-    stack.push_async_callback(client.close)
-    gateway = Gateway(
-        layers.settings,
-        Surroundings(
-            store=layers.storage.store,
-            pages=layers.storage.pages,
-            leecher=layers.leecher,
-            router=content.router,
-            catalogue=layers.storage.catalogue,
-            trust=layers.storage.trust_store,
-            releases=releases.newest,
-            background=layers.background,
-            leases=leases,
-        ),
-        upstreams=upstreams,
-        client=client,
+    around = Surroundings(
+        store=layers.storage.store,
+        pages=layers.storage.pages,
+        leecher=layers.leecher,
+        router=content.router,
+        catalogue=layers.storage.catalogue,
+        trust=layers.storage.trust_store,
+        releases=releases.newest,
+        background=layers.background,
+        leases=leases,
     )
-    gateway.begin()
-    stack.push_async_callback(gateway.close)
-    return Parts(content=content, releases=releases, leases=leases, gateway=gateway)
+    return Parts(
+        content=content,
+        releases=releases,
+        publishing=_make_publishing(layers, releases),
+        leases=leases,
+        gateway=_begin_gateway(stack, layers.settings, around),
+    )
 
 
 def _make_content(layers: Layers) -> ContentParts:
@@ -150,7 +154,7 @@ def _make_content(layers: Layers) -> ContentParts:
 
 def _make_router(layers: Layers, withdrawal: Withdrawal) -> ContentRouter:
     """Make what decides what is offered, and offers it."""
-    settings, connector = layers.settings, layers.reaching.connector
+    settings = layers.settings
     policy = SharingPolicy(
         layers.storage.catalogue,
         settings.sharing,
@@ -166,9 +170,7 @@ def _make_router(layers: Layers, withdrawal: Withdrawal) -> ContentRouter:
         trust_store=layers.storage.trust_store,
         background=layers.background,
         neighbours=layers.reaching.neighbours,
-        note_introducers=connector.set_introducers,
-        is_refused=connector.is_refused,
-        reach_of=connector.reach_of,
+        ways=layers.reaching.connector,
         queue_aliases=layers.leecher.queue_aliases,
     )
 
@@ -212,24 +214,25 @@ def _make_releases(layers: Layers, content: ContentParts) -> ReleaseParts:
         updates=updates,
         background=layers.background,
     )
-    keys = PublisherKeys(layers.settings.home)
     return ReleaseParts(
-        newest=newest,
-        pipeline=pipeline,
-        updates=updates,
-        alerts=alerts,
-        keys=keys,
-        renewal=Renewal(
-            dht=dht,
-            catalogue=catalogue,
-            trust_store=trust_store,
-            releases=newest,
-            pipeline=pipeline,
-            keys=keys,
-            rng=rng,
-            now=now,
-        ),
+        newest=newest, pipeline=pipeline, updates=updates, alerts=alerts
     )
+
+
+def _make_publishing(layers: Layers, releases: ReleaseParts) -> PublishingParts:
+    """Make what keeps this user's own releases alive."""
+    keys = PublisherKeys(layers.settings.home)
+    renewal = Renewal(
+        dht=layers.dht,
+        catalogue=layers.storage.catalogue,
+        trust_store=layers.storage.trust_store,
+        releases=releases.newest,
+        pipeline=releases.pipeline,
+        keys=keys,
+        rng=layers.rng,
+        now=now,
+    )
+    return PublishingParts(keys=keys, renewal=renewal)
 
 
 def _make_leases(layers: Layers, content: ContentParts) -> OriginLeases:
@@ -244,3 +247,16 @@ def _make_leases(layers: Layers, content: ContentParts) -> OriginLeases:
         is_private=layers.network.secret is not None,
         has_pages=settings.gateway.member_pages,
     )
+
+
+def _begin_gateway(
+    stack: AsyncExitStack, settings: Settings, around: Surroundings
+) -> Gateway:
+    """Make what package managers ask, and let it read the tools' configuration."""
+    upstreams = Upstreams(settings.upstreams)
+    client = HttpOrigin(upstreams)
+    stack.push_async_callback(client.close)
+    gateway = Gateway(settings, around, upstreams=upstreams, client=client)
+    gateway.begin()
+    stack.push_async_callback(gateway.close)
+    return gateway

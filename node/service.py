@@ -167,9 +167,9 @@ class Node:
         background, bound = layers.background, layers.storage.bound
         background.start(content.router.sync(), "announcing what is held")
         content.repair.resume()
-        releases = self.parts.releases
-        background.repeat(releases.renewal.round, "renewing own releases")
-        background.repeat(releases.updates.round, "reading releases")
+        parts = self.parts
+        background.repeat(parts.publishing.renewal.round, "renewing own releases")
+        background.repeat(parts.releases.updates.round, "reading releases")
         if bound is not None:
             background.repeat(bound.round, "measuring the disk")
         if names:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from dht import (
     Contact,
@@ -47,25 +47,43 @@ NEIGHBOURS_ASKED_MAX = 32
 """Nodes of the local network that a search asks beside the lookup."""
 
 
-def _never(public_key: bytes) -> bool:
-    del public_key
-    return False
-
-
-def _as_recorded(public_key: bytes, introducers: Sequence[Contact]) -> str:
-    del public_key
-    return "punched" if introducers else "reachable"
-
-
-def _nothing() -> None:
-    pass
-
-
-def _forget(public_key: bytes, introducers: Sequence[Contact]) -> None:
-    del public_key, introducers
-
-
 T = TypeVar("T", str, bytes)
+
+
+class Ways(Protocol):
+    """How providers are reached; `node.reach.connector.Connector` is what ships."""
+
+    def set_introducers(
+        self, public_key: bytes, introducers: Sequence[Contact]
+    ) -> None:
+        """Remember through whom a provider is called; nobody: it is dialled."""
+
+    def is_refused(self, public_key: bytes) -> bool:
+        """Tell whether no way led to a provider lately."""
+
+    def reach_of(self, public_key: bytes, introducers: Sequence[Contact]) -> str:
+        """Return how a provider is reached: a word of `results.Reachability`."""
+
+
+class RecordedWays:
+    """What provider records say, where nothing is known of how they are reached."""
+
+    def set_introducers(
+        self, public_key: bytes, introducers: Sequence[Contact]
+    ) -> None:
+        """Forget them."""
+
+    def is_refused(self, public_key: bytes) -> bool:  # noqa: ARG002
+        """Return False."""
+        return False
+
+    def reach_of(
+        self,
+        public_key: bytes,  # noqa: ARG002
+        introducers: Sequence[Contact],
+    ) -> str:
+        """Return what the record says."""
+        return "punched" if introducers else "reachable"
 
 
 class ContentRouter:
@@ -82,21 +100,15 @@ class ContentRouter:
         trust_store: TrustStore,
         background: Background,
         neighbours: LanPeers | None = None,
-        note_introducers: Callable[[bytes, Sequence[Contact]], None] = _forget,
-        is_refused: Callable[[bytes], bool] = _never,
-        reach_of: Callable[[bytes, Sequence[Contact]], str] = _as_recorded,
-        queue_aliases: Callable[[], None] = _nothing,
+        ways: Ways | None = None,
+        queue_aliases: Callable[[], None] = lambda: None,
     ) -> None:
         """`neighbours` are asked, and fetched from, before anybody else.
 
-        `note_introducers` gets the key of each provider and through whom it is called;
-        `is_refused` says whether no way led to one lately, `reach_of` in a word how it
-        is reached. `queue_aliases` has the aliases computed that the store lacks.
+        `queue_aliases` has the aliases computed that the store lacks.
         """
         self._queue_aliases = queue_aliases
-        self._note_introducers = note_introducers
-        self._is_refused = is_refused
-        self._reach_of = reach_of
+        self._ways = ways or RecordedWays()
         self._introduced: dict[Digest, bytes] = {}
         self._neighbours = neighbours or LanPeers()
         self._dht = dht
@@ -217,7 +229,7 @@ class ContentRouter:
                 # Behind the same router its outer address leads nowhere, or round.
                 near = self._neighbours.address_of(record.public_key, time.monotonic())
                 address = near or record.address
-                self._note_introducers(record.public_key, record.introducers)
+                self._ways.set_introducers(record.public_key, record.introducers)
                 if record.introducers and near is None:
                     self._introduced[digest] = record.public_key
                     if len(self._introduced) > INTRODUCED_MAX:
@@ -231,12 +243,12 @@ class ContentRouter:
         key = record.public_key
         if self._neighbours.address_of(key, time.monotonic()) is not None:
             return "reachable"
-        return self._reach_of(key, record.introducers)
+        return self._ways.reach_of(key, record.introducers)
 
     def is_out_of_reach(self, digest: Digest) -> bool:
         """Whether a provider of a digest was found behind a router, and no way in."""
         provider = self._introduced.get(digest)
-        return provider is not None and self._is_refused(provider)
+        return provider is not None and self._ways.is_refused(provider)
 
     async def holders(self, digests: Iterable[Digest], each: int) -> set[Contact]:
         """Return others who offer one of `digests`, of each at most about `each`."""

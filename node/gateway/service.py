@@ -92,12 +92,8 @@ class Gateway:
         self.upstreams = upstreams
         self.store = around.store
         self._client = client
-        leases = around.leases
-        pages_from: PageSource = client
-        if leases is not None:
-            pages_from = SitePages(client, leases, upstreams.is_private)
         pace = OriginPace()
-        self.pages = Pages(pages_from, around.pages, now=now, pace=pace)
+        self.pages = Pages(self._page_source(), around.pages, now=now, pace=pace)
         retention = Retention(
             catalogue=around.catalogue,
             router=around.router,
@@ -121,9 +117,23 @@ class Gateway:
             stream=settings.gateway.stream,
             keep=retention.keep,
         )
+        self.indexes = self._new_indexes(settings)
+        self.traffic = Traffic()
+        self._ready: dict[str, asyncio.Task[None]] = {}
+
+    def _page_source(self) -> PageSource:
+        """Return where pages come from: an origin, or first a node of the site."""
+        leases = self._around.leases
+        if leases is None:
+            return self._client
+        return SitePages(self._client, leases, self.upstreams.is_private)
+
+    def _new_indexes(self, settings: Settings) -> dict[str, PackageIndex]:
+        """Return the index of each upstream, by its name."""
+        around = self._around
         context = IndexContext(
-            upstreams=upstreams,
-            client=client,
+            upstreams=self.upstreams,
+            client=self._client,
             pages=self.pages,
             published=Published(around.trust, around.releases),
             metadata=FileMetadata(self.resolver, around.store),
@@ -132,11 +142,10 @@ class Gateway:
             ahead=ReadAhead(around.background),
             winners=settings.gateway.names,
         )
-        self.indexes: dict[str, PackageIndex] = {
-            name: ecosystem_of(name).index(context, name) for name in upstreams.names
+        return {
+            name: ecosystem_of(name).index(context, name)
+            for name in self.upstreams.names
         }
-        self.traffic = Traffic()
-        self._ready: dict[str, asyncio.Task[None]] = {}
 
     def begin(self) -> None:
         """Read what the tools' own configuration says, in the background."""

@@ -69,7 +69,13 @@ class _StatusCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
-        status, seeder = self._status, self._status.transfer.seeder
+        yield from self._node()
+        yield from self._transfer()
+        yield from self._dht()
+        yield from self._gateway()
+
+    def _node(self) -> Iterator[Metric]:
+        status = self._status
         info = GaugeMetricFamily(
             "caravan_build_info", "The version that runs.", labels=["version"]
         )
@@ -78,14 +84,16 @@ class _StatusCollector:
         yield _gauge("contacts", "Contacts in the routing table.", status.contacts)
         yield _gauge("store_artifacts", "Artifacts held.", status.artifacts)
         yield _gauge("store_bytes", "Bytes held.", status.bytes_held)
+        failing = len(status.failing)
+        yield _gauge("failing_loops", "Background loops that fail.", failing)
+
+    def _transfer(self) -> Iterator[Metric]:
+        status, seeder = self._status, self._status.transfer.seeder
+        received = status.transfer.leecher.bytes_received
         yield _gauge("downloads", "Downloads under way.", status.downloads)
         yield _gauge("uploads", "Uploads under way.", status.uploads)
         yield _gauge("peer_connections", "Connections of leechers.", seeder.connections)
-        yield _gauge(
-            "failing_loops", "Background loops that fail.", len(status.failing)
-        )
-        leecher = status.transfer.leecher
-        yield _counter("received_bytes", "Bytes from peers.", leecher.bytes_received)
+        yield _counter("received_bytes", "Bytes from peers.", received)
         yield _counter("sent_bytes", "Bytes to peers.", seeder.bytes_sent)
         yield _labelled(
             "refused_connections",
@@ -93,26 +101,28 @@ class _StatusCollector:
             label="why",
             values=seeder.refused,
         )
+
+    def _dht(self) -> Iterator[Metric]:
         yield _labelled(
             "dht_events",
             "Events in the DHT, and of origin leases.",
             label="event",
-            values=status.dht,
+            values=self._status.dht,
         )
-        if (placement := status.placement) is not None:
-            yield _gauge("offered_keys", "Keys on offer.", placement.offered)
-            yield _gauge(
-                "placed_keys", "Keys that enough nodes keep.", placement.placed
-            )
-            yield _gauge(
-                "unplaced_keys", "Keys that no node keeps.", placement.unplaced
-            )
-            yield _gauge(
-                "announcing_behind_seconds",
-                "For how long not all keys were placed.",
-                placement.behind_seconds or 0,
-            )
-        traffic = status.gateway
+        keys = self._status.placement
+        if keys is None:
+            return
+        yield _gauge("offered_keys", "Keys on offer.", keys.offered)
+        yield _gauge("placed_keys", "Keys that enough nodes keep.", keys.placed)
+        yield _gauge("unplaced_keys", "Keys that no node keeps.", keys.unplaced)
+        yield _gauge(
+            "announcing_behind_seconds",
+            "For how long not all keys were placed.",
+            keys.behind_seconds or 0,
+        )
+
+    def _gateway(self) -> Iterator[Metric]:
+        traffic = self._status.gateway
         yield _labelled(
             "gateway_files",
             "Files for package managers.",

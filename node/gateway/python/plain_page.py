@@ -8,6 +8,7 @@ is checked of its files is checked of all of them at once, by one regular expres
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -76,48 +77,84 @@ def read_plain(
         document = _DECODER.decode(page.body)
     except msgspec.MsgspecError:
         return None
-    files = document.files
-    if (
-        not document.meta.api_version.startswith("1.")
-        or len(files) > limits.FILES_PER_PAGE_MAX
-    ):
+    columns = _Columns.of(document)
+    if columns is None:
         return None
-    names = [one.filename for one in files]
-    urls = [one.url for one in files]
-    digests = [one.hashes.sha256 for one in files]
-    sizes = [-1 if one.size is None else one.size for one in files]
-    for one in files:
+    _make_ours(document, name, columns)
+    text = columns.index(name)
+    return NamedFiles(upstream, text), msgspec.json.encode(document)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What a page says of its files, in the order of the files."""
+
+    names: list[str]
+    urls: list[str]
+    digests: list[str]
+    sizes: list[int]
+    """-1 where the page gives none."""
+    metadata: list[str]
+    """SHA-256 of the metadata that stands beside a file, "" where there is none."""
+
+    @classmethod
+    def of(cls, document: _Document) -> _Columns | None:
+        """Read them off a page; None where one of its files is not plain."""
+        files = document.files
+        if not document.meta.api_version.startswith("1."):
+            return None
+        if len(files) > limits.FILES_PER_PAGE_MAX:
+            return None
+        columns = cls(
+            names=[one.filename for one in files],
+            urls=[one.url for one in files],
+            digests=[one.hashes.sha256 for one in files],
+            sizes=[-1 if one.size is None else one.size for one in files],
+            metadata=[_metadata_of(one) for one in files],
+        )
+        is_plain = (
+            _are_names(columns.names)
+            and _are_urls(columns.urls)
+            and _are_sha256(columns.digests)
+            and _are_sha256(list(filter(None, columns.metadata)))
+        )
+        return columns if is_plain else None
+
+    def index(self, name: str) -> bytes:
+        """Return the lines of `NamedFiles` for the files and their metadata."""
+        lines = [
+            f"{file}\t{'' if size < 0 else size}\tsha256:{digest}\t{name}\t{url}\n"
+            for file, size, digest, url in zip(
+                self.names, self.sizes, self.digests, self.urls, strict=True
+            )
+        ]
+        lines += [
+            f"sha256:{digest}{METADATA}\t\tsha256:{own}\t{name}\t{url}{METADATA}\n"
+            for digest, own, url in zip(
+                self.digests, self.metadata, self.urls, strict=True
+            )
+            if own
+        ]
+        return "".join(["\n", *lines]).encode()
+
+
+def _metadata_of(entry: _Entry) -> str:
+    """Return the SHA-256 of a file's metadata (PEP 658, PEP 714), or ""."""
+    said = entry.core_metadata or entry.dist_info_metadata
+    return said.sha256 if isinstance(said, _Hashes) else ""
+
+
+def _make_ours(document: _Document, name: str, columns: _Columns) -> None:
+    """Let a page lead to this gateway, and claim no newer version than it has."""
+    for one, digest in zip(document.files, columns.digests, strict=True):
+        one.url = f"../../files/sha256/{digest}/{one.filename}"
         one.dist_info_metadata = one.core_metadata = (
             one.core_metadata or one.dist_info_metadata
         )
-    apart = [
-        said.sha256 if isinstance(said := one.core_metadata, _Hashes) else ""
-        for one in files
-    ]
-    if not (
-        _are_names(names)
-        and _are_urls(urls)
-        and _are_sha256(digests)
-        and _are_sha256(list(filter(None, apart)))
-    ):
-        return None
-    for one, digest in zip(files, digests, strict=True):
-        one.url = f"../../files/sha256/{digest}/{one.filename}"
-    has_all = bool(document.versions) and min(sizes, default=0) >= 0
+    has_all = bool(document.versions) and min(columns.sizes, default=0) >= 0
     document.meta.api_version = "1.1" if has_all else "1.0"  # PEP 700 wants both
     document.versions = document.versions if has_all else []
     document.name = name
-    lines = [
-        f"{file}\t{'' if size < 0 else size}\tsha256:{digest}\t{name}\t{url}\n"
-        for file, size, digest, url in zip(names, sizes, digests, urls, strict=True)
-    ]
-    lines += [
-        f"sha256:{digest}{METADATA}\t\tsha256:{own}\t{name}\t{url}{METADATA}\n"
-        for digest, own, url in zip(digests, apart, urls, strict=True)
-        if own
-    ]
-    text = "".join(["\n", *lines]).encode()
-    return NamedFiles(upstream, text), msgspec.json.encode(document)
 
 
 def _are_names(texts: list[str]) -> bool:
