@@ -51,6 +51,7 @@ _AUDIT = "-/npm/v1/security/.+"
 _BEYOND = (
     "-/(?:ping|whoami|v1/search|npm/v1/(?:keys|attestations/.+)|package/.+/dist-tags)"
 )
+_LOOKS = ("audit", "diff", "info", "outdated", "search", "show", "view")
 # Headers of npm's that a registry needs; credentials of the client stay here.
 _PASSED_ON = ("content-type", "content-encoding", "accept", "npm-command", "user-agent")
 
@@ -75,9 +76,12 @@ class NpmIndex:
         """Read a package's document."""
         await self._page(name, short=True)
 
-    async def packument(self, name: str, base: str, *, short: bool) -> PageAnswer:
+    async def packument(
+        self, name: str, base: str, *, short: bool, wanted: str | None = None
+    ) -> PageAnswer:
         """Return a package's document, its tarballs at `base`.
 
+        `wanted` is a range of versions whose needs are read ahead; None for nothing.
         Raises PageMissingError, UnreachableError, ClashError, NothingNamedError.
         """
         self._context.ahead.asked((self._upstream, name))
@@ -85,7 +89,7 @@ class NpmIndex:
         if package is not None:
             body = await self._published(package, base, short=short)
             return PageAnswer(body, SHORT_TYPE if short else FULL_TYPE)
-        page, kind = await self._document(name, short=short)
+        page, kind = await self._document(name, short=short, wanted=wanted)
         form = f"at {base}"
         if form not in page.forms:
             ours = f"{base}/{self._upstream}".encode()
@@ -135,7 +139,10 @@ class NpmIndex:
         if not is_package_name(path) and _VERSION.fullmatch(path):
             return self._relay(request)  # /NAME/VERSION: the document of one version
         short = _type(request.accept) == SHORT_TYPE
-        return await self.packument(path, request.base, short=short)
+        # What only looks at packages installs nothing of what they need.
+        looks = request.headers.get("npm-command", "") in _LOOKS
+        wanted = None if looks else ""
+        return await self.packument(path, request.base, short=short, wanted=wanted)
 
     async def _beyond(self, request: GatewayRequest) -> Answer:
         return self._relay(request)
@@ -195,19 +202,24 @@ class NpmIndex:
 
     # --- the upstream's pages --------------------------------------------------------
 
-    async def _page(self, name: str, *, short: bool) -> StoredPage:
+    async def _page(
+        self, name: str, *, short: bool, wanted: str | None = None
+    ) -> StoredPage:
         if not is_package_name(name):
             raise PageMissingError
-        return await self._context.pages.get(self._request(name, short=short))
+        request = self._request(name, short=short, wanted=wanted)
+        return await self._context.pages.get(request)
 
-    async def _document(self, name: str, *, short: bool) -> tuple[StoredPage, str]:
+    async def _document(
+        self, name: str, *, short: bool, wanted: str | None = None
+    ) -> tuple[StoredPage, str]:
         """Return a package's document and its type.
 
         Where the registry cannot be asked, that is the other form if it is known:
         each serves for an installation.
         """
         try:
-            page = await self._page(name, short=short)
+            page = await self._page(name, short=short, wanted=wanted)
         except UnreachableError:
             other = self._request(name, short=not short)
             known = await self._context.pages.kept(other.place)
@@ -225,21 +237,23 @@ class NpmIndex:
         page, _ = await self._document(name, short=ages[0] <= ages[1])
         return page
 
-    async def _look_ahead(self, page: StoredPage, wanted: str) -> None:
-        """Ask for the short documents of what a package needs, in a range of it."""
+    async def _look_ahead(self, page: StoredPage, wanted: str, *, short: bool) -> None:
+        """Ask for the documents of what a package needs, in a range of its versions."""
         context = self._context
         body = page.forms.get("", b"")
         needs = await context.pages.in_reader(lambda: needs_in(body, wanted))
         for name, range_ in needs.items():
             if is_package_name(name) and not context.is_published(name, str):
-                request = self._request(name, short=True, wanted=range_)
+                request = self._request(name, short=short, wanted=range_)
                 place = (self._upstream, name)
                 context.ahead.begin(place, partial(context.pages.get, request))
 
-    def _request(self, name: str, *, short: bool, wanted: str = "") -> PageRequest:
+    def _request(
+        self, name: str, *, short: bool, wanted: str | None = None
+    ) -> PageRequest:
         """Return what asks for a document.
 
-        `wanted` is the range of versions that is needed, for reading ahead.
+        `wanted` is a range of versions whose needs are read ahead; None for nothing.
         """
         upstream = self._context.upstream(self._upstream)
         path = quote(name, safe="@")
@@ -248,7 +262,8 @@ class NpmIndex:
             return read_packument(page.body, upstream.name, name)
 
         def look_ahead(page: StoredPage) -> None:
-            self._context.ahead.follow(self._look_ahead(page, wanted))
+            if wanted is not None:
+                self._context.ahead.follow(self._look_ahead(page, wanted, short=short))
 
         return PageRequest(
             upstream,
@@ -256,7 +271,7 @@ class NpmIndex:
             f"{SHORT_TYPE}, {FULL_TYPE};q=0.8" if short else FULL_TYPE,
             read,
             key=f"{path} {'short' if short else 'full'}",
-            on_asked=look_ahead if short else None,
+            on_asked=look_ahead,
         )
 
 

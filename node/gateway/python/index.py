@@ -78,7 +78,7 @@ class PythonIndex:
         package = await self._context.meant(query)
         if package is not None:
             return Project(name, _files_of(name, package), [package.version])
-        return await self._context.pages.get(self._request(name))
+        return await self._context.pages.get(self._request(name, _ANY))
 
     async def metadata(self, digest: Digest, file: str) -> bytes:
         """Return the METADATA of the wheel with this digest; MissError.
@@ -186,35 +186,36 @@ class PythonIndex:
     def _request(
         self,
         name: str,
-        specifier: SpecifierSet = _ANY,
+        wanted: SpecifierSet | None = None,
         extras: frozenset[str] = frozenset(),
     ) -> PageRequest:
         """Return what asks for a project's page.
 
-        `specifier` and `extras` say what of it is needed, for reading ahead.
+        `wanted` says of which versions the needs are read ahead; None for nothing.
         """
+
+        def look_ahead(page: StoredPage) -> None:
+            if wanted is not None:
+                self._context.ahead.follow(self._look_ahead(page, wanted, extras))
+
         upstream = self._context.upstream(self._upstream)
         return PageRequest(
             upstream,
             f"{name}/",
             simple.ACCEPT,
             lambda page: simple.read_page(upstream.name, name, page),
-            on_asked=lambda page: self._context.ahead.follow(
-                self._look_ahead(page, specifier, extras)
-            ),
+            on_asked=look_ahead,
         )
 
     async def _look_ahead(
-        self, page: StoredPage, specifier: SpecifierSet, extras: frozenset[str]
+        self, page: StoredPage, wanted: SpecifierSet, extras: frozenset[str]
     ) -> None:
         """Ask for the metadata of the wheel that a page leads to, and for its needs.
 
         Only where the index has metadata apart: it is small, and has a digest.
         """
         context = self._context
-        wheel = await context.pages.in_reader(
-            lambda: likely_wheel(page.files, specifier)
-        )
+        wheel = await context.pages.in_reader(lambda: likely_wheel(page.files, wanted))
         if wheel is None:
             return
         data = await self.metadata(wheel.digest, wheel.file)

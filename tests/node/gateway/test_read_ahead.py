@@ -12,12 +12,15 @@ from node.background import Background
 from node.gateway import limits
 from node.gateway.named_files import NamedFiles, line
 from node.gateway.npm import guesses as npm_guesses
+from node.gateway.npm.index import FULL_TYPE, SHORT_TYPE
 from node.gateway.python import simple
 from node.gateway.python.guesses import likely_wheel, needs_in
 from node.gateway.read_ahead import ReadAhead
+from tests.node.gateway.door import opened_in
 from tests.node.gateway.rig import INDEX, Rig, rig_in
 from transfer import Digest
 
+NPM = "https://registry.npmjs.org"
 FILES = "https://files.test/"
 
 
@@ -226,3 +229,37 @@ def test_a_version_of_npm_is_guessed_by_its_range(wanted, version):
 )
 def test_what_a_package_of_npm_needs(document, needs):
     assert npm_guesses.needs_in(json.dumps(document).encode(), "") == needs
+
+
+# --- npm ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [SHORT_TYPE, FULL_TYPE])
+async def test_the_documents_of_npms_needs_are_asked_for_in_the_same_form(
+    tmp_path, kind
+):
+    async with opened_in(tmp_path) as door:
+        origin = door.rig.origin
+        for name, needs in (
+            ("app", ["@a/lib", "other"]),
+            ("@a/lib", []),
+            ("other", []),
+        ):
+            about = {"dependencies": dict.fromkeys(needs, "^1.0.0")}
+            tags = {"latest": "1.0.0"}
+            document = {"name": name, "versions": {"1.0.0": about}, "dist-tags": tags}
+            path = name.replace("/", "%2F")
+            origin.pages[f"{NPM}/{path}"] = json.dumps(document).encode()
+        await door.ask("/npm/app", Accept=kind, npm_command="view")
+        assert await asked(door.rig, 1) == [f"{NPM}/app"]
+        kept = await door.rig.gateway.pages.paths("npm", "")
+        assert kept == [f"app {'short' if kind == SHORT_TYPE else 'full'}"]
+    (tmp_path / "another").mkdir()
+    async with opened_in(tmp_path / "another") as door:
+        door.rig.origin.pages = origin.pages
+        await door.ask("/npm/app", Accept=kind, npm_command="install")
+        assert sorted(await asked(door.rig, 3)) == sorted(origin.pages)
+        # One for each, in the form that the client will ask for.
+        await door.ask("/npm/@a%2Flib", Accept=kind)
+        await door.ask("/npm/other", Accept=kind)
+        assert len(door.rig.origin.asked) == 3
