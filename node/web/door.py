@@ -8,7 +8,6 @@ every answer its headers.
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 from ipaddress import ip_address
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from dht import Address
-from node.errors import NodeError, UsageError
+from node.errors import UsageError
 from node.web import limits
 from node.web.api import Api, Runs
 from node.web.dashboard import CONTENT_SECURITY_POLICY, Dashboard
@@ -25,7 +24,7 @@ from node.web.guard import Refusal, check_source, check_token, host_names
 from node.web.metrics import Metrics, metrics_response, timed
 from node.web.openapi import openapi
 from node.web.relay import SOURCE, SOURCE_HEADER
-from node.web.server import IdleConnections, Server, refused
+from node.web.server import IdleConnections, Server, cannot_open, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +79,11 @@ class Door:
             await web.TCPSite(runner, wanted.host, wanted.port).start()
         except OSError as error:
             await self._server.stop()
-            raise _cannot_open(wanted, error) from error
+            raise cannot_open(
+                f"the web address {wanted}",
+                error,
+                "--web HOST:PORT (port 0 is any free one)",
+            ) from error
         logging.getLogger().addHandler(self._dashboard.log)
         bound = Address(wanted.host, runner.addresses[0][1])
         self._hosts = host_names([bound])
@@ -164,15 +167,6 @@ def _loopback(text: str) -> Address:
             f"the web door opens on a loopback address only, not on {address.host}"
         )
     return address
-
-
-def _cannot_open(address: Address, error: OSError) -> NodeError:
-    if error.errno == errno.EADDRINUSE:
-        return NodeError(
-            f"the web address {address} is taken by another program; choose another "
-            "with --web HOST:PORT (port 0 is any free one)"
-        )
-    return NodeError(f"the web address {address} cannot be opened: {error.strerror}")
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

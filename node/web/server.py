@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from node.errors import NodeError
 from node.web import limits
 
 if TYPE_CHECKING:
@@ -79,6 +81,18 @@ class Server:
                 if connection.transport is not None:
                     connection.transport.abort()
             await asyncio.sleep(limits.SWEEP_SECONDS)
+
+
+def cannot_open(what: str, error: OSError, flag: str) -> NodeError:
+    """Return the error for an address that could not be listened on.
+
+    `flag` is how a person chooses another.
+    """
+    if error.errno == errno.EADDRINUSE:
+        return NodeError(
+            f"{what} is taken by another program; choose another with {flag}"
+        )
+    return NodeError(f"cannot open {what}: {error.strerror}")
 
 
 class IdleConnections:

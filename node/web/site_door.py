@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ssl
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -24,14 +23,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from dht import Address
-from node.errors import NodeError, UsageError
+from node.errors import UsageError
 from node.gateway.fair_line import CLIENT
 from node.settings.site import SiteSettings, read_token
 from node.web import limits
 from node.web.guard import Refusal
 from node.web.metrics import Metrics, metrics_response, timed
 from node.web.relay import BASE, SOURCE, SOURCE_HEADER
-from node.web.server import IdleConnections, Server, refused
+from node.web.server import IdleConnections, Server, cannot_open, refused
 from node.web.site_guard import SiteGuard, SiteRequest
 from transfer.connection.peer import source_of
 
@@ -92,7 +91,9 @@ class SiteDoor:
                 await site.start()
             except OSError as error:
                 await self.stop()
-                raise _cannot_open(wanted, error) from error
+                raise cannot_open(
+                    f"the site address {wanted}", error, "--serve HOST:PORT"
+                ) from error
             bound.append(Address(wanted.host, runner.addresses[-1][1]))
         return bound
 
@@ -251,15 +252,6 @@ def _tls_context(site: SiteSettings) -> ssl.SSLContext | None:
             f"{error.strerror or error}"
         ) from error
     return context
-
-
-def _cannot_open(address: Address, error: OSError) -> NodeError:
-    if error.errno == errno.EADDRINUSE:
-        return NodeError(
-            f"the site address {address} is taken by another program; choose another "
-            "with --serve HOST:PORT"
-        )
-    return NodeError(f"cannot open the site address {address}: {error.strerror}")
 
 
 async def _health(_request: web.Request) -> web.Response:

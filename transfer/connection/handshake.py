@@ -5,6 +5,7 @@ Both halves run on the event loop, under a deadline that their callers set.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 import socket
@@ -30,7 +31,7 @@ from transfer.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from transfer.connection.tls import Identity
 
@@ -70,21 +71,15 @@ async def greet_seeder(
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel = Channel(sock, HELLO_FRAME_BYTES_MAX)
-    try:
+    with _closed_on_failure(channel):
         await channel.write(wire.MAGIC_TLS if tls else wire.MAGIC_PLAINTEXT)
         certified = None
         if tls:
             await channel.start_tls(terms.identity.leecher_context, seeder=False)
             certified = certificate_key(channel.certificate())
             if expected_key is not None and certified != expected_key:
-                raise IdentityError  # noqa: TRY301 (the channel is closed below)
+                raise IdentityError
         await _leecher_hello(channel, terms, certified or expected_key)
-    except ssl.SSLError as error:
-        channel.close()
-        raise PeerError(f"TLS with the peer failed: {error.reason}.") from error
-    except BaseException:
-        channel.close()
-        raise
     channel.frame_bytes_max = REPLY_FRAME_BYTES_MAX
     return channel
 
@@ -129,16 +124,8 @@ async def greet_leecher(
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel = Channel(sock, HELLO_FRAME_BYTES_MAX)
-    try:
+    with _closed_on_failure(channel):
         hello = await _seeder_handshake(channel, terms, on_step)
-    except OpeningReceived:
-        raise
-    except ssl.SSLError as error:
-        channel.close()
-        raise PeerError(f"TLS with the peer failed: {error.reason}.") from error
-    except BaseException:
-        channel.close()
-        raise
     channel.frame_bytes_max = REQUEST_FRAME_BYTES_MAX
     return channel, hello
 
@@ -195,3 +182,18 @@ async def _read_hello(channel: Channel) -> wire.Hello:
     if message.version != wire.VERSION:
         raise WireError("The peer speaks another version of the protocol.")
     return message
+
+
+@contextlib.contextmanager
+def _closed_on_failure(channel: Channel) -> Iterator[None]:
+    """Close `channel` if a handshake fails; its socket stays open for an opening."""
+    try:
+        yield
+    except OpeningReceived:
+        raise
+    except ssl.SSLError as error:
+        channel.close()
+        raise PeerError(f"TLS with the peer failed: {error.reason}.") from error
+    except BaseException:
+        channel.close()
+        raise

@@ -69,6 +69,22 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """What all messages share."""
 
 
+class AboutArtifact(Message, frozen=True):
+    """What leechers' messages about an artifact begin with."""
+
+    number: Number
+    algorithm: Annotated[str, Meta(max_length=16)]
+    digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
+
+    @property
+    def name(self) -> Digest:
+        """The digest as a value; WireError for an unknown algorithm."""
+        try:
+            return Digest(self.algorithm, self.digest)
+        except DigestError as error:
+            raise WireError(str(error)) from error
+
+
 class Hello(Message, frozen=True, tag=0):
     """The first message of either end; a seeder's carries its network proof."""
 
@@ -84,23 +100,15 @@ class Proof(Message, frozen=True, tag=1):
     proof: Key
 
 
-class Want(Message, frozen=True, tag=2):
+class Want(AboutArtifact, frozen=True, tag=2):
     """A leecher asks for an artifact and gives its request a number.
 
     `manifest` is empty, or the digest of the manifest that the leecher has.
     `port` is where it serves what it has verified meanwhile, 0 if it does not.
     """
 
-    number: Number
-    algorithm: Annotated[str, Meta(max_length=16)]
-    digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
     manifest: OptionalKey
     port: Annotated[int, Meta(ge=0, le=65_535)]
-
-    @property
-    def name(self) -> Digest:
-        """The digest as a value; WireError for an unknown algorithm."""
-        return _digest(self.algorithm, self.digest)
 
 
 class Listing(Message, frozen=True, tag=3):
@@ -175,21 +183,13 @@ class Done(Message, frozen=True, tag=12):
     number: Number
 
 
-class Ask(Message, frozen=True, tag=13):
+class Ask(AboutArtifact, frozen=True, tag=13):
     """A leecher asks for a whole artifact of at most `bytes_max` bytes.
 
     It opens no request: the number only ties the answer to it.
     """
 
-    number: Number
-    algorithm: Annotated[str, Meta(max_length=16)]
-    digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
     bytes_max: Annotated[int, Meta(ge=0, le=EAGER_BYTES_MAX)]
-
-    @property
-    def name(self) -> Digest:
-        """The digest as a value; WireError for an unknown algorithm."""
-        return _digest(self.algorithm, self.digest)
 
 
 class Whole(Message, frozen=True, tag=14):
@@ -256,20 +256,11 @@ class Part(Message, frozen=True, tag=19):
     last: bool
 
 
-class NameOf(Message, frozen=True, tag=20):
+class NameOf(AboutArtifact, frozen=True, tag=20):
     """A leecher asks what file name the seeder knows for an artifact.
 
     It opens no request: the number only ties the answer to it.
     """
-
-    number: Number
-    algorithm: Annotated[str, Meta(max_length=16)]
-    digest: Annotated[bytes, Meta(min_length=16, max_length=64)]
-
-    @property
-    def name(self) -> Digest:
-        """The digest as a value; WireError for an unknown algorithm."""
-        return _digest(self.algorithm, self.digest)
 
 
 class Named(Message, frozen=True, tag=21):
@@ -329,13 +320,6 @@ def decode(body: bytes | bytearray | memoryview) -> AnyMessage:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError("The peer sent a frame that cannot be read.") from error
     return message
-
-
-def _digest(algorithm: str, raw: bytes) -> Digest:
-    try:
-        return Digest(algorithm, raw)
-    except DigestError as error:
-        raise WireError(str(error)) from error
 
 
 def network_proof(

@@ -35,14 +35,6 @@ BUN_NOTE = (
 )
 
 
-def recipe(tool: str, home: Path, base: str) -> Recipe:
-    """Return how a tool is pointed at the gateway at `base`."""
-    made: dict[str, Callable[[Path, str], Recipe]] = {
-        "npm": npm, "pnpm": pnpm, "yarn": yarn, "yarn-berry": yarn_berry, "bun": bun,
-    }  # fmt: skip
-    return made[tool](home, base)
-
-
 def npm(home: Path, base: str) -> Recipe:
     """Return how npm is pointed at the gateway at `base`."""
     return Recipe(
@@ -160,3 +152,9 @@ def _in_bunfig(text: str) -> InTheWay:
     if isinstance(install, dict) and "registry" in install:
         return InTheWay(refusal="it names a registry already")
     return InTheWay()
+
+
+RECIPES: dict[str, Callable[[Path, str], Recipe]] = {
+    "npm": npm, "pnpm": pnpm, "yarn": yarn, "yarn-berry": yarn_berry, "bun": bun,
+}  # fmt: skip
+"""How each tool is pointed at the gateway: by home and the gateway's URL."""

@@ -24,9 +24,9 @@ class Npm(Ecosystem):
 
     def recipe(self, tool: str, home: Path, base: str) -> Recipe:
         """Return how one of the tools is pointed at the gateway at `base`."""
-        from node.gateway.npm.connect import recipe
+        from node.gateway.npm.connect import RECIPES
 
-        return recipe(tool, home, base)
+        return RECIPES[tool](home, base)
 
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the registry at `url`, or the one that npm uses. Blocks."""

@@ -41,14 +41,6 @@ POETRY_NOTE = (
 )
 
 
-def recipe(tool: str, home: Path, base: str) -> Recipe:
-    """Return how a tool is pointed at the gateway at `base`."""
-    made: dict[str, Callable[[Path, str], Recipe]] = {
-        "pip": pip, "uv": uv, "poetry": poetry, "pdm": pdm, "pipenv": pipenv,
-    }  # fmt: skip
-    return made[tool](home, base)
-
-
 def pip(home: Path, base: str) -> Recipe:
     """Return how pip is pointed at the gateway at `base`."""
     index, host = f"{base}/pypi/simple", plain_host(base)
@@ -188,3 +180,9 @@ def _in_toml(text: str, *names: str) -> InTheWay:
     if found is None:
         return InTheWay()
     return InTheWay(refusal=f"it has a table [{'.'.join(names)}] already")
+
+
+RECIPES: dict[str, Callable[[Path, str], Recipe]] = {
+    "pip": pip, "uv": uv, "poetry": poetry, "pdm": pdm, "pipenv": pipenv,
+}  # fmt: skip
+"""How each tool is pointed at the gateway: by home and the gateway's URL."""

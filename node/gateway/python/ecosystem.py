@@ -28,9 +28,9 @@ class Python(Ecosystem):
 
     def recipe(self, tool: str, home: Path, base: str) -> Recipe:
         """Return how one of the tools is pointed at the gateway at `base`."""
-        from node.gateway.python.connect import recipe
+        from node.gateway.python.connect import RECIPES
 
-        return recipe(tool, home, base)
+        return RECIPES[tool](home, base)
 
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the index at `url`, or the one that pip uses, or else uv. Blocks."""
