@@ -18,13 +18,26 @@ def authorization_for(url: str, environ: Mapping[str, str] = os.environ) -> str:
     parts = urlsplit(url)
     if parts.username is not None:
         return basic(unquote(parts.username), unquote(parts.password or ""))
+    return _authorization(parts.hostname or "", "default", environ)
+
+
+def named_authorization(host: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the header for a host that netrc itself names, or "". Blocks."""
+    return _authorization(host, "", environ)
+
+
+def _authorization(host: str, otherwise: str, environ: Mapping[str, str]) -> str:
+    """Return the header of an entry for a host in any case, or else of another."""
     named = environ.get("NETRC")
-    files = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    home = Path.home()
+    files = [Path(named).expanduser()] if named else [home / ".netrc", home / "_netrc"]
     for path in files:
         try:
-            found = netrc.netrc(path).authenticators(parts.hostname or "")
-        except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+            hosts = netrc.netrc(path).hosts
+        except (OSError, netrc.NetrcParseError, UnicodeDecodeError, RuntimeError):
             continue
+        lower = {name.lower(): entry for name, entry in hosts.items()}
+        found = lower.get(host.lower()) or lower.get(otherwise)
         if found is not None and found[2]:
             return basic(found[0] or "", found[2])
     return ""

@@ -10,6 +10,16 @@ _USUAL_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
+class Proxies:
+    """The proxies that an upstream's tools are configured with, beside environment."""
+
+    http: str = ""
+    https: str = ""
+    bypassed: str = ""
+    """Hosts that are asked without one, as in NO_PROXY."""
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """One index: its name among the settings and its URL, ending in a slash."""
 
@@ -22,6 +32,7 @@ class Upstream:
     ca_files: tuple[Path, ...] = ()
     """Certificate authorities that are trusted beside those of the system."""
     client_certificate: Path | None = None
+    proxies: Proxies = field(default=Proxies(), repr=False)
 
     @property
     def place(self) -> tuple[str, int]:

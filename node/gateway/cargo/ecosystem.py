@@ -29,8 +29,10 @@ class Cargo(Ecosystem):
         return cargo(home, base)
 
     def upstream(self, home: Path, url: str) -> Upstream | None:  # noqa: ARG002
-        """Return the index at `url`, or the one that cargo itself uses."""
-        return Upstream(self.name, url or "https://index.crates.io/")
+        """Return the index at `url`, or the one that cargo itself uses. Blocks."""
+        from node.gateway.cargo.configured import as_cargo_asks
+
+        return as_cargo_asks(Upstream(self.name, url or "https://index.crates.io/"))
 
     def lockfile_reader(self, file: str) -> LockfileReader | None:
         """Return what reads a lockfile of this name, or None."""

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 from node.gateway.connecting import remembered_for, used_before
 from node.gateway.ini import Option, options
-from node.gateway.upstream import Upstream
+from node.gateway.upstream import Proxies, Upstream
 
+_OFF = ("null", "false")
+_IN_VARIABLES = ("proxy", "https-proxy", "noproxy", "cafile")
 DEFAULT = "https://registry.npmjs.org/"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*+)\??\}")
 
@@ -28,6 +30,8 @@ def registry(home: Path, url: str) -> Upstream:
     `home` is the node's folder, which remembers what `connect` put aside.
     """
     said = _settings(home)
+    https = said.get("https-proxy") or said.get("proxy", "")
+    bypassed = (said.get("noproxy") or said.get("no-proxy", "")).replace("[]", " ")
     return Upstream(
         "npm",
         url or registry_in_use(home, said),
@@ -37,6 +41,7 @@ def registry(home: Path, url: str) -> Upstream:
             for one in (os.environ.get("NODE_EXTRA_CA_CERTS"), said.get("cafile"))
             if one
         ),
+        proxies=Proxies(said.get("proxy", ""), https, bypassed),
     )
 
 
@@ -115,7 +120,11 @@ def _settings(home: Path) -> dict[str, str]:
         except (OSError, ValueError):
             continue
         found |= {one.name: one.value for one in npm_options(text) if not one.section}
-    return found
+    for name, value in os.environ.items():  # which npm reads in any case
+        lower = name.lower().replace("_", "-")
+        if value and (option := lower.removeprefix("npm-config-")) in _IN_VARIABLES:
+            found[option] = value
+    return {name: value for name, value in found.items() if value not in _OFF}
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ class Opam(Ecosystem):
 
     def upstream(self, home: Path, url: str) -> Upstream | None:  # noqa: ARG002
         """Return the repository at `url`, or the one that opam itself uses."""
-        return Upstream(self.name, url or "https://opam.ocaml.org/")
+        authorities = os.environ.get("CURL_CA_BUNDLE")  # opam downloads with curl
+        files = (Path(authorities),) if authorities else ()
+        return Upstream(self.name, url or "https://opam.ocaml.org/", ca_files=files)
 
     def lockfile_reader(self, file: str) -> LockfileReader | None:
         """Return what reads an opam file, or None for another file."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from node.gateway.connecting import used_before, user_file
 from node.gateway.ini import Option, options
-from node.gateway.upstream import Upstream
+from node.gateway.upstream import Proxies, Upstream
 
 PIP_DEFAULT = "https://pypi.org/simple"
 GATEWAY_PATH = "/pypi/simple"
@@ -37,8 +37,11 @@ def index_in_use(home: Path) -> str:
     return PIP_DEFAULT
 
 
-def with_certificates(upstream: Upstream) -> Upstream:
-    """Return an upstream with the certificates that pip and requests use. Blocks."""
+def as_pip_asks(upstream: Upstream) -> Upstream:
+    """Return an upstream with the certificates and the proxy that pip uses. Blocks.
+
+    Certificates also as requests and uv use them.
+    """
     said: dict[str, str] = {}
     for path in pip_files():
         said |= {
@@ -52,10 +55,13 @@ def with_certificates(upstream: Upstream) -> Upstream:
         environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE"),
     ]
     client = environ.get("PIP_CLIENT_CERT") or said.get("client-cert")
+    client = client or environ.get("SSL_CLIENT_CERT")  # of uv
+    proxy = environ.get("PIP_PROXY") or said.get("proxy", "")
     return replace(
         upstream,
         ca_files=tuple(Path(one) for one in authorities if one),
         client_certificate=Path(client) if client else None,
+        proxies=Proxies(proxy, proxy),
     )
 
 

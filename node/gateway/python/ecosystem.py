@@ -34,9 +34,9 @@ class Python(Ecosystem):
 
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the index at `url`, or the one that pip uses, or else uv. Blocks."""
-        from node.gateway.python.configured import index_in_use, with_certificates
+        from node.gateway.python.configured import as_pip_asks, index_in_use
 
-        return with_certificates(Upstream(self.name, url or index_in_use(home)))
+        return as_pip_asks(Upstream(self.name, url or index_in_use(home)))
 
     def lockfile_reader(self, file: str) -> LockfileReader | None:
         """Return what reads a lockfile of this name, or None."""

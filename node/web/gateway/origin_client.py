@@ -12,18 +12,14 @@ import asyncio
 import contextlib
 import email.utils
 import logging
-import os
 import re
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
@@ -31,6 +27,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from node.gateway import limits
+from node.gateway.netrc_file import named_authorization
 from node.gateway.origin import (
     BrokenOffError,
     BusyError,
@@ -49,9 +46,15 @@ from node.gateway.origin import (
     SlowError,
     check_url,
 )
+from node.gateway.proxies import (
+    proxies_of_environment,
+    proxy_for,
+    proxy_hosts,
+)
 from node.gateway.retry import pause_before_retry
 from node.gateway.upstream import Upstream, place_of
 from node.gateway.upstreams import Upstreams, is_public
+from node.web.gateway.certificates import tls_context
 from node.web.gateway.page_body import PageBody
 
 CONNECT_SECONDS_MAX = 5.0
@@ -82,14 +85,14 @@ class GuardedResolver(AbstractResolver):
         self._upstreams = upstreams
         self._reach = Reach(upstream, upstreams)
         self._resolver = aiohttp.ThreadedResolver()
-        self._proxies = frozenset(_proxy_hosts())
+        self._proxies = proxy_hosts(upstream, proxies_of_environment())
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of `host` that may be connected to; OSError if none."""
         found = await self._resolver.resolve(host, port, family)
-        if host in self._proxies:
+        if host.lower() in self._proxies:
             return found
         addresses = [one["host"] for one in found]
         if (host, port) == self._upstream.place:
@@ -122,7 +125,7 @@ class HttpOrigin:
         self._upstreams = upstreams
         self._sessions: dict[Upstream, aiohttp.ClientSession] = {}
         # Once: decoding the whole environment for each request costs its share.
-        self._proxies = urllib.request.getproxies_environment()
+        self._proxies = proxies_of_environment()
         # Pools of their own: without a network, names take seconds to fail.
         self._names = ThreadPoolExecutor(1, "gateway-names")
         self._readers = ThreadPoolExecutor(1, "gateway-tls")
@@ -308,8 +311,8 @@ class HttpOrigin:
             for _ in range(limits.REDIRECTS_MAX + 1):
                 self._check(url, upstream, is_redirect=url is not request.url)
                 own = {}
-                if upstream.authorization and _is_at(url, upstream):
-                    own["Authorization"] = upstream.authorization
+                if secret := await self._secret_for(url, upstream):
+                    own["Authorization"] = secret
                 async with session.request(
                     request.method,
                     _exact(url),
@@ -317,7 +320,7 @@ class HttpOrigin:
                     headers={**request.headers, **own},
                     data=request.body or None,
                     allow_redirects=False,
-                    proxy=_proxy_for(url, self._proxies),
+                    proxy=proxy_for(url, upstream, self._proxies),
                 ) as response:
                     if response.status not in _REDIRECTS:
                         yield response
@@ -341,7 +344,21 @@ class HttpOrigin:
             return True
         loop = asyncio.get_running_loop()
         files = upstream.ca_files, upstream.client_certificate
-        return await loop.run_in_executor(self._readers, _tls, *files)
+        return await loop.run_in_executor(self._readers, tls_context, *files)
+
+    async def _secret_for(self, url: str, upstream: Upstream) -> str:
+        """Return the Authorization header for a URL, or "".
+
+        An upstream that needs a credential may have its files at a host that netrc
+        names; what comes for that credential is private like the upstream.
+        """
+        if not upstream.authorization:
+            return ""
+        if _is_at(url, upstream):
+            return upstream.authorization
+        host = place_of(url)[0]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, named_authorization, host)
 
     def _check(self, url: str, upstream: Upstream, *, is_redirect: bool) -> None:
         """Raise OriginError for a URL that must not be asked."""
@@ -354,7 +371,7 @@ class HttpOrigin:
             address = str(ip_address(place[0]))
         except ValueError:
             return  # a name, checked where it is resolved
-        if _proxy_for(url, self._proxies) is None or not is_public(address):
+        if proxy_for(url, upstream, self._proxies) is None or not is_public(address):
             Reach(upstream, self._upstreams).allowed(place, [address])
 
     def _session(self, upstream: Upstream) -> aiohttp.ClientSession:
@@ -494,58 +511,6 @@ def _retry_after(text: str) -> float | None:
         )
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
-    """Return the proxy that the environment names for a URL, or None."""
-    if not proxies:
-        return None
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    place = f"{host}:{parts.port}" if parts.port else host
-    bypasses = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
-    if bypasses(place, proxies):
-        return None
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if proxy and proxy.startswith(("http://", "https://")) else None
-
-
-def _proxy_hosts() -> list[str]:
-    proxies = urllib.request.getproxies_environment()
-    return [host for one in proxies.values() if (host := urlsplit(one).hostname)]
-
-
-@cache
-def _tls(
-    ca_files: tuple[Path, ...], client_certificate: Path | None
-) -> ssl.SSLContext | bool:
-    """Return what certificates are trusted, and which is ours. Blocks, once.
-
-    True stands for those of the system, which aiohttp has read already: a second copy
-    would take 3 MB.
-    """
-    files = list(ca_files)
-    if system := os.environ.get("SSL_CERT_FILE"):
-        # OpenSSL reads a file of this name by itself, but no folder.
-        files = [one for one in files if str(one) != system]
-        files += [Path(system)] if Path(system).is_dir() else []
-    if not files and client_certificate is None:
-        return True
-    context = ssl.create_default_context()
-    for path in files:
-        try:
-            if path.is_dir():  # of names that OpenSSL has made
-                context.load_verify_locations(capath=path)
-            else:
-                context.load_verify_locations(cafile=path)
-        except (OSError, ssl.SSLError) as error:
-            _log.warning("the certificates in %s cannot be read: %s", path, error)
-    if client_certificate is not None:
-        try:
-            context.load_cert_chain(client_certificate)
-        except (OSError, ssl.SSLError) as error:
-            _log.warning("%s is no certificate and key: %s", client_certificate, error)
-    return context
 
 
 def _sentence(error: BaseException) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import socket
 import threading
-import urllib.request
 
 import pytest
 
@@ -17,7 +16,7 @@ from node.gateway.origin import BrokenOffError, BusyError, DownError, MissingErr
 from node.gateway.resolver import MissError, StreamedFile
 from node.gateway.retry import pause_before_retry
 from node.gateway.sources import _PeersWatch
-from node.web.gateway.origin_client import _proxy_for, _retry_after
+from node.web.gateway.origin_client import _retry_after
 from tests.node.gateway.origins import DATA, asking, resolved, send, serving
 from tests.node.gateway.rig import rig_in
 from transfer import Digest, GrowingFile, SizeEvidence
@@ -216,27 +215,6 @@ def test_retry_after_is_seconds_or_a_date():
     assert _retry_after("Fri, 31 Dec 1999 23:59:59 GMT") == 0.0
     for text in ("", "soon", "9" * 40, "-5"):
         assert _retry_after(text) is None
-
-
-@pytest.mark.parametrize(
-    ("environ", "url", "proxy"),
-    [
-        ({"http_proxy": "http://p:1"}, "http://a.test/", "http://p:1"),
-        ({"https_proxy": "http://p:1"}, "https://a.test/", "http://p:1"),
-        ({"https_proxy": "http://p:1"}, "http://a.test/", None),
-        ({"http_proxy": "http://p:1", "no_proxy": "a.test"}, "http://a.test/", None),
-        ({"http_proxy": "http://p:1", "no_proxy": ".test"}, "http://a.test/", None),
-        ({"http_proxy": "http://p:1", "no_proxy": "*"}, "http://a.test/", None),
-        ({}, "http://a.test/", None),
-    ],
-)
-def test_proxies_of_the_environment_are_used(monkeypatch, environ, url, proxy):
-    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    assert _proxy_for(url, urllib.request.getproxies_environment()) == proxy
 
 
 async def test_forty_files_at_once_are_queued(tmp_path, monkeypatch):
