@@ -2,13 +2,21 @@
 
 The origin is a made mirror with pages as long as real ones, behind a fast line and a
 slow one; with `--upstream default` it is the index that this machine is configured to
-use. Each round measures every way once, one after the other. nginx is used where it is
-installed.
+use. Each round measures every way once, one after the other:
+
+- direct: the client asks the origin.
+- cold: a new node in a network in which nobody has any of the files; warm: it again.
+- 3 peers: a new node of an open network, and three others that hold everything.
+- 3 members: the same in a private network, where another member has read the same pages
+  just now and passes them on.
+- origin dead: a new node has read the pages, but no file, when the origin is stopped.
+
+The floor of "3 peers" is what the pages take on the line of the origin, which alone is
+believed there, and the client's own time (warm). nginx is used where it is installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import os
@@ -19,118 +27,41 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from node.demo.processes import NodeProcess, end_all, wait_until
+from node.demo.processes import NodeProcess, wait_until
 from scripts.benchmarks.parties import mirror
-from scripts.benchmarks.parties.clients import CLIENTS, Client
+from scripts.benchmarks.parties.gateway_lab import (
+    PAGE_HEADERS,
+    Case,
+    Lab,
+    cases_of,
+    seeded,
+)
 from scripts.benchmarks.parties.load import load
 from scripts.benchmarks.parties.mirror import (
     FAST,
     SLOW,
+    Content,
     Line,
     MirrorProcess,
-    PackageSet,
     made_content,
     sets_of,
 )
 from scripts.benchmarks.report import Goal, Report, Row
 from scripts.benchmarks.report import parser as make_parser
 
-REAL_SETS: dict[str, dict[str, list[str]]] = {
-    "python": {
-        "few": ["requests", "flask"],
-        "large": ["numpy", "scipy", "pandas", "matplotlib"],
-        "many": ["jupyterlab"],
-    },
-    "npm": {
-        "few": ["express"],
-        "large": ["react", "vite", "typescript"],
-        "many": ["webpack", "webpack-cli", "eslint"],
-    },
-}
-WAYS = ("cold", "warm", "3 peers", "3 peers, origin dead")
+WAYS = ("cold", "warm", "3 peers", "3 members", "3 peers, origin dead")
 GOALS = {
     "fast": {"cold": 1.10, "warm": 0.8, "3 peers": 1.10},
-    "slow": dict(zip(WAYS, (1.05, 0.35, 0.35, 0.35), strict=True)),
+    "slow": dict(zip(WAYS, (1.05, 0.35, 0.35, 0.35, 0.35), strict=True)),
 }
 SEEDS = 3
-SETTLE_SECONDS = 3.0  # a node that has just read its pages comes to rest
-# As pip asks for a page.
-PAGE_HEADERS = {
-    "Accept": "application/vnd.pypi.simple.v1+json, "
-    "application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01",
-    "Accept-Encoding": "gzip, deflate",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One client and what it is asked for."""
-
-    client: Client
-    what: str
-    names: list[str]
-    packages: list[str]
-    """All that is brought, where that is known before."""
-
-    @property
-    def words(self) -> str:
-        """What it is, for a table."""
-        return f"{self.client.name}, {self.what}"
-
-
-@dataclass
-class Lab:
-    """The mirrors and nodes of one run; `unpack` is where clients write."""
-
-    folder: Path
-    unpack: Path
-    mirrors: dict[str, MirrorProcess] = field(default_factory=dict)
-    """By the name of their line; none where the machine's own index is used."""
-    nodes: list[NodeProcess] = field(default_factory=list)
-    made: int = 0
-
-    def node(self, line: str, *contacts: str) -> NodeProcess:
-        """Start a node on an origin and wait until it is ready."""
-        settings = {
-            f"CARAVAN_UPSTREAM_{name}_SHARE": "true" for name in ("PYPI", "NPM")
-        }
-        if line in self.mirrors:
-            url = self.mirrors[line].url
-            settings["CARAVAN_UPSTREAM_PYPI"] = f"{url}/simple"
-            settings["CARAVAN_UPSTREAM_NPM"] = f"{url}/npm/"
-        self.made += 1
-        node = NodeProcess(self.folder, f"node-{self.made}", settings)
-        self.nodes.append(node)
-        node.join(*contacts)
-        return node
-
-    def end(self, *nodes: NodeProcess) -> None:
-        """End some nodes, so that they cost the next run nothing."""
-        end_all(nodes)
-        self.nodes = [one for one in self.nodes if one not in nodes]
-        for node in nodes:
-            shutil.rmtree(node.home, ignore_errors=True)
-
-    def direct(self, line: str, case: Case) -> float:
-        """Time a client that asks the origin."""
-        index = None
-        if line in self.mirrors:
-            index = self.mirrors[line].url + case.client.origin_route
-        return case.client.seconds(index, case.names, self.unpack)
-
-    def through(self, node: NodeProcess, case: Case) -> float:
-        """Time a client that asks a node."""
-        index = f"http://{node.ready['web']}{case.client.node_route}"
-        return case.client.seconds(index, case.names, self.unpack)
-
-    def close(self) -> None:
-        """End everything."""
-        end_all(self.nodes)
-        for one in self.mirrors.values():
-            one.kill()
+FLOORS = ("3 peers",)
+"""Ways on which pages come from the origin, and take their time on its line."""
+SETTLE_SECONDS = 2.0  # a node that has just read its pages comes to rest
 
 
 def processor_seconds(node: NodeProcess) -> float:
@@ -159,95 +90,111 @@ def get(web: str, path: str, **headers: str) -> tuple[int, int, float]:
 # --- clients --------------------------------------------------------------------------
 
 
-def cases_of(options: argparse.Namespace) -> list[Case]:
-    """Return what the options ask for."""
-    found = []
-    for name in options.clients.split(","):
-        client, kind = CLIENTS[name], "npm" if name == "npm" else "python"
-        made: dict[str, PackageSet] = {
-            one.name.partition("-")[2]: one for one in sets_of(kind)
-        }
-        for what in options.sets.split(","):
-            if options.upstream == "default":
-                names = REAL_SETS[kind][what]
-                found.append(Case(client, " ".join(names), names, []))
-            else:
-                one = made[what]
-                packages = [package.name for package in one.packages]
-                found.append(Case(client, one.words, one.names, packages))
-    return found
-
-
 class Rounds:
     """Seconds of every way, by line and case, as the rounds go on."""
 
-    def __init__(self, lab: Lab, lines: Sequence[Line], cases: Sequence[Case]) -> None:
+    def __init__(
+        self, lab: Lab, lines: Sequence[Line], cases: Sequence[Case], *, ends_at: float
+    ) -> None:
+        """`ends_at` is when no more is begun, by `time.monotonic`."""
         self._lab = lab
         self._lines = lines
         self._cases = cases
+        self._ends_at = ends_at
         self.seconds: dict[tuple[str, str, str], list[float]] = {}
+        self._seeds: list[NodeProcess] = []
+        self._members: list[NodeProcess] = []
 
     def run(self, count: int, note: Callable[[str], None]) -> None:
-        """Measure everything `count` times."""
-        lab = self._lab
-        for case in self._cases:
-            note(f"{case.words}: filling {SEEDS} peers")
-            seeds = seeded(lab, self._lines[0].name, case)
-            for number in range(count):
-                for line in self._lines:
-                    note(f"{case.words}: {line.name} origin, round {number + 1}")
-                    self._round(line.name, case, seeds)
-            lab.end(*seeds)
+        """Measure everything `count` times, or until it is time to end."""
+        lab, began = self._lab, time.monotonic()
+        note(f"filling {SEEDS} peers")
+        fastest = self._lines[0].name if not lab.mirrors else FAST.name
+        self._seeds = seeded(lab, fastest, self._cases, count=SEEDS)
+        if any(line.name in lab.mirrors and line is SLOW for line in self._lines):
+            note(f"filling {SEEDS} members of a private network")
+            self._members = seeded(
+                lab, fastest, self._cases, count=SEEDS, is_member=True
+            )
+        for number in range(count):
+            for line in self._lines:
+                for case in self._cases:
+                    if time.monotonic() > self._ends_at:
+                        note("the time is over: what follows is left out")
+                        return
+                    passed = (time.monotonic() - began) / 60
+                    at = f"round {number + 1}, {passed:.1f} min"
+                    note(f"{case.words}: {line.name} origin, {at}")
+                    self._round(line, case)
 
     def rows(self, line: Line) -> list[Row]:
-        """Return the rows of one line."""
+        """Return the rows of one line; what was not measured is left out."""
         rows = []
         for case in self._cases:
-            direct = self.seconds[line.name, case.words, "direct"]
+            direct = self.seconds.get((line.name, case.words, "direct"))
             for way in ("direct", *WAYS):
                 found = self.seconds.get((line.name, case.words, way))
-                if found is None:
-                    continue
-                goal = GOALS[line.name].get(way)
-                is_direct = way == "direct"
-                rows.append(
-                    Row(
-                        what=f"{case.words}: {way}",
-                        ours=statistics.median(found),
-                        unit="s",
-                        theirs=None if is_direct else statistics.median(direct),
-                        beside="" if is_direct else "direct",
-                        goal=None if goal is None else Goal(goal),
-                        more={"least": min(found), "most": max(found)},
-                    )
-                )
+                if found is not None and direct is not None:
+                    rows.append(self._row(line, case, way))
         return rows
 
-    def _round(self, line: str, case: Case, seeds: list[NodeProcess]) -> None:
-        lab = self._lab
-        self._note(line, case, "direct", lab.direct(line, case))
+    def _row(self, line: Line, case: Case, way: str) -> Row:
+        found = self.seconds[line.name, case.words, way]
+        direct = statistics.median(self.seconds[line.name, case.words, "direct"])
+        goal = GOALS[line.name].get(way)
+        is_direct = way == "direct"
+        more: dict[str, Any] = {
+            "least": min(found),
+            "most": max(found),
+            "rounds": str(len(found)),
+        }
+        warm = self.seconds.get((line.name, case.words, "warm"))
+        if case.page_bytes and way in FLOORS and warm is not None:
+            floor = statistics.median(warm) + case.page_seconds(line)
+            more["floor"] = f"{floor / direct:.2f} x"
+        return Row(
+            what=f"{case.words}: {way}",
+            ours=statistics.median(found),
+            unit="s",
+            theirs=None if is_direct else direct,
+            beside="" if is_direct else "direct",
+            goal=None if goal is None else Goal(goal),
+            more=more,
+        )
+
+    def _round(self, line: Line, case: Case) -> None:
+        lab, name = self._lab, line.name
+        self._note(line, case, "direct", lab.direct(name, case))
         # A network in which nobody has any of the files.
-        neighbour = lab.node(line)
-        cold = lab.node(line, neighbour.address)
+        neighbour = lab.node(name)
+        cold = lab.node(name, neighbour.address)
         self._note(line, case, "cold", lab.through(cold, case))
         self._note(line, case, "warm", lab.through(cold, case))
         lab.end(neighbour, cold)
-        reader = lab.node(line, seeds[0].address)
+        reader = lab.node(name, self._seeds[0].address)
         self._note(line, case, "3 peers", lab.through(reader, case))
         lab.end(reader)
-        if line in lab.mirrors:
-            self._note(line, case, WAYS[3], self._without_origin(line, case, seeds))
+        if line is SLOW and name in lab.mirrors:
+            self._note(line, case, "3 members", self._with_members(name, case))
+            dead = self._without_origin(name, case)
+            self._note(line, case, "3 peers, origin dead", dead)
 
-    def _without_origin(self, line: str, case: Case, seeds: list[NodeProcess]) -> float:
+    def _with_members(self, line: str, case: Case) -> float:
+        """Time a new member, when another one has read the pages just now."""
+        lab, contact = self._lab, self._members[0].address
+        other = lab.node(line, contact, is_member=True)
+        reader = lab.node(line, contact, other.address, is_member=True)
+        read_pages(other, case)
+        try:
+            return lab.through(reader, case)
+        finally:
+            lab.end(other, reader)
+
+    def _without_origin(self, line: str, case: Case) -> float:
         """Time a node that has read the pages, but no file, before the origin died."""
         lab = self._lab
-        reader = lab.node(line, seeds[0].address)
-        for name in case.packages:
-            path = case.client.node_route.rstrip("/") + f"/{name}"
-            if case.client.name == "npm":
-                get(reader.ready["web"], path, Accept="application/json")
-            else:
-                get(reader.ready["web"], f"{path}/", **PAGE_HEADERS)
+        reader = lab.node(line, self._seeds[0].address)
+        read_pages(reader, case)
         time.sleep(SETTLE_SECONDS)
         lab.mirrors[line].kill()
         try:
@@ -256,27 +203,17 @@ class Rounds:
             lab.mirrors[line].revive()
             lab.end(reader)
 
-    def _note(self, line: str, case: Case, way: str, seconds: float) -> None:
-        self.seconds.setdefault((line, case.words, way), []).append(seconds)
+    def _note(self, line: Line, case: Case, way: str, seconds: float) -> None:
+        self.seconds.setdefault((line.name, case.words, way), []).append(seconds)
 
 
-def seeded(lab: Lab, line: str, case: Case) -> list[NodeProcess]:
-    """Return nodes that hold and announce all that a case brings."""
-    first = lab.node(line)
-    seeds = [first, *(lab.node(line, first.address) for _ in range(SEEDS - 1))]
-    for node in seeds:
-        lab.through(node, case)
-
-    def announced() -> bool:
-        for node in seeds:
-            placement = node.ask("status")["placement"]
-            held = len(node.ask("list")["artifacts"])
-            if placement["offered"] < held or placement["unplaced"]:
-                return False
-        return True
-
-    wait_until(announced, 120, "the peers announcing")
-    return seeds
+def read_pages(node: NodeProcess, case: Case) -> None:
+    """Have a node read all pages of a case, some at once."""
+    web = str(node.ready["web"])
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(lambda path: get(web, path, **case.page_headers), case.page_paths)
+        )
 
 
 # --- requests -------------------------------------------------------------------------
@@ -441,6 +378,9 @@ def main() -> None:
         default="made",
         help="a made mirror, or the index that this machine is configured to use",
     )
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="after which no round is begun (60)"
+    )
     parser.add_argument("--only", choices=["clients", "requests"])
     parser.add_argument(
         "--unpack", type=Path, help="where clients write, by default memory (/dev/shm)"
@@ -457,6 +397,7 @@ def main() -> None:
     ):
         lab = Lab(Path(name), Path(unpack))
         try:
+            content: Content | None = None
             if is_made:
                 report.note("making the packages")
                 content = made_content()
@@ -467,7 +408,9 @@ def main() -> None:
                 report.section("Requests, with the fast origin", rows)
             if options.only != "requests":
                 lines = lines if is_made else lines[:1]
-                rounds = Rounds(lab, lines, cases_of(options))
+                cases = cases_of(options, content)
+                ends_at = time.monotonic() + options.minutes * 60
+                rounds = Rounds(lab, lines, cases, ends_at=ends_at)
                 rounds.run(options.runs, report.note)
                 for line in lines:
                     title = line.words if is_made else "the configured origin"

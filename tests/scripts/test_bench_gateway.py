@@ -17,7 +17,9 @@ from node.gateway.npm.packument import read_packument
 from node.gateway.origin import OriginPage
 from node.gateway.python import simple
 from node.gateway.python.plain_page import read_plain
-from scripts.benchmarks.parties import mirror
+from scripts.benchmarks import gateway
+from scripts.benchmarks.parties import gateway_lab, mirror
+from scripts.benchmarks.parties.clients import CLIENTS
 from scripts.benchmarks.parties.load import load
 
 LINE = mirror.Line("near", 0.0, 1e9)
@@ -93,6 +95,40 @@ def test_sets_need_all_of_their_packages(kind):
     for one in mirror.sets_of(kind):
         needed = {need for package in one.packages for need in package.needs}
         assert needed | set(one.names) == {package.name for package in one.packages}
+
+
+def test_the_floor_is_what_the_pages_take_and_the_client_itself(tmp_path):
+    content = mirror.Content()
+    for number in range(2):
+        mirror._add_npm(content, mirror.Package(f"toy-{number}", 100, 1000))
+    size = sum(mirror.page_bytes(content, "npm", f"toy-{n}") for n in range(2))
+    assert 10_000 < size < sum(map(len, content.full.values()))
+    case = gateway_lab.Case(CLIENTS["npm"], "toys", [], ["toy-0", "toy-1"], size)
+    assert case.page_paths == ["/npm/toy-0", "/npm/toy-1"]
+    lab = gateway_lab.Lab(tmp_path, tmp_path)
+    rounds = gateway.Rounds(lab, [mirror.SLOW], [case], ends_at=0.0)
+    seconds = {"direct": [2.0], "warm": [0.3, 0.5], "3 peers": [1.0, 1.2]}
+    rounds.seconds = {("slow", case.words, way): s for way, s in seconds.items()}
+    rows = rounds.rows(mirror.SLOW)
+    assert [row.what for row in rows] == [f"npm, toys: {way}" for way in seconds]
+    floor = (0.4 + size / 2e6 + 2 * 0.05) / 2.0
+    assert rows[2].more["floor"] == f"{floor:.2f} x"
+    assert (rows[2].ratio, rows[2].more["rounds"], rows[2].reached) == (
+        0.55,
+        "2",
+        False,
+    )
+
+
+def test_no_round_is_begun_when_the_time_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(gateway, "seeded", lambda *_, **__: [])
+    case = gateway_lab.Case(CLIENTS["npm"], "toys", [], [])
+    notes: list[str] = []
+    lab = gateway_lab.Lab(tmp_path, tmp_path)
+    rounds = gateway.Rounds(lab, [mirror.SLOW], [case], ends_at=0.0)
+    rounds.run(3, notes.append)
+    assert notes[-1] == "the time is over: what follows is left out"
+    assert rounds.rows(mirror.SLOW) == []
 
 
 async def test_a_load_counts_whole_answers(monkeypatch):

@@ -75,14 +75,14 @@ def sets_of(kind: str) -> list[PackageSet]:
     """Return the three sets of "python" or "npm"; the numbers follow real ones."""
     rng = random.Random(kind)
     many = [
-        (rng.choice([10, 30, 60, 120, 300, 1200]), rng.choice([15, 60, 90, 400, 900]))
-        for _ in range(91)
+        (rng.choice([10, 30, 60, 120, 300, 1200]), rng.choice([15, 40, 60, 90, 200]))
+        for _ in range(40)
     ]
     few = [(180, 65), (70, 100), (300, 140), (500, 150), (150, 70), (220, 180),
            (90, 15), (400, 230), (60, 130), (120, 95), (40, 8), (10, 12)]  # fmt: skip
-    large = [(5000, 12_000), (4400, 14_000), (2800, 8_000), (1900, 6_000), (1200, 900),
-             (700, 500), (450, 1600), (300, 120), (90, 10), (60, 350)]  # fmt: skip
-    shapes = (("few", few, 2), ("large", large, 4), ("many", many, 3))
+    large = [(5000, 5_000), (4400, 2_500), (1900, 1_000), (700, 500), (450, 600),
+             (300, 120), (90, 10), (60, 350)]  # fmt: skip
+    shapes = (("few", few, 2), ("large", large, 3), ("many", many, 3))
     return [
         made_set(
             f"{kind}-{name}", [(files, size * 1000) for files, size in shape], wanted
@@ -137,6 +137,15 @@ def made_content() -> Content:
     for number in range(5):
         _add_python(content, Package(f"page-{number}", 5000, 20_000))
     return content
+
+
+def page_bytes(content: Content, kind: str, package: str) -> int:
+    """Return how long a package's page is, packed, as its clients ask for it."""
+    if kind == "npm":
+        text = content.full[f"/npm/{package}"]
+    else:
+        text = content.pages[f"/simple/{package}/"][1]
+    return len(gzip.compress(text.encode(), 6))
 
 
 # --- Python ---------------------------------------------------------------------------
