@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from node.errors import NodeError
+from node.settings import home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ PACKAGE_FILE_SUFFIX = ".caravan"
 
 def absolute(path: str) -> str:
     """Return `path` as the node, which has another working folder, can read it."""
-    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 (links stay)
+    return str(home.absolute(path))
 
 
 def target_text(target: str) -> str:

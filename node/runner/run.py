@@ -43,6 +43,14 @@ class CommandRun:
     """Whether it ran without a node, at least at the end."""
 
 
+class RunError(NodeError):
+    """The command could not be started."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
 async def run_command(
     command: Sequence[str],
     *,
@@ -216,11 +224,3 @@ async def _end_of(
     finally:
         signals.process = None
     return code if code >= 0 else 128 - code
-
-
-class RunError(NodeError):
-    """The command could not be started."""
-
-    def __init__(self, sentence: str, exit_code: int) -> None:
-        super().__init__(sentence)
-        self.exit_code = exit_code

@@ -17,7 +17,6 @@ PUBLIC_NETWORK = "caravan"
 Sharing = Literal["all", "published", "none"]
 """What is offered: everything held, only what was published here, or nothing."""
 
-
 Relay = Literal["off", "members", "all"]
 """For whom this node relays: nobody, members of its private network, or anybody."""
 
@@ -28,7 +27,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
 Winner = Literal["upstream", "network"]
-"""Who a name means where an upstream and a followed publisher both have it."""
+"""Whose a name is where an upstream and a followed publisher both have it."""
 
 ECOSYSTEMS = {
     "pypi": "python",

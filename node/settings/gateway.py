@@ -12,7 +12,7 @@ from node.settings import (
     UpstreamSettings,
     Winner,
 )
-from node.settings.source import SettingSource
+from node.settings.source import SettingSource, read_as_switch
 
 VARIABLE = "UPSTREAM_"
 NONE = "none"
@@ -74,15 +74,6 @@ def merge_upstreams(
     return merged
 
 
-def _share(name: str, value: object, source: SettingSource) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if source.is_text and isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise source.mistake(f"{name}: share: expected true or false")
-
-
 def read_gateway(value: object, source: SettingSource) -> GatewaySettings:
     """Read the switches, and who wins where a name would be refused."""
     known = {*GATEWAY_SWITCHES, "names"}
@@ -99,6 +90,15 @@ def read_gateway(value: object, source: SettingSource) -> GatewaySettings:
             'names: expected a table like NAME = "network" or "upstream"'
         )
     return GatewaySettings(names=names, **switches)
+
+
+def _share(name: str, value: object, source: SettingSource) -> bool | None:
+    if value is None:
+        return None
+    said = read_as_switch(value, source)
+    if said is None:
+        raise source.mistake(f"{name}: share: expected true or false")
+    return said
 
 
 def _url(name: str, url: object, source: SettingSource) -> str:

@@ -17,16 +17,17 @@ from node.local_socket import SOCKET_FILE
 def home_folder(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the node's folder, absolute: flag, `CARAVAN_HOME`, or the platform's."""
     if flag is not None:
-        return _absolute(flag)
+        return absolute(flag)
     if from_environment := environ.get("CARAVAN_HOME"):
-        return _absolute(Path(from_environment))
+        return absolute(from_environment)
     import platformdirs  # here: only this branch needs it, and it takes its time
 
     return Path(platformdirs.user_data_dir("caravan", appauthor=False))
 
 
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 (links stay)
+def absolute(path: str | Path) -> Path:
+    """Return an absolute path; `~` is a home folder, symbolic links stay."""
+    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
 
 
 class Home:

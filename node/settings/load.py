@@ -1,6 +1,7 @@
 """Where a node's settings come from.
 
-Flags count over the environment over the file over what is remembered over defaults.
+Flags take precedence over the environment; then come the file, what the node remembers,
+and the defaults.
 
 The file is `config.toml` in the home folder, with the names of `Settings` as keys; the
 environment has the same names in capitals behind `CARAVAN_`, lists separated by

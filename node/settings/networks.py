@@ -151,10 +151,6 @@ def read_secret_text(text: str) -> tuple[str, bytes]:
     return check_name(name), secret
 
 
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(_TEXT_PURPOSE + body).digest()[:CHECKSUM_BYTES]
-
-
 def load_secret(path: Path, name: str | None = None) -> bytes:
     """Read a network's secret, 32 bytes or its text; NodeError names the file and why.
 
@@ -181,3 +177,7 @@ def load_secret(path: Path, name: str | None = None) -> bytes:
     if mode & _OTHERS:
         _log.warning("others can read %s; `chmod 600` keeps it secret", path)
     return secret
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(_TEXT_PURPOSE + body).digest()[:CHECKSUM_BYTES]

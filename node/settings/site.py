@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from node.errors import NodeError, UsageError, clause
+from node.settings.source import SWITCH_WORDS
 
 Mistake = Callable[[str], NodeError]
 
@@ -29,7 +30,6 @@ NETWORKS_MAX = 256
 HOSTS_MAX = 256
 TOKEN_CHARACTERS_MIN = 16
 TOKEN_CHARACTERS_MAX = 256
-_SWITCHES = {"true": True, "false": False}
 _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 
 
@@ -61,7 +61,8 @@ def site_in(environ: Mapping[str, str], prefix: str) -> dict[str, object]:
     for name in SiteSettings.__dataclass_fields__:
         suffix = "" if name == "listen" else f"_{name.upper()}"
         if value := environ.get(f"{prefix}SITE{suffix}"):
-            found[name] = _SWITCHES.get(value.lower(), value)
+            is_switch = _READERS[name] is _switch
+            found[name] = SWITCH_WORDS.get(value.lower(), value) if is_switch else value
     return found
 
 

@@ -29,3 +29,19 @@ class SettingSource:
 
 Reader = Callable[[Any, SettingSource], Any]
 """Returns the value of a setting as the node uses it, or raises a mistake."""
+
+
+SWITCH_WORDS = {
+    "1": True, "true": True, "yes": True, "on": True,
+    "0": False, "false": False, "no": False, "off": False,
+}  # fmt: skip
+"""How a switch is said in text: by a flag or a variable."""
+
+
+def read_as_switch(value: object, source: SettingSource) -> bool | None:
+    """Return true or false, as a value says it; None where it says neither."""
+    if isinstance(value, bool):
+        return value
+    if source.is_text and isinstance(value, str):
+        return SWITCH_WORDS.get(value.lower())
+    return None

@@ -254,7 +254,7 @@ _ALL = (
 SETTINGS = {setting.name: setting for setting in _ALL}
 
 _VARIABLES = {
-    "CARAVAN_HOME": "The node's folder, where --home does not say it.",
+    "CARAVAN_HOME": "The node's folder, unless --home names it.",
     "CARAVAN_PASSPHRASE": "The passphrase of a publisher key, for machines.",
     "CARAVAN_TRACE": "With any value, an internal error prints a traceback.",
     "CARAVAN_DEMO_WHEELS": "A folder where the demo keeps what it downloads.",
@@ -265,10 +265,10 @@ OTHER_VARIABLES = {*_VARIABLES, "CARAVAN_CHECKOUT", "CARAVAN_RUN"}
 
 _SETTINGS_HEAD = """# Settings
 
-Flags of `caravan join` stand over environment variables, those over `config.toml` in
-the node's folder, that over what the node remembers, and that over defaults. `caravan
-config` shows what counts and where it comes from; `caravan config init` writes a
-`config.toml` with all settings as comments. A setting `NAME` is the variable
+Flags of `caravan join` take precedence over environment variables; then come
+`config.toml` in the node's folder, what the node remembers, and the defaults. `caravan
+config` shows which value is used and where it comes from; `caravan config init` writes
+a `config.toml` with all settings as comments. A setting `NAME` is the variable
 `CARAVAN_NAME` in the environment, with lists separated by commas. Unknown settings and
 variables are refused."""
 
@@ -277,7 +277,7 @@ def commented_config() -> str:
     """Return a config.toml in which every setting stands as a comment."""
     head = """\
 # Settings of a Caravan node. Remove the # of a line to change it.
-# `caravan config` shows what counts, and where it comes from."""
+# `caravan config` shows which value is used, and where it comes from."""
     parts = [head]
     plain = [one for one in _ALL if not one.example.startswith("[")]
     tables = [one for one in _ALL if one.example.startswith("[")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from ipaddress import ip_address
@@ -19,8 +18,9 @@ from node.settings import (
     Rendezvous,
     Sharing,
 )
+from node.settings.home import absolute
 from node.settings.site import read_site as read_site_table
-from node.settings.source import SettingSource
+from node.settings.source import SettingSource, read_as_switch
 
 CONTACTS_MAX = 64
 LISTEN_MAX = 8
@@ -34,15 +34,6 @@ _UNITS = {
 }  # fmt: skip
 _SIZE = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
 _HOST_NAME = re.compile(r"(?![0-9.]+$)[A-Za-z0-9_.-]{1,253}")
-_SWITCHES = {
-    "1": True, "true": True, "yes": True, "on": True,
-    "0": False, "false": False, "no": False, "off": False,
-}  # fmt: skip
-
-
-def absolute(path: Path) -> Path:
-    """Return an absolute path; symbolic links stay."""
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
 
 
 def read_text(value: object, source: SettingSource) -> str:
@@ -110,11 +101,10 @@ def read_path(value: object, source: SettingSource) -> Path:
 
 def read_switch(value: object, source: SettingSource) -> bool:
     """Read true or false; a variable may also say yes, no, on, off, 1 or 0."""
-    if isinstance(value, bool):
-        return value
-    if source.is_text and isinstance(value, str) and value.lower() in _SWITCHES:
-        return _SWITCHES[value.lower()]
-    raise source.mistake("expected true or false")
+    said = read_as_switch(value, source)
+    if said is None:
+        raise source.mistake("expected true or false")
+    return said
 
 
 def read_relay(value: object, source: SettingSource) -> str:

@@ -50,7 +50,7 @@ _UPLOAD_SECONDS_MAX = 3600.0
 
 
 class Dashboard:
-    """The page and its stream; `door` gives the node's answers."""
+    """The page, its stream of figures, and who is signed in."""
 
     def __init__(self, node: Runs, uploads: Path | None = None) -> None:
         """Show a node; files that are dropped on the page go to `uploads` first."""

@@ -1,9 +1,8 @@
 """The door: an HTTP server on a loopback address, for the node's owner.
 
 Routes: `/` is the dashboard (`node.web.dashboard`), `/api/COMMAND` is the API, and the
-rest is the gateway. What a request must pass is in
-`node.web.guard`; this file owns the sockets, cuts clients that are too slow, and gives
-every answer its headers.
+rest is the gateway. What a request must pass is in `node.web.guard`; this file owns the
+sockets, cuts clients that are too slow, and gives every answer its headers.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from dht import Address
-from node.errors import UsageError
+from node.errors import UsageError, clause
 from node.web import limits
 from node.web.api import Api, Runs
 from node.web.dashboard import CONTENT_SECURITY_POLICY, Dashboard
 from node.web.guard import Refusal, check_source, check_token, host_names
+from node.web.headers import SOURCE, SOURCE_HEADER
 from node.web.metrics import Metrics, metrics_response, timed
 from node.web.openapi import openapi
-from node.web.relay import SOURCE, SOURCE_HEADER
 from node.web.server import IdleConnections, Server, cannot_open, refused
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def _loopback(text: str) -> Address:
     try:
         address = Address.parse(text)
     except ValueError as error:
-        raise UsageError(f"web address: {error}") from error
+        raise UsageError(f"web address: {clause(error)}") from error
     if not ip_address(address.host).is_loopback:
         raise UsageError(
             f"the web door opens on a loopback address only, not on {address.host}"

@@ -21,7 +21,7 @@ from node.commands import StatusCommand
 from node.errors import NodeError
 from node.version import VERSION
 from node.web.guard import Refusal
-from node.web.relay import SOURCE
+from node.web.headers import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

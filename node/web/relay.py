@@ -20,6 +20,7 @@ from yarl import URL
 
 from dht import Address
 from node.web import limits
+from node.web.headers import BASE_HEADER, SOURCE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse
 
-SOURCE_HEADER = "Caravan-Source"
-SOURCE = web.RequestKey("source", str)
-"""Where a door's request notes what goes into that header."""
-BASE = web.RequestKey("base", str)
-"""Where a door's request notes under which URL its client reached this node."""
-BASE_HEADER = "Caravan-Base"
-"""Tells the node where the client asked, so that the URLs of an index lead there."""
 ATTEMPTS_MAX = 4
 CONNECT_SECONDS_MAX = 5.0
 SILENCE_SECONDS_MAX = 120.0

@@ -28,8 +28,8 @@ from node.gateway.fair_line import CLIENT
 from node.settings.site import SiteSettings, read_token
 from node.web import limits
 from node.web.guard import Refusal
+from node.web.headers import BASE, SOURCE, SOURCE_HEADER
 from node.web.metrics import Metrics, metrics_response, timed
-from node.web.relay import BASE, SOURCE, SOURCE_HEADER
 from node.web.server import IdleConnections, Server, cannot_open, refused
 from node.web.site_guard import SiteGuard, SiteRequest
 from transfer.connection.peer import source_of

@@ -41,7 +41,7 @@ from node.web.gateway.serving import (
     write,
 )
 from node.web.guard import Refusal
-from node.web.relay import BASE, SOURCE
+from node.web.headers import BASE, SOURCE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REASON_CHARACTERS_MAX = 300

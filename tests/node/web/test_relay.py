@@ -10,7 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 from yarl import URL
 
-from node.web.relay import BASE_HEADER, SOURCE_HEADER, NodeGoneError, Relay
+from node.web.headers import BASE_HEADER, SOURCE_HEADER
+from node.web.relay import NodeGoneError, Relay
 
 BODY = bytes(range(256)) * 4096
 ETAG = f'"sha256-{hashlib.sha256(BODY).hexdigest()}"'
