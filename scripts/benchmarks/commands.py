@@ -1,26 +1,31 @@
 """Whole commands, from their start to their exit, beside what a shell would do.
 
-    scripts/bench commands [--size 512] [--files 3000] [--held 50000] [--runs 10]
-                           [--json]
+    scripts/bench commands [--size 512] [--files 3000] [--held 50000] [--rounds 3]
+                           [--runs 10] [--json]
 
-Two nodes on loopback, with TLS as by default. Then the same commands with few and with
-many artifacts held, once all of them are announced: no work of a command may grow with
-what is held. Their processor time, of the command and of the node, also counts on a
-machine that has other work.
+Two nodes on loopback, with TLS as by default, in memory; medians of some rounds. Then
+the same commands with few and with many artifacts held, once all of them are announced:
+no work of a command may grow with what is held. Their processor time, of the command
+and of the node, also counts on a machine that has other work.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from node.demo.processes import NodeProcess
 from node.model.catalogue import Catalogue
@@ -38,7 +43,7 @@ GROUP = 64
 SHORT_MIB = 64
 WHOLE_BYTES = 200_000_000
 WHOLE_CPU_GOAL = 1.2
-IDLE_SECONDS, IDLE_CPU_SECONDS = 1.5, 0.05
+ALIASES_SECONDS_MAX = 60.0
 FETCH_GOAL, FETCH_SHORT_GOAL = 0.6, 0.4
 """Whole commands, by libtorrent's defaults from add to finished."""
 IDLE_SECONDS = 0.02
@@ -52,14 +57,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="of one file, in MiB")
     parser.add_argument("--files", type=int, default=3000, help="of 1 KiB each")
     parser.add_argument("--held", type=int, default=50_000, help="artifacts held")
-    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=10, help="with many held")
+    parser.add_argument("--rounds", type=int, default=3, help="of whole commands")
     options = parser.parse_args()
     report = Report("commands", options.json)
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with (
-        tempfile.TemporaryDirectory(prefix="caravan-commands-") as folder,
+        tempfile.TemporaryDirectory(prefix="caravan-commands-", dir=place) as folder,
         caravan_in(Path(folder)) as caravan,
     ):
-        rows = _files(caravan, options.size, options.files)
+        rows = _files(caravan, options.size, options.files, options.rounds)
         report.section("Whole commands", rows)
         rows = _held(caravan, options.held, options.runs)
         report.section(f"With {options.held:,} artifacts held", rows)
@@ -82,102 +89,157 @@ def new_file(path: Path, size: int) -> Path:
     return path
 
 
-def _files(caravan: Caravan, size: int, count: int) -> list[Row]:
-    """Share and fetch one large file, then many small ones."""
+def _files(caravan: Caravan, size: int, count: int, rounds: int) -> list[Row]:
+    """Share and fetch large files, then many small ones."""
     seeder, leecher = caravan.network("seeder", "leecher")
-    folder = caravan.folder
-    large = new_file(folder / "large", size * MIB)
-
-    def by_hand() -> None:
-        subprocess.run(["sha256sum", large], check=True, stdout=subprocess.DEVNULL)
-        shutil.copyfile(large, folder / "copy")
-
-    beside = seconds(by_hand)
-    share = seconds(lambda: seeder.ask("share", str(large)))
-    fetches = [
-        _fetch(seeder, leecher, new_file(folder / f"file{mib}", mib * MIB), bound)
-        for mib, bound in ((size, FETCH_GOAL), (SHORT_MIB, FETCH_SHORT_GOAL))
-    ]
-    fetches.append(_processor(seeder, leecher, new_file(folder / "whole", WHOLE_BYTES)))
-    small = [new_file(folder / f"small{one}", 1024) for one in range(count)]
-    names = [str(path) for path in small]
-    share_small = seconds(lambda: seeder.ask("share", *names))
-    digests = [str(Digest.of_file(path)) for path in small]
-    fetch_small = seconds(lambda: leecher.ask("fetch", *digests))
-    version = seconds(lambda: leecher.run("--version"))
-    python = seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
-    status = seconds(lambda: leecher.ask("status"))
-    return [
+    pair = Pair(seeder, leecher, caravan.folder)
+    large = [pair.run(size * MIB) for _ in range(rounds)]
+    short = [pair.run(SHORT_MIB * MIB) for _ in range(rounds)]
+    rows = [
         Row(
             what=f"share {size} MiB",
-            ours=share,
+            ours=statistics.median(one.share for one in large),
             unit="s",
-            theirs=beside,
+            theirs=statistics.median(one.by_hand for one in large),
             beside="sha256sum and cp",
             goal=Goal(1.25),
         ),
-        *fetches,
+        _fetch_row(f"fetch {size} MiB", large, FETCH_GOAL),
+        _fetch_row(f"fetch {SHORT_MIB} MiB", short, FETCH_SHORT_GOAL),
+        pair.processor(),
+    ]
+    return [*rows, *_small(pair, count, rounds), *_quick(pair.leecher, rounds)]
+
+
+def _small(pair: Pair, count: int, rounds: int) -> list[Row]:
+    """Share and fetch many small files at once, new ones in each round."""
+    shares, fetches = [], []
+    for _ in range(rounds):
+        files = [new_file(pair.new_path(), 1024) for _ in range(count)]
+        names = [str(path) for path in files]
+        shares.append(seconds(partial(pair.seeder.ask, "share", *names)))
+        digests = [str(Digest.of_file(path)) for path in files]
+        fetches.append(seconds(partial(pair.leecher.ask, "fetch", *digests)))
+        pair.settle()
+    return [
         Row(
-            what=f"share {count} files of 1 KiB",
-            ours=share_small,
+            what=f"{what} {count} files of 1 KiB",
+            ours=statistics.median(times),
             unit="s",
-            goal=Goal(1.5, ratio=False),
-        ),
-        Row(
-            what=f"fetch {count} files of 1 KiB",
-            ours=fetch_small,
-            unit="s",
-            goal=Goal(2.5, ratio=False),
-        ),
-        Row(
-            what="--version, beyond python",
-            ours=(version - python) * 1000,
-            unit="ms",
-            goal=Goal(45, ratio=False),
-        ),
-        Row(
-            what="status",
-            ours=status * 1000,
-            unit="ms",
-            goal=Goal(100, ratio=False),
-        ),
+            goal=Goal(most, ratio=False),
+        )
+        for what, times, most in (("share", shares, 1.5), ("fetch", fetches, 2.5))
     ]
 
 
-def _fetch(seeder: NodeProcess, leecher: NodeProcess, file: Path, bound: float) -> Row:
-    """Fetch a file by one command, and by libtorrent from add to finished."""
-    seeder.ask("share", str(file))
-    digest = str(Digest.of_file(file))
-    ours = seconds(lambda: leecher.ask("fetch", digest))
-    theirs = None
-    if "libtorrent" not in control.absent_peers():
-        theirs = _libtorrent_seconds(file)
+def _quick(node: NodeProcess, rounds: int) -> list[Row]:
+    """Commands that only ask the node, or nobody."""
+
+    def median(work: Callable[[], object]) -> float:
+        return 1000 * statistics.median(seconds(work) for _ in range(rounds))
+
+    python = median(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+    version = median(lambda: node.run("--version"))
+    status = median(lambda: node.ask("status"))
+    return [
+        Row(
+            what="--version, beyond python",
+            ours=version - python,
+            unit="ms",
+            goal=Goal(45, ratio=False),
+        ),
+        Row(what="status", ours=status, unit="ms", goal=Goal(100, ratio=False)),
+    ]
+
+
+class Large(NamedTuple):
+    """Seconds for one large file: by each command, and by others beside it."""
+
+    by_hand: float
+    share: float
+    fetch: float
+    libtorrent: float | None
+
+
+class Pair:
+    """A node that shares and one that fetches."""
+
+    def __init__(self, seeder: NodeProcess, leecher: NodeProcess, folder: Path) -> None:
+        self.seeder = seeder
+        self.leecher = leecher
+        self._folder = folder
+        self._names = itertools.count()
+
+    def new_path(self) -> Path:
+        """Return a path at which nothing is."""
+        return self._folder / f"file{next(self._names)}"
+
+    def run(self, size: int) -> Large:
+        """Share a file and fetch it right after; then do the same by other means."""
+        file, copy = new_file(self.new_path(), size), self.new_path()
+
+        def by_hand() -> None:
+            subprocess.run(["sha256sum", file], check=True, stdout=subprocess.DEVNULL)
+            shutil.copyfile(file, copy)
+
+        hand = seconds(by_hand)
+        copy.unlink()
+        share = seconds(lambda: self.seeder.ask("share", str(file)))
+        digest = str(Digest.of_file(file))
+        fetch = seconds(lambda: self.leecher.ask("fetch", digest))
+        self.settle()
+        theirs = None
+        if "libtorrent" not in control.absent_peers():
+            theirs = _libtorrent_seconds(file)
+        for node in (self.seeder, self.leecher):
+            node.ask("unshare", digest, "--remove")
+        file.unlink()
+        return Large(hand, share, fetch, theirs)
+
+    def processor(self) -> Row:
+        """Fetch a file; count the node's processor time until its digests are known."""
+        file = new_file(self.new_path(), WHOLE_BYTES)
+        self.seeder.ask("share", str(file))
+        digest = str(Digest.of_file(file))
+        before = control.cpu_seconds(str(self.leecher.pid))
+        self.leecher.ask("fetch", digest)
+        self.settle()
+        used = control.cpu_seconds(str(self.leecher.pid)) - before
+        return Row(
+            what=f"fetch {WHOLE_BYTES // 10**6} MB: the node's processor, all digests",
+            ours=used,
+            unit="s",
+            goal=Goal(WHOLE_CPU_GOAL, ratio=False),
+        )
+
+    def settle(self) -> None:
+        """Wait until both nodes know all digests of what they hold."""
+        deadline = time.monotonic() + ALIASES_SECONDS_MAX
+        while _lacks_aliases(self.seeder) or _lacks_aliases(self.leecher):
+            if time.monotonic() > deadline:
+                raise SystemExit("the nodes did not compute all digests in time")
+            time.sleep(0.1)
+
+
+def _fetch_row(what: str, all_: list[Large], bound: float) -> Row:
+    """Compare fetches by one command with libtorrent, from add to finished."""
+    theirs = [one.libtorrent for one in all_ if one.libtorrent is not None]
     return Row(
-        what=f"fetch {file.stat().st_size // MIB} MiB",
-        ours=ours,
+        what=what,
+        ours=statistics.median(one.fetch for one in all_),
         unit="s",
-        theirs=theirs,
+        theirs=statistics.median(theirs) if theirs else None,
         beside="libtorrent" if theirs else "",
         goal=Goal(bound),
     )
 
 
-def _processor(seeder: NodeProcess, leecher: NodeProcess, file: Path) -> Row:
-    """Fetch a file, and count the node's processor time until all digests are known."""
-    seeder.ask("share", str(file))
-    digest = str(Digest.of_file(file))
-    before = control.cpu_seconds(str(leecher.pid))
-    leecher.ask("fetch", digest)
-    last, now = before, control.cpu_seconds(str(leecher.pid))
-    while now - last > IDLE_CPU_SECONDS:
-        time.sleep(IDLE_SECONDS)
-        last, now = now, control.cpu_seconds(str(leecher.pid))
-    return Row(
-        what=f"fetch {WHOLE_BYTES // 10**6} MB: the node's processor, all digests",
-        ours=now - before,
-        unit="s",
-        goal=Goal(WHOLE_CPU_GOAL, ratio=False),
-    )
+def _lacks_aliases(node: NodeProcess) -> bool:
+    with contextlib.closing(sqlite3.connect(node.home / "catalogue.sqlite")) as opened:
+        lacking = opened.execute(
+            "SELECT count(*) FROM transfer_artifacts WHERE md5 IS NULL"
+        )
+        return bool(lacking.fetchone()[0])
 
 
 def _libtorrent_seconds(file: Path) -> float:

@@ -7,9 +7,10 @@ the processor's cores; each buffer is read once and stays in the cache.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class ContentsHasher:
         self._manifest = ManifestHasher(size)
         self._hashes = {name: new_hash(name) for name in algorithms}
         self._pool: ThreadPoolExecutor | None = None
+        self._pending: list[Future[None]] = []
         if size > BUFFER_BYTES:
             threads = min(_THREADS_MAX, os.cpu_count() or 1)
             self._pool = ThreadPoolExecutor(threads, "caravan-hash")
@@ -67,18 +69,32 @@ class ContentsHasher:
             self._pool.shutdown()
 
     def update(self, data: ReadableBuffer) -> None:
-        """Take in the next bytes."""
+        """Take in the next bytes; they may change afterwards."""
+        self.feed(data)
+        self._finish()
+
+    def feed(self, data: ReadableBuffer) -> None:
+        """Take in the next bytes, which must not change before the call after this.
+
+        So the next can be read into another buffer while these are hashed.
+        """
         takers: list[Hash | ManifestHasher] = [self._manifest, *self._hashes.values()]
         if self._pool is None:
             for taker in takers:
                 taker.update(data)
             return
-        pending = [self._pool.submit(taker.update, data) for taker in takers]
+        self._finish()  # each hash takes them in their order
+        self._pending = [self._pool.submit(taker.update, data) for taker in takers]
+
+    def _finish(self) -> None:
+        """Wait until what was fed is taken in."""
+        pending, self._pending = self._pending, []
         for future in pending:
             future.result()
 
     def contents(self) -> Contents:
         """Return all digests and the manifest of what was taken in."""
+        self._finish()
         digests = {
             name: Digest(name, state.digest()) for name, state in self._hashes.items()
         }
@@ -86,17 +102,23 @@ class ContentsHasher:
 
 
 def blocks(
-    descriptor: int, size: int, stop: threading.Event | None = None
+    descriptor: int,
+    size: int,
+    stop: threading.Event | None = None,
+    *,
+    buffers: int = 1,
 ) -> Iterator[memoryview]:
-    """Yield the first `size` bytes of a file through one reused buffer.
+    """Yield the first `size` bytes of a file through buffers used in turn.
 
     Ends early where the file does; raises ClosedError once `stop` is set.
     """
-    buffer = memoryview(bytearray(min(BUFFER_BYTES, max(size, 1))))
+    length = min(BUFFER_BYTES, max(size, 1))
+    ring = itertools.cycle([memoryview(bytearray(length)) for _ in range(buffers)])
     offset = 0
     while offset < size:
         if stop is not None and stop.is_set():
             raise ClosedError
+        buffer = next(ring)
         room = buffer[: min(len(buffer), size - offset)]
         count = os.preadv(descriptor, [room], offset)
         if not count:

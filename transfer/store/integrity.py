@@ -76,8 +76,8 @@ def contents_of(
 ) -> Contents:
     """Compute all digests and the manifest of an open file."""
     with ContentsHasher(size) as hasher:
-        for part in blocks(descriptor, size, stop):
-            hasher.update(part)
+        for part in blocks(descriptor, size, stop, buffers=2):
+            hasher.feed(part)
         return hasher.contents()
 
 
@@ -142,11 +142,11 @@ def copy_in(
         source, size = target, os.fstat(target).st_size
     done = 0
     with ContentsHasher(size, algorithms) as hasher, store_errors(path):
-        for part in blocks(source, size):
+        for part in blocks(source, size, buffers=2):
             if not cloned:
                 with store_errors(folder):
                     fs.write(target, part, done)
-            hasher.update(part)
+            hasher.feed(part)
             done += len(part)
             if progress is not None:
                 progress(done, size)

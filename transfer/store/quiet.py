@@ -24,7 +24,7 @@ PAUSES_SECONDS_MAX = 5.0
 
 
 class Activity:
-    """When content last moved between this node and a peer; in any thread."""
+    """When content last came or went, by a command or a peer; in any thread."""
 
     def __init__(self) -> None:
         self._moved_at = -math.inf

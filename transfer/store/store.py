@@ -73,7 +73,7 @@ class Store:
         self.on_aliases: Callable[[Artifact], None] | None = None
         """Called, in any thread, with an artifact whose aliases are now known."""
         self.activity = Activity()
-        """Whether content goes to or comes from peers now."""
+        """Whether content comes or goes now, by commands or peers."""
         self._alias_locks = KeyedLocks()
         self._found: dict[Digest, Artifact] = {}
         self._found_before = 0  # deletions until then are known to `_found`
@@ -126,6 +126,12 @@ class Store:
         artifact. Of its digests, those of `algorithms` are computed at once, SHA-256
         among them. Raises StoreError, also where the file changes meanwhile.
         """
+
+        def report(done: int, total: int | None) -> None:
+            self.activity.mark()
+            if progress is not None:
+                progress(done, total)
+
         source = integrity.open_regular(path)
         try:
             self.room.check(os.fstat(source).st_size)
@@ -136,7 +142,7 @@ class Store:
                     target=descriptor,
                     path=path,
                     folder=self.folder,
-                    progress=progress,
+                    progress=report,
                     algorithms=algorithms,
                 )
                 return self.commit(temporary, descriptor, contents)
@@ -153,6 +159,7 @@ class Store:
         """
         outcomes: list[Artifact | StoreError] = []
         for start in range(0, len(paths), GROUP_ARTIFACTS_MAX):
+            self.activity.mark()
             outcomes += self._add_group_of(paths[start : start + GROUP_ARTIFACTS_MAX])
             if progress is not None:
                 progress(len(outcomes), len(paths))
