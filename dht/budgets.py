@@ -1,4 +1,4 @@
-"""Budgets: how much costly work others can have this node do, and who is shed first.
+"""Budgets: how much costly work others can have this node do, and whose is shed first.
 
 1. Work that precedes a verification is charged to the sender, because the sender's
    address is all that is known. Work that follows one is charged to the verified key

@@ -89,7 +89,7 @@ class Catalogue:
         self._db = database
         self._db.executescript(_SCHEMA)
         self.changes = Changes()
-        """The digests of which something was said, for who offers what is held."""
+        """Digests about which something changed; read by what decides what is offered."""
 
     # --- packages -----------------------------------------------------------
 
@@ -175,11 +175,10 @@ class Catalogue:
 
     def holds(self, publisher: bytes, name: str) -> bool:
         """Tell whether a package of this publisher and name is held."""
-        row = self._db.execute(
+        return self._exists(
             "SELECT 1 FROM package WHERE publisher = ? AND name = ? AND held LIMIT 1",
             (publisher, name),
-        ).fetchone()
-        return row is not None
+        )
 
     def files_of(self, package: str) -> list[tuple[str, str]]:
         """Return (file name, artifact) of a package, in its own order."""
@@ -219,12 +218,6 @@ class Catalogue:
             " JOIN package ON package.digest = package WHERE held"
         )
 
-    def _pairs(self, sql: str) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for one, other in self._db.execute(sql):
-            found.setdefault(one, set()).add(other)
-        return found
-
     def packages_with(self, artifact: str) -> list[tuple[PackageRow, str]]:
         """Return the packages that an artifact belongs to, with its file name."""
         found = self._db.execute(
@@ -232,16 +225,6 @@ class Catalogue:
         ).fetchall()
         rows = [(self.package(package), file) for package, file in found]
         return [(row, file) for row, file in rows if row is not None]
-
-    def _packages(self, where: str, values: tuple[object, ...]) -> list[PackageRow]:
-        rows = self._db.execute(
-            f"SELECT * FROM package WHERE {where}",  # noqa: S608 - texts of this file
-            values,
-        )
-        return [
-            replace(PackageRow(*row), held=bool(row[9]), own=bool(row[10]))
-            for row in rows
-        ]
 
     # --- artifacts held by digest alone, and pins ----------------------------
 
@@ -288,7 +271,7 @@ class Catalogue:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is known of why anything is held."""
-        return not self._column(
+        return not self._exists(
             "SELECT 1 FROM package UNION ALL SELECT 1 FROM direct LIMIT 1", ()
         )
 
@@ -298,9 +281,7 @@ class Catalogue:
 
     def is_direct(self, artifact: str) -> bool:
         """Tell whether an artifact is held by its digest alone."""
-        return bool(
-            self._column("SELECT 1 FROM direct WHERE artifact = ?", (artifact,))
-        )
+        return self._exists("SELECT 1 FROM direct WHERE artifact = ?", (artifact,))
 
     def is_wished(self, artifact: str) -> bool:
         """Tell whether the user holds an artifact by its digest, or pinned it."""
@@ -343,13 +324,12 @@ class Catalogue:
 
     def is_known(self, artifact: str) -> bool:
         """Tell whether an artifact is held for a reason that others may know."""
-        row = self._db.execute(
+        return self._exists(
             "SELECT 1 FROM direct WHERE artifact = ?1 UNION ALL"
             " SELECT 1 FROM package_artifact WHERE artifact = ?1 UNION ALL"
             " SELECT 1 FROM package WHERE digest = ?1 LIMIT 1",
             (artifact,),
-        ).fetchone()
-        return row is not None
+        )
 
     def make_private(self, artifact: str, file: str) -> None:
         """Never announce or serve an artifact: it came from a private upstream."""
@@ -365,9 +345,7 @@ class Catalogue:
 
     def is_private(self, artifact: str) -> bool:
         """Tell whether an artifact must not leave this machine."""
-        return bool(
-            self._column("SELECT 1 FROM private WHERE artifact = ?", (artifact,))
-        )
+        return self._exists("SELECT 1 FROM private WHERE artifact = ?", (artifact,))
 
     def privates(self) -> set[str]:
         """Return the artifacts that are kept private."""
@@ -421,7 +399,7 @@ class Catalogue:
         waiting = [digest]
         while waiting:
             one = waiting.pop()
-            if self._column("SELECT 1 FROM pin WHERE digest = ?", (one,)):
+            if self._exists("SELECT 1 FROM pin WHERE digest = ?", (one,)):
                 return True
             if one not in found:
                 found.add(one)
@@ -446,3 +424,22 @@ class Catalogue:
 
     def _column(self, sql: str, values: tuple[object, ...]) -> list[str]:
         return [row[0] for row in self._db.execute(sql, values)]
+
+    def _packages(self, where: str, values: tuple[object, ...]) -> list[PackageRow]:
+        rows = self._db.execute(
+            f"SELECT * FROM package WHERE {where}",  # noqa: S608 - texts of this file
+            values,
+        )
+        return [
+            replace(PackageRow(*row), held=bool(row[9]), own=bool(row[10]))
+            for row in rows
+        ]
+
+    def _pairs(self, sql: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for one, other in self._db.execute(sql):
+            found.setdefault(one, set()).add(other)
+        return found
+
+    def _exists(self, sql: str, values: tuple[object, ...]) -> bool:
+        return self._db.execute(sql, values).fetchone() is not None

@@ -1,7 +1,7 @@
 """The folder list: the files of a shared folder, as one artifact with one digest.
 
 JSON in one encoding, `{"caravan-folder":1,"files":[{"name","digest","size"}, ...]}`
-sorted by name, with a line feed at its end. It is not signed: who has its digest has
+sorted by name, with a line feed at its end. It is not signed: its digest vouches for
 the digests of all its files. Names come from strangers, so each part of one is checked
 as a plain file name before it becomes a path.
 """
