@@ -89,7 +89,7 @@ class Catalogue:
         self._db = database
         self._db.executescript(_SCHEMA)
         self.changes = Changes()
-        """Digests about which something changed; read by what decides what is offered."""
+        """Digests about which something changed, for what decides what is offered."""
 
     # --- packages -----------------------------------------------------------
 

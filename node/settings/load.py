@@ -112,11 +112,11 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
         layer["upstreams"] = (upstreams, SettingSource(variables, UsageError))
     if site := site_in(environ, PREFIX):
         layer["site"] = (site, SettingSource(f"{PREFIX}SITE...", UsageError))
-    _check_variables(environ)
+    check_variables(environ)
     return layer
 
 
-def _check_variables(environ: Mapping[str, str]) -> None:
+def check_variables(environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like a setting and is none: a misspelt one."""
     known = {PREFIX + name.upper() for name in SETTINGS} | OTHER_VARIABLES
     known |= {f"{PREFIX}{VARIABLE}{name.upper()}" for name in ECOSYSTEMS}
