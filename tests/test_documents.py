@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from node.cli.man import help_context
 from node.cli.run import caravan
 from node.errors import UsageError
 from node.settings.load import check_variables
@@ -53,7 +54,7 @@ def unknown_words(text: str) -> list[str]:
 
 def unknown_in(words: list[str]) -> list[str]:
     """Return the words of one command line that name no command or option."""
-    command, context = caravan, click.Context(caravan, info_name="caravan")
+    command, context = caravan, help_context(caravan, "caravan")
     unknown = []
     for word in words:
         if word.startswith("-"):
@@ -65,7 +66,7 @@ def unknown_in(words: list[str]) -> list[str]:
             found = command.get_command(context, word)
             if found is None:
                 return [*unknown, word]
-            command, context = found, click.Context(found, context, word)
+            command, context = found, help_context(found, word, context)
     return unknown
 
 

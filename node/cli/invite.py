@@ -79,7 +79,7 @@ def _qr_code(text: str) -> str:
         import segno
     except ImportError as error:
         raise NodeError(
-            "QR codes need the package segno: pip install 'caravan[qr]'"
+            "QR codes need the package segno: pip install 'caravan-node[qr]'"
         ) from error
     out = io.StringIO()
     segno.make(text, error="l").terminal(out, compact=True, border=2)

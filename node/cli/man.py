@@ -15,7 +15,7 @@ from node.version import VERSION
 def pages() -> dict[str, str]:
     """Return all man pages by file name: caravan.1, caravan-fetch.1, ..."""
     found: dict[str, str] = {}
-    root = _context(caravan, "caravan")
+    root = help_context(caravan, "caravan")
     waiting: list[tuple[click.Command, click.Context]] = [(caravan, root)]
     while waiting:
         command, context = waiting.pop(0)
@@ -25,12 +25,12 @@ def pages() -> dict[str, str]:
             for word in command.list_commands(context):
                 inner = command.get_command(context, word)
                 if inner is not None and not inner.hidden:
-                    below = _context(inner, word, context)
+                    below = help_context(inner, word, context)
                     waiting.append((inner, below))
     return found
 
 
-def _context(
+def help_context(
     command: click.Command, name: str, parent: click.Context | None = None
 ) -> click.Context:
     """Return the context in which the command line itself shows the help."""
