@@ -7,6 +7,8 @@ begins with a small letter and has no full stop.
 
 from typing import Any
 
+from node.model.paths import printable
+
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
@@ -31,7 +33,8 @@ class NodeError(Exception):
     def __init__(
         self, message: str | None = None, *, details: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(message or clause(type(self).__doc__ or ""))
+        text = message or clause(type(self).__doc__ or "")
+        super().__init__(printable(text))
         self.details = details or {}
         """What `--json` says beside the message."""
 

@@ -88,10 +88,20 @@ class Node:
         try:
             # What it changed is on disk before it is said to be done.
             async with self.layers.storage.mirror.durable():
-                result: ResultT = await logged(command, work)
+                try:
+                    result: ResultT = await logged(command, work)
+                except StoreError as error:
+                    failed = NodeError(clause(error))
+                except NodeError as error:
+                    failed = error  # some of it may be done all the same
+                else:
+                    return result
         except StoreError as error:
-            raise NodeError(clause(error)) from error
-        return result
+            raise NodeError(
+                f"it is in force, but not on the disk yet: {clause(error)}; it is "
+                "written as soon as that is possible, and lost if the node stops before"
+            ) from error
+        raise failed
 
     def traffic(self) -> Traffic:
         """Return what package managers were given since the start."""

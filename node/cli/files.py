@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from node.errors import NodeError
+from node.model.paths import path_text
 from node.settings import home
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ PACKAGE_FILE_SUFFIX = ".caravan"
 
 def absolute(path: str) -> str:
     """Return `path` as the node, which has another working folder, can read it."""
-    return str(home.absolute(path))
+    return path_text(str(home.absolute(path)))
 
 
 def target_text(target: str) -> str:

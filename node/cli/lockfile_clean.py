@@ -50,7 +50,18 @@ def clean_lockfile(
     """
     base = f"(?:{_HERE}|{re.escape(site.rstrip('/'))})" if site else _HERE
     ours = re.compile(rf"(?:sparse\+)?{base}/{_PATH}")
-    replaced = {file: _clean(session, Path(file), ours) for file in files}
+    replaced: dict[str, int] = {}
+    errors: list[NodeError] = []
+    for file in files:
+        try:
+            replaced[file] = _clean(session, Path(file), ours)
+        except NodeError as error:
+            errors.append(error)
+    if errors and not session.json:
+        _words(replaced)
+    if errors:
+        errors[0].details = {"replaced": replaced, **errors[0].details}
+        raise errors[0]
     result = Fields(replaced=replaced)
     session.answer(result, lambda _: _words(replaced))
 

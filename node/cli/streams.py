@@ -6,10 +6,12 @@ pipe's reader. Such a target is opened and written to, as `cp` does, and never r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 COPY_BYTES = 1024 * 1024
+READER_SECONDS_MAX = 10.0
+"""How long a pipe is waited for until somebody reads it."""
 
 
 def is_stream(path: str) -> bool:
@@ -54,11 +58,29 @@ def write_stream(result: FetchResult, path: str) -> None:
             sys.stdout.flush()
             _copy(source, sys.stdout.fileno())
             return
-        sink = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+        sink = _opened(path)
         try:
             _copy(source, sink)
         finally:
             os.close(sink)
+
+
+def _opened(path: str) -> int:
+    """Open a device or pipe to write; NodeError where nobody reads a pipe in time."""
+    until = time.monotonic() + READER_SECONDS_MAX
+    while True:
+        try:
+            sink = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
+            if error.errno != errno.ENXIO or not is_pipe:
+                raise
+        else:
+            os.set_blocking(sink, True)
+            return sink
+        if time.monotonic() > until:
+            raise NodeError(f"{path} is a pipe, and nobody reads it")
+        time.sleep(0.05)
 
 
 def _copy(source: BinaryIO, sink: int) -> None:

@@ -39,6 +39,10 @@ class ClosureLimits:
 NO_LIMITS = ClosureLimits(packages=None, bytes=None, depth=None)
 
 
+class ClosureLimitError(NodeError):
+    """It needs more than one command fetches without asking."""
+
+
 class Closures:
     """Starts a closure for each command."""
 
@@ -298,7 +302,7 @@ class _Slots:
 
 def _check_limit(what: str, count: int, most: int | None) -> None:
     if most is not None and count > most:
-        raise NodeError(
+        raise ClosureLimitError(
             f"it needs more than {most:,} {what}; --yes fetches that all the same, and "
             "closure_packages, closure_bytes and closure_depth in config.toml set how "
             "much is fetched without asking"

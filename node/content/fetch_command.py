@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from node import commands, results
 from node.commands import Progress
-from node.content.closure import Closure, Closures
+from node.content.closure import Closure, ClosureLimitError, Closures
 from node.content.fetcher import ContentFetcher, Fetched
 from node.content.output import NamedArtifact, OutputWriter
 from node.content.routing import Routing
+from node.content.several import Outcomes
 from node.content.share import Sharer
 from node.content.withdrawal import Withdrawal
 from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
+from node.model.paths import path_of
 from node.model.targets import DigestTarget, NameTarget, Target, parse_target
 from node.model.trust_store import TrustStore
 from transfer import Digest, Store
+
+TARGETS_AT_ONCE = 64
+"""How many targets are brought at once where each is brought by itself."""
 
 
 class VersionFinder(Protocol):
@@ -35,6 +40,14 @@ class VersionFinder(Protocol):
         progress: Progress,
     ) -> Digest:
         """Return its digest; without `version`, that of the newest release."""
+
+
+@dataclass(slots=True)
+class _Brought:
+    """Targets that were had, and what was fetched for them, in order and once each."""
+
+    targets: list[Target]
+    fetched: dict[str, Fetched]
 
 
 class FetchCommands:
@@ -74,9 +87,42 @@ class FetchCommands:
         """Download, verify, keep and offer targets; write them where asked."""
         if not command.targets:
             raise UsageError("expected a digest, a .caravan file or a name to fetch")
+        try:
+            brought = await self._bring(command.targets, command, progress)
+            failed: list[tuple[str, NodeError]] = []
+        except ClosureLimitError:
+            raise
+        except NodeError:
+            if len(command.targets) == 1:
+                raise
+            brought, failed = await self._bring_each(command, progress)
+        targets, fetched = brought.targets, list(brought.fetched.values())
+        if not targets:
+            Outcomes(targets, failed).check(results.FetchResult(artifacts=[]))
+        for target in targets:
+            if isinstance(target, NameTarget):
+                self._follow(target)
+        # At once: neither needs the other, and both wait for peers.
+        _, named = await asyncio.gather(self._router.sync(), self._named(fetched))
+        paths = await self._paths(named, targets, command)
+        result = results.FetchResult(
+            artifacts=[
+                replace(one, file=name.name).entry(str(path))
+                for one, name, path in zip(fetched, named, paths, strict=True)
+            ]
+        )
+        Outcomes(targets, failed).check(result)
+        return result
+
+    async def _bring(
+        self,
+        texts: Sequence[str],
+        command: commands.FetchCommand,
+        progress: Progress,
+    ) -> _Brought:
+        """Fetch targets with what they need; NodeError where any cannot be had."""
         targets = [
-            parse_target(text, self._catalogue, self._trust_store)
-            for text in command.targets
+            parse_target(text, self._catalogue, self._trust_store) for text in texts
         ]
         closure = self._closures.new(
             progress,
@@ -93,19 +139,35 @@ class FetchCommands:
             (digests if isinstance(target, DigestTarget) else packages).append(digest)
         await closure.bring(digests, packages)
         fetched = _in_order(closure, digests, order)
-        self._withdrawal.check(*(str(one.artifact.digest) for one in fetched))
-        for target in targets:
-            if isinstance(target, NameTarget):
-                self._follow(target)
-        # At once: neither needs the other, and both wait for peers.
-        _, named = await asyncio.gather(self._router.sync(), self._named(fetched))
-        paths = await self._paths(named, targets, command)
-        return results.FetchResult(
-            artifacts=[
-                replace(one, file=name.name).entry(str(path))
-                for one, name, path in zip(fetched, named, paths, strict=True)
-            ]
-        )
+        self._withdrawal.check(*(str(one.artifact.digest) for one in fetched.values()))
+        return _Brought(targets, fetched)
+
+    async def _bring_each(
+        self, command: commands.FetchCommand, progress: Progress
+    ) -> tuple[_Brought, list[tuple[str, NodeError]]]:
+        """Fetch each target by itself, so that one takes no other along.
+
+        What came before is held, and is not fetched again.
+        """
+        slots = asyncio.Semaphore(TARGETS_AT_ONCE)
+
+        async def bring(text: str) -> _Brought | NodeError:
+            async with slots:
+                try:
+                    return await self._bring([text], command, progress)
+                except NodeError as error:
+                    return error
+
+        found = await asyncio.gather(*map(bring, command.targets))
+        whole = _Brought([], {})
+        failed = []
+        for text, one in zip(command.targets, found, strict=True):
+            if isinstance(one, NodeError):
+                failed.append((text, one))
+            else:
+                whole.targets += one.targets
+                whole.fetched = {**whole.fetched, **one.fetched}
+        return whole, failed
 
     def _follow(self, target: NameTarget) -> None:
         """Follow a name because it was fetched, unless it is followed already."""
@@ -140,11 +202,11 @@ class FetchCommands:
         """
         if command.output is None:
             return [self._store.path(one.artifact) for one in files]
-        is_one = len(files) == len(targets) == 1 and isinstance(
+        is_one = len(files) == len(command.targets) == 1 and isinstance(
             targets[0], DigestTarget
         )
         is_one = is_one and "/" not in files[0].name
-        output = Path(command.output)
+        output = path_of(command.output)
         if is_one and await self._output.is_file_name(command.output):
             return [await self._output.write_file(files[0].artifact, output)]
         return await self._output.write_folder(files, output, force=command.force)
@@ -178,7 +240,7 @@ class FetchCommands:
 
 def _in_order(
     closure: Closure, digests: list[Digest], order: list[Digest]
-) -> list[Fetched]:
+) -> dict[str, Fetched]:
     """Return what was asked for first, then all that it needs, each once."""
     asked: dict[str, Fetched] = {}
     needed: dict[str, Fetched] = {}
@@ -195,6 +257,4 @@ def _in_order(
             asked.setdefault(str(root.artifact.digest), root)
         for one in closure.artifacts_of(root.artifact.digest):
             needed.setdefault(str(one.artifact.digest), one)
-    return list(
-        {**asked, **{k: v for k, v in needed.items() if k not in asked}}.values()
-    )
+    return {**asked, **{k: v for k, v in needed.items() if k not in asked}}

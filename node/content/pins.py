@@ -7,6 +7,7 @@ import asyncio
 from node import commands, results
 from node.commands import Progress
 from node.content.routing import Routing
+from node.content.several import do_each
 from node.errors import NodeError
 from node.model.catalogue import Catalogue
 from node.model.targets import DigestTarget, FileTarget, parse_target
@@ -37,22 +38,29 @@ class Pins:
 
         What was withheld of it is offered again: a pin is its owner's word.
         """
-        digests = [await self._held(text) for text in command.targets]
-        for digest in digests:
+        held = await do_each(command.targets, self._held)
+        for digest in held.done:
             self._catalogue.pin(digest)
         await self._router.sync()
-        return results.PinResult(pinned=digests)
+        result = results.PinResult(pinned=held.done)
+        held.check(result)
+        return result
 
     async def unpin(
         self, command: commands.UnpinCommand, _progress: Progress
     ) -> results.UnpinResult:
         """No longer pin what the targets name."""
-        digests = [await self._held(text) for text in command.targets]
-        missing = [digest for digest in digests if not self._catalogue.unpin(digest)]
-        if missing:
-            raise NodeError(f"{missing[0]} is not pinned")
+        unpinned = await do_each(command.targets, self._unpin)
         await self._router.sync()
-        return results.UnpinResult(unpinned=digests)
+        result = results.UnpinResult(unpinned=unpinned.done)
+        unpinned.check(result)
+        return result
+
+    async def _unpin(self, text: str) -> str:
+        digest = await self._held(text)
+        if not self._catalogue.unpin(digest):
+            raise NodeError(f"{digest} is not pinned")
+        return digest
 
     async def _held(self, text: str) -> str:
         """Return the digest of what a target names, if it is held."""

@@ -10,9 +10,11 @@ from pathlib import Path
 from node import commands, results
 from node.commands import Progress
 from node.content.routing import Routing
+from node.content.several import Outcomes
 from node.errors import NodeError, UsageError, clause
 from node.model.catalogue import Catalogue
 from node.model.folders import FILES_MAX, FolderFile, is_path, write_folder_list
+from node.model.paths import path_of, printable
 from transfer import Artifact, Store, StoreError, TransferError
 
 
@@ -31,10 +33,10 @@ class Sharer:
 
     async def add(self, path: Path, progress: Progress) -> Artifact:
         """Copy one file into the store; NodeError names a file that cannot be read."""
-        loop = asyncio.get_running_loop()
+        loop, label = asyncio.get_running_loop(), printable(path.name)
 
         def report(done: int, total: int | None) -> None:
-            event = {"label": path.name, "done": done, "total": total, "unit": "bytes"}
+            event = {"label": label, "done": done, "total": total, "unit": "bytes"}
             loop.call_soon_threadsafe(progress, event)
 
         try:
@@ -61,8 +63,8 @@ class Sharer:
     async def share(
         self, command: commands.ShareCommand, progress: Progress
     ) -> results.ShareResult:
-        """Copy and announce files; NodeError is about the first that failed."""
-        paths = [Path(file) for file in command.files]
+        """Copy and announce files; NodeError says which failed, beside the others."""
+        paths = [path_of(file) for file in command.files]
         if (folder := await asyncio.to_thread(_folder_in, paths)) is not None:
             if len(paths) > 1:
                 raise UsageError(f"{folder} is a folder; share it by itself")
@@ -72,16 +74,18 @@ class Sharer:
             outcomes = [await self.add(paths[0], progress)]
         else:
             outcomes = await self._add_many(paths, progress)
-        shared = [
-            (file, one)
-            for file, one in zip(command.files, outcomes, strict=True)
-            if isinstance(one, Artifact)
-        ]
-        await self._offer(shared)
-        for one in outcomes:
+        shared: list[tuple[str, Artifact]] = []
+        found: Outcomes[Artifact] = Outcomes()
+        for file, one in zip(command.files, outcomes, strict=True):
             if isinstance(one, StoreError):
-                raise NodeError(str(one)) from one
-        return results.ShareResult(artifacts=_entries(shared))
+                found.failed.append((file, NodeError(clause(one))))
+            else:
+                found.done.append(one)
+                shared.append((file, one))
+        await self._offer(shared)
+        result = results.ShareResult(artifacts=_entries(shared))
+        found.check(result)
+        return result
 
     async def _share_folder(
         self, folder: Path, progress: Progress
@@ -104,7 +108,9 @@ class Sharer:
 
     async def _offer(self, shared: list[tuple[str, Artifact]]) -> None:
         """Hold artifacts by their digest, for everybody to have."""
-        files = [(str(one.digest), Path(path).name) for path, one in shared]
+        files = [
+            (str(one.digest), printable(path_of(path).name)) for path, one in shared
+        ]
         for (digest, _), (_, one) in zip(files, shared, strict=True):
             if self._catalogue.is_private(digest):
                 await asyncio.to_thread(self._store.set_private, one, private=False)

@@ -9,8 +9,10 @@ from pathlib import Path
 from node import commands, results
 from node.commands import Progress
 from node.content.routing import Routing
+from node.content.several import do_each
 from node.errors import NodeError, UsageError
 from node.model.catalogue import Catalogue
+from node.model.paths import path_of
 from node.model.targets import parse_digest
 from transfer import Artifact, Digest, DigestError, Store
 
@@ -32,10 +34,10 @@ class Unsharer:
         either. `share` of the same file offers it again. With `remove`, the store's
         copy goes, unless something that is kept needs it.
         """
-        artifacts = [await self._held(text) for text in command.targets]
-        if command.remove:
-            for one in artifacts:
-                self._check_removable(str(one.digest))
+        held = await do_each(
+            command.targets, lambda text: self._held(text, remove=command.remove)
+        )
+        artifacts = list({one.digest: one for one in held.done}.values())
         entries = []
         for one in artifacts:
             digest = str(one.digest)
@@ -52,7 +54,9 @@ class Unsharer:
             for one in artifacts:
                 await asyncio.to_thread(self._store.remove, one.digest)
                 self._catalogue.make_public(str(one.digest))
-        return results.UnshareResult(artifacts=entries, removed=command.remove)
+        result = results.UnshareResult(artifacts=entries, removed=command.remove)
+        held.check(result)
+        return result
 
     def _check_removable(self, digest: str) -> None:
         """Raise NodeError where a pin or a held package needs an artifact."""
@@ -71,9 +75,10 @@ class Unsharer:
                     "no longer offered, and stays on disk"
                 )
 
-    async def _held(self, text: str) -> Artifact:
-        if Path(text).is_absolute():
-            digest = await asyncio.to_thread(_digest_of, Path(text))
+    async def _held(self, text: str, *, remove: bool) -> Artifact:
+        path = path_of(text)
+        if path.is_absolute():
+            digest = await asyncio.to_thread(_digest_of, path)
         else:
             try:
                 digest = parse_digest(text, self._catalogue)
@@ -84,6 +89,8 @@ class Unsharer:
         artifact = await asyncio.to_thread(self._store.find, digest)
         if artifact is None:
             raise NodeError(f"{text} is not held here")
+        if remove:
+            self._check_removable(str(artifact.digest))
         return artifact
 
 

@@ -27,6 +27,7 @@ from node.gateway.resolver import MissError
 from node.gateway.service import Gateway
 from node.model.catalogue import Catalogue
 from node.model.names import is_file_name
+from node.model.paths import path_of
 from transfer import Artifact, Digest, Store, TransferError
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Lockfiles:
         await self._router.sync()
         if command.output is not None:
             fetched = await self._write_out(
-                fetched, Path(command.output), force=command.force
+                fetched, path_of(command.output), force=command.force
             )
         found = results.PrefetchResult(
             artifacts=fetched,
@@ -150,7 +151,7 @@ class Lockfiles:
     async def digests(self, lockfile: str) -> set[str]:
         """Return the SHA-256 of what a lockfile names, where that is known here."""
         found: set[str] = set()
-        for entry in (await self._locked(Path(lockfile))).files:
+        for entry in (await self._locked(path_of(lockfile))).files:
             for digest in entry.digests:
                 held = await asyncio.to_thread(self._store.find, digest)
                 found.add(str(held.digest if held is not None else digest))
@@ -202,7 +203,7 @@ class Lockfiles:
         self, lockfile: str, everything: bool, progress: Progress
     ) -> tuple[list[LockEntry], list[LeftOut]]:
         """Read a lockfile, learn from upstreams what it means, choose what fits."""
-        path = Path(lockfile)
+        path = path_of(lockfile)
         locked = await self._locked(path)
         await self._learn(locked.files, progress)
         known = [await self._with_file(entry) for entry in locked.files]

@@ -11,6 +11,7 @@ from node.model.catalogue import Catalogue
 from node.model.keys import PUBLISHER_CHARACTERS, parse_publisher
 from node.model.names import is_name, is_version
 from node.model.packages import SUFFIX
+from node.model.paths import path_of
 from node.model.trust_store import TrustStore
 from transfer import Digest, DigestError
 
@@ -46,7 +47,7 @@ _SHORT_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,63})")
 def parse_target(text: str, catalogue: Catalogue, trust_store: TrustStore) -> Target:
     """Read a target; UsageError says which forms are read."""
     if text.endswith(SUFFIX):
-        return FileTarget(Path(text))
+        return FileTarget(path_of(text))
     try:
         return DigestTarget(parse_digest(text, catalogue))
     except DigestError as error:

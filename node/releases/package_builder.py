@@ -26,6 +26,7 @@ from node.model.packages import (
     PackageBody,
     issued_now,
 )
+from node.model.paths import path_of
 from node.model.targets import DigestTarget, FileTarget, parse_target
 from node.model.trust_store import TrustStore
 from node.releases.newest import Releases
@@ -79,9 +80,9 @@ class PackageBuilder:
                 f"{command.name} {command.version} is published already; "
                 "a new release needs a new version"
             )
-        artifacts = [await self._add(Path(file), progress) for file in command.files]
+        artifacts = [await self._add(path_of(file), progress) for file in command.files]
         entries = [
-            _entry(Path(file).name, artifact, command)
+            _entry(path_of(file).name, artifact, command)
             for file, artifact in zip(command.files, artifacts, strict=True)
         ]
         body = self._body(
@@ -249,7 +250,7 @@ def _check(command: commands.PublishCommand) -> None:
         raise UsageError(f"{command.version!r} cannot be a version")
     if not command.files:
         raise UsageError("a package needs at least one file")
-    names = [Path(file).name for file in command.files]
+    names = [path_of(file).name for file in command.files]
     for name in names:
         if not is_file_name(name):
             raise UsageError(f"{name!r} cannot be the name of a file in a package")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -11,6 +10,7 @@ from node.commands import UpdatesCommand
 from node.content.output import NamedArtifact, OutputWriter
 from node.model.catalogue import Catalogue
 from node.model.keys import parse_publisher
+from node.model.paths import path_of
 from node.results import UpdateEntry
 from transfer import Artifact, Digest, Store
 
@@ -41,7 +41,7 @@ class UpdateOutput:
         if row is None or not row.held:
             return entry
         if command.output is not None:
-            folders = [Path(command.output)]
+            folders = [path_of(command.output)]
         else:
             folders = await self._output.folders_with(self._earlier(entry))
         files = [

@@ -26,6 +26,7 @@ from node.commands import (
     StatusCommand,
 )
 from node.errors import NodeError
+from node.model.paths import printable
 from node.results import NodeDescription, OpenResult, Result
 from node.web import limits
 from node.web.guard import Refusal
@@ -224,7 +225,7 @@ def _document(outcome: dict[str, Any]) -> web.Response:
 
 def _json_response(document: object, status: int) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(document),
+        body=_encoded(document),
         status=status,
         content_type="application/json",
         charset="utf-8",
@@ -233,7 +234,23 @@ def _json_response(document: object, status: int) -> web.Response:
 
 def _lines(events: list[dict[str, Any]]) -> bytes:
     """Encode server-sent events; JSON has no line breaks of its own."""
-    return b"".join(b"data: %s\n\n" % msgspec.json.encode(event) for event in events)
+    return b"".join(b"data: %s\n\n" % _encoded(event) for event in events)
+
+
+def _encoded(document: object) -> bytes:
+    """Encode JSON; names of files that are no UTF-8 as far as that shows them."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_printable(msgspec.to_builtins(document)))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _printable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 async def _write(response: web.StreamResponse, events: list[dict[str, Any]]) -> None:
