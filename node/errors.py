@@ -7,7 +7,7 @@ begins with a small letter and has no full stop.
 
 from typing import Any
 
-from node.model.paths import printable
+from node.printable import printable
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import to_builtins
 
 from node.errors import NodeError
-from node.model.paths import printable
+from node.printable import printable
 
 T = TypeVar("T")
 

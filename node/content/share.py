@@ -14,7 +14,8 @@ from node.content.several import Outcomes
 from node.errors import NodeError, UsageError, clause
 from node.model.catalogue import Catalogue
 from node.model.folders import FILES_MAX, FolderFile, is_path, write_folder_list
-from node.model.paths import path_of, printable
+from node.model.paths import path_of
+from node.printable import printable
 from transfer import Artifact, Store, StoreError, TransferError
 
 

@@ -1,8 +1,7 @@
 """Paths of this machine's files in text that is always Unicode.
 
 A file's name is bytes; Python has those that are no UTF-8 as lone surrogates, which
-JSON and SQLite refuse. Such a path travels as a file URL (RFC 8089), and is shown with
-replacement characters.
+JSON and SQLite refuse. Such a path travels as a file URL (RFC 8089).
 """
 
 from __future__ import annotations
@@ -31,8 +30,3 @@ def path_of(text: str) -> Path:
     from urllib.parse import unquote_to_bytes
 
     return Path(os.fsdecode(unquote_to_bytes(text.removeprefix(_URL))))
-
-
-def printable(text: str) -> str:
-    """Return a text without lone surrogates, for people, logs and tables."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

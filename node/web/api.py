@@ -26,7 +26,7 @@ from node.commands import (
     StatusCommand,
 )
 from node.errors import NodeError
-from node.model.paths import printable
+from node.printable import printable
 from node.results import NodeDescription, OpenResult, Result
 from node.web import limits
 from node.web.guard import Refusal

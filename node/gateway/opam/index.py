@@ -25,7 +25,7 @@ from node.gateway.published import UpstreamSays
 from node.gateway.urls import opam_digest
 
 INDEX = "index.tar.gz"
-_OPAM_FILE = re.compile(r"(?:\./)?packages/(?:[^/]+/)?([^/]+)/(opam|url)")
+_OPAM_FILE = re.compile(r"(?:\./)?packages/(?:[^/]+/)*([^/]+)/(opam|url)")
 
 
 class OpamIndex:

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from node.gateway.named_file import parse_digests
 from transfer import Digest
 
-_TRIPLE = r'"""(?:[^"]++|"(?!""))*+(?:"""|\Z)'
-_SIMPLE = r'"(?:[^"\\]++|\\.)*+(?:"|\Z)'
-_COMMENT = r"\(\*(?:[^*]++|\*(?!\)))*+(?:\*\)|\Z)|\#[^\n]*+"
+_TRIPLE = r'"""(?:[^"\\]++|\\(?:.|\Z)|"(?!""))*+(?:"""|\Z)'
+_SIMPLE = r'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)'
+_COMMENT = r"\(\*|\#[^\n]*+"
+_COMMENT_EDGE = re.compile(r"\(\*|\*\)")
+_ESCAPE = re.compile(r"\\(?:\r?\n[ \t]*+|([0-9]{3})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b"}
 _TOKEN = re.compile(
     rf"(?P<skip>\s++|{_COMMENT})|(?P<triple>{_TRIPLE})|(?P<string>{_SIMPLE})"
     r"|(?P<word>[A-Za-z0-9_+-]++)|(?P<sign>.)",
@@ -65,6 +68,8 @@ def archives_in(text: str) -> Iterator[OpamArchive]:
     depth = place = 0
     while (match := _LANDMARK.search(text, place)) is not None:
         place = match.end()
+        if match[0] == "(*":
+            place = _comment_end(text, place)
         first = match[0][0]
         if match[0] in ("url", "extra-source") and not depth:
             section = _section_at(text, place)
@@ -72,7 +77,7 @@ def archives_in(text: str) -> Iterator[OpamArchive]:
                 tokens, place = section
                 if (archive := _archive(tokens)) is not None:
                     yield archive
-        elif len(match[0]) == 1:
+        elif len(match[0]) == 1 and first != "#":
             depth += (first in _OPEN) - (first in _CLOSE)
 
 
@@ -103,10 +108,11 @@ def _archive(tokens: list[Token]) -> OpamArchive | None:
         if token.kind == "word" and following is not None and following.is_sign(":"):
             name = token.text
         elif token.kind == "string" and name in ("src", "archive", "http"):
-            url = url or token.text
+            url = url or unescaped(token.text)
         elif token.kind == "string" and name == "checksum":
-            bare = _BARE_MD5.fullmatch(token.text)
-            sums.append(f"md5:{token.text}" if bare else token.text.replace("=", ":"))
+            said = unescaped(token.text).strip()
+            is_bare = _BARE_MD5.fullmatch(said) is not None
+            sums.append(f"md5:{said}" if is_bare else said.replace("=", ":", 1))
     return OpamArchive(url, parse_digests(sums)) if url else None
 
 
@@ -139,7 +145,7 @@ def without_section(text: str, name: str) -> str:
 def field(text: str, name: str) -> str | None:
     """Return the string of a field `name: "..."` of an opam file; ValueError."""
     value = _field(text, name)
-    return value[0].text if value and value[0].kind == "string" else None
+    return unescaped(value[0].text) if value and value[0].kind == "string" else None
 
 
 def field_span(text: str, name: str) -> tuple[int, int] | None:
@@ -173,11 +179,12 @@ def _field(text: str, name: str) -> list[Token]:
 
 def tokens_of(text: str, place: int = 0) -> Iterator[Token]:
     """Yield the tokens of an opam file without its comments; ValueError."""
-    for match in _TOKEN.finditer(text, place):
+    while (match := _TOKEN.match(text, place)) is not None:
+        place = match.end()
         kind, whole = match.lastgroup or "sign", match[0]
         if kind == "skip":
-            if whole.startswith("(*") and not whole.endswith("*)"):
-                raise ValueError("a comment in its opam file has no end")
+            if whole == "(*":
+                place = _comment_end(text, place)
             continue
         if kind in ("triple", "string"):
             mark = 3 if kind == "triple" else 1
@@ -186,6 +193,33 @@ def tokens_of(text: str, place: int = 0) -> Iterator[Token]:
             yield Token("string", whole[mark:-mark], match.start(), match.end())
         else:
             yield Token(kind, whole, match.start(), match.end())
+
+
+def unescaped(text: str) -> str:
+    """Return what a string means: its escapes are those of OCaml."""
+
+    def meant(match: re.Match[str]) -> str:
+        decimal, hexadecimal, sign = match.groups()
+        if sign is not None:
+            return _ESCAPED.get(sign, sign)
+        if decimal is None and hexadecimal is None:
+            return ""  # a line that goes on
+        return chr(int(decimal) if decimal else int(hexadecimal, 16))
+
+    return _ESCAPE.sub(meant, text) if "\\" in text else text
+
+
+def _comment_end(text: str, place: int) -> int:
+    """Return where the comment that was opened before `place` ends; ValueError.
+
+    Comments nest.
+    """
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(text, place):
+        depth += 1 if edge[0] == "(*" else -1
+        if not depth:
+            return edge.end()
+    raise ValueError("a comment in its opam file has no end")
 
 
 def _opens(tokens: list[Token], place: int, name: str) -> bool:

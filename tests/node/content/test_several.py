@@ -17,7 +17,8 @@ from node.commands import (
     UnshareCommand,
 )
 from node.errors import NodeError
-from node.model.paths import path_of, path_text, printable
+from node.model.paths import path_of, path_text
+from node.printable import printable
 from tests.node.running import running
 
 NOWHERE = "f" * 64
