@@ -138,7 +138,7 @@ OPAM = '''opam-version: "2.0"
 name: "toy"  # url { in a comment }
 (* url { another } *)
 description: """
-url { in a long string } \\"""
+url { in a long string } \\\\"""
 build: [make {os = "linux"} "url {" "name: \\"x\\""]
 depends: ["a" {>= "1"}]
 url {
