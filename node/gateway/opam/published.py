@@ -73,19 +73,34 @@ class PublishedRepository:
         )
 
     async def _read(self, base: str) -> Repository:
+        """Return what can be had in time; what cannot is refused, and named."""
+        ends_at = asyncio.get_running_loop().time() + limits.MISS_SECONDS_MAX
         found = await self._context.published.packages(
             lambda name: _NAME.fullmatch(name) is not None,
             lambda package: opam_file_of(package) is not None,
         )
-        repository = Repository({}, {})
-        for name in sorted({one.name for one in found}):
+        names = sorted({one.name for one in found})
+
+        async def entry(name: str) -> tuple[str, str] | NodeError | None:
             try:
-                await self._add(repository, name, base)
+                async with asyncio.timeout_at(ends_at):
+                    return await self._entry(name, base)
             except NodeError as error:
-                repository.refused[name] = error
+                return error
+            except TimeoutError:
+                return NodeError(f"{name} could not be had in time; try again later")
+
+        repository = Repository({}, {})
+        entries = await asyncio.gather(*map(entry, names))
+        for name, one in zip(names, entries, strict=True):
+            if isinstance(one, NodeError):
+                repository.refused[name] = one
+            elif one is not None:
+                repository.files[one[0]] = one[1]
         return repository
 
-    async def _add(self, repository: Repository, name: str, base: str) -> None:
+    async def _entry(self, name: str, base: str) -> tuple[str, str] | None:
+        """Return the path and the text of a package's opam file, None for no such."""
         query = PublishedQuery(
             name,
             lambda spelling: spelling,
@@ -95,7 +110,7 @@ class PublishedRepository:
         package = await self._context.meant(query)
         entry = None if package is None else opam_file_of(package)
         if package is None or entry is None:
-            return
+            return None
         version = package.version
 
         def read(file: Path) -> str:
@@ -104,7 +119,7 @@ class PublishedRepository:
         text = await self._context.metadata.read(entry, self._upstream, read)
         if (archive := archive_of(package)) is not None:
             text = with_archive(text, archive, base)
-        repository.files[f"packages/{name}/{name}.{version}/opam"] = text
+        return f"packages/{name}/{name}.{version}/opam", text
 
 
 def opam_file_of(package: PublishedPackage) -> ArtifactEntry | None:

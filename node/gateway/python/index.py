@@ -24,7 +24,7 @@ from node.gateway.answers import (
 )
 from node.gateway.index import IndexContext, PublishedQuery
 from node.gateway.named_file import NamedFile, parse_digests
-from node.gateway.origin import OriginError, OriginPart, RelayRequest
+from node.gateway.origin import OriginError, OriginPart, RelayRequest, SlowError
 from node.gateway.page_cache import StoredPage
 from node.gateway.pages import PageMissingError, PageRequest
 from node.gateway.published import PublishedPackage, UpstreamSays
@@ -83,18 +83,26 @@ class PythonIndex:
     async def metadata(self, digest: Digest, file: str) -> bytes:
         """Return the METADATA of the wheel with this digest; MissError.
 
+        In time for the clients' patience; what has begun to come goes on for a while.
+        """
+        try:
+            async with asyncio.timeout(limits.MISS_SECONDS_MAX):
+                return await self._metadata(digest, file)
+        except TimeoutError as error:
+            sentence = f"the metadata of {file} did not come in time"
+            raise MissError(sentence, SlowError(sentence)) from error
+
+    async def _metadata(self, digest: Digest, file: str) -> bytes:
+        """Return the METADATA of the wheel with this digest; MissError.
+
         It comes from the wheel, or, so that a large one need not come for it, from
         an index that has it apart with a digest of its own, or from the wheel's end.
         """
         context = self._context
         named = await self.named(digest, file)
         if await context.resolver.held(digest) is None:
-            for one in await self._metadata_apart(digest, named, file):
-                try:
-                    small = await context.resolver.resolve(one.strong, [one])
-                    return await asyncio.to_thread(context.store.read, small)
-                except (MissError, TransferError):
-                    continue  # the wheel has it too
+            if (found := await self._metadata_apart(digest, named, file)) is not None:
+                return found
             if (found := await self._metadata_in_end(named)) is not None:
                 return found
         wheel = await context.resolver.resolve(digest, named)
@@ -218,7 +226,10 @@ class PythonIndex:
         wheel = await context.pages.in_reader(lambda: likely_wheel(page.files, wanted))
         if wheel is None:
             return
-        data = await self.metadata(wheel.digest, wheel.file)
+        # Never out of the wheel: nothing large is fetched on a guess.
+        data = await self._metadata_apart(wheel.digest, [], wheel.file)
+        if data is None:
+            return
         for need in await context.pages.in_reader(lambda: needs_in(data, extras)):
             if not context.is_published(need.name, normalized):
                 request = self._request(need.name, need.specifier, need.extras)
@@ -264,16 +275,24 @@ class PythonIndex:
 
     async def _metadata_apart(
         self, digest: Digest, named: list[NamedFile], file: str
-    ) -> list[NamedFile]:
-        """Return where the metadata of the wheel with this digest is apart."""
+    ) -> bytes | None:
+        """Return the metadata that the index has apart of the wheel with this digest.
+
+        None where it has none, or it cannot be had: the wheel has it too.
+        """
+        context = self._context
         page = await self._page_of(file)
         if page is None:
-            return []
+            return None
         names = [str(one) for source in named for one in source.digests]
         for name in (str(digest), *names):
             if (found := page.files.find_file(simple.metadata_name(name))) is not None:
-                return [found]
-        return []
+                try:
+                    small = await context.resolver.resolve(found.strong, [found])
+                    return await asyncio.to_thread(context.store.read, small)
+                except (MissError, TransferError):
+                    return None
+        return None
 
 
 def _files_of(name: str, package: PublishedPackage) -> list[ProjectFile]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -257,3 +260,37 @@ async def test_a_release_that_is_known_but_not_to_be_had_is_lost(tmp_path):
         assert (await door.ask(cargo().path)).status == 200
         known = Release(record(name="toy", expires_at=4e9), 0, 0.0)
         assert (await door.ask(cargo().path)).status == 409
+
+
+async def test_opams_repository_does_not_wait_for_what_does_not_come(
+    tmp_path, monkeypatch
+):
+    """However many packages are missing: what is there is served, in time."""
+    monkeypatch.setattr(limits, "MISS_SECONDS_MAX", 0.5)
+    text = opam_text("toy").encode()
+    async with opened_in(tmp_path) as door:
+        publish(door, {"opam": text})
+        published = door.rig.gateway.indexes["opam"]._context.published
+        here = ArtifactEntry("opam", len(text), str(Digest.of(text)), "00" * 32)
+        for number in range(4):
+            published._trust.follow(bytes(32), f"gone{number}", "never")
+
+        async def newest(publisher: bytes, name: str) -> PublishedPackage:
+            away = ArtifactEntry("opam", 9, str(Digest.of(name.encode())), "00" * 32)
+            entry = here if name == "toy" else away
+            return PublishedPackage(publisher, name, "1.0.0", [entry], "")
+
+        published._newest = newest
+        door.rig.peers.hang = True
+        prefer(door, "network")
+        winners = cast(
+            "dict[str, Winner]", door.rig.gateway.indexes["opam"]._context.winners
+        )
+        winners.update({f"gone{number}": "network" for number in range(4)})
+        began = time.monotonic()
+        answer = await door.ask("/opam/published/index.tar.gz")
+        assert time.monotonic() - began < 1.4
+        with tarfile.open(fileobj=io.BytesIO(answer.body)) as archive:
+            assert archive.getnames() == ["repo", "packages/toy/toy.1.0.0/opam"]
+            said = archive.extractfile("repo").read().decode()
+        assert all(f"gone{number}" in said or "in time" in said for number in range(4))

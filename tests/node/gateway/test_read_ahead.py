@@ -86,6 +86,18 @@ async def test_nothing_is_read_ahead_of_a_page_that_is_known(tmp_path):
         assert len(await asked(rig, 2)) == 2
 
 
+async def test_no_wheel_is_fetched_for_the_sake_of_its_metadata(tmp_path):
+    """Not where its metadata apart is missing, either."""
+    async with rig_in(tmp_path) as rig:
+        metadata = publish(rig, "app")
+        del rig.origin.files[metadata]
+        rig.origin.sends_parts = True
+        rig.origin.files[metadata.removesuffix(".metadata")] = b"a wheel"
+        await rig.gateway.indexes["pypi"].project("app")
+        assert await asked(rig, 2) == [f"{INDEX}/app/", metadata]
+        assert rig.origin.parts == []
+
+
 async def test_guesses_that_no_client_follows_are_bounded(monkeypatch):
     monkeypatch.setattr(limits, "READ_AHEAD_UNUSED_MAX", 3)
     background = Background()

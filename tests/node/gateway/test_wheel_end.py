@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
 import random
+import time
 import zipfile
 
 import pytest
@@ -169,11 +171,32 @@ async def test_metadata_does_not_wait_for_the_wheel(tmp_path, said):
 async def test_metadata_with_a_digest_is_not_taken_from_the_end(tmp_path):
     async with opened_in(tmp_path) as door:
         digest = {"sha256": hashlib.sha256(ABOUT).hexdigest()}
-        path = await known(door, wheel(), **{"core-metadata": digest})
         door.rig.origin.files[f"{URL}.metadata"] = ABOUT
+        path = await known(door, wheel(), **{"core-metadata": digest})
         answer = await door.ask(f"{path}.metadata")
         assert (answer.status, answer.body) == (200, ABOUT)
         assert door.rig.origin.parts == []
+
+
+@pytest.mark.parametrize("said", [False, {"sha256": Digest.of(ABOUT).hex}])
+async def test_metadata_that_does_not_come_is_not_waited_for_too_long(
+    tmp_path, monkeypatch, said
+):
+    """A client's patience ends; it comes again, and what has begun goes on."""
+    monkeypatch.setattr(limits, "MISS_SECONDS_MAX", 0.3)
+    async with opened_in(tmp_path) as door:
+        origin = door.rig.origin
+        origin.files[f"{URL}.metadata"] = ABOUT
+        origin.pause = asyncio.Event()
+        path = await known(door, wheel(), **{"core-metadata": said})
+        origin.sends_parts = False
+        began = time.monotonic()
+        answer = await door.ask(f"{path}.metadata")
+        assert (answer.status, time.monotonic() - began < 2.0) == (502, True)
+        origin.pause.set()
+        monkeypatch.undo()
+        answer = await door.ask(f"{path}.metadata")
+        assert (answer.status, answer.body) == (200, ABOUT)
 
 
 async def test_the_end_of_a_wheel_does_not_wait_for_the_rest(tmp_path):
