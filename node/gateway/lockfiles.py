@@ -43,7 +43,7 @@ def read_lockfile(name: str, content: bytes) -> Locked:
         raise UsageError(f"{name} cannot be read: {error}") from error
     found = {entry.digest: entry for entry in locked.files}
     if not found:
-        raise UsageError(f"{name} names no digests; {_forms()} are read")
+        raise UsageError(f"{name} names no digests; expected {_forms()}")
     if len(found) > limits.LOCKFILE_ENTRIES_MAX:
         raise UsageError(
             f"{name} names {len(found)} files; split it, at most "
@@ -113,9 +113,9 @@ def _reader_of(name: str) -> LockfileReader:
     for ecosystem in ecosystems().values():
         if (reader := ecosystem.lockfile_reader(name)) is not None:
             return reader
-    raise UsageError(f"{name} is no lockfile that is read here; {_forms()} are")
+    raise UsageError(f"{name} is no known lockfile; expected {_forms()}")
 
 
 def _forms() -> str:
     *most, last = filter(None, (one.lockfiles for one in ecosystems().values()))
-    return f"{', '.join(most)} and {last}"
+    return f"{', '.join(most)} or {last}"

@@ -223,12 +223,13 @@ class PublisherKeys:
         return keyfiles.read_file(path)
 
     def _write(self, name: str, content: bytes) -> None:
+        path = self._path(name)
         try:
-            keyfiles.write_secret(self._path(name), content)
+            keyfiles.write_secret(path, content)
         except FileExistsError as error:
             raise NodeError(f"there is a key {name!r} already; it was kept") from error
         except OSError as error:
-            raise NodeError(f"cannot write the key: {error.strerror}") from error
+            raise NodeError(f"cannot write {path}: {error.strerror}") from error
 
     def _path(self, name: str) -> Path:
         if not _KEY_NAME.fullmatch(name):

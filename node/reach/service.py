@@ -12,12 +12,14 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from dht import Address, Contact, Reachable
+from dht import Reachable
 from node import commands, results
 from node.errors import UsageError
 from node.reach.connector import Connector
-from node.reach.invitation import CONTACTS_MAX, Invitation
+from node.reach.invitation import Invitation
+from node.reach.invited_contacts import invited_contacts
 from node.reach.lan_peers import LanPeers
+from node.reach.moves import POLL_SECONDS, Moves, own_hosts
 from node.reach.openings import Openings
 from node.reach.port_mapping import PortMapper
 from node.reach.rendezvous import Rendezvous
@@ -31,13 +33,6 @@ if TYPE_CHECKING:
     from node.reach.port_mapping import PortMapping
     from node.settings import Settings
     from transfer import Peer
-
-POLL_SECONDS = 5.0
-"""The own address is looked at that often."""
-SUSPEND_SECONDS = 10.0
-"""A pause of the process beyond the poll that counts as a suspend."""
-MOVES_SECONDS_MIN = 15.0
-"""Between two announcements of everything because of changed addresses."""
 
 
 class Reaching:
@@ -196,81 +191,3 @@ class Reaching:
         ):
             return port
         return mapping.tcp_port
-
-
-class Moves:
-    """Notices that this machine is somewhere else, or was away; a plain object.
-
-    A machine that was suspended may have been carried elsewhere, and what routers and
-    other nodes knew of it is gone, so that counts as well. One more address is no
-    move: what was announced of the others is still true.
-    """
-
-    def __init__(self) -> None:
-        self._hosts: frozenset[str] = frozenset()
-        self._looked_at: float | None = None
-        self._moved_at = -math.inf
-        self._is_news = False
-
-    def has_moved(self, hosts: frozenset[str], now: float) -> bool:
-        """Note the own addresses at a time (Unix seconds); whether to announce all.
-
-        No address at all, as with a cable that is out, is no place. Where addresses
-        come and go, everything is announced once in 15 s at most.
-        """
-        last, self._looked_at = self._looked_at, now
-        was_away = last is not None and now - last > POLL_SECONDS + SUSPEND_SECONDS
-        if not hosts:
-            return False
-        before, self._hosts = self._hosts, hosts
-        if before and (was_away or before - hosts):
-            self._is_news = True
-        if not self._is_news or 0 <= now - self._moved_at < MOVES_SECONDS_MIN:
-            return False
-        self._is_news, self._moved_at = False, now
-        return True
-
-
-def own_hosts(listen: list[str]) -> frozenset[str]:
-    """Return the addresses of this machine at which a node that listens is met."""
-    from node.reach.links import links
-
-    return frozenset(host for link in links(listen) for host in link.hosts)
-
-
-def invited_contacts(
-    dht: Dht, *, port_mapping: PortMapping | None
-) -> tuple[Contact, ...]:
-    """Return whom an invited machine is to ask: this node first, then old contacts.
-
-    This node stands there with its outer address, if others see one, and with those
-    of its links. Others are taken from different networks.
-    """
-    own = [Contact(dht.public_key, one) for one in _own(dht, port_mapping)]
-    found = own[: CONTACTS_MAX - 1]
-    groups = {one.address.group for one in found}
-    for status in sorted(dht.contacts(), key=lambda one: -one.age_seconds):
-        contact = status.contact
-        new = contact.address.group is None or contact.address.group not in groups
-        if len(found) < CONTACTS_MAX and new:
-            groups.add(contact.address.group)
-            found.append(contact)
-    return tuple(found)
-
-
-def _own(dht: Dht, port_mapping: PortMapping | None) -> list[Address]:
-    """Return the addresses of this node, the outer one first."""
-    found = []
-    if dht.observed is not None:
-        mapped = port_mapping is not None and port_mapping.is_public
-        port = port_mapping.udp_port if mapped and port_mapping else None
-        found.append(Address(dht.observed.host, port or dht.observed.port))
-    for bound in dht.addresses:
-        if not ipaddress.ip_address(bound.host).is_unspecified:
-            found.append(bound)
-            continue
-        from node.reach.links import links
-
-        hosts = [host for link in links([bound.host]) for host in link.hosts]
-        found += [Address(host, bound.port) for host in hosts[:2]]
-    return list(dict.fromkeys(found))

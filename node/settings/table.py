@@ -68,7 +68,7 @@ _ALL = (
         name="contacts",
         read=read_contacts,
         summary="Nodes to join through, in addition to those that are remembered.",
-        default="[]",
+        default="none",
         example='contacts = ["node.example.org:4747"]',
         flag="HOST:PORT",
     ),

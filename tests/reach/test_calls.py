@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from node.reach.service import POLL_SECONDS, SUSPEND_SECONDS
+from node.reach.moves import POLL_SECONDS, SUSPEND_SECONDS
 from tests.reach.lab import NATS, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]

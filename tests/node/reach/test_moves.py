@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.reach.service import MOVES_SECONDS_MIN, POLL_SECONDS, SUSPEND_SECONDS, Moves
+from node.reach.moves import MOVES_SECONDS_MIN, POLL_SECONDS, SUSPEND_SECONDS, Moves
 
 HOME, CAFE = frozenset({"192.168.1.2"}), frozenset({"10.0.0.7", "fd00::7"})
 
