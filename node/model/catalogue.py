@@ -90,6 +90,8 @@ class Catalogue:
         self._db.executescript(_SCHEMA)
         self.changes = Changes()
         """Digests about which something changed, for what decides what is offered."""
+        self._private = set(self._column("SELECT artifact FROM private", ()))
+        # A set: it is asked for every digest of every file that enters the store.
 
     # --- packages -----------------------------------------------------------
 
@@ -249,6 +251,7 @@ class Catalogue:
             self._db.execute("BEGIN IMMEDIATE")
             private = [(one,) for one, _ in files if self.is_private(one)]
             self._db.executemany("DELETE FROM private WHERE artifact = ?", private)
+            self._private.difference_update(one for (one,) in private)
             self._db.executemany(_ADD_DIRECT, files)
         self.changes.mark(artifact for artifact, _ in files)
 
@@ -334,6 +337,7 @@ class Catalogue:
     def make_private(self, artifact: str, file: str) -> None:
         """Never announce or serve an artifact: it came from a private upstream."""
         self.changes.mark([artifact])
+        self._private.add(artifact)
         self._db.execute(
             "INSERT OR REPLACE INTO private VALUES (?,?)", (artifact, file)
         )
@@ -341,15 +345,16 @@ class Catalogue:
     def make_public(self, artifact: str) -> None:
         """No longer keep an artifact private."""
         self.changes.mark([artifact])
+        self._private.discard(artifact)
         self._db.execute("DELETE FROM private WHERE artifact = ?", (artifact,))
 
     def is_private(self, artifact: str) -> bool:
-        """Tell whether an artifact must not leave this machine."""
-        return self._exists("SELECT 1 FROM private WHERE artifact = ?", (artifact,))
+        """Tell whether an artifact must not leave this machine; in any thread."""
+        return artifact in self._private
 
     def privates(self) -> set[str]:
         """Return the artifacts that are kept private."""
-        return set(self._column("SELECT artifact FROM private", ()))
+        return set(self._private)
 
     def naming(self, digest: str) -> list[str]:
         """Return the packages that contain `digest`, or name it as a dependency."""

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from transfer.store.quiet import Pauses
 
 log = logging.getLogger(__name__)
+
+_GROUPS_AT_ONCE = 2
 
 
 class Store:
@@ -154,15 +157,20 @@ class Store:
     ) -> list[Artifact | StoreError]:
         """Copy files into the store; each ends as an artifact or an error.
 
-        Small ones are committed in groups, so a thousand of them need few syncs.
-        `progress(done, total)` counts files.
+        Small ones are committed in groups, so a thousand of them need few syncs. While
+        one group waits for its commit, the next is read. `progress(done, total)` counts
+        files.
         """
         outcomes: list[Artifact | StoreError] = []
-        for start in range(0, len(paths), GROUP_ARTIFACTS_MAX):
+        size = GROUP_ARTIFACTS_MAX
+        groups = [paths[start : start + size] for start in range(0, len(paths), size)]
+        with ThreadPoolExecutor(_GROUPS_AT_ONCE, "caravan-add") as pool:
             self.activity.mark()
-            outcomes += self._add_group_of(paths[start : start + GROUP_ARTIFACTS_MAX])
-            if progress is not None:
-                progress(len(outcomes), len(paths))
+            for done in pool.map(self._add_group_of, groups):
+                outcomes += done
+                self.activity.mark()
+                if progress is not None:
+                    progress(len(outcomes), len(paths))
         return outcomes
 
     def _add_group_of(self, paths: Sequence[Path]) -> list[Artifact | StoreError]:
