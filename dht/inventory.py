@@ -22,7 +22,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.errors import RecordError
@@ -193,7 +192,7 @@ class InventorySlice:
         if rest:
             raise RecordError("The slice is malformed.")
         numbers = struct.unpack(f">{count}I", entries)
-        if any(one >= other for one, other in pairwise(numbers)):
+        if sorted(set(numbers)) != list(numbers):
             raise RecordError("The entries of the slice are not in order.")
         head = BLOCK_BYTES + ISSUED_BYTES
         issued_at = int.from_bytes(packed[BLOCK_BYTES:head], "big")

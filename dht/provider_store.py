@@ -51,7 +51,7 @@ from dht.wire import Stored
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _GIVEN_BITS: Final = 11  # of a cursor: how many were given; the rest is the seed
 _SEEDS: Final = 1 << 21
@@ -293,15 +293,21 @@ class ProviderStore:
             self._drop(each)
         if not listed.entries:
             return Stored.STORED
-        stored = self._add(
-            self._provider(node, until), listed, path, until=now + SLICE_SECONDS - age
-        )
-        if self._make_room(stored, path):
+        ends_at = now + SLICE_SECONDS - age
+        heads = set(listed.heads)
+        provider = self._provider(node, until)
+        stored = self._add(provider, listed, path, until=ends_at, heads=heads)
+        if self._make_room(stored, path, heads):
             return Stored.STORED
         # What it would have replaced still says more than nothing.
         for each, before_path in paths:
+            kept = each.slice
             self._add(
-                self._provider(node, until), each.slice, before_path, until=each.until
+                self._provider(node, until),
+                kept,
+                before_path,
+                until=each.until,
+                heads=set(kept.heads),
             )
         return Stored.FULL
 
@@ -420,8 +426,12 @@ class ProviderStore:
         path: Path,
         *,
         until: float,
+        heads: Collection[int],
     ) -> _StoredSlice:
-        """Put a slice into all tables, whatever their bounds."""
+        """Put a slice into all tables, whatever their bounds.
+
+        `heads` are the first 32 bits of each of its keys, once.
+        """
         packed = listed.packed
         self._numbers = (self._numbers + 1) % (1 << _NUMBER_BITS)
         while self._numbers in self._slices:
@@ -435,16 +445,18 @@ class ProviderStore:
         line.add(stored)
         self._tree.add(path, _cost(packed))
         self._charge(provider)
-        heads = set(listed.heads)
         for head in heads:
             self._index.add(head << _NUMBER_BITS | stored.number)
             self._count(head, path, 1)
         stored.listed = len(heads)
         return stored
 
-    def _make_room(self, stored: _StoredSlice, path: Path) -> bool:
+    def _make_room(
+        self, stored: _StoredSlice, path: Path, heads: Collection[int]
+    ) -> bool:
         """Apply all bounds after a slice was added; False where it had to go."""
-        for head in set(stored.slice.heads):
+        # Fewer providers than may be listed under one key need not be counted.
+        for head in heads if len(self._providers) > self._per_key_max else ():
             low = head << _NUMBER_BITS
             if self._index.count(low, low + (1 << _NUMBER_BITS)) > self._per_key_max:
                 self._unlist_one(head, stored)

@@ -16,7 +16,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.contacts import pack_contacts
-from dht.inventory import content_id
+from dht.inventory import SLICE_HEAD_BYTES, content_id
 from dht.limits import DATAGRAM_BYTES_MAX, SLICES_PER_ANNOUNCE_MAX
 from dht.wire import Announce, Stored
 
@@ -203,7 +203,7 @@ class SliceSender:
         part: list[InventorySlice] = []
         taken = 0
         for each in slices:
-            size = len(each.packed) + 2
+            size = SLICE_HEAD_BYTES + len(each.entries) + 2
             if part and (taken + size > room or len(part) == SLICES_PER_ANNOUNCE_MAX):
                 yield part
                 part, taken = [], 0
