@@ -7,7 +7,7 @@ verifies is charged to the sender first (`dht.budgets`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dht.addresses import Address, Scope
 from dht.budgets import SenderBudget
@@ -20,7 +20,7 @@ from dht.limits import (
     VERIFICATIONS_PER_SECOND,
     VERIFICATIONS_PER_SOURCE_PER_SECOND,
 )
-from dht.provider_store import Page, ProviderStore
+from dht.provider_store import CURSOR_GIVEN_BITS, Page, ProviderStore
 from dht.providers import REGION_DEPTH_MIN, NodeRecord, read_introducers
 from dht.record_store import RecordStore, StoreResult
 from dht.records import verify_record
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from dht.providers import ProviderRecord
     from dht.records import Record
     from dht.wire import Announce, FindProviders, FindRecord, StoreRecord
+
+_NAMED_AT_ONCE: Final = 4
+"""So many providers a reply holds on average where a key has many."""
 
 
 class LocalStorage:
@@ -160,14 +163,24 @@ class LocalStorage:
     def providers(self, key: bytes, cursor: int, asked: Asked, *, room: int) -> Page:
         """Return providers of a key that fit in so many bytes.
 
-        This node itself is among them if it offers the key.
+        This node itself is among them if it offers the key, as often in the first
+        answer as any other: where all k nodes near a key offer it and named themselves
+        first, they alone would be asked for it.
         """
-        own = self._own_offer(key, asked.source) if cursor == 0 else None
+        store, now = self.provider_store, asked.now
+        own = self._own_offer(key, asked.source)
         if own is None:
-            return self.provider_store.page(key, cursor, asked.now, room=room)
-        room -= len(own.packed) + 3
-        page = self.provider_store.page(key, cursor, asked.now, room=room)
-        return Page([own, *page.records], page.total + 1, page.cursor)
+            return store.page(key, cursor, now, room=room)
+        page = store.page(key, cursor, now, room=room - len(own.packed) - 3)
+        records, total = list(page.records), page.total + 1
+        seed = (cursor or page.cursor) >> CURSOR_GIVEN_BITS
+        is_early = seed % total < _NAMED_AT_ONCE
+        is_first, is_last = cursor == 0, page.cursor == 0
+        if is_first and (is_last or is_early):
+            records.insert(self._core.rng.randrange(len(records) + 1), own)
+        elif is_last and not is_first and not is_early:
+            records.append(own)
+        return Page(records, total, page.cursor)
 
     def lease(self, body: FindProviders, asked: Asked) -> bytes:
         """Return who holds the origin lease of a key, as `Providers.lease` has it.

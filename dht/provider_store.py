@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Collection, Iterator
 
-_GIVEN_BITS: Final = 11  # of a cursor: how many were given; the rest is the seed
+CURSOR_GIVEN_BITS: Final = 11  # of a cursor: how many were given; the rest is the seed
 _SEEDS: Final = 1 << 21
 _NUMBER_BITS: Final = 32  # of an index entry: the number of the slice
 _ROOM_MAX: Final = 1 << 20
@@ -331,7 +331,10 @@ class ProviderStore:
             total = sum(map(offers, self._listed(head >> 32)))
         if not total:
             return Page([], 0, 0)
-        seed, given = cursor >> _GIVEN_BITS, cursor & ((1 << _GIVEN_BITS) - 1)
+        seed, given = (
+            cursor >> CURSOR_GIVEN_BITS,
+            cursor & ((1 << CURSOR_GIVEN_BITS) - 1),
+        )
         if cursor == 0:
             seed = self._rng.randrange(_SEEDS)
         # Of a crowd only those that are given are looked at: an answer costs what it
@@ -349,7 +352,7 @@ class ProviderStore:
         if is_end:
             total = end
         more = records and not is_end
-        return Page(records, total, (seed << _GIVEN_BITS | end) if more else 0)
+        return Page(records, total, (seed << CURSOR_GIVEN_BITS | end) if more else 0)
 
     def summary(
         self, public_key: bytes, family: int, block: Block, *, now: float
