@@ -7,11 +7,15 @@ one lookup for more nodes than there are. Where it ends with fewer than it looke
 it has met them all, and the keepers of each region are the nearest of those.
 
 It is the same rule as in a lookup: only nodes that answered with a proven id count, and
-of one group only two.
+of one group only two. But a lookup passes over those that are slow, and on a busy
+machine many are: keepers chosen from the others would be the wrong ones. So those that
+were passed over are asked once more, with the patience of a single request, and a
+census that lacks many contacts of the own table counts for nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dht.limits import (
@@ -19,7 +23,6 @@ from dht.limits import (
     GROUP_CONTACTS_PER_BUCKET_MAX,
     GROWTH_SHARE,
     KEEPERS_KNOWN_SECONDS,
-    LOOKUP_REQUESTS_MAX,
 )
 from dht.traversal import Query
 
@@ -30,9 +33,12 @@ if TYPE_CHECKING:
     from dht.core import Core
     from dht.in_flight import ProvenReply
     from dht.lookups import Lookups
+    from dht.rpc_client import RpcClient
 
 CENSUS_DEPTH_MAX: Final = 2
 """Regions are no deeper in networks that are small enough."""
+MISSED_SHARE: Final = 0.1
+"""Of the contacts of the own table at most this part may not have answered."""
 
 
 class _Census(NamedTuple):
@@ -46,8 +52,9 @@ class _Census(NamedTuple):
 class Censuses:
     """The newest census of each address family."""
 
-    def __init__(self, core: Core, lookups: Lookups) -> None:
+    def __init__(self, core: Core, rpc_client: RpcClient, lookups: Lookups) -> None:
         self._core = core
+        self._rpc_client = rpc_client
         self._lookups = lookups
         self._newest: dict[int, _Census] = {}
 
@@ -58,20 +65,27 @@ class Censuses:
         newest = self._newest.get(family)
         if newest is not None and self._is_recent(newest, now):
             return 0
-        answered: list[Contact] = []
+        answered: set[Contact] = set()
 
         def on_reply(reply: ProvenReply) -> None:
-            answered.append(reply.contact)
+            answered.add(reply.contact)
 
         query = Query.storing(core.node_id, CENSUS_CONTACTS)
         traversal = self._lookups.start(family, query, on_reply)
         known = core.known
         await traversal.run()
-        requests = traversal.lookup.requests
-        if len(answered) >= min(CENSUS_CONTACTS, LOOKUP_REQUESTS_MAX):
+        heard = [one.contact for one in traversal.lookup.candidates]
+        late = [one for one in heard if one not in answered]
+        if len(heard) <= CENSUS_CONTACTS:
+            calls = (self._rpc_client.write_token(one, core.node_id) for one in late)
+            replies = await asyncio.gather(*calls)
+            answered.update(one.contact for one in replies if one is not None)
+        table = core.tables[family]
+        missed = sum(one not in answered for one in table)
+        if len(heard) > CENSUS_CONTACTS or missed > MISSED_SHARE * len(table):
             answered.clear()
-        self._newest[family] = _Census(answered, now, max(known, core.known))
-        return requests
+        self._newest[family] = _Census(list(answered), now, max(known, core.known))
+        return traversal.lookup.requests + len(late)
 
     def nearest(self, family: int, key: bytes) -> list[Contact]:
         """Return all nodes by distance to a key, two of a group; empty: not known."""

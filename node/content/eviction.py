@@ -22,6 +22,10 @@ from transfer import Artifact, NotHeldError, Store
 log = logging.getLogger(__name__)
 
 RECENT_SECONDS = 3600.0
+MANY = 4096
+"""From so many artifacts on a look at all of them has to be worth it."""
+SPARE = 64
+"""This part of the bound is freed then, beyond what is needed."""
 
 
 class Held(Protocol):
@@ -128,10 +132,17 @@ class Evictor:
 
         Nothing is removed if that would not be enough. What came in last is left
         alone: a package that is being fetched is not in the catalogue yet.
+
+        Which go is decided by a look at all that is held. Where that is much, some
+        more room is made at once, so that not each file that comes costs such a look.
         """
         lacking = self._store.room.lacking(size)
         if not lacking or self._loop.is_closed():
             return
+        spare = 0
+        if self._store.count > MANY:
+            spare = (self._store.room.bytes_max or 0) // SPARE
+        lacking += spare
         held = {str(one.digest): one for one in self._store.artifacts()}
         plan = Plan(self._catalogue, held)
         recent = self._now() - RECENT_SECONDS
@@ -144,8 +155,10 @@ class Evictor:
         dropped: list[str] = []
         while lacking > 0:
             oldest = plan.oldest()
-            if oldest is None:
+            if oldest is None and lacking > spare:
                 return
+            if oldest is None:
+                break
             before = plan.bytes_kept
             dropped += plan.drop(oldest)
             lacking -= before - plan.bytes_kept

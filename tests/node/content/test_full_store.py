@@ -117,3 +117,29 @@ async def test_what_a_command_did_is_on_the_disk_when_it_ends(tmp_path):
         other = sqlite3.connect(tmp_path / "home" / "catalogue.sqlite")
         assert other.execute("SELECT artifact FROM direct").fetchall() == [(digest,)]
         other.close()
+
+
+async def test_not_each_file_costs_a_look_at_all_that_is_held(tmp_path, monkeypatch):
+    """Where much is held, room is made for several at once."""
+    monkeypatch.setattr("node.content.eviction.MANY", 8)
+    monkeypatch.setattr("node.content.eviction.SPARE", 4)
+    async with full_node(tmp_path / "home", store_bytes=40_000) as node:
+        looks, store = 0, node.layers.storage.store
+        artifacts = store.artifacts
+
+        def counted():
+            nonlocal looks
+            looks += 1
+            return artifacts()
+
+        for number in range(40):
+            await share(node, new_file(tmp_path, f"old{number}", 1000))
+        monkeypatch.setattr(store, "artifacts", counted)
+        for number in range(20):
+            digest = await share(node, new_file(tmp_path, f"new{number}", 1000))
+            assert store.bytes_held <= 40_000
+        assert 2 <= looks <= 3
+        monkeypatch.undo()
+        held = {one.digest for one in (await node.run(ListCommand())).artifacts}
+        assert digest in held
+        assert len(held) >= 30
