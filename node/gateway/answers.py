@@ -49,6 +49,8 @@ class FileAnswer:
     digest: Digest | None
     named: tuple[NamedFile, ...] | None = None
     """Where its origins are; None to look them up."""
+    moves: bool = False
+    """Whether its URL says nothing of its bytes, so that they may be others later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,20 @@ class RelayAnswer:
 
     upstream: Upstream
     request: RelayRequest
+    is_file: bool = False
+    """Whether it is a package, for which a web page is no answer."""
+
+
+_CONDITIONS = ("if-modified-since", "if-none-match", "range", "if-range")
+
+
+def conditions(request: GatewayRequest) -> tuple[tuple[str, str], ...]:
+    """Return the headers by which a client asks for a part, or for what changed."""
+    return tuple(
+        (name, text)
+        for name, text in request.headers.items()
+        if name.lower() in _CONDITIONS
+    )
 
 
 Answer = PageAnswer | FileAnswer | PartAnswer | MovedAnswer | RelayAnswer

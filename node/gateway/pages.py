@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+PAUSE_SECONDS = 0.05
+
 
 @dataclass(slots=True)
 class ReadPage:
@@ -103,6 +105,7 @@ class Pages:
             linger=limits.PAGE_LINGER_SECONDS
         )
         self._refreshing: set[asyncio.Task[StoredPage]] = set()
+        self._saving_places: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._saving: dict[asyncio.Task[None], int] = {}
         """What is being written, and how large it is."""
         self._down_until: dict[str, float] = {}
@@ -231,7 +234,7 @@ class Pages:
             page = await self._in(self._disk, lambda: self._cache.page(*place))
             # One that came meanwhile is newer.
             known = self._memory.get(place) or page
-        elif not self._saving:
+        elif place not in self._saving_places.values():
             # The file decides: a copy of it may have been put back.
             asked_at = await self._in(self._disk, lambda: self._cache.asked_at(*place))
             if asked_at is not None:
@@ -245,21 +248,30 @@ class Pages:
         self._memory.put(place, page)
 
         async def keep() -> None:
-            await self._pause()
+            await self._pause(place)
             packed = await self._in(self._packer, lambda: packed_page(page))
             await asyncio.wrap_future(self._cache.store(*place, packed))
 
-        self._write(keep(), page.size)
+        self._write(keep(), page.size, place)
         if sum(self._saving.values()) > limits.PAGES_SAVING_BYTES_MAX:
             await self._saved()
 
-    async def _pause(self) -> None:
-        """Leave the processor to those who wait for answers, for a moment."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), limits.PAGE_REST_SECONDS)
+    async def _pause(self, place: tuple[str, str] | None = None) -> None:
+        """Leave the processor to those who wait for other pages, for a moment."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + limits.PAGE_REST_SECONDS
+        while not self._hurry.is_set() and loop.time() < until:
+            is_own = place is not None and place in self._flights
+            if len(self._flights) <= is_own:
+                return  # nobody waits
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), PAUSE_SECONDS)
 
     def _write(
-        self, work: Coroutine[None, None, None], size: int = 0
+        self,
+        work: Coroutine[None, None, None],
+        size: int = 0,
+        place: tuple[str, str] | None = None,
     ) -> asyncio.Task[None]:
         """Begin to write; a full disk does not keep a page from being answered."""
 
@@ -271,7 +283,10 @@ class Pages:
 
         saving = asyncio.get_running_loop().create_task(write())
         self._saving[saving] = size
+        if place is not None:
+            self._saving_places[saving] = place
         saving.add_done_callback(lambda done: self._saving.pop(done, None))
+        saving.add_done_callback(lambda done: self._saving_places.pop(done, None))
         return saving
 
     async def _saved(self) -> None:
@@ -343,7 +358,7 @@ class Pages:
             async def touch() -> None:
                 await asyncio.wrap_future(self._cache.touch(*request.place, now))
 
-            self._write(touch())
+            self._write(touch(), place=request.place)
             _tell(request, same)
             return same
         read = await self._read(request, page)

@@ -52,6 +52,13 @@ def place_of(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or _USUAL_PORTS.get(parts.scheme, 0)
 
 
+def without_user(url: str) -> str:
+    """Return a URL without the user and password in it."""
+    parts = urlsplit(url)
+    bare = parts.netloc.rpartition("@")[2]
+    return url if bare == parts.netloc else url.replace(parts.netloc, bare, 1)
+
+
 def as_folder(url: str) -> str:
     """Return a URL that ends in a slash."""
     return url if url.endswith("/") else url + "/"

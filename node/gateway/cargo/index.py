@@ -191,7 +191,7 @@ def read_crate(body: bytes, template: str, upstream: str) -> ReadPage:
             raise ValueError("it names too many versions")
         try:
             line = msgspec.json.decode(text, type=CrateLine)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         if (
             _NAME.fullmatch(line.name)
@@ -209,7 +209,7 @@ def read_crate(body: bytes, template: str, upstream: str) -> ReadPage:
                     parse_digests([f"sha256:{line.cksum}"]),
                 )
             )
-    if count and not sound:
+    if not sound:
         raise ValueError("none of its lines is that of a crate")
     body = b"".join(text + b"\n" for text in sound)
     return ReadPage(NamedFiles.of(upstream, files), {"": body})

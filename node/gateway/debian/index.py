@@ -30,6 +30,7 @@ from node.gateway.answers import (
     PageAnswer,
     RelayAnswer,
     Route,
+    conditions,
 )
 from node.gateway.debian.packages import (
     ReleasedFile,
@@ -114,13 +115,14 @@ class DebianArchive:
             url = upstream.url + request.tail
             return RelayAnswer(
                 upstream,
-                RelayRequest(url, request.method, headers=_conditions(request)),
+                RelayRequest(url, request.method, headers=conditions(request)),
             )
         # As apt writes it: a server may know "%2b" and not "+".
         first = replace(places[0], url=upstream.url + request.tail)
         places = (first, *places[1:])
         await self._read_what_comes(path, places, request.method)
-        return FileAnswer(first.strong, places)
+        is_by_hash = _BY_HASH.fullmatch(path) is not None
+        return FileAnswer(first.strong, places, moves=not is_by_hash)
 
     async def _read_what_comes(
         self, path: str, places: tuple[NamedFile, ...], method: str
@@ -356,11 +358,3 @@ def _kinds_for(file: str) -> frozenset[str]:
     if machine in (None, "all"):
         return frozenset({here, "binary-all"})
     return frozenset({f"binary-{machine}"})
-
-
-def _conditions(request: GatewayRequest) -> tuple[tuple[str, str], ...]:
-    """Return the headers by which apt asks whether something has changed."""
-    names = ("if-modified-since", "if-none-match", "range", "if-range")
-    return tuple(
-        (name, text) for name, text in request.headers.items() if name.lower() in names
-    )

@@ -35,6 +35,7 @@ from node.gateway.pages import (
     UnreachableError,
 )
 from node.gateway.published import PublishedPackage, UpstreamSays
+from node.gateway.upstream import without_user
 from transfer import Digest
 
 SHORT_TYPE = "application/vnd.npm.install-v1+json"
@@ -109,16 +110,17 @@ class NpmIndex:
             entry = tarball_of(package)
             if entry is None or entry.file != file:
                 raise PageMissingError
-            return FileAnswer(Digest.parse(entry.digest), ())
+            return FileAnswer(Digest.parse(entry.digest), (), moves=True)
         # The newest page decides: a version can be rebuilt under the same name.
         page = await self._any_page(name)
         named = page.files.find_file(file) or page.files.find_file(f"-{file}")
         if named is not None:
-            return FileAnswer(named.strong, (named,))
+            return FileAnswer(named.strong, (named,), moves=True)
         url = page.files.url_without_digest(file)
         if not url:
             raise PageMissingError
-        return RelayAnswer(self._context.upstream(self._upstream), RelayRequest(url))
+        upstream = self._context.upstream(self._upstream)
+        return RelayAnswer(upstream, RelayRequest(url), is_file=True)
 
     async def origin_of(self, path: str) -> str:
         """Return the URL of the registry, a package or a tarball at the upstream."""
@@ -128,7 +130,8 @@ class NpmIndex:
             return upstream.url + path
         page = await self._any_page(name)
         named = page.files.find_file(file) or page.files.find_file(f"-{file}")
-        return named.url if named is not None else page.files.url_without_digest(file)
+        url = page.files.url_without_digest(file) if named is None else named.url
+        return without_user(url)
 
     # --- routes --------------------------------------------------------------------
 
@@ -259,7 +262,7 @@ class NpmIndex:
         path = quote(name, safe="@")
 
         def read(page: OriginPage) -> ReadPage:
-            return read_packument(page.body, upstream.name, name)
+            return read_packument(page.body, upstream.name, name, registry=upstream.url)
 
         def look_ahead(page: StoredPage) -> None:
             if wanted is not None:

@@ -6,6 +6,7 @@ version is decoded, and the tarballs' URLs are put into the bytes as they came.
 
 from __future__ import annotations
 
+import json
 import re
 from binascii import a2b_base64
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from node.gateway import limits
+from node.gateway import json_text, limits
 from node.gateway.named_file import parse_digests
 from node.gateway.named_files import NamedFiles, line
 from node.gateway.pages import ReadPage
@@ -21,6 +22,7 @@ from node.gateway.pages import ReadPage
 BASE = "http://caravan.invalid"
 """Stands for the URL of the registry at this node, which depends on who asks."""
 _TARBALL = re.compile(rb'"tarball"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"')
+_PUBLIC = ("https://registry.npmjs.org/", "http://registry.npmjs.org/")
 _SHA512 = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _FILE = re.compile(r"[A-Za-z0-9_~@-][A-Za-z0-9~@._+-]{0,250}")
@@ -37,23 +39,32 @@ class _Version(msgspec.Struct):
 
 
 class _Packument(msgspec.Struct):
-    name: str
-    versions: dict[str, _Version] = {}
+    versions: dict[str, _Version] | None = None
+    tags: msgspec.Raw | None = msgspec.field(name="dist-tags", default=None)
+    time: msgspec.Raw | None = None
 
 
 # Made once, with the module: the first page of a node's life need not wait for it.
 _DECODER = msgspec.json.Decoder(_Packument)
 
 
-def read_packument(body: bytes, upstream: str, name: str) -> ReadPage:
-    """Read a packument; ValueError where it is none. Blocks."""
+def read_packument(
+    body: bytes, upstream: str, name: str, *, registry: str = ""
+) -> ReadPage:
+    """Read a packument; ValueError where it is none. Blocks.
+
+    `registry` is the URL of the upstream, for tarballs at npm's own host.
+    """
     body, document = _decoded(body)
-    if len(document.versions) > limits.FILES_PER_PAGE_MAX:
+    versions = document.versions or {}
+    if document.versions is None and not (document.tags or document.time):
+        raise ValueError("it has no versions")
+    if len(versions) > limits.FILES_PER_PAGE_MAX:
         raise ValueError("it names too many versions")
     lines, urls = ["\n"], {}
     bare = name.rpartition("/")[2]
     ours = f"{BASE}/{name}/-/"
-    for version, about in document.versions.items():
+    for version, about in versions.items():
         dist = about.dist
         if dist is None or not _is_url(dist.tarball):
             continue
@@ -63,7 +74,7 @@ def read_packument(body: bytes, upstream: str, name: str) -> ReadPage:
         # Two versions may have tarballs of one name: our own name tells them apart.
         urls[dist.tarball] = ours + file
         digests = _digests(dist)
-        origin = f"{name}\t{dist.tarball}"
+        origin = f"{name}\t{_replaced_host(dist.tarball, registry)}"
         lines.append(line(file, size=None, digests=digests, origin=origin))
         given = _file_of(dist.tarball)
         if given not in ("", file):
@@ -95,29 +106,45 @@ def _decoded(body: bytes) -> tuple[bytes, _Packument]:
     """Return a packument, without the versions that cannot be read."""
     try:
         return body, _DECODER.decode(body)
-    except msgspec.ValidationError:
-        pass
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
-    try:
-        whole = msgspec.json.decode(body, type=dict[str, Any])
-        versions = whole.get("versions")
-        whole["versions"] = {
-            version: about
-            for version, about in (versions or {}).items()
-            if _is_sound(about)
-        }
-        return msgspec.json.encode(whole), msgspec.convert(whole, _Packument)
-    except (msgspec.MsgspecError, AttributeError) as error:
-        raise ValueError(f"it is no packument: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        whole = json_text.loads(body)
+    versions = whole.get("versions") if isinstance(whole, dict) else None
+    if not isinstance(versions, dict):
+        raise ValueError("it is no packument")  # noqa: TRY004 - of a stranger
+    sound = {
+        version: found
+        for version, about in versions.items()
+        if (found := _sound(about)) is not None
+    }
+    whole["versions"] = {version: versions[version] for version in sound}
+    return _encoded(whole), _Packument(sound)
 
 
-def _is_sound(about: object) -> bool:
+def _encoded(document: dict[str, Any]) -> bytes:
     try:
-        msgspec.convert(about, _Version)
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:  # halves of surrogates, which stay escaped
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _replaced_host(tarball: str, registry: str) -> str:
+    """Return where a tarball is: npm's own host stands for the registry in use.
+
+    So does npm (its option `replace-registry-host`): a mirror passes on documents that
+    name the public registry, which a closed network does not reach.
+    """
+    for start in _PUBLIC:
+        if registry and tarball.startswith(start) and not registry.startswith(_PUBLIC):
+            return registry + tarball.removeprefix(start)
+    return tarball
+
+
+def _sound(about: object) -> _Version | None:
+    """Return what is read of a version, or None where it cannot be."""
+    try:
+        return msgspec.convert(about, _Version)
     except msgspec.MsgspecError:
-        return False
-    return True
+        return None
 
 
 def _digests(dist: _Dist) -> str:

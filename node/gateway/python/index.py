@@ -21,6 +21,7 @@ from node.gateway.answers import (
     PartAnswer,
     RelayAnswer,
     Route,
+    conditions,
 )
 from node.gateway.index import IndexContext, PublishedQuery
 from node.gateway.named_file import NamedFile, parse_digests
@@ -35,6 +36,7 @@ from node.gateway.python.simple import Project, ProjectFile
 from node.gateway.python.wheel_end import metadata_in_end
 from node.gateway.python.wheels import normalized, project_of, read_metadata
 from node.gateway.resolver import MissError
+from node.gateway.upstream import without_user
 from node.gateway.urls import blob_digest
 from transfer import Digest, TransferError
 
@@ -132,7 +134,7 @@ class PythonIndex:
         if (project := project_of(name)) is not None:
             await self.learn(project[0])
         named = await self.named(digest, name)
-        return named[0].url if named else ""
+        return without_user(named[0].url) if named else ""
 
     # --- routes --------------------------------------------------------------------
 
@@ -182,7 +184,8 @@ class PythonIndex:
         url = page.files.url_without_digest(request.parameters["name"])
         if not url:
             raise PageMissingError
-        return RelayAnswer(upstream, RelayRequest(url, request.method))
+        asked = RelayRequest(url, request.method, headers=conditions(request))
+        return RelayAnswer(upstream, asked, is_file=True)
 
     # --- the upstream ----------------------------------------------------------------
 

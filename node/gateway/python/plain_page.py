@@ -75,7 +75,7 @@ def read_plain(
     """
     try:
         document = _DECODER.decode(page.body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     columns = _Columns.of(document)
     if columns is None:

@@ -17,13 +17,14 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import msgspec
 
-from node.gateway import limits
+from node.gateway import json_text, limits
 from node.gateway.named_file import parse_digests
 from node.gateway.named_files import NamedFiles, line
 from node.gateway.origin import OriginPage
 from node.gateway.pages import ReadPage
 from node.gateway.python.html_links import tags
 from node.gateway.python.plain_page import METADATA, read_plain
+from node.gateway.python.wheels import normalized
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "application/vnd.pypi.simple.v1+html"
@@ -38,6 +39,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Steps of a path that need no thought: none is "." or "..", none has a query.
 _STEP = r"[A-Za-z0-9_][A-Za-z0-9_.+!%~-]*+"
 _RELATIVE = re.compile(rf"((?:\.\./)*+|/)({_STEP}(?:/{_STEP})*+)")
+_PASSED_ON = ("sha384", "sha224")
+_HEX = re.compile(r"[0-9a-f]{56,96}")
+_CHARSET = re.compile(r"charset\s*+=\s*+[\"']?([A-Za-z0-9-]++)", re.IGNORECASE)
+_CHARSETS = ("utf-8", "utf-16", "iso-8859-1", "iso-8859-15", "windows-1252")
 _ALGORITHMS = ("sha256", "sha512", "blake2b-256", "sha1", "md5")
 # What pip takes for a distribution (its utils/filetypes.py), and eggs of old.
 _ENDINGS = (
@@ -59,6 +64,8 @@ class ProjectFile:
     """requires-python, yanked and upload-time, as the index says them."""
     metadata: str | bool = False
     """Whether the index has a wheel's metadata apart (PEP 658), and its digest."""
+    passed_on: tuple[str, ...] = ()
+    """ALGORITHM:HEX of what clients can verify and this node cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,9 @@ def write_json(project: Project) -> bytes:
     files = []
     for one in project.files:
         hashes = dict(
-            text.split(":", 1) for text in one.digests if not text.startswith("blake2b")
+            text.split(":", 1)
+            for text in one.digests or one.passed_on
+            if not text.startswith("blake2b")
         )
         entry: dict[str, Any] = {
             "filename": one.name,
@@ -270,13 +279,15 @@ def _is_url(url: str) -> bool:
 
 def _read_json(name: str, page: OriginPage) -> Project:
     try:
-        document = msgspec.json.decode(page.body, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
+        document: Any = msgspec.json.decode(page.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        document = json_text.loads(page.body)
+    if not isinstance(document, dict):
+        raise ValueError("it is no page")  # noqa: TRY004 - of what a stranger wrote
     meta = document.get("meta")
-    version = str(meta.get("api-version", "")) if isinstance(meta, dict) else ""
+    said = meta.get("api-version") if isinstance(meta, dict) else None
     entries = document.get("files")
-    if not version.startswith("1.") or not isinstance(entries, list):
+    if not str(said or "1.0").startswith("1.") or not isinstance(entries, list):
         raise ValueError("it is not a page of version 1 of the simple API")
     if len(entries) > limits.FILES_PER_PAGE_MAX:
         raise ValueError("it names too many files")
@@ -288,15 +299,18 @@ def _read_json(name: str, page: OriginPage) -> Project:
     ]
     versions = document.get("versions")
     texts = versions if isinstance(versions, list) else []
-    return Project(name, files, [one for one in texts if isinstance(one, str)])
+    return Project(name, files, list(filter(json_text.is_text, texts)))
 
 
 def _file_of(entry: dict[str, Any], base: _Base) -> ProjectFile | None:
-    file, url, hashes = entry.get("filename"), entry.get("url"), entry.get("hashes")
-    if not isinstance(file, str) or not isinstance(url, str) or not _is_file(file):
+    file, link = entry.get("filename"), entry.get("url")
+    if not isinstance(file, str) or not isinstance(link, str) or not _is_file(file):
         return None
+    given = entry.get("hashes")
+    bare, _, fragment = link.partition("#")
+    hashes = given if isinstance(given, dict) and given else _hashes_in(fragment)
     try:
-        url = base.joined(url.partition("#")[0])
+        url = base.joined(bare)
     except ValueError:
         return None
     if not _is_url(url):
@@ -306,43 +320,46 @@ def _file_of(entry: dict[str, Any], base: _Base) -> ProjectFile | None:
     return ProjectFile(
         file,
         url,
-        _digest_texts(hashes) if isinstance(hashes, dict) else (),
+        _digest_texts(hashes),
         size if type(size) is int and 0 <= size < 2**60 else None,
         more,
         _metadata(entry.get("core-metadata", entry.get("dist-info-metadata"))),
+        _passed_on(hashes),
     )
 
 
 def _is_kept(name: str, value: object) -> bool:
     if name == "yanked":
-        return value is True or isinstance(value, str)
-    return isinstance(value, str)
+        return value is True or json_text.is_text(value)
+    return json_text.is_text(value)
 
 
 # --- HTML --------------------------------------------------------------------------
 
 
 def _read_html(name: str, page: OriginPage) -> Project:
-    text = page.body.decode("utf-8", "replace")
+    text = page.body.decode(_charset_of(page), "replace")
     files: list[ProjectFile] = []
-    base, links, is_index = _Base(page.url), 0, "Links for" in text[:4096]
+    is_index = "Links for" in text[:4096]
+    base, has_base = _Base(page.url), False
     for tag, given in tags(text):
         if tag == "meta":
             is_index = is_index or given.get("name") == "pypi:repository-version"
-        elif tag == "base" and given.get("href"):
+        elif tag == "base" and given.get("href") and not has_base:
+            has_base = True  # the first one counts, as in a browser
             with contextlib.suppress(ValueError):
                 # Every link is joined to it, so its length counts for each of them.
                 if _is_url(url := base.joined(given["href"])):
                     base = _Base(url)
         elif tag == "a" and "href" in given:
-            links += 1
             if len(files) >= limits.FILES_PER_PAGE_MAX:
                 raise ValueError("it names too many files")
             if (file := _linked(base, given)) is not None:
                 files.append(file)
-    if not files and not is_index:
-        # A login page of a hotel has links, or none; an index page says what it is.
-        raise ValueError("it names no file of a project")
+    if not is_index and not any(one.digests or _is_of(name, one) for one in files):
+        # A login page of a hotel has links, to a program of its own as well; an index
+        # page says what it is.
+        raise ValueError("it names no file of the project")
     return Project(name, files)
 
 
@@ -365,16 +382,44 @@ def _linked(base: _Base, given: dict[str, str]) -> ProjectFile | None:
     if "data-yanked" in given:
         more["yanked"] = given["data-yanked"] or True
     said = given.get("data-core-metadata", given.get("data-dist-info-metadata"))
-    hashes = {
-        algorithm: value
-        for part in fragment.split("&")
-        if (algorithm := part.partition("=")[0]) in _ALGORITHMS
-        and (value := part.partition("=")[2])
-    }
+    hashes = _hashes_in(fragment)
     digests = _digest_texts(hashes)
     if not digests and not _is_distribution(file):
         return None  # a link to somewhere else, as to a page of the index
-    return ProjectFile(file, url, digests, None, more, _said_in_html(said))
+    return ProjectFile(
+        file, url, digests, None, more, _said_in_html(said), _passed_on(hashes)
+    )
+
+
+def _hashes_in(fragment: str) -> dict[str, Any]:
+    """Return the hashes anywhere in a fragment, by algorithm."""
+    return {
+        algorithm: value
+        for part in fragment.split("&")
+        if (algorithm := part.partition("=")[0]) in (*_ALGORITHMS, *_PASSED_ON)
+        and (value := part.partition("=")[2])
+    }
+
+
+def _passed_on(hashes: dict[str, Any]) -> tuple[str, ...]:
+    """Return the hashes that clients verify where this node knows none."""
+    return tuple(
+        f"{algorithm}:{value}"
+        for algorithm in _PASSED_ON
+        if isinstance(value := hashes.get(algorithm), str) and _HEX.fullmatch(value)
+    )
+
+
+def _charset_of(page: OriginPage) -> str:
+    """Return the encoding that a page's type names, if it is a usual one."""
+    match = _CHARSET.search(page.content_type)
+    given = match[1].lower() if match else ""
+    return given if given in _CHARSETS else "utf-8"
+
+
+def _is_of(project: str, file: ProjectFile) -> bool:
+    """Tell whether a file is one of a project's, by its name."""
+    return normalized(file.name).startswith(f"{project}-")
 
 
 def _said_in_html(said: str | None) -> str | bool:

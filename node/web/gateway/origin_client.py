@@ -27,7 +27,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from node.gateway import limits
-from node.gateway.netrc_file import named_authorization
+from node.gateway.netrc_file import authorization_for, named_authorization
 from node.gateway.origin import (
     BrokenOffError,
     BusyError,
@@ -52,7 +52,7 @@ from node.gateway.proxies import (
     proxy_hosts,
 )
 from node.gateway.retry import pause_before_retry
-from node.gateway.upstream import Upstream, place_of
+from node.gateway.upstream import Upstream, place_of, without_user
 from node.gateway.upstreams import Upstreams, is_public
 from node.web.gateway.certificates import tls_context
 from node.web.gateway.page_body import PageBody
@@ -68,7 +68,7 @@ _NO_PART = (400, 403, 405, 416, 501)
 _ARCHIVES = (".gz", ".tgz", ".xz", ".bz2", ".zst")
 _PASSED_BACK = (
     "content-type", "content-encoding", "content-length", "content-range", "etag",
-    "last-modified", "retry-after", "npm-notice",
+    "last-modified", "retry-after", "npm-notice", "accept-ranges",
 )  # fmt: skip
 _log = logging.getLogger(__name__)
 
@@ -315,7 +315,7 @@ class HttpOrigin:
                     own["Authorization"] = secret
                 async with session.request(
                     request.method,
-                    _exact(url),
+                    _exact(without_user(url)),
                     ssl=await self._tls_for(url, upstream),
                     headers={**request.headers, **own},
                     data=request.body or None,
@@ -352,6 +352,8 @@ class HttpOrigin:
         An upstream that needs a credential may have its files at a host that netrc
         names; what comes for that credential is private like the upstream.
         """
+        if urlsplit(url).username is not None:
+            return authorization_for(url)  # a page or a redirect says it
         if not upstream.authorization:
             return ""
         if _is_at(url, upstream):

@@ -28,12 +28,14 @@ from node.gateway.origin import (
     NotAllowedError,
     OriginError,
     OriginPart,
+    OriginReply,
 )
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
 from node.gateway.resolver import MissError, StreamedFile
 from node.gateway.service import Gateway
 from node.web.gateway.serving import (
+    MOVES,
     PAGE_HEADERS,
     FileSender,
     abort,
@@ -145,9 +147,10 @@ class GatewayRoutes:
         if answer.digest is None:
             raise Refusal(404, "this is not a digest that can be asked for here", 2)
         await self._check_file(answer)
+        request[MOVES] = answer.moves
         if request.method == "HEAD":
             size = await self._gateway.size(answer)
-            return self._sender.head(answer.digest, size)
+            return self._sender.head(request, answer.digest, size)
         opened = await self._gateway.open(answer)
         found = opened.content
         request[SOURCE] = opened.source
@@ -173,6 +176,8 @@ class GatewayRoutes:
         client = self._gateway.client
         async with client.relay(answer.upstream, answer.request) as reply:
             headers = {**dict(reply.headers), "Cache-Control": "no-store"}
+            if answer.is_file and _is_web_page(reply):
+                raise OriginError("it sent a web page in the place of a file")
             response = web.StreamResponse(status=reply.status, headers=headers)
             await response.prepare(request)
             try:
@@ -182,6 +187,12 @@ class GatewayRoutes:
             except (OriginError, TimeoutError):
                 abort(request)
             return response
+
+
+def _is_web_page(reply: OriginReply) -> bool:
+    """Tell whether what came is a page, as a portal sends it for everything."""
+    kinds = [text for name, text in reply.headers if name.lower() == "content-type"]
+    return reply.status == 200 and any("text/html" in one.lower() for one in kinds)
 
 
 def _part(part: OriginPart) -> web.Response:

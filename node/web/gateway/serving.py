@@ -36,11 +36,15 @@ _IMMUTABLE = "public, max-age=31536000, immutable"
 _FILE_TYPE = "application/octet-stream"
 
 
-def file_headers(digest: Digest) -> dict[str, str]:
-    """Return what is said of a file named by its digest (RFC 9530 among it)."""
+MOVES = web.RequestKey("moves", bool)
+"""Whether the URL of a request does not hold the digest: other bytes may come to it."""
+
+
+def file_headers(digest: Digest, request: web.Request) -> dict[str, str]:
+    """Return what is said of a file with a digest (RFC 9530 among it)."""
     headers = {
         "ETag": f'"{digest.algorithm}-{digest.hex}"',
-        "Cache-Control": _IMMUTABLE,
+        "Cache-Control": "no-cache" if request.get(MOVES) else _IMMUTABLE,
         "Accept-Ranges": "bytes",
         "Content-Type": _FILE_TYPE,
     }
@@ -94,9 +98,11 @@ class FileSender:
         self._store = store
         self._memory: BoundedCache[bytes, bytes] = BoundedCache(MEMORY_BYTES_MAX, len)
 
-    def head(self, digest: Digest, size: int | None) -> web.StreamResponse:
+    def head(
+        self, request: web.Request, digest: Digest, size: int | None
+    ) -> web.StreamResponse:
         """Answer a HEAD; aiohttp keeps the length that is said."""
-        headers = file_headers(digest)
+        headers = file_headers(digest, request)
         if size is None:
             return web.StreamResponse(headers=headers)  # one that says no length
         headers["Content-Length"] = str(size)
@@ -194,7 +200,7 @@ class FileSender:
         """
         if request.headers.get("Range") or request.version < HttpVersion11:
             return await self.send(request, digest, await coming.whole())
-        response = web.StreamResponse(headers=file_headers(digest))
+        response = web.StreamResponse(headers=file_headers(digest, request))
         response.enable_chunked_encoding()
         await response.prepare(request)
         passed, sent = hashlib.sha256(), 0
@@ -265,7 +271,7 @@ def answer_of(
     request: web.Request, digest: Digest, size: int
 ) -> tuple[int, dict[str, str], int, int]:
     """Return the status, headers, start and end of the answer to a GET of a file."""
-    headers = file_headers(digest)
+    headers = file_headers(digest, request)
     etag = headers["ETag"]
     if matches(request.headers.get("If-None-Match", ""), etag):
         return 304, headers, 0, 0

@@ -109,6 +109,7 @@ class MadeUpOrigin:
     asked: list[str] = field(default_factory=list)
     relayed: list[RelayRequest] = field(default_factory=list)
     kind: str = "application/json"
+    relay_kind: str = "application/json"
     sends_parts: bool = False
     parts: list[tuple[int, int]] = field(default_factory=list)
     dead: bool = False
@@ -147,7 +148,8 @@ class MadeUpOrigin:
         self, upstream: Upstream, request: RelayRequest
     ) -> AsyncIterator[MadeUpReply]:
         self.relayed.append(request)
-        yield MadeUpReply(self._answer(request.url, self.files))
+        headers = [("Content-Type", self.relay_kind)]
+        yield MadeUpReply(self._answer(request.url, self.files), headers=headers)
 
     async def prepare(self, upstream: Upstream) -> None:
         self.upstreams.found_at(upstream.place, ["1.1.1.1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import tarfile
@@ -11,7 +12,7 @@ import pytest
 
 from node.gateway.origin import BusyError, NotAllowedError, OriginError
 from node.gateway.resolver import MissError
-from node.gateway.upstream import Upstream
+from node.gateway.upstream import Upstream, without_user
 from node.gateway.upstreams import Upstreams
 from node.settings import UpstreamSettings
 from node.web.gateway.origin_client import HttpOrigin
@@ -206,3 +207,23 @@ async def test_a_stale_page_gives_way_to_one_that_failed_once(tmp_path):
 
         origin._answer, origin.error = once, BusyError(503)
         assert b"toy-1.whl" in (await door.ask("/pypi/simple/toy/")).body
+
+
+@pytest.mark.parametrize("from_page", [True, False])
+async def test_a_password_in_a_link_is_used_and_not_handed_out(tmp_path, from_page):
+    asked = []
+
+    def answer(handler, number):
+        asked.append(handler.headers.get("Authorization"))
+        if number == 1 and not from_page:
+            place = f"http://user:word@{handler.headers['Host']}/moved"
+            send(handler, 302, Location=place)
+        else:
+            send(handler, 200, DATA)
+
+    with serving(answer) as url:
+        given = url.replace("//", "//user:word@") if from_page else url
+        async with asking(tmp_path, given) as (rig, named):
+            assert await resolved(rig, named) == DATA
+    assert asked[-1] == "Basic " + base64.b64encode(b"user:word").decode()
+    assert "word" not in without_user(given)
