@@ -67,9 +67,9 @@ def test_two_buffers_take_turns(descriptor):
     before = None
     offset = 0
     for part in blocks(descriptor, len(DATA), buffers=2):
-        assert part == DATA[offset : offset + len(part)]
+        assert bytes(part) == DATA[offset : offset + len(part)]
         if before is not None:
-            assert before == DATA[offset - len(before) : offset]
+            assert bytes(before) == DATA[offset - len(before) : offset]
         before = part
         offset += len(part)
     assert offset == len(DATA)
