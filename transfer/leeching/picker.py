@@ -9,9 +9,10 @@ rules meet, in the order in which `pick` applies them:
    answer still counts and ends the pause. Bytes count, not whole chunks: a slow peer
    that keeps sending is never snubbed.
 2. Pipeline depth. A connection has enough requests under way to fill its path: two,
-   and as many more as arrive within four round trips. (With two, a path on which
+   and as many more as arrive within eight round trips. (With two, a path on which
    queues and repairs make a round trip three times as long would never fill: what
-   arrives is what was asked for.) A slow peer that is near gets
+   arrives is what was asked for. On a far path with loss, repairs of repairs take
+   more than four.) A slow peer that is near gets
    one, because asking ahead would only bind chunks; the next one is asked of it two
    round trips before the end, so that its path does not run dry and a packet lost at
    the end is noticed by those behind it. Of few chunks that are left, each peer gets
@@ -60,7 +61,7 @@ _MARK_BYTES = 4096
 _FAST_BYTES_PER_SECOND = 40e6
 _NEAR_SECONDS = 0.1
 _NEAR_TRIPS = 20
-_AHEAD_TRIPS = 4
+_AHEAD_TRIPS = 8
 _ON_TIME_SECONDS = 0.25
 
 

@@ -178,7 +178,7 @@ def test_deep_paths_are_filled():
     manifest = Manifest(100 * CHUNK, CHUNK, bytes(32 * 100))
     picker = picking(manifest)
     peer = join(picker, "p")
-    peer.round_trip, peer.chunk_seconds = 0.1, 0.01
+    peer.round_trip, peer.chunk_seconds = 0.1, 0.02
     assert len(picker.pick(peer, 0.0)) == 42
 
 
