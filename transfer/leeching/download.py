@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from transfer.connection.peer import Peer
     from transfer.content.artifact import Artifact
-    from transfer.leeching.assembly import Whole
     from transfer.leeching.bans import Banned
+    from transfer.leeching.contenders import Whole
     from transfer.leeching.context import LeecherContext
     from transfer.leeching.prefix import PrefixHasher
     from transfer.leeching.wanted import Wanted
