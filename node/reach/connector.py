@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from dht import Reachable, Way
 from dht.bounded import BoundedDict, TtlMap
 from node.reach.call_guard import CallGuard
+from node.reach.openings import open_with
 from node.reach.peer_relay import joined
 from node.reach.punching import punch
 from transfer.connection import wire
@@ -234,7 +235,7 @@ class Connector:
             elif call.way == Way.PUNCH:
                 sock = await self._punch(at, call.token, host=host)
             else:
-                opening = _open((host, port), wire.MAGIC_REVERSE + call.token)
+                opening = open_with((host, port), wire.MAGIC_REVERSE + call.token)
                 sock = await _in_time(opening)
         finally:
             found = sock is not None
@@ -261,25 +262,9 @@ async def _arrived(arriving: asyncio.Future[socket.socket]) -> socket.socket:
 
 async def _through_relay(at: tuple[str, int], token: bytes) -> socket.socket:
     """Connect to a relay, and return the socket once the other end is there."""
-    sock = await _open(at, wire.MAGIC_RELAY + token)
+    sock = await open_with(at, wire.MAGIC_RELAY + token)
     try:
         await joined(sock)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def _open(at: tuple[str, int], opening: bytes) -> socket.socket:
-    """Connect and say what for; raises OSError."""
-    loop = asyncio.get_running_loop()
-    version = ipaddress.ip_address(at[0]).version
-    family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, at)
-        await loop.sock_sendall(sock, opening)
     except BaseException:
         sock.close()
         raise

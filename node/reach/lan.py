@@ -26,6 +26,7 @@ from zeroconf import IPVersion, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from dht import Address, AddressError
+from node.reach.moves import SUSPEND_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -39,8 +40,6 @@ TAG_PROPERTY = b"n"
 POLL_SECONDS = 2.0
 CONFIRM_SECONDS = 30.0
 """Neighbours are pinged that often; see `LAN_PEER_SECONDS`."""
-SUSPEND_SECONDS = 10.0
-"""A pause of the process beyond the poll that counts as a suspend."""
 RESOLVE_MILLISECONDS = 3000
 RESOLVING_MAX = 32
 """Announcements of one link that are resolved at once; others are dropped."""
@@ -170,6 +169,7 @@ class Responder:
         self._name = f"{secrets.token_hex(8)}.{SERVICE}"
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
+        self._announcing: asyncio.Future[Any] | None = None
         self._resolving: set[asyncio.Task[None]] = set()
         self._tries = Tries(TRIES_PER_MINUTE_MAX)
 

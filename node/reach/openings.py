@@ -82,12 +82,23 @@ class Openings:
         self._background.start(self._dial_back(host, port, nonce), "dial-back")
 
     async def _dial_back(self, host: str, port: int, nonce: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        version = ipaddress.ip_address(host).version
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as opened:
-            opened.setblocking(False)
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(DIAL_SECONDS_MAX):
-                    await loop.sock_connect(opened, (host, port))
-                    await loop.sock_sendall(opened, wire.MAGIC_DIAL_BACK + nonce)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(DIAL_SECONDS_MAX):
+                sock = await open_with((host, port), wire.MAGIC_DIAL_BACK + nonce)
+                sock.close()
+
+
+async def open_with(at: tuple[str, int], opening: bytes) -> socket.socket:
+    """Connect to an IP address and port, and say what for; raises OSError."""
+    loop = asyncio.get_running_loop()
+    version = ipaddress.ip_address(at[0]).version
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, at)
+        await loop.sock_sendall(sock, opening)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
