@@ -23,7 +23,7 @@ FOUND = 6
 @click.option("--lockfile", metavar="FILE", help="Look only at the files it names.")
 @click.pass_obj
 def audit(session: Session, lockfile: str | None) -> int:
-    """Show which files security releases replaced, and which packages need them.
+    """Show files that security releases replaced, and what needs them.
 
     Exits with code 6 if there are any. A package whose dependency was replaced keeps
     working; ask its publisher for a release that depends on the new version.

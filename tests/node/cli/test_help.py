@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from node.cli.man import help_context
+from node.cli.run import caravan as group
 from node.settings.table import commented_config, settings_page
 from tests.node.cli.terminals import ROOT, caravan, environment
 
@@ -106,3 +109,23 @@ def test_a_pipe_that_is_closed_ends_the_command_in_silence(tmp_path):
     ended = in_shell(tmp_path, "caravan help | true; echo ${PIPESTATUS[0]}")
     assert ended.stdout.strip() in ("0", "141")
     assert ended.stderr == ""
+
+
+def helps():
+    """Yield (command path, its help on a terminal of 80 columns)."""
+    waiting = [(group, help_context(group, "caravan"))]
+    while waiting:
+        command, context = waiting.pop()
+        context.terminal_width = 80
+        yield context.command_path, command.get_help(context)
+        for name in getattr(command, "list_commands", lambda _: ())(context):
+            inner = command.get_command(context, name)
+            waiting.append((inner, help_context(inner, name, context)))
+
+
+@pytest.mark.parametrize(("path", "text"), list(helps()))
+def test_every_help_fits_a_terminal(path, text):
+    """No line is longer than 80 columns, and no sentence in a list is cut."""
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    cut = re.findall(r"^  (?!caravan )[a-z-]+  .*\.\.\.$", text, re.MULTILINE)
+    assert cut == []
