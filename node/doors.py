@@ -46,7 +46,7 @@ class Doors:
         )
         self.web = await door.start(self._settings.web)
         stack.push_async_callback(door.stop)
-        await door.listen_also(listen_local(self._settings.home))
+        door.listen_also(listen_local(self._settings.home))
         if self._settings.site.listen:
             await self._open_site_door(stack, door.metrics)
 

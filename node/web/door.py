@@ -23,13 +23,12 @@ from node.web.guard import Refusal, check_source, check_token, host_names
 from node.web.headers import SOURCE, SOURCE_HEADER
 from node.web.metrics import Metrics, metrics_response, timed
 from node.web.openapi import openapi
-from node.web.server import IdleConnections, Server, cannot_open, refused
+from node.web.server import Server, cannot_open, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from aiohttp.typedefs import Handler
-    from aiohttp.web_protocol import RequestHandler
 
     from node.web.gateway.routes import GatewayRoutes
 
@@ -63,8 +62,7 @@ class Door:
         self.metrics = Metrics()
         self._api = Api(node, self._dashboard.new_link)
         self._hosts: frozenset[str] = frozenset()
-        self._connections = Connections()
-        self._server = Server(self._connections.overdue)
+        self._server = Server(limits.door_bounds())
 
     async def start(self, address: str) -> Address:
         """Open the door at HOST:PORT, where port 0 is any free one.
@@ -73,9 +71,9 @@ class Door:
         could reach, NodeError where the port is taken.
         """
         wanted = _loopback(address)
-        runner = await self._server.prepare(self._new_app(), __name__)
+        await self._server.prepare(self._new_app(), __name__)
         try:
-            await web.TCPSite(runner, wanted.host, wanted.port).start()
+            port = self._server.open(wanted)
         except OSError as error:
             await self._server.stop()
             raise cannot_open(
@@ -84,15 +82,13 @@ class Door:
                 "--web HOST:PORT (port 0 is any free one)",
             ) from error
         logging.getLogger().addHandler(self._dashboard.log)
-        bound = Address(wanted.host, runner.addresses[0][1])
+        bound = Address(wanted.host, port)
         self._hosts = host_names([bound])
         return bound
 
-    async def listen_also(self, bound: socket.socket) -> None:
+    def listen_also(self, bound: socket.socket) -> None:
         """Answer on a listening socket too, which the door then owns."""
-        if self._server.runner is None:
-            raise RuntimeError("the door is not open")
-        await web.SockSite(self._server.runner, bound).start()
+        self._server.listen(bound)
 
     async def stop(self) -> None:
         """Close the door and end the commands under way with an error."""
@@ -117,7 +113,7 @@ class Door:
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Check who asks; turn every refusal into a JSON document."""
-        with self._connections.busy(request.protocol):
+        with self._server.busy(request.protocol):
             try:
                 is_owner = self._dashboard.is_owner(request)
                 check_source(request, self._hosts, is_owner=is_owner)
@@ -137,23 +133,6 @@ class Door:
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return await metrics_response(self.metrics, self._node)
-
-
-class Connections(IdleConnections):
-    """The connections of the owner's door."""
-
-    def overdue(
-        self, now_open: list[RequestHandler], now: float
-    ) -> list[RequestHandler]:
-        """Return the quiet connections whose time is up, and all beyond the most."""
-        quiet = self.quiet(now_open, now)
-        oldest_first = sorted(quiet, key=lambda connection: quiet[connection])
-        beyond = max(0, len(now_open) - limits.CONNECTIONS_MAX)
-        return [
-            connection
-            for place, connection in enumerate(oldest_first)
-            if place < beyond or now - quiet[connection] > limits.QUIET_SECONDS_MAX
-        ]
 
 
 def _loopback(text: str) -> Address:

@@ -21,6 +21,7 @@ from yarl import URL
 from dht import Address
 from node.web import limits
 from node.web.headers import BASE_HEADER, SOURCE_HEADER
+from node.web.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -75,7 +76,7 @@ class Relay:
         """Whether a request failed because no node could be found."""
         self._find_node = find_node
         self._session: ClientSession | None = None
-        self._runner: web.AppRunner | None = None
+        self._server = Server(limits.door_bounds())
         self._base = ""
 
     async def start(self) -> str:
@@ -90,17 +91,14 @@ class Relay:
         )
         app = web.Application(client_max_size=limits.BODY_BYTES_MAX * 16)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        port = self._runner.addresses[0][1]
+        await self._server.prepare(app, __name__)
+        port = self._server.open(Address("127.0.0.1", 0))
         self._base = f"http://{Address('127.0.0.1', port)}"
         return self._base
 
     async def stop(self) -> None:
         """Close the relay and its connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.stop()
         if self._session is not None:
             await self._session.close()
 
@@ -111,13 +109,15 @@ class Relay:
             if name.lower() not in _NOT_PASSED_ON
         }
         headers[BASE_HEADER] = self._base
-        asked = _Asked(request.method, request.raw_path, headers, await request.read())
-        try:
-            async with self._ask(asked) as answer:
-                return await self._answer(request, asked, answer)
-        except NodeGoneError as error:
-            self.lost = True
-            return web.Response(status=502, text=f"{error}\n")
+        with self._server.busy(request.protocol):
+            body = await request.read()
+            asked = _Asked(request.method, request.raw_path, headers, body)
+            try:
+                async with self._ask(asked) as answer:
+                    return await self._answer(request, asked, answer)
+            except NodeGoneError as error:
+                self.lost = True
+                return web.Response(status=502, text=f"{error}\n")
 
     @contextlib.asynccontextmanager
     async def _ask(self, asked: _Asked) -> AsyncIterator[ClientResponse]:

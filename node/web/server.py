@@ -1,4 +1,10 @@
-"""What both doors are made of: the HTTP server, its headers, and idle connections."""
+"""What both doors are made of: the HTTP server, and the connections it accepts.
+
+The server accepts by itself, so that a connection counts for its source from then on:
+one in the middle of a TLS handshake, too, which aiohttp does not know of yet. Who may
+stay is decided in admission.py. TLS costs processor time, so handshakes have a rate,
+and the sources take turns.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +12,50 @@ import asyncio
 import contextlib
 import errno
 import logging
+import socket
+import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from node.errors import NodeError
 from node.web import limits
+from node.web.admission import DoorBounds, DoorConnection, DoorRoom
+from transfer.connection.peer import source_of
+from transfer.seeding.admission import Handshake
+from transfer.seeding.tls_turns import TlsTurns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import ssl
+    from collections.abc import Callable, Coroutine, Iterator
+    from typing import Any
 
     from aiohttp.web_protocol import RequestHandler
 
+    from dht import Address
     from node.web.guard import Refusal
 
-    Overdue = Callable[[list[RequestHandler], float], list[RequestHandler]]
+OWNER = "owner"
+"""The source of what comes through a socket in the file system."""
+BACKLOG = 512
+_PAUSE_SECONDS = 0.1
+_ACCEPTED_AT_ONCE = 64
+_log = logging.getLogger(__name__)
 
 
 class Server:
-    """An HTTP server that closes connections which `overdue` names, again and again."""
+    """An HTTP server whose connections are bounded, in total and for each source."""
 
-    def __init__(self, overdue: Overdue) -> None:
-        """`overdue` gets all open connections and the time, in seconds."""
-        self._overdue = overdue
+    def __init__(self, bounds: DoorBounds) -> None:
+        self.room = DoorRoom(bounds, self._left)
         self._runner: web.AppRunner | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[RequestHandler, DoorConnection] = {}
+        self._turns = TlsTurns(limits.TLS_PER_SECOND)
 
-    @property
-    def runner(self) -> web.AppRunner | None:
-        """The runner of the server that is open; None where none is."""
-        return self._runner
-
-    async def prepare(self, app: web.Application, name: str) -> web.AppRunner:
-        """Make the server of an application, to which sites can be added then."""
+    async def prepare(self, app: web.Application, name: str) -> None:
+        """Make the server of an application, which `listen` opens then."""
         # The server's own log could quote a malformed request, and so a token.
         silent = logging.getLogger(f"{name}.http")
         silent.setLevel(logging.CRITICAL + 1)
@@ -56,31 +73,185 @@ class Server:
         )
         await runner.setup()
         self._runner = runner
-        self._sweeper = asyncio.create_task(self._sweep(runner))
-        return runner
+        self._spawn(self._sweep())
+
+    def open(self, address: Address, tls: ssl.SSLContext | None = None) -> int:
+        """Accept connections at an address; return the port. Raises OSError."""
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        bound = socket.create_server(
+            (address.host, address.port), family=family, backlog=BACKLOG
+        )
+        self.listen(bound, tls)
+        return int(bound.getsockname()[1])
+
+    def listen(self, bound: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections at a listening socket, which the server then owns."""
+        if self._runner is None or self._runner.server is None:
+            bound.close()
+            raise RuntimeError("the server is not prepared")
+        bound.setblocking(False)
+        self._listeners.append(bound)
+        self._watch(bound, self._runner.server, tls)
+
+    @contextlib.contextmanager
+    def busy(self, handler: RequestHandler) -> Iterator[None]:
+        """Mark a connection as one whose request is being answered."""
+        connection = self._connections.get(handler)
+        if connection is None:
+            yield
+            return
+        self.room.busy(connection)
+        try:
+            yield
+        finally:
+            self.room.answered(connection, time.monotonic())
 
     async def stop(self, before_cleanup: Callable[[], None] | None = None) -> None:
-        """Close the sites, do what comes before the answers are cut, and end."""
-        sweeper, self._sweeper = self._sweeper, None
+        """Accept no more, do what comes before the answers are cut, and end."""
         runner, self._runner = self._runner, None
-        if sweeper is not None:
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
+        for bound in self._listeners:
+            asyncio.get_running_loop().remove_reader(bound)
+            bound.close()
+        self._listeners.clear()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.room.close()
         if runner is not None:
-            for site in list(runner.sites):
-                await site.stop()
             if before_cleanup is not None:
                 before_cleanup()
             await runner.cleanup()
 
-    async def _sweep(self, runner: web.AppRunner) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _accept(
+        self, listener: socket.socket, server: web.Server, tls: ssl.SSLContext | None
+    ) -> None:
+        """Take what waits at a listener, a few at a time."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                sock, peer = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.warning("no connection can be accepted now: %s", error.strerror)
+                self._pause(listener)
+                asyncio.get_running_loop().call_later(
+                    _PAUSE_SECONDS, self._watch, listener, server, tls
+                )
+                return
+            source = source_of(peer[0]) if peer else OWNER
+            if self.room.make(source, time.monotonic()):
+                sock.setblocking(False)
+                self._take(sock, source, server=server, tls=tls)
+            else:
+                sock.close()
+
+    def _watch(
+        self, listener: socket.socket, server: web.Server, tls: ssl.SSLContext | None
+    ) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(
+                listener, self._accept, listener, server, tls
+            )
+
+    def _pause(self, listener: socket.socket) -> None:
+        """Accept nothing for now: no descriptor is left."""
+        self.room.sweep(time.monotonic())
+        asyncio.get_running_loop().remove_reader(listener)
+
+    def _take(
+        self,
+        sock: socket.socket,
+        source: str,
+        *,
+        server: web.Server,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """Count an accepted connection; what it costs comes with its first byte."""
+        connection = AcceptedConnection(source, sock)
+        self.room.enter(connection, time.monotonic())
         loop = asyncio.get_running_loop()
-        while runner.server is not None:
-            for connection in self._overdue(runner.server.connections, loop.time()):
-                if connection.transport is not None:
-                    connection.transport.abort()
+        loop.add_reader(sock, self._begin, connection, server, tls)
+
+    def _begin(
+        self,
+        connection: AcceptedConnection,
+        server: web.Server,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        asyncio.get_running_loop().remove_reader(connection.sock)
+        connection.greeting = self._spawn(self._greet(connection, server, tls))
+        connection.greeting.add_done_callback(lambda _: connection.greeted())
+
+    async def _greet(
+        self,
+        connection: AcceptedConnection,
+        server: web.Server,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """Hand a socket to its handler; with TLS, when its turn has come."""
+        loop, seconds = asyncio.get_running_loop(), None
+        if tls is not None:
+            seconds = limits.QUIET_SECONDS_MAX
+            await self._turns.wait(Handshake(connection.source, time.monotonic()))
+        connection.handler = handler = server()
+        self._connections[handler] = connection
+        with contextlib.suppress(OSError):  # a handshake that failed
+            await loop.connect_accepted_socket(
+                lambda: handler, connection.sock, ssl=tls, ssl_handshake_timeout=seconds
+            )
+
+    def _left(self, connection: DoorConnection) -> None:
+        if (
+            isinstance(connection, AcceptedConnection)
+            and connection.handler is not None
+        ):
+            self._connections.pop(connection.handler, None)
+
+    async def _sweep(self) -> None:
+        while True:
+            self.room.sweep(time.monotonic())
             await asyncio.sleep(limits.SWEEP_SECONDS)
+
+
+class AcceptedConnection(DoorConnection):
+    """A connection: its socket until the first byte, and then its handler."""
+
+    def __init__(self, source: str, sock: socket.socket) -> None:
+        super().__init__(source)
+        self.sock = sock
+        self.handler: RequestHandler | None = None
+        self.greeting: asyncio.Task[None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended by itself."""
+        return self.greeting is not None and self.greeting.done() and not self._is_open
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        if self.greeting is None:
+            asyncio.get_running_loop().remove_reader(self.sock)
+            self.sock.close()
+            return
+        self.greeting.cancel()
+        if self.handler is not None and self.handler.transport is not None:
+            self.handler.transport.abort()
+
+    def greeted(self) -> None:
+        """Close a socket that was not handed over."""
+        if not self._is_open:
+            self.sock.close()
+
+    @property
+    def _is_open(self) -> bool:
+        return self.handler is not None and self.handler.transport is not None
 
 
 def cannot_open(what: str, error: OSError, flag: str) -> NodeError:
@@ -93,35 +264,6 @@ def cannot_open(what: str, error: OSError, flag: str) -> NodeError:
             f"{what} is taken by another program; choose another with {flag}"
         )
     return NodeError(f"cannot open {what}: {error.strerror}")
-
-
-class IdleConnections:
-    """Since when each connection has been without a whole request."""
-
-    def __init__(self) -> None:
-        self._busy: set[RequestHandler] = set()
-        self._quiet_since: dict[RequestHandler, float] = {}
-
-    @contextlib.contextmanager
-    def busy(self, connection: RequestHandler) -> Iterator[None]:
-        """Mark `connection` as one whose request is being answered."""
-        self._busy.add(connection)
-        self._quiet_since.pop(connection, None)
-        try:
-            yield
-        finally:
-            self._busy.discard(connection)
-
-    def quiet(
-        self, now_open: Iterable[RequestHandler], now: float
-    ) -> dict[RequestHandler, float]:
-        """Return the connections without a request, and since when."""
-        self._quiet_since = {
-            connection: self._quiet_since.get(connection, now)
-            for connection in now_open
-            if connection not in self._busy
-        }
-        return self._quiet_since
 
 
 def refused(refusal: Refusal) -> web.Response:

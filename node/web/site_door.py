@@ -30,15 +30,14 @@ from node.web import limits
 from node.web.guard import Refusal
 from node.web.headers import BASE, SOURCE, SOURCE_HEADER
 from node.web.metrics import Metrics, metrics_response, timed
-from node.web.server import IdleConnections, Server, cannot_open, refused
+from node.web.server import Server, cannot_open, refused
 from node.web.site_guard import SiteGuard, SiteRequest
 from transfer.connection.peer import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
     from aiohttp.typedefs import Handler
-    from aiohttp.web_protocol import RequestHandler
 
     from node.web.api import Runs
     from node.web.gateway.routes import GatewayRoutes
@@ -71,30 +70,26 @@ class SiteDoor:
         self._tls = _tls_context(site)
         self._listen = site.listen
         self._gateway = gateway
-        self._clients = ClientConnections()
         self._turns = ClientTurns(limits.SITE_REQUESTS_PER_CLIENT_MAX)
-        self._server = Server(self._clients.surplus)
+        self._server = Server(limits.site_bounds())
 
     async def start(self) -> list[Address]:
         """Open every address; return where the door is open. Raises NodeError."""
         app = self._new_app()
         if self._token_path:
             app.add_subapp(self._token_path, self._new_app(inner=True))
-        runner = await self._server.prepare(app, __name__)
+        await self._server.prepare(app, __name__)
         bound: list[Address] = []
         for text in self._listen:
             wanted = Address.parse(text)
             try:
-                site = web.TCPSite(
-                    runner, wanted.host, wanted.port, ssl_context=self._tls
-                )
-                await site.start()
+                port = self._server.open(wanted, self._tls)
             except OSError as error:
                 await self.stop()
                 raise cannot_open(
                     f"the site address {wanted}", error, "--serve HOST:PORT"
                 ) from error
-            bound.append(Address(wanted.host, runner.addresses[-1][1]))
+            bound.append(Address(wanted.host, port))
         return bound
 
     async def stop(self) -> None:
@@ -117,7 +112,7 @@ class SiteDoor:
     ) -> web.StreamResponse:
         """Check who asks, wait for a turn, and turn refusals into JSON documents."""
         asking = _asking_of(request, self._token_path)
-        with self._clients.busy(request.protocol):
+        with self._server.busy(request.protocol):
             try:
                 self._guard.check(asking)
                 scheme = "http" if self._tls is None else "https"
@@ -159,58 +154,6 @@ class ClientTurns:
             self._present[client] -= 1
             if not self._present[client]:
                 del self._present[client], self._turns[client]
-
-
-class ClientConnections(IdleConnections):
-    """The connections of a site door, by client."""
-
-    def surplus(
-        self, now_open: Iterable[RequestHandler], now: float
-    ) -> list[RequestHandler]:
-        """Return the connections to close at time `now`, in seconds.
-
-        Those silent for too long; of a client with too many, the oldest silent ones;
-        and while all together are too many, the oldest silent one of whichever client
-        has most.
-        """
-        by_client: dict[str, list[RequestHandler]] = {}
-        all_open = list(now_open)
-        for connection in all_open:
-            by_client.setdefault(_client_of(connection), []).append(connection)
-        quiet = self.quiet(all_open, now)
-        closed = [
-            one
-            for one, since in quiet.items()
-            if now - since > limits.QUIET_SECONDS_MAX
-        ]
-        spare = {
-            client: sorted(
-                (one for one in all_of if one in quiet and one not in set(closed)),
-                key=lambda one: quiet[one],
-                reverse=True,
-            )
-            for client, all_of in by_client.items()
-        }
-        count = Counter({client: len(all_of) for client, all_of in by_client.items()})
-        for one in closed:
-            count[_client_of(one)] -= 1
-        while spare:
-            client = max(spare, key=lambda name: count[name])
-            over = count[client] > limits.SITE_CONNECTIONS_PER_CLIENT_MAX
-            if not over and count.total() <= limits.SITE_CONNECTIONS_MAX:
-                break
-            if not spare[client]:
-                del spare[client]
-                continue
-            closed.append(spare[client].pop())
-            count[client] -= 1
-        return closed
-
-
-def _client_of(connection: RequestHandler) -> str:
-    transport = connection.transport
-    peer = None if transport is None else transport.get_extra_info("peername")
-    return _source(str(peer[0])) if peer else ""
 
 
 def _source(host: str) -> str:

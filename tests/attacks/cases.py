@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attacks import downloads, lookups, packages, releases
+from tests.attacks import doors, downloads, lookups, packages, releases
 from tests.attacks.lab import Attack
 
 ATTACKS = {
@@ -20,6 +20,9 @@ ATTACKS = {
         Attack("silence", "D", "fetches", downloads.silent_connections),
         Attack("half-frames", "D", "fetches", downloads.half_frames),
         Attack("hoarding", "D", "commands and fetches", downloads.hoarded_wants),
+        Attack("silent-clients", "D", "pages and status", doors.silent_clients),
+        Attack("half-handshakes", "D", "pages and status", doors.half_handshakes),
+        Attack("silent-neighbours", "D", "pages and status", doors.silent_neighbours),
         Attack("first-liar", "E", "fetches", downloads.first_liar),
         Attack("claimed-size", "E", "artifacts kept", downloads.claimed_size),
         Attack("false-length", "E", "installs", packages.false_length),

@@ -10,20 +10,12 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
 from node.demo.processes import NodeProcess
+from tests.certificates import write_certificate
 from tests.end_to_end.caravan import Caravan
 from tests.end_to_end.clients import get, must, need, run_client
 from tests.end_to_end.namespaces import HERE, Neighbour, neighbour
@@ -273,28 +265,6 @@ def test_what_an_upstream_gives_for_a_password_stays_here(
         assert ask(node, "/pypi/simple/secret/")[0] == status
         assert ask(node, f"/blob/sha256/{name}")[0] == status
         assert ask(node, f"/pypi/files/sha256/{name}/secret.whl")[0] == status
-
-
-def write_certificate(certificate: Path, key: Path) -> None:
-    """Write a self-signed certificate for 127.0.0.1, and its key."""
-    secret = Ed25519PrivateKey.generate()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cache.lab")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, secret.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(secret, None)
-    )
-    certificate.write_bytes(made.public_bytes(Encoding.PEM))
-    key.write_bytes(
-        secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
 
 
 def test_a_site_door_with_tls(caravan: Caravan, origin: Origin, tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ from transfer.seeding.admission import (
     ConnectionRoom,
     Handshake,
     HandshakeRoom,
-    TlsBudget,
     UploadPace,
 )
 from transfer.seeding.following import Followable
 from transfer.seeding.served_files import ServedFiles
 from transfer.seeding.session import Uploads, UploadSession, Verdict
+from transfer.seeding.tls_turns import TlsTurns
 from transfer.seeding.weekly_check import WeeklyCheck
 
 if TYPE_CHECKING:
@@ -132,9 +132,7 @@ class Seeder:
         self._uploads = self._new_uploads(may_serve, arrivals or Arrivals(), room)
         self._handshakes = _handshake_room(limits, room)
         self._connections = _connection_room(limits, room)
-        self._tls_budget = TlsBudget(limits.tls_per_second, time.monotonic())
-        self._tls_timer: asyncio.TimerHandle | None = None
-        self._turns: dict[Handshake, asyncio.Future[None]] = {}
+        self._tls_turns = TlsTurns(limits.tls_per_second)
         self._greeting: dict[Handshake, asyncio.Task[None]] = {}
         self._sessions: set[UploadSession] = set()
         self._parked: dict[UploadSession, int] = {}
@@ -201,8 +199,7 @@ class Seeder:
     async def close(self) -> None:
         """Stop serving; returns within a second and leaves no thread."""
         self._stop.set()
-        if self._tls_timer is not None:
-            self._tls_timer.cancel()
+        self._tls_turns.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -389,33 +386,12 @@ class Seeder:
     async def _step(self, handshake: Handshake) -> None:
         """Count a step of a handshake; before TLS, wait for its turn."""
         handshake.step(time.monotonic())
-        if handshake.steps > 1:
-            return
-        self._turns[handshake] = turn = asyncio.get_running_loop().create_future()
-        self._tls_budget.ask(handshake)
-        self._grant_tls()
-        await turn
-
-    def _grant_tls(self) -> None:
-        """Let those begin TLS whose turn it is; look again while others wait."""
-        for handshake in self._tls_budget.grant(time.monotonic()):
-            turn = self._turns.pop(handshake)
-            if not turn.done():
-                handshake.step_at = time.monotonic()
-                turn.set_result(None)
-        if self._tls_budget.is_waiting and self._tls_timer is None:
-            loop = asyncio.get_running_loop()
-            delay = 1 / self._limits.tls_per_second
-            self._tls_timer = loop.call_later(delay, self._grant_tls_later)
-
-    def _grant_tls_later(self) -> None:
-        self._tls_timer = None
-        self._grant_tls()
+        if handshake.steps == 1:
+            await self._tls_turns.wait(handshake)
 
     def _end_handshake(self, handshake: Handshake) -> None:
         self._handshakes.end(handshake)
-        self._tls_budget.withdraw(handshake)
-        self._turns.pop(handshake, None)
+        self._tls_turns.withdraw(handshake)
 
     # Serving.
 

@@ -11,7 +11,6 @@ from dht import Address
 from node.errors import UsageError
 from node.web import Door, limits
 from node.web.api import ProgressFeed
-from node.web.door import Connections
 from node.web.guard import host_names
 from tests.node.doors import TOKEN, Node, ask, opened, receive, request, send
 
@@ -203,16 +202,6 @@ async def test_too_many_commands_at_once_are_refused(monkeypatch):
             await node.began.wait()
         assert (await ask(address)).status == 503
         writer.close()
-
-
-def test_the_oldest_quiet_connections_go_when_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 2)
-    connections = Connections()
-    assert connections.overdue(["a"], 0.0) == []
-    assert connections.overdue(["a", "b"], 1.0) == []
-    assert connections.overdue(["a", "b", "c"], 2.0) == ["a"]
-    with connections.busy("a"):
-        assert connections.overdue(["a", "b", "c"], 3.0) == ["b"]
 
 
 async def test_progress_of_very_many_labels_is_bounded(monkeypatch):

@@ -180,7 +180,7 @@ async def test_6_malformed_requests_end_their_own_connection(
 
 
 async def test_7_silent_connections_leave_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "SITE_CONNECTIONS_PER_CLIENT_MAX", 20)
+    monkeypatch.setattr(limits, "SITE_QUIET_PER_CLIENT_MAX", 20)
     monkeypatch.setattr(limits, "SWEEP_SECONDS", 0.02)
     async with site_in(tmp_path) as site:
         silent = [await send(site.address, b"") for _ in range(60)]
