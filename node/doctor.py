@@ -26,6 +26,16 @@ _PASSED_BY = {
 }
 """Tools, by their programs, that need lines of their own though another has some."""
 
+_OF_LOCKFILES = {
+    "uv": (
+        "; `uv sync --frozen` passes it by, and `--locked` refuses it: `caravan run -- "
+        "uv sync --locked`"
+    ),
+    "yarn": "; a yarn.lock that names the origin passes it by",
+    "bun": "; a bun.lock that names another registry than npm's passes it by",
+}
+"""What a tool does with a lockfile that was made without the node."""
+
 FREE_BYTES_MIN = 1 << 30
 """Below this, a download may meet a full disk."""
 
@@ -142,8 +152,8 @@ def check_tools(home: Path, web: str | None) -> Check:
     hint = f"{names}: pointed at this node"
     if passing := _passing_by(tools):
         hint += f"; {', '.join(passing)} not: `caravan connect {passing[0]}`"
-    if "uv" in tools:
-        hint += "; `uv sync --frozen` passes it by: `caravan run -- uv sync --frozen`"
+    for tool in tools:
+        hint += _OF_LOCKFILES.get(tool, "")
     return Check("tools", ok=True, hint=hint)
 
 

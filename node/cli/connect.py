@@ -12,7 +12,7 @@ from node.cli.session import Session
 from node.cli.text import note, say
 from node.errors import NotRunningError
 from node.gateway.connecting import outranking
-from node.gateway.ecosystems import recipe_at, tools
+from node.gateway.ecosystems import fallback_at, recipe_at, tools
 
 if TYPE_CHECKING:
     from node.cli.results import ConnectResult
@@ -27,6 +27,7 @@ DEFAULT_WEB = "127.0.0.1:4748"
         "caravan connect pip",
         "caravan connect cargo --write",
         "caravan connect cargo --undo",
+        "caravan connect pip --fallback --write",
         "caravan connect npm --site http://cache.lab:4749",
     ],
 )
@@ -38,9 +39,21 @@ DEFAULT_WEB = "127.0.0.1:4748"
     metavar="URL",
     help="Print the lines for clients of a site door, on machines without a node.",
 )
+@click.option(
+    "--fallback",
+    is_flag=True,
+    help="Lines with which the tool goes on without the node, where it can.",
+)
 @click.pass_obj
 def connect(
-    session: Session, /, *, tool: str, write: bool, undo: bool, site: str | None
+    session: Session,
+    /,
+    *,
+    tool: str,
+    write: bool,
+    undo: bool,
+    site: str | None,
+    fallback: bool,
 ) -> None:
     """Point a package manager at this node.
 
@@ -56,7 +69,7 @@ def connect(
     if site is not None and (write or undo):
         raise click.UsageError("expected --site alone: it only prints lines")
     base = f"http://{_web(session)}" if site is None else _site(site)
-    made = recipe_at(tool, session.home, base)
+    made = (fallback_at if fallback else recipe_at)(tool, session.home, base)
     if write:
         made.write()
     notes = list(made.notes)

@@ -120,7 +120,7 @@ class Recipe:
         import tomllib  # not for `--help`, which loads this module
 
         try:
-            tomllib.loads(text)
+            tomllib.loads(text.removeprefix("\ufeff"))
         except tomllib.TOMLDecodeError as error:
             raise NodeError(
                 f"{file} would not be valid TOML with these lines ({error}); put "
@@ -249,6 +249,11 @@ def _without(text: str) -> str:
         elif not inside:
             kept.append(line.removeprefix(_ASIDE))
     return "".join(kept)
+
+
+def text_before(text: str) -> str:
+    """Return a file's text as it was before `connect` wrote into it."""
+    return _without(text)
 
 
 def read_file(path: Path) -> str:

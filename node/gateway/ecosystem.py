@@ -39,6 +39,14 @@ class Ecosystem:
         """Return how `tool` is pointed at the gateway at `base`."""
         raise NotImplementedError
 
+    def fallback(self, tool: str, home: Path, base: str) -> Recipe | None:
+        """Return lines with which `tool` goes on while nothing answers at `base`.
+
+        None where the tool has no such way.
+        """
+        made = self.recipe(tool, home, base)
+        return made if made.goes_on else None
+
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the upstream at `url`, or, where that is "", the one the tools use.
 

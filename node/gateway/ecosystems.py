@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from node.errors import NodeError
 from node.gateway.ecosystem import Ecosystem
 from node.settings import ECOSYSTEMS
 
@@ -42,6 +43,20 @@ def recipe(tool: str, home: Path, web: str) -> Recipe:
 def recipe_at(tool: str, home: Path, base: str) -> Recipe:
     """Return how `tool` is pointed at the gateway at `base`, which ends in no slash."""
     return tools()[tool].recipe(tool, home, base)
+
+
+def fallback_at(tool: str, home: Path, base: str) -> Recipe:
+    """Return lines with which `tool` goes on while nothing answers at `base`.
+
+    NodeError where it cannot.
+    """
+    made = tools()[tool].fallback(tool, home, base)
+    if made is None:
+        raise NodeError(
+            f"{tool} cannot go on without the node, whatever its lines are; `caravan "
+            "run -- COMMAND` can, and changes no file"
+        )
+    return made
 
 
 def environment_at(home: Path, base: str) -> dict[str, str]:

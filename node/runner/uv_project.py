@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from node.gateway.connecting import user_file
+from node.gateway.connecting import text_before, user_file
 from node.gateway.python.configured import PIP_DEFAULT, is_gateway, text_of, uv_default
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ def without_node(
     file = user_file("UV_CONFIG_FILE", "uv", "uv.toml")
     text = text_of(file)
     if not any(map(given.get, names)) and is_gateway(uv_default(text)):
-        changed[names[0]] = PIP_DEFAULT  # as before `caravan connect uv --write`
+        # As before `caravan connect uv --write`.
+        before = uv_default(text_before(text))
+        is_known = before and not is_gateway(before)
+        changed[names[0]] = before if is_known else PIP_DEFAULT
     return changed
 
 

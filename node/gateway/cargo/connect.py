@@ -33,7 +33,7 @@ def cargo(home: Path, base: str) -> Recipe:
 
 def _in_config(text: str) -> InTheWay:
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return InTheWay(refusal=f"it is not valid TOML ({error})")
     sources = document.get("source", {})

@@ -55,6 +55,17 @@ def registry_in_use(home: Path, said: Mapping[str, str]) -> str:
     return DEFAULT
 
 
+def scoped_registries(home: Path) -> dict[str, str]:
+    """Return the registries that npm uses for packages of one scope, by scope."""
+    said = _settings(home)
+    return {
+        name.partition(":")[0]: url
+        for name, url in said.items()
+        if name.startswith("@") and name.endswith(":registry")
+        if _is_url(url) and not is_gateway(url)
+    }
+
+
 def is_gateway(url: str) -> bool:
     """Tell whether a URL is that of a gateway on this machine."""
     parts = urlsplit(url)

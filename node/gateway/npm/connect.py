@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from node.gateway import connecting
 from node.gateway.connecting import InTheWay, Recipe
-from node.gateway.npm.configured import npm_options, user_file
+from node.gateway.npm.configured import (
+    npm_options,
+    scoped_registries,
+    user_file,
+)
 
 _IN_THE_WAY = ("registry", "omit-lockfile-registry-resolved", "replace-registry-host")
 _YARN_REGISTRY = re.compile(r"""^\s*["']?registry["']?\s""", re.MULTILINE)
@@ -31,7 +35,8 @@ YARN_NOTE = (
 )
 BUN_NOTE = (
     "bun writes this address into bun.lock: `caravan lockfile clean bun.lock` puts the "
-    "origin's back."
+    "origin's back. It asks the addresses that a bun.lock names, so one that names "
+    "another registry than npm's own passes this node by."
 )
 
 
@@ -51,7 +56,7 @@ def npm(home: Path, base: str) -> Recipe:
             "npm_config_registry": f"{base}/npm/",
             "npm_config_replace_registry_host": "always",
         },
-        notes=[NPM_NOTE],
+        notes=[NPM_NOTE, *_scopes(home)],
         inspect=_in_npmrc,
     )
 
@@ -120,6 +125,15 @@ def bun(home: Path, base: str) -> Recipe:
     )
 
 
+def _scopes(home: Path) -> Iterator[str]:
+    """Say which registries npm asks by itself, for packages of some scopes."""
+    for scope, url in scoped_registries(home).items():
+        yield (
+            f"npm asks {urlsplit(url).hostname} itself for packages of {scope}, which "
+            "has a registry of its own"
+        )
+
+
 def _in_npmrc(text: str) -> InTheWay:
     found = npm_options(text)
     ours = [one for one in found if one.name in _IN_THE_WAY and not one.section]
@@ -146,7 +160,7 @@ def _in_yarnrc_yml(text: str) -> InTheWay:
 
 def _in_bunfig(text: str) -> InTheWay:
     try:
-        install = tomllib.loads(text).get("install", {})
+        install = tomllib.loads(text.removeprefix("\ufeff")).get("install", {})
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return InTheWay(refusal=f"it is not valid TOML ({error})")
     if isinstance(install, dict) and "registry" in install:

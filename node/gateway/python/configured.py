@@ -8,13 +8,14 @@ pip` wrote it there, is passed over for what pip used before that.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from node.gateway.connecting import used_before, user_file
 from node.gateway.ini import Option, options
@@ -22,8 +23,11 @@ from node.gateway.upstream import Proxies, Upstream
 
 PIP_DEFAULT = "https://pypi.org/simple"
 GATEWAY_PATH = "/pypi/simple"
+_INDEX_NAMES = ("index-url", "pypi-url")
 _COMMANDS = ("install", "download", "wheel", "lock")
 """The sections of commands that fetch packages; each counts over [global]."""
+_HEADER = re.compile(r"\s*(\[.*\])\s*(?:#.*)?$")
+_INDEX_URL = re.compile(r"\s*index-url\s*=")
 
 
 def index_in_use(home: Path) -> str:
@@ -88,7 +92,7 @@ def index_options(text: str) -> list[Option]:
     return [
         one
         for one in pip_options(text)
-        if one.name == "index-url" and one.section in ("global", *_COMMANDS)
+        if one.name in _INDEX_NAMES and one.section in ("global", *_COMMANDS)
     ]
 
 
@@ -113,6 +117,7 @@ def _candidates(home: Path) -> Iterator[str]:
     yield index_of([one for one in found if not is_gateway(one.value)])
     yield used_before(home, "pip")
     yield from uv_indexes()
+    yield used_before(home, "uv")
 
 
 def pip_files() -> list[Path]:
@@ -133,7 +138,8 @@ def pip_files() -> list[Path]:
 def uv_indexes() -> Iterator[str]:
     """Yield the default indexes that uv is configured to use."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
-        yield os.environ.get(name, "").rpartition("=")[2]
+        said = os.environ.get(name, "")  # a URL, or NAME=URL
+        yield said if said.startswith("http") else said.partition("=")[2]
     text = text_of(user_file("UV_CONFIG_FILE", "uv", "uv.toml"))
     yield uv_default(text)
 
@@ -141,16 +147,68 @@ def uv_indexes() -> Iterator[str]:
 def uv_default(text: str) -> str:
     """Return the default index that a uv.toml names, or ""."""
     try:
-        document: dict[str, Any] = tomllib.loads(text)
+        document: dict[str, Any] = tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError):
         return ""
     indexes = document.get("index", [])
     for one in indexes if isinstance(indexes, list) else []:
         if isinstance(one, dict) and one.get("default") is True:
-            return str(one.get("url", ""))
+            return _with_credentials(str(one.get("url", "")), str(one.get("name", "")))
     pip = document.get("pip", {})
     nested = pip.get("index-url", "") if isinstance(pip, dict) else ""
     return str(document.get("index-url") or nested)
+
+
+def default_index_lines(text: str) -> list[int] | None:
+    """Return the lines of a uv.toml that name its default index, to be put aside.
+
+    None where without them it would not be the same file without that index.
+    """
+    lines = text.split("\n")
+    found: list[int] = []
+    start, header = 0, ""
+    for number, line in enumerate([*lines, "[end]"]):
+        match = _HEADER.match(line)
+        if match is None:
+            is_place = header in ("", "[pip]")
+            if is_place and _INDEX_URL.match(line.removeprefix("\ufeff")):
+                found.append(number)
+            continue
+        if header == "[[index]]" and uv_default("\n".join([*lines[start:number], ""])):
+            found += [
+                one
+                for one in range(start, number)
+                if lines[one].strip() and not lines[one].lstrip().startswith("#")
+            ]
+        start, header = number, "".join(match[1].split())
+    rest = [line for number, line in enumerate(lines) if number not in found]
+    try:
+        left = tomllib.loads("\n".join(rest).removeprefix("\ufeff"))
+        whole = tomllib.loads(text.removeprefix("\ufeff"))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    return found if left == _without_default(whole) else None
+
+
+def _without_default(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a uv.toml without what names its default index."""
+    document.pop("index-url", None)
+    if isinstance(pip := document.get("pip"), dict):
+        pip.pop("index-url", None)
+    indexes = document.pop("index", [])
+    others = [one for one in indexes if one.get("default") is not True]
+    return {**document, "index": others} if others else document
+
+
+def _with_credentials(url: str, name: str) -> str:
+    """Return an index's URL with what uv takes from the environment for its name."""
+    start = "UV_INDEX_" + re.sub("[^A-Z0-9]", "_", name.upper())
+    user = os.environ.get(f"{start}_USERNAME", "")
+    password = os.environ.get(f"{start}_PASSWORD", "")
+    scheme, found, rest = url.partition("://")
+    if not name or not found or not (user or password) or "@" in rest.split("/")[0]:
+        return url
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def text_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from node.gateway.connecting import InTheWay, Recipe, exports, plain_host, user_file
 from node.gateway.python.configured import (
+    default_index_lines,
     index_of,
     index_options,
     is_gateway,
@@ -19,6 +20,7 @@ from node.gateway.python.configured import (
     text_of,
     uv_default,
 )
+from node.printable import printable
 
 _HAS_OUR_NAME = re.compile(r"""^\s*name\s*=\s*["']caravan["']""", re.MULTILINE)
 
@@ -52,7 +54,7 @@ def pip(home: Path, base: str) -> Recipe:
     return Recipe(
         tool="pip",
         home=home,
-        file=user_file("PIP_CONFIG_FILE", "pip", "pip.conf"),
+        file=_pip_conf(),
         section="global",
         lines=lines,
         if_down="pip fails after some seconds of trying",
@@ -61,6 +63,35 @@ def pip(home: Path, base: str) -> Recipe:
         notes=[PIP_NOTE, *_extra_indexes()],
         inspect=_in_pip_conf,
     )
+
+
+def pip_beside_its_index(home: Path, base: str) -> Recipe:
+    """Return how pip asks the gateway at `base` as well as its own index.
+
+    Of a file that both have, pip takes the one of the later index, which is this.
+    """
+    index, host = f"{base}/pypi/simple", plain_host(base)
+    lines = f"extra-index-url = {index}"
+    environment = {"PIP_EXTRA_INDEX_URL": f"{index}/"}
+    if host:
+        lines += f"\ntrusted-host = {host}"
+        environment["PIP_TRUSTED_HOST"] = host
+    return Recipe(
+        tool="pip",
+        home=home,
+        file=_pip_conf(),
+        section="global",
+        lines=lines,
+        if_down="pip goes on with its own index after some seconds of trying",
+        goes_on=True,
+        environment=environment,
+        notes=[PIP_NOTE, *_extra_indexes()],
+        inspect=_extra_in_pip_conf,
+    )
+
+
+def _pip_conf() -> Path:
+    return user_file("PIP_CONFIG_FILE", "pip", "pip.conf")
 
 
 def uv(home: Path, base: str) -> Recipe:
@@ -142,7 +173,8 @@ def _extra_indexes() -> Iterator[str]:
         for one in pip_options(text_of(path))
         if one.name == "extra-index-url"
     ]
-    hosts = [urlsplit(url).hostname for one in said for url in one.split()]
+    urls = [url for one in said for url in one.split() if not is_gateway(url)]
+    hosts = [urlsplit(url).hostname for url in urls]
     for host in dict.fromkeys(filter(None, hosts)):
         yield (
             f"pip asks {host} itself, for it is an extra-index-url; name it as an "
@@ -150,11 +182,27 @@ def _extra_indexes() -> Iterator[str]:
         )
 
 
+def _unreadable_to_pip(text: str) -> str:
+    """Return why pip itself cannot read its file, or ""."""
+    if text.startswith("\ufeff"):
+        return "it begins with a byte order mark, with which pip does not read it"
+    if printable(text) != text:
+        return "it is no UTF-8, and pip does not read it"
+    return ""
+
+
+def _extra_in_pip_conf(text: str) -> InTheWay:
+    refusal = _unreadable_to_pip(text)
+    if any(one.name == "extra-index-url" for one in pip_options(text)):
+        refusal = refusal or "it names an extra-index-url already"
+    return InTheWay(refusal=refusal)
+
+
 def _in_pip_conf(text: str) -> InTheWay:
     found = index_options(text)
     foreign = {one.value for one in found if one.section != "global"}
     foreign = {url for url in foreign if not is_gateway(url)}
-    refusal = ""
+    refusal = _unreadable_to_pip(text)
     if len(foreign) > 1:
         refusal = "its sections name different indexes, and the node asks only one"
     lines = [number for one in found for number in one.lines]
@@ -162,17 +210,19 @@ def _in_pip_conf(text: str) -> InTheWay:
 
 
 def _in_uv_toml(text: str) -> InTheWay:
-    if url := uv_default(text):
-        return InTheWay(refusal=f"it names a default index already, {url}")
     if _HAS_OUR_NAME.search(text):
         return InTheWay(refusal="it has an index that is called caravan already")
-    return InTheWay()
+    url = uv_default(text)
+    lines = default_index_lines(text) if url else []
+    if lines is None:
+        return InTheWay(refusal="it names a default index already")
+    return InTheWay(lines, url)
 
 
 def _in_toml(text: str, *names: str) -> InTheWay:
     """Refuse a file that has this table already, or cannot be read."""
     try:
-        found: object = tomllib.loads(text)
+        found: object = tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return InTheWay(refusal=f"it is not valid TOML ({error})")
     for name in names:

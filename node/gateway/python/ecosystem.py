@@ -32,6 +32,12 @@ class Python(Ecosystem):
 
         return RECIPES[tool](home, base)
 
+    def fallback(self, tool: str, home: Path, base: str) -> Recipe | None:
+        """Return how pip asks the gateway at `base` beside its own index."""
+        from node.gateway.python.connect import pip_beside_its_index
+
+        return pip_beside_its_index(home, base) if tool == "pip" else None
+
     def upstream(self, home: Path, url: str) -> Upstream | None:
         """Return the index at `url`, or the one that pip uses, or else uv. Blocks."""
         from node.gateway.python.configured import as_pip_asks, index_in_use

@@ -118,7 +118,6 @@ def test_the_index_that_uv_uses(home, text):
         f"[install]\nindex-url = {OLD}",
         f"[global]\nindex-url =\n    {OLD}\nuser = no\n",
         "[global]",
-        "\ufeff[global]\ntimeout = 5\n",
         "",
     ],
 )

@@ -97,7 +97,7 @@ def test_written_toml_is_valid(home):
     ("tool", "before"),
     [
         ("cargo", '[source.crates-io]\nreplace-with = "mine"\n'),
-        ("uv", '[[index]]\nurl = "https://old.test"\ndefault = true\n'),
+        ("uv", 'index = [{url = "https://old.test", default = true}]\n'),
         ("uv", '[[index]]\nname = "caravan"\nurl = "https://old.test"\n'),
         ("pdm", '[pypi]\nurl = "https://old.test"\n'),
         ("poetry", '[plugins.pypi_mirror]\nurl = "https://old.test"\n'),
