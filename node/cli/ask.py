@@ -17,7 +17,7 @@ from node.cli.text import (
     count,
     duration,
     facts,
-    note,
+    remark,
     say,
     short_digest,
     short_node_id,
@@ -110,7 +110,7 @@ def _leave_words(session: Session) -> None:
             f"{tool} ({file}) still points at this node: start it again, or run "
             f"`caravan connect {tool} --undo`"
         )
-        note(words)
+        remark(words)
 
 
 def _status_words(status: StatusResult) -> None:
@@ -144,13 +144,13 @@ def _status_words(status: StatusResult) -> None:
             f"kept by enough nodes, {placement.unplaced} by none, for "
             f"{duration(placement.behind_seconds)}"
         )
-        note(words)
+        remark(words)
     if status.limits.full:
-        note(status.limits.full)
+        remark(status.limits.full)
     for loop in status.failing:
         times = count(loop.times, "time")
         words = f"caution: {loop.name} failed {times} in a row: {loop.error}"
-        note(words)
+        remark(words)
 
 
 def _total(now: int, ever: int) -> str:
@@ -199,7 +199,7 @@ def _peers_words(found: PeersResult) -> None:
         optional=("age", "rtt"),
     )
     if not found.contacts:
-        note("no contacts yet; `caravan join HOST:PORT --detach` names one")
+        remark("no contacts yet; `caravan join HOST:PORT --detach` names one")
 
 
 def _lookup_words(found: LookupResult) -> None:
@@ -216,7 +216,7 @@ def _lookup_words(found: LookupResult) -> None:
         ],
     )
     digest = short_digest(found.digest) if short else found.digest
-    note(
+    remark(
         f"{count(len(found.providers), 'provider')} of {digest} in "
         f"{duration(found.seconds)}, {count(found.requests, 'request')}"
     )

@@ -9,7 +9,7 @@ import click
 from node.cli.files import absolute
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import note, table
+from node.cli.text import remark, table
 
 if TYPE_CHECKING:
     from node.results import AuditResult, ReplacedDependencyEntry
@@ -49,9 +49,9 @@ def _audit_words(result: AuditResult) -> None:
         ],
     )
     for one in result.dependents:
-        note(dependent_words(one))
+        remark(dependent_words(one))
     if not result.found:
-        note("no file was replaced by a security release")
+        remark("no file was replaced by a security release")
 
 
 def dependent_words(one: ReplacedDependencyEntry) -> str:

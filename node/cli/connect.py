@@ -9,7 +9,7 @@ import click
 from node.cli import client
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import note, say
+from node.cli.text import remark, say
 from node.errors import NotRunningError
 from node.gateway.connecting import outranking
 from node.gateway.ecosystems import fallback_at, recipe_at, tools
@@ -145,4 +145,4 @@ def _words(result: ConnectResult) -> None:
             pairs = [f"{name}={text}" for name, text in result.environment.items()]
             notes.insert(0, f"or in the environment: {' '.join(pairs)}")
     for words in notes:
-        note(words)
+        remark(words)

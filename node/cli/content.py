@@ -13,7 +13,7 @@ from node.cli.completing import TargetType
 from node.cli.files import absolute, target_text
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import count, duration, note, say, short_digest, size, table
+from node.cli.text import count, duration, remark, say, short_digest, size, table
 from node.cli.tree import draw_tree
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _unshare_words(result: UnshareResult) -> None:
         [(one.digest, size(one.size), one.file or "-") for one in result.artifacts],
     )
     done = "removed" if result.removed else "no longer offered"
-    note(f"{count(len(result.artifacts), 'file')} {done}")
+    remark(f"{count(len(result.artifacts), 'file')} {done}")
 
 
 @click.command("list", cls=CliCommand, examples=["caravan list", "caravan list --tree"])
@@ -296,13 +296,13 @@ def _say_where(result: FetchResult, *, is_written: bool) -> None:
         say(f"kept at {first.path}")
     else:
         say(f"kept in the store of the node, the first at {first.path}")
-    note("for a copy with its own name: the same command with -o FOLDER/")
+    remark("for a copy with its own name: the same command with -o FOLDER/")
 
 
 def _stream_words(result: FetchResult, path: str) -> None:
     # On stderr: the path may lead to this process's stdout.
     total = sum(artifact.size for artifact in result.artifacts)
-    note(f"{size(total)} written to {path}")
+    remark(f"{size(total)} written to {path}")
 
 
 def _origin(artifact: FetchedArtifact) -> str:
@@ -341,4 +341,4 @@ def _tree_words(result: ListResult) -> None:
 
 
 def _say_held(result: ListResult) -> None:
-    note(f"{count(result.count, 'file')}, {size(result.bytes_held)}")
+    remark(f"{count(result.count, 'file')}, {size(result.bytes_held)}")

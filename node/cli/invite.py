@@ -10,7 +10,7 @@ import click
 
 from node.cli.group import CliCommand
 from node.cli.session import Session
-from node.cli.text import note, say
+from node.cli.text import remark, say
 from node.errors import NodeError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def invite(session: Session, *, network: str | None, expires: str, qr: bool) -> 
     def words(answer: InviteResult) -> None:
         say(answer.invitation)
         until = datetime.fromtimestamp(answer.expires, UTC)
-        note(f"good until {until:%Y-%m-%d %H:%M} UTC")
+        remark(f"good until {until:%Y-%m-%d %H:%M} UTC")
         if qr:
             click.echo(_qr_code(answer.invitation))
 

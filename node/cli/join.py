@@ -13,7 +13,7 @@ import click
 from node.cli.group import CliCommand
 from node.cli.ready import print_ready, print_running
 from node.cli.session import Session
-from node.cli.text import note
+from node.cli.text import remark
 from node.errors import NotRunningError, UsageError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _named_contacts(texts: Sequence[str], network: str) -> list[str]:
 def _print_waiting(contacts: Sequence[str]) -> None:
     # An invitation may hold a secret, and is not repeated.
     named = ["the invited contacts" if _is_invitation(one) else one for one in contacts]
-    note(f"no answer from {' '.join(named)} yet; the node keeps trying")
+    remark(f"no answer from {' '.join(named)} yet; the node keeps trying")
 
 
 def _is_background(session: Session, flags: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from node.cli.group import CliCommand, CommandGroup
 from node.cli.numbers import Amount, WholeNumber
 from node.cli.secret import new_passphrase, passphrase_for, passphrase_of
 from node.cli.session import Session
-from node.cli.text import count, note, say, table
+from node.cli.text import count, remark, say, table
 from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _keys_words(result: KeyShowResult) -> None:
         ],
     )
     if not result.keys:
-        note("no publisher key yet; make one with `caravan key new`")
+        remark("no publisher key yet; make one with `caravan key new`")
 
 
 def _day(seconds: float) -> str:

@@ -10,7 +10,7 @@ import click
 
 from node.cli.files import absolute
 from node.cli.session import Session
-from node.cli.text import count, note, say, size, table
+from node.cli.text import count, remark, say, size, table
 from node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _prefetch_words(result: PrefetchResult) -> None:
     )
     total = sum(one.size for one in result.artifacts)
     words = f"{count(len(result.artifacts), 'file')}, {size(total)}"
-    note(words)
+    remark(words)
     _say_left_out(result.left_out)
 
 
@@ -106,7 +106,7 @@ def _survey_words(result: SurveyResult) -> None:
         ],
     )
     words = ", ".join(f"{number} {state}" for state, number in result.counts.items())
-    note(words)
+    remark(words)
     _say_left_out(result.left_out)
 
 
@@ -117,7 +117,7 @@ def _say_left_out(left_out: list[LeftOutEntry]) -> None:
     names = ", ".join(f"{one.name} {one.version}".strip() for one in left_out[:5])
     more = ", ..." if len(left_out) > 5 else ""
     words = f"left out, {len(left_out)} without a digest: {names}{more}"
-    note(words)
+    remark(words)
 
 
 def _where(entry: SurveyedFile) -> str:
@@ -131,4 +131,4 @@ def _adopt_words(result: AdoptResult) -> None:
         say(f"{one.digest}  {one.file}")
     shared = count(len(result.artifacts), "file")
     words = f"{shared} offered, of {result.looked_at} looked at"
-    note(words)
+    remark(words)

@@ -13,7 +13,7 @@ from node.cli.files import absolute, target_text
 from node.cli.group import CliCommand
 from node.cli.secret import passphrase_for
 from node.cli.session import Session
-from node.cli.text import count, duration, note, say, table
+from node.cli.text import count, duration, remark, say, table
 
 if TYPE_CHECKING:
     from node.results import (
@@ -265,11 +265,11 @@ def _updates_words(result: UpdatesResult) -> None:
     for doubt in result.doubts:
         publisher = doubt.nickname or doubt.publisher
         words = f"caution: {doubt.name} by {publisher}: {doubt.why}"
-        note(words)
+        remark(words)
     for one in result.dependents:
-        note(dependent_words(one))
+        remark(dependent_words(one))
     if not result.updates and not result.doubts:
-        note("everything is up to date")
+        remark("everything is up to date")
     elif result.updates and result.applied:
         _applied_words(result)
 
@@ -279,11 +279,11 @@ def _applied_words(result: UpdatesResult) -> None:
     fetched = count(len(result.updates), "update")
     paths = [path for update in result.updates for path in update.paths]
     if not paths:
-        note(f"{fetched} fetched; for copies: the same with -o DIR")
+        remark(f"{fetched} fetched; for copies: the same with -o DIR")
         return
-    note(f"{fetched} fetched")
+    remark(f"{fetched} fetched")
     for path in paths:
-        note(f"written to {path}")
+        remark(f"written to {path}")
 
 
 def _confirmed(update: UpdateEntry) -> str:
@@ -302,7 +302,7 @@ def _follow_words(result: FollowResult, target: str, auto: str) -> None:
             f"no release of {result.name} by this publisher is known yet; check the "
             "publisher's text if there should be one"
         )
-        note(words)
+        remark(words)
     else:
         say(f"newest release: {result.newest}")
 

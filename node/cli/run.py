@@ -11,7 +11,7 @@ import click
 from node.cli.answer import Fields
 from node.cli.group import CommandGroup
 from node.cli.session import Session
-from node.cli.text import note
+from node.cli.text import remark
 from node.errors import INTERRUPTED, NodeError, clause
 from node.version import VERSION
 
@@ -114,7 +114,7 @@ def run(arguments: list[str]) -> int:
             return session.fail("cannot write to stdout: it is closed", 1)
     except (KeyboardInterrupt, click.Abort):
         if session.if_interrupted:
-            note(session.if_interrupted)
+            remark(session.if_interrupted)
         return _failed(session, arguments, "interrupted", code=INTERRUPTED)
     except click.ClickException as error:
         sentence = _usage_sentence(error)

@@ -15,11 +15,19 @@ from node.cli import client
 from node.cli.group import CliCommand
 from node.cli.numbers import Amount
 from node.cli.session import Session
-from node.cli.text import count, note, size
+from node.cli.text import count, remark, size
 from node.errors import NodeError, NotRunningError
 
 if TYPE_CHECKING:
     from node.runner.run import CommandRun
+
+
+_SOURCES = {
+    "store": "from the store",
+    "peers": "from peers",
+    "origin": "from the origin",
+}
+"""What the last line says of each source."""
 
 
 @click.command(
@@ -111,7 +119,7 @@ def _home(session: Session, cache: str | None, stack: ExitStack) -> Path:
 
 
 def _say(sentence: str) -> None:
-    note(f"caravan: {sentence}")
+    remark(f"caravan: {sentence}")
 
 
 def _report(session: Session, done: CommandRun) -> None:
@@ -131,10 +139,3 @@ def _report(session: Session, done: CommandRun) -> None:
         f"{size(totals.by_source[name])} {words}" for name, words in _SOURCES.items()
     ]
     _say(f"{count(totals.files, 'file')}, {size(totals.bytes)}: {', '.join(parts)}")
-
-
-_SOURCES = {
-    "store": "from the store",
-    "peers": "from peers",
-    "origin": "from the origin",
-}

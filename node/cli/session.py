@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from node.cli import client
 from node.cli.answer import json_text
 from node.cli.progress import ProgressView
-from node.cli.text import note
+from node.cli.text import remark
 from node.settings.home import home_folder
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Session:
     ) -> int:
         """Print what went wrong, with `details` in JSON only; returns the exit code."""
         if not self.is_background:
-            note(f"caravan: {sentence}")
+            remark(f"caravan: {sentence}")
         if self.json and not self.answered:
             self.answered = True
             document = {"error": sentence, "exit_code": exit_code}

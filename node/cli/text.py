@@ -87,8 +87,8 @@ def say(text: str) -> None:
     print(clean(text), flush=True)
 
 
-def note(sentence: str) -> None:
-    """Print a sentence for people on stderr; on a terminal, broken between words."""
+def remark(sentence: str) -> None:
+    """Print a sentence beside the answer, on stderr; terminals get it in lines."""
     line = clean(sentence)
     if is_for_people(sys.stderr):
         line = wrapped(line, _terminal_columns())

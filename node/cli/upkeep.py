@@ -10,7 +10,7 @@ import click
 from node.cli.group import CliCommand
 from node.cli.numbers import Amount
 from node.cli.session import Session
-from node.cli.text import count, note, size, table
+from node.cli.text import count, remark, size, table
 
 if TYPE_CHECKING:
     from node.results import CleanResult, VerifyResult
@@ -60,7 +60,7 @@ def clean(
             return
         click.confirm(f"Remove {count(result.removed, 'file')}?", abort=True, err=True)
         session.ask("clean", **wishes)
-        note("removed")
+        remark("removed")
         return
     session.answer(session.ask("clean", **wishes), _clean_words)
 
@@ -95,7 +95,7 @@ def _clean_words(result: CleanResult) -> None:
     freed, held = size(result.bytes), size(result.bytes_held)
     removed = "would be removed" if result.dry_run else "removed"
     words = f"{count(result.removed, 'file')} {removed}, {freed} freed, {held} kept"
-    note(words)
+    remark(words)
 
 
 def _verify_words(result: VerifyResult) -> None:
@@ -110,4 +110,4 @@ def _verify_words(result: VerifyResult) -> None:
     checked = f"{count(result.count, 'file')}, {size(result.bytes_checked)}"
     words = f"{result.damaged} damaged" if result.damaged else "all sound"
     words = f"{checked}: {words}"
-    note(words)
+    remark(words)

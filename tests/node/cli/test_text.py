@@ -14,7 +14,7 @@ from node.cli.text import (
     duration,
     facts,
     fit,
-    note,
+    remark,
     size,
     table,
     width,
@@ -244,6 +244,6 @@ def test_a_sentence_is_one_line_where_no_person_looks(monkeypatch):
     sentence = "a sentence that is longer than the terminal"
     for stream, lines in ((io.StringIO(), 1), (Terminal(), 3)):
         monkeypatch.setattr("sys.stderr", stream)
-        note(sentence)
+        remark(sentence)
         assert stream.getvalue().count("\n") == lines
         assert stream.getvalue().split() == sentence.split()
