@@ -100,7 +100,7 @@ async def running(home: Path, node: Any):
     """Open a door on `node`, and write the node.json that leads there."""
     door = Door(node, TOKEN)
     web = await door.start("127.0.0.1:0")
-    await door.listen_also(listen_local(home))
+    door.listen_also(listen_local(home))
     card = {"web": str(web), "token": TOKEN, "pid": os.getpid()}
     (home / "node.json").write_text(json.dumps(card))
     try:
