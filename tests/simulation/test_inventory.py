@@ -117,7 +117,7 @@ def test_slow_nodes_are_no_reason_to_choose_other_keepers() -> None:
             delay, send = swarm.network.delay, swarm.network.send
 
             def delayed(data: bytes, source: Any, to: Any) -> None:
-                extra = 0.45 * (source[0] in slow)
+                extra = 0.9 * (source[0] in slow)
                 swarm.network.delay = lambda: delay() + extra  # type: ignore[method-assign]
                 send(data, source, to)
 
