@@ -263,12 +263,13 @@ class Catalogue:
 
     def digests_starting(self, prefix: str) -> list[str]:
         """Return the known digests of artifacts and packages that begin so."""
-        like = f"{prefix}%"
+        # A range, which an index finds. LIKE would read every row that there is.
         return self._column(
-            "SELECT artifact FROM direct WHERE artifact LIKE ?1"
-            " UNION SELECT artifact FROM package_artifact WHERE artifact LIKE ?1"
-            " UNION SELECT digest FROM package WHERE digest LIKE ?1",
-            (like,),
+            "SELECT artifact FROM direct WHERE artifact BETWEEN ?1 AND ?2"
+            " UNION SELECT artifact FROM package_artifact"
+            " WHERE artifact BETWEEN ?1 AND ?2"
+            " UNION SELECT digest FROM package WHERE digest BETWEEN ?1 AND ?2",
+            (prefix.lower(), f"{prefix.lower()}~"),
         )
 
     @property

@@ -142,3 +142,15 @@ def test_follows_nicknames_pins_and_contacts_survive(tmp_path):
         assert not catalogue.unpin(OLD)
     finally:
         again.close()
+
+
+def test_first_digits_are_found_without_reading_all_rows(database, catalogue):
+    """Every command that takes a digest looks for it so, however much is held."""
+    catalogue.add_directs(["sha256:ab", "sha256:abcd", "sha256:abff", "sha256:ac"])
+    said: list[str] = []
+    database.set_trace_callback(said.append)
+    found = catalogue.digests_starting("sha256:AB")
+    database.set_trace_callback(None)
+    assert found == ["sha256:ab", "sha256:abcd", "sha256:abff"]
+    plan = database.execute(f"EXPLAIN QUERY PLAN {said[0]}").fetchall()
+    assert not [row for row in plan if row[3].startswith("SCAN")]
