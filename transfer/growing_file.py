@@ -80,13 +80,13 @@ class GrowingFile:
     async def wait(self, offset: int) -> bool:
         """Wait until bytes beyond `offset` may be read; False where none will be."""
         while self.length <= offset and not self.ended:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.add(future)
-            try:
-                await future
-            finally:
-                self._waiting.discard(future)
+            await self._wait_change()
         return self.length > offset
+
+    async def wait_end(self) -> None:
+        """Wait until it has ended, well or badly."""
+        while not self.ended:
+            await self._wait_change()
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset` on, of those that have come."""
@@ -105,6 +105,14 @@ class GrowingFile:
                 break
         if self.error is not None:
             raise self.error
+
+    async def _wait_change(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
 
     def _wake(self) -> None:
         for future in self._waiting:

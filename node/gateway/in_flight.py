@@ -25,6 +25,8 @@ class InFlightFile:
         """The run that goes on for a while without callers, once bytes have come."""
         self.coming: GrowingFile | None = None
         """What the source that came first has sent so far."""
+        self.whole: GrowingFile | None = None
+        """What has come and was verified, in the very file that is read here."""
         self.source: SourceName = "origin"
         """Where what is coming comes from."""
         self.has_known_size = False
@@ -80,13 +82,28 @@ class InFlightFile:
         ):
             self.ready.set()
 
+    def verified(self, coming: GrowingFile, source: SourceName) -> None:
+        """Let all of a file be read whose whole is verified, before it is kept.
+
+        Nothing may be written to it any more.
+        """
+        self.whole = coming
+        coming.finish()
+        if self.coming is not coming:
+            self.coming, self.source = coming, source
+        self.has_known_size = True
+        self.started.set()
+        self.ready.set()
+
     def streamed(self, waited: float) -> GrowingFile | None:
         """Return what can be passed on to a client that has waited, or None.
 
         A small file is worth it only where it comes slowly.
         """
-        if self.coming is None or self.coming.ended or not self.coming.length:
+        if self.coming is None or not self.coming.length:
             return None
+        if self.coming.ended:
+            return self.whole
         is_worth_it = self.ready.is_set() or waited >= limits.SLOW_SECONDS
         return self.coming if is_worth_it else None
 

@@ -139,12 +139,12 @@ class OriginFetch:
         return False
 
     async def _commit(self, intake: OriginIntake) -> Artifact:
-        name = await in_thread(intake.opened.verify)
+        name = await intake.verify()
         # Before the commit, which asks whether others may read the file.
         self._before_commit(name)
-        artifact = await in_thread(intake.opened.commit)
+        # Clients need not wait for disks: what is verified may leave.
         intake.finish()
-        return artifact
+        return await in_thread(intake.opened.commit)
 
     async def _download(self, intake: OriginIntake) -> int:
         """Download, going on from what has come where the origin fails for a moment.
@@ -200,7 +200,10 @@ class OriginIntake:
         self._expected = expected
         self._on_begin = on_begin
         self._intake: Intake | None = None
+        self._is_entered = False
         self._coming: GrowingFile | None = None
+        self._source: SourceName = "origin"
+        self._size: int | None = None
         self._leads = False
 
     def __enter__(self) -> OriginIntake:
@@ -235,11 +238,11 @@ class OriginIntake:
         self, parts: AsyncIterator[bytes], *, start: int, size: int | None
     ) -> None:
         """Take in what an origin sends; OriginError, TransferError."""
-        await self._open(size)
+        self._open(size)
         skip = self.length - start
         if skip < 0:
             raise OriginError("it sent another part than was asked for")
-        async for block in _blocks(parts):
+        async for block in _blocks(parts, size):
             fresh, skip = block[skip:], max(0, skip - len(block))
             if fresh:
                 await self._write(fresh, "origin", has_known_size=True)
@@ -253,7 +256,7 @@ class OriginIntake:
         async with contextlib.aclosing(coming):
             async for data, size in coming:
                 if self._intake is None:
-                    await self._open(size)
+                    self._open(size)
                 waiting.append(data)
                 count += len(data)
                 if count >= limits.WRITE_BYTES // 4 or not self._file.bytes_seen:
@@ -262,7 +265,7 @@ class OriginIntake:
         if waiting:
             await self._write_followed(b"".join(waiting), size)
         if self._intake is None:
-            await self._open(0)
+            self._open(0)
 
     async def _write_followed(self, data: bytes, size: int | None) -> None:
         # As with peers: nothing is passed on whose length the index did not name.
@@ -273,8 +276,13 @@ class OriginIntake:
         self, data: bytes, source: SourceName, *, has_known_size: bool
     ) -> None:
         intake = self.opened
-        await in_thread(partial(intake.write, data))
+        await in_thread(partial(self._write_in, intake, data))
+        self._source = source
         self._file.seen(intake.length)
+        if self._coming is None and self._size:
+            self._coming = GrowingFile(intake.descriptor, self._size)
+            if self._on_begin is not None and self._leads:
+                self._on_begin(self._coming)
         if self._coming is None:
             return
         if source == "origin" or has_known_size:
@@ -285,35 +293,53 @@ class OriginIntake:
                 has_known_size=has_known_size,
             )
 
-    async def _open(self, size: int | None) -> None:
+    def _write_in(self, intake: Intake, data: bytes) -> None:
+        """Write, and open the file before: one step of a thread less. Blocks."""
+        if not self._is_entered:
+            intake.__enter__()
+            self._is_entered = True
+        if data:
+            intake.write(data)
+
+    def _open(self, size: int | None) -> None:
         if self._intake is not None:
             return
         if size is not None and size > limits.FILE_BYTES_MAX:
             raise OriginError("the file is too large")
-        intake = Intake(self._store, self._expected, size)
-        await asyncio.to_thread(intake.__enter__)
-        self._intake = intake
-        if size:
-            self._coming = GrowingFile(intake.descriptor, size)
-            if self._on_begin is not None and self._leads:
-                self._on_begin(self._coming)
+        self._size = size
+        self._intake = Intake(self._store, self._expected, size)
+
+    async def verify(self) -> Digest:
+        """Verify the whole and return its name; TransferError."""
+        intake = self.opened
+
+        def verify() -> Digest:
+            self._write_in(intake, b"")
+            return intake.verify()
+
+        return await in_thread(verify)
 
     def finish(self) -> None:
         """Let all of it be read: it was verified."""
         if self._coming is not None:
-            self._coming.finish()
+            self._file.verified(self._coming, self._source)
 
 
-async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _blocks(
+    parts: AsyncIterator[bytes], size: int | None
+) -> AsyncIterator[bytes]:
     """Join small parts into blocks that are worth a thread's while.
 
-    The first part is a block of its own, and no part waits for long: others may follow.
-    Where the parts end with an error, what came before it is yielded first.
+    The first part of a long file is a block of its own, and no part waits for long:
+    others may follow. A short file that comes at once is one block. Where the parts
+    end with an error, what came before it is yielded first.
     """
     waiting: list[bytes] = []
     count = 0
     failed: OriginError | None = None
     loop, due_at = asyncio.get_running_loop(), 0.0
+    if size is not None and size < limits.WRITE_BYTES // 4:
+        due_at = loop.time() + limits.BLOCK_SECONDS_MAX
     try:
         async for part in parts:
             waiting.append(part)

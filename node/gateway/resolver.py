@@ -51,12 +51,37 @@ class StreamedFile:
         """Where it comes from."""
         self.strong = file.digest
         """What the whole must have; the last bytes are held back until it has."""
+        self._file = file
         self._flight = flight
         flight.join()
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the whole has come and has its digest; it may not be kept yet."""
+        return self._file.whole is self.coming
+
+    async def settled(self) -> bool:
+        """Wait until that is so, or the download has ended otherwise; tell which."""
+        ended = asyncio.ensure_future(self.coming.wait_end())
+        try:
+            await asyncio.wait(
+                {ended, self._flight.task}, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            ended.cancel()
+        return self.is_verified
 
     async def whole(self) -> Artifact:
         """Wait for the verified whole; raises MissError."""
         return await outcome(self._flight)
+
+    def read(self, most: int) -> bytes:
+        """Return all of a file that is verified; MissError for more than `most`."""
+        size = self.coming.size
+        data = self.coming.read(0, size) if size <= most else b""
+        if not self.is_verified or len(data) != size:
+            raise MissError("the file is too long, or became shorter")
+        return data
 
     def close(self) -> None:
         """Say that nobody here waits for it any more."""
@@ -96,6 +121,23 @@ class Resolver:
     ) -> Artifact | StreamedFile:
         """Return the artifact, or a large one while it still comes in; MissError."""
         return await self._open(digest, named, may_stream=self._stream)
+
+    async def read(self, digest: Digest, named: Sequence[NamedFile]) -> bytes:
+        """Return the bytes of a small file, once they are verified.
+
+        Raises MissError or TransferError.
+        """
+        found = await self._open(digest, named, may_stream=True)
+        if isinstance(found, StreamedFile):
+            try:
+                if await found.settled():
+                    return found.read(limits.METADATA_BYTES_MAX)
+                found_whole = await found.whole()
+            finally:
+                found.close()
+        else:
+            found_whole = found
+        return await asyncio.to_thread(self._store.read, found_whole)
 
     async def held(self, digest: Digest) -> Artifact | None:
         """Return the artifact if it is in the store."""

@@ -291,8 +291,7 @@ class PythonIndex:
         for name in (str(digest), *names):
             if (found := page.files.find_file(simple.metadata_name(name))) is not None:
                 try:
-                    small = await context.resolver.resolve(found.strong, [found])
-                    return await asyncio.to_thread(context.store.read, small)
+                    return await context.resolver.read(found.strong, [found])
                 except (MissError, TransferError):
                     return None
         return None

@@ -167,6 +167,9 @@ class FileSender:
         status, headers, start, end = answer_of(request, digest, size)
         if status not in (200, 206):
             return web.Response(status=status, headers=headers)
+        if coming.is_verified and size <= MEMORY_FILE_BYTES_MAX:
+            data = coming.read(MEMORY_FILE_BYTES_MAX)[start:end]
+            return web.Response(status=status, headers=headers, body=data)
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = end - start
         await response.prepare(request)
@@ -180,6 +183,9 @@ class FileSender:
                 passed.update(block)
                 await write(response, block)
                 sent += len(block)
+            if await coming.settled():
+                await self._send_verified(response, coming, part=(sent, end))
+                return response
             artifact = await coming.whole()
             _check_size(artifact, size)
             await asyncio.to_thread(
@@ -189,6 +195,23 @@ class FileSender:
         except (MissError, TransferError, TimeoutError):
             abort(request)
         return response
+
+    async def _send_verified(
+        self,
+        response: web.StreamResponse,
+        coming: StreamedFile,
+        *,
+        part: tuple[int, int],
+    ) -> None:
+        """Send the end of what was verified as it came, from where it came to."""
+        sent, end = part
+        while sent < end:
+            block = coming.coming.read(sent, min(SEND_BYTES, end - sent))
+            if not block:
+                raise MissError("the file became shorter")
+            await write(response, block)
+            sent += len(block)
+        await response.write_eof()
 
     async def _stream_unsized(
         self, request: web.Request, digest: Digest, coming: StreamedFile

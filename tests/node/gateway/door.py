@@ -39,6 +39,12 @@ class Opened:
             while len(server.connections) != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
+    async def wait_for_artifacts(self, count: int) -> None:
+        """Wait until that many are held: clients have a file before it is kept."""
+        async with asyncio.timeout(30):
+            while len(self.rig.store.artifacts()) != count:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     def raw(self, path: str, method: str = "GET", **headers: str | None) -> bytes:
         named: dict[str, str | None] = {"Host": str(self.address)}
         named |= {name.replace("_", "-"): text for name, text in headers.items()}

@@ -171,7 +171,7 @@ async def test_lists_of_other_machines_and_of_sources_are_learned(
         await updated(door)
         assert (await door.ask(f"/debian/{file}")).body == DEB
         assert door.rig.origin.relayed == []
-        assert len(door.rig.store.artifacts()) == 2
+        await door.wait_for_artifacts(2)
 
 
 async def test_a_list_that_was_forgotten_is_read_again(tmp_path):

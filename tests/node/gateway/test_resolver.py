@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+from typing import Any
 
 import pytest
 
@@ -193,3 +195,39 @@ async def test_files_of_an_upstream_that_is_no_longer_configured_are_forgotten(
         assert await rig.gateway.named(digest)
         await rig.gateway.pages.forget_moved_upstream("pypi", "https://another.test/")
         assert await rig.gateway.named(digest) == []
+
+
+async def test_what_is_verified_leaves_before_it_is_kept(tmp_path):
+    """Disks are slow, and clients wait; what they get has its digest all the same."""
+    async with rig_in(tmp_path) as rig:
+        digest, named = rig.name(b"small" * 100)
+        commit, may_commit = rig.store.commit, threading.Event()
+
+        def slow(*arguments: Any) -> Artifact:
+            assert may_commit.wait(10)
+            return commit(*arguments)
+
+        rig.store.commit = slow
+        async with asyncio.timeout(5):
+            found = await rig.gateway.resolver.open(digest, named)
+            assert isinstance(found, StreamedFile)
+            assert (found.is_verified, found.source) == (True, "origin")
+            assert found.read(1000) == b"small" * 100
+            with pytest.raises(MissError):
+                found.read(499)
+            found.close()
+            assert await rig.gateway.resolver.read(digest, named) == b"small" * 100
+        assert rig.store.find(digest) is None
+        may_commit.set()
+        artifact = await rig.gateway.resolver.resolve(digest, named)
+        assert artifact.size == 500
+
+
+async def test_nothing_leaves_early_that_is_not_what_was_named(tmp_path):
+    async with rig_in(tmp_path) as rig:
+        digest, named = rig.name(b"right")
+        rig.origin.files[named[0].url] = b"wrong"
+        with pytest.raises(MissError):
+            await rig.gateway.resolver.open(digest, named)
+        with pytest.raises(MissError):
+            await rig.gateway.resolver.read(digest, named)

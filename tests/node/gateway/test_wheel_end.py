@@ -213,7 +213,7 @@ async def test_the_end_of_a_wheel_does_not_wait_for_the_rest(tmp_path):
         # What is no end is part of a file that is verified.
         answer = await door.ask(path, Range="bytes=0-99")
         assert (answer.status, answer.body) == (206, data[:100])
-        assert door.rig.store.count == 1
+        await door.wait_for_artifacts(1)
         door.rig.origin.parts.clear()
         answer = await door.ask(path, Range="bytes=-16384")
         assert (answer.status, answer.body) == (206, data[-16384:])
