@@ -289,13 +289,17 @@ class UploadSession:
         return Verdict.CLOSE
 
     def _next_message(self, linger: float) -> wire.AnyMessage | None:
-        """Return the next request, or None if none comes for `linger` seconds."""
-        channel = self.channel
+        """Return the next request, or None if none is whole within `linger` seconds."""
+        channel, until = self.channel, time.monotonic() + linger
         while (message := channel.next_frame()) is None:
-            if not channel.read_available() and not channel.wait(linger, write=False):
+            left = until - time.monotonic()
+            # Single bytes, and what only TLS reads, lend nobody a thread for longer.
+            if not channel.read_available() and (
+                left < 0 or not channel.wait(left, write=False)
+            ):
                 return None
-            if not channel.has_buffered:
-                continue
+            if left < 0:
+                return channel.next_frame()
         return message
 
     # Sending.

@@ -116,6 +116,20 @@ class HalfFrames(Attack):
             await asyncio.sleep(1.0)
 
 
+class Dribbling(Attack):
+    """Has a request answered, and sends the next one byte by byte."""
+
+    count = 12
+
+    async def attack(self, sock):
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, HELLO + wire.encode(wire.Done(4_000_000_000)))
+        await loop.sock_sendall(sock, (1000).to_bytes(wire.LENGTH_BYTES, "big"))
+        for _ in range(900):
+            await loop.sock_sendall(sock, b"x")
+            await asyncio.sleep(0.01)
+
+
 class ManyWants(Attack):
     """Wants one artifact 64 times on each of 15 connections."""
 
@@ -153,7 +167,7 @@ class SlowReaders(Attack):
 
 @pytest.mark.parametrize(
     "kind",
-    [Silent, MagicOnly, HalfFrames, ManyWants, TooManyWants, SlowReaders],
+    [Silent, MagicOnly, HalfFrames, Dribbling, ManyWants, TooManyWants, SlowReaders],
     ids=lambda kind: kind.__name__,
 )
 async def test_honest_peers_are_served_beside_an_attack(new_node, kind):
