@@ -3,7 +3,8 @@
 What passes is TLS between the two ends; the relay reads nothing of it. It joins only
 connections whose token a call through this node has announced, and its limits make it
 no use as an open proxy: four pairs at a time, 1 MiB/s and 64 MiB each, two minutes
-until both ends have come or nothing has passed.
+in which nothing passes. While all four are taken, one that moves less than 16 KiB/s
+gives way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import socket
 
     from node.background import Background
+    from transfer.seeding.admission import UploadPace
 
 PAIRS_MAX: Final = 4
 BYTES_PER_SECOND: Final = 1 << 20
@@ -41,9 +43,9 @@ async def joined(sock: socket.socket) -> None:
         raise ConnectionError("the relay has closed")
 
 
-async def _splice(one: socket.socket, other: socket.socket) -> None:
+async def _splice(one: socket.socket, other: socket.socket, pace: UploadPace) -> None:
     """Carry bytes both ways until an end closes or the limits are reached."""
-    meter = _Meter()
+    meter = _Meter(pace)
     loop = asyncio.get_running_loop()
     try:
         for end in (one, other):
@@ -71,7 +73,8 @@ async def _pump(source: socket.socket, to: socket.socket, meter: _Meter) -> None
 class _Meter:
     """The rate and the total of one pair, both directions together."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: UploadPace) -> None:
+        self._pace = pace
         self._began: float | None = None
         self._bytes = 0
 
@@ -79,6 +82,8 @@ class _Meter:
         """Count bytes; return for how long to wait before they are sent on."""
         self._began = now if self._began is None else self._began
         self._bytes += count
+        self._pace.add(count)
+        self._pace.tick(now)
         if self._bytes > BYTES_MAX:
             raise ConnectionError("the relay's limit is reached")
         due = self._began + self._bytes / BYTES_PER_SECOND

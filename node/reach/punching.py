@@ -29,6 +29,7 @@ from transfer.connection import wire
 
 if TYPE_CHECKING:
     from node.background import Background
+    from transfer.seeding.admission import UploadPace
 
 ROUNDS: Final = 3
 ROUND_SECONDS: Final = 0.6
@@ -48,8 +49,11 @@ def meeting_point(background: Background) -> TokenPairs:
     return TokenPairs(background, _introduce, name="meeting", at_once=MEETINGS_MAX)
 
 
-async def _introduce(one: socket.socket, other: socket.socket) -> None:
+async def _introduce(
+    one: socket.socket, other: socket.socket, pace: UploadPace
+) -> None:
     """Lead the rounds, until an end has closed."""
+    del pace  # a meeting is over before it could be judged
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(MEETING_SECONDS_MAX):
             for _ in range(ROUNDS):

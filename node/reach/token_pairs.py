@@ -3,7 +3,8 @@
 The relay and the meeting point take the same two steps: a call through this node says
 that two connections with a token will come, and what is done with them begins when
 both are here. All of it is bounded: how many pairs are awaited, for how long, and how
-many are served at once.
+many are served at once. While all places are taken, the slowest pair gives way if it
+had time to show its pace and moves next to nothing: nobody holds a place for nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Final
+
+from transfer.seeding.admission import UploadPace
 
 if TYPE_CHECKING:
     import socket
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 EXPECT_SECONDS: Final = 10.0
 """Until both ends of a pair have come."""
 EXPECTED_MAX: Final = 64
+BYTES_PER_SECOND_MIN: Final = 16 * 1024
+"""A pair below this gives way when another waits for its place."""
 
 
 class TokenPairs:
@@ -29,30 +34,31 @@ class TokenPairs:
     def __init__(
         self,
         background: Background,
-        serve: Callable[[socket.socket, socket.socket], Awaitable[None]],
+        serve: Callable[[socket.socket, socket.socket, UploadPace], Awaitable[None]],
         *,
         name: str,
         at_once: int,
     ) -> None:
-        """Pass the two sockets of a pair to `serve`, which need not close them."""
+        """Pass the two sockets of a pair to `serve`, which need not close them.
+
+        `serve` counts what it moves in the pace that it is given.
+        """
         self._background = background
         self._serve = serve
         self._name = name
         self._at_once = at_once
         self._expected: dict[bytes, float] = {}
         self._first: dict[bytes, socket.socket] = {}
-        self._served = 0
+        self._served: dict[UploadPace, asyncio.Task[None]] = {}
         self.is_open = False
         """Whether pairs are taken at all."""
 
     def expect(self, token: bytes) -> bool:
         """Announce a pair; whether it will be served."""
         self._forget(time.monotonic())
-        if (
-            not self.is_open
-            or self._served >= self._at_once
-            or len(self._expected) >= EXPECTED_MAX
-        ):
+        if not self.is_open or len(self._expected) >= EXPECTED_MAX:
+            return False
+        if not self._has_room(time.monotonic()):
             return False
         self._expected[token] = time.monotonic() + EXPECT_SECONDS
         loop = asyncio.get_running_loop()
@@ -77,18 +83,32 @@ class TokenPairs:
             self._first[token] = sock
             return
         del self._expected[token]
-        if self._served >= self._at_once:
+        if not self._has_room(time.monotonic()):
             sock.close()
             other.close()
             return
-        self._served += 1
-        self._background.start(self._run(other, sock), self._name)
+        pace = UploadPace(time.monotonic())
+        task = self._background.start(self._run(other, sock, pace), self._name)
+        self._served[pace] = task
 
-    async def _run(self, one: socket.socket, other: socket.socket) -> None:
+    def _has_room(self, now: float) -> bool:
+        """Whether one more pair can be served; end the slowest one for it."""
+        if len(self._served) < self._at_once:
+            return True
+        judged = [pace for pace in self._served if pace.is_known(now)]
+        slowest = min(judged, key=lambda one: one.bytes_per_second(now), default=None)
+        if slowest is None or slowest.bytes_per_second(now) >= BYTES_PER_SECOND_MIN:
+            return False
+        self._served.pop(slowest).cancel()
+        return True
+
+    async def _run(
+        self, one: socket.socket, other: socket.socket, pace: UploadPace
+    ) -> None:
         try:
-            await self._serve(one, other)
+            await self._serve(one, other, pace)
         finally:
-            self._served -= 1
+            self._served.pop(pace, None)
             one.close()
             other.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 
 import pytest
 
@@ -19,6 +20,8 @@ from node.reach.call_guard import (
     CallGuard,
 )
 from node.reach.peer_relay import PAIRS_MAX, _Meter, joined, peer_relay
+from transfer.seeding import admission
+from transfer.seeding.admission import UploadPace
 
 TOKEN = b"0123456789abcdef"
 
@@ -92,6 +95,38 @@ async def test_pairs_are_bounded():
         assert not relay.expect(TOKEN)
 
 
+async def test_pairs_that_move_next_to_nothing_give_way(monkeypatch):
+    """One source cannot hold the relay with a byte now and then."""
+    monkeypatch.setattr(admission, "_PACE_SECONDS", 0.2)
+    async with opened() as (relay, pair):
+        ends = []
+        for number in range(PAIRS_MAX):
+            token = bytes([number]) * 16
+            assert relay.expect(token)
+            for _ in range(2):
+                outer, inner = pair()
+                relay.join(token, inner)
+                ends.append(outer)
+        for end in ends:
+            await joined(end)
+        busy, busy_other = ends[:2]
+        began = time.monotonic()
+        while time.monotonic() - began < 0.5:
+            for end in ends[2:]:
+                end.send(b"x")
+            busy.send(bytes(20_000))
+            await asyncio.get_running_loop().sock_recv(busy_other, 1 << 20)
+            await asyncio.sleep(0.02)
+        for number in range(PAIRS_MAX - 1):
+            assert relay.expect(b"%016d" % number)
+            for _ in range(2):
+                relay.join(b"%016d" % number, pair()[1])
+        await asyncio.sleep(0.01)
+        assert not relay.expect(TOKEN)  # the newest have had no time yet
+        busy.send(b"still here")
+        assert await received(busy_other)
+
+
 async def test_a_first_connection_whose_other_does_not_come_is_closed(monkeypatch):
     monkeypatch.setattr(token_pairs, "EXPECT_SECONDS", 0.05)
     async with opened() as (relay, pair):
@@ -104,7 +139,7 @@ async def test_a_first_connection_whose_other_does_not_come_is_closed(monkeypatc
 
 
 def test_the_rate_and_the_total_of_a_pair_are_bounded():
-    meter = _Meter()
+    meter = _Meter(UploadPace(10.0))
     assert meter.wait(relay_module.BYTES_PER_SECOND, 10.0) == 1.0
     assert meter.wait(relay_module.BYTES_PER_SECOND, 11.0) == 1.0
     with pytest.raises(ConnectionError, match="limit"):
