@@ -108,20 +108,11 @@ class PublisherKeys:
             raise NodeError(f"{root!r} is a release key; only a root key can delegate")
         if self._path(name).exists():
             raise NodeError(f"there is a key {name!r} already; it was kept")
-        highest = max([known_epoch, *self._epochs(owner.publisher)])
-        if epoch is None:
-            epoch = highest + 1
-        elif 0 < epoch < highest:
-            raise NodeError(
-                f"epoch {epoch} is revoked: {highest} was given already; choose "
-                f"--epoch {highest} or more"
-            )
         if not 0 < days <= DAYS_MAX:
             raise UsageError(
                 f"expected more than 0 and up to {DAYS_MAX} days, not {days:g}"
             )
-        if not 0 < epoch <= EPOCH_MAX:
-            raise UsageError(f"expected an epoch from 1 to {EPOCH_MAX}, not {epoch}")
+        epoch = self._new_epoch(owner, epoch, known_epoch)
         key = Ed25519PrivateKey.generate()
         delegation = Delegation.sign(
             owner.private_key,
@@ -189,6 +180,22 @@ class PublisherKeys:
         """Tell whether the key `name` needs a passphrase."""
         path = self._path(name)
         return path.exists() and keyfiles.ENCRYPTED_MARK in keyfiles.read_file(path)
+
+    def _new_epoch(
+        self, owner: PublisherKey, wanted: int | None, known_epoch: int
+    ) -> int:
+        """Return the epoch to give: `wanted`, or one more than any before."""
+        highest = max([known_epoch, *self._epochs(owner.publisher)])
+        if wanted is None:
+            wanted = highest + 1
+        elif 0 < wanted < highest:
+            raise NodeError(
+                f"epoch {wanted} is revoked: {highest} was given already; choose "
+                f"--epoch {highest} or more"
+            )
+        if not 0 < wanted <= EPOCH_MAX:
+            raise UsageError(f"expected an epoch from 1 to {EPOCH_MAX}, not {wanted}")
+        return wanted
 
     def _described(self, name: str) -> dict[str, object]:
         content = self._content(name)
