@@ -18,6 +18,7 @@ MODULES = (
     "transfer",
     "node.service",
     "node.commands",
+    "node.results",
     "node.settings",
     "node.errors",
 )
