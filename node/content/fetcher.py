@@ -237,7 +237,9 @@ class ContentFetcher:
         left = [
             one
             for digest, one in files.items()
-            if digest not in held and self.is_strong(digest)
+            if digest not in held
+            and self.is_strong(digest)
+            and one.content.may_be_small
         ]
         if len(left) < TOGETHER_MIN:
             return fetched

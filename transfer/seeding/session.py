@@ -36,8 +36,10 @@ from transfer.limits import ASKS_AT_ONCE_MAX, WANTS_PER_CONNECTION_MAX
 from transfer.seeding.admission import UploadPace
 from transfer.seeding.complaints import Complaints
 from transfer.seeding.following import Followable, Followings
+from transfer.seeding.offer import Offer
+from transfer.seeding.parts import FilePart, HeadPart, Part, rest_of
 from transfer.seeding.small import SmallResponder
-from transfer.seeding.superseeding import SeedingSwarms, SwarmPeer
+from transfer.seeding.superseeding import SeedingSwarms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,9 +47,8 @@ if TYPE_CHECKING:
     from transfer.connection.channel import Channel
     from transfer.connection.rate_limit import RateLimiter
     from transfer.content.digest import Digest
-    from transfer.content.manifest import Manifest
     from transfer.limits import SeederLimits
-    from transfer.seeding.served_files import ServedFile, ServedFiles
+    from transfer.seeding.served_files import ServedFiles
     from transfer.store.partial import Partial
     from transfer.store.store import Store
 
@@ -64,63 +65,6 @@ class Verdict(enum.Enum):
     AGAIN = enum.auto()
     """A thread: its turn is over."""
     CLOSE = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """Bytes of a file that are to be sent."""
-
-    file: ServedFile
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class HeadPart:
-    """A frame whose payload follows at once."""
-
-    frame: bytes
-
-
-Part = bytes | memoryview | HeadPart | FilePart
-
-
-@dataclass(slots=True)
-class Offer:
-    """One artifact, or download under way, that a connection wants."""
-
-    name: Digest
-    file: ServedFile
-    partial: Partial | None = None
-    version_sent: int = -1
-    sent_at: float = 0.0
-    swarm_peer: SwarmPeer | None = None
-    """Its place in the swarm; None if the artifact has one chunk."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest by which its chunks are numbered."""
-        return self.file.manifest
-
-    def is_due(self, now: float, have_seconds: float) -> bool:
-        """Whether chunks were gained that the peer has not heard of."""
-        return (
-            self.partial is not None
-            and self.version_sent != self.partial.version
-            and now - self.sent_at >= have_seconds
-        )
-
-    def have(self, number: int, now: float) -> wire.Have:
-        """Return what is held of it, for the peer."""
-        digest = self.manifest.digest
-        if self.partial is None:
-            return wire.Have(number, digest, whole=True, bitmap=b"")
-        self.version_sent = self.partial.version
-        self.sent_at = now
-        held = self.partial.have(digest)
-        none = bytes(-(-self.manifest.count // 8))
-        bitmap = none if held is None else held
-        return wire.Have(number, digest, whole=False, bitmap=bitmap)
 
 
 class Uploads:
@@ -328,7 +272,7 @@ class UploadSession:
                     self._part = bytes(part) if isinstance(part, memoryview) else part
                     return False
                 continue
-            rest = _rest(part, sent)
+            rest = rest_of(part, sent)
             self._part = rest
             if rest is None:
                 return True
@@ -579,16 +523,3 @@ class UploadSession:
         if name is not None:
             log.warning("%s complains about %s", self.label, name)
             self.uploads.complaints.hear(name, complaint.index)
-
-
-def _rest(part: Part, sent: int) -> Part | None:
-    """Return what is left of a part, or None."""
-    match part:
-        case FilePart(file, offset, length):
-            if sent == length:
-                return None
-            return FilePart(file, offset + sent, length - sent)
-        case HeadPart(frame):
-            return HeadPart(frame[sent:]) if sent < len(frame) else None
-        case _:
-            return part[sent:] if sent < len(part) else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.commands import FetchCommand, ShareCommand
-from node.errors import NobodyOffersError
+from node.errors import NodeError
 from tests.node.running import running
 from transfer import Digest
 
@@ -89,6 +89,19 @@ async def test_what_its_peers_lack_is_searched_for(tmp_path, monkeypatch):
         }
 
 
+async def test_large_files_of_a_folder_wait_for_no_other(tmp_path, monkeypatch):
+    """Their sizes are known: there is a search for each, and for the list."""
+    new_files(tmp_path / "folder", 5, size=300_000)
+    async with (
+        running(tmp_path / "giver") as giver,
+        running(tmp_path / "taker", giver) as taker,
+    ):
+        shared = await giver.run(ShareCommand(files=[str(tmp_path / "folder")]))
+        searched = count_searches(taker, monkeypatch)
+        await taker.run(FetchCommand(targets=[shared.folder]))
+        assert len(set(searched)) == len(searched) == 6
+
+
 async def test_what_nobody_offers_fails_the_command(tmp_path):
     """What came by then stays."""
     files = new_files(tmp_path / "files", 10)
@@ -98,7 +111,7 @@ async def test_what_nobody_offers_fails_the_command(tmp_path):
     ):
         shared = (await giver.run(ShareCommand(files=files))).artifacts
         targets = [one.digest for one in shared]
-        with pytest.raises(NobodyOffersError):
+        with pytest.raises(NodeError, match="1 of 11 failed: nobody offers it"):
             await taker.run(FetchCommand(targets=[*targets, "ab" * 32]))
         assert taker.layers.storage.store.count == 10
 
