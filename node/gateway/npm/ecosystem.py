@@ -20,7 +20,9 @@ class Npm(Ecosystem):
 
     name = "npm"
     tools = ("npm", "pnpm", "yarn", "yarn-berry", "bun")
-    lockfiles = "package-lock.json, npm-shrinkwrap.json"
+    lockfiles = (
+        "package-lock.json, npm-shrinkwrap.json, pnpm-lock.yaml, yarn.lock, bun.lock"
+    )
 
     def recipe(self, tool: str, home: Path, base: str) -> Recipe:
         """Return how one of the tools is pointed at the gateway at `base`."""
@@ -37,9 +39,10 @@ class Npm(Ecosystem):
     def lockfile_reader(self, file: str) -> LockfileReader | None:
         """Return what reads a lockfile of this name, or None."""
         from node.gateway.npm.lockfiles import read_package_lock
+        from node.gateway.npm.other_lockfiles import READERS
 
         names = ("package-lock.json", "npm-shrinkwrap.json")
-        return read_package_lock if file in names else None
+        return read_package_lock if file in names else READERS.get(file)
 
     def caches(self, environ: Mapping[str, str], home: Path) -> dict[str, Path]:
         """Return where npm caches what it downloaded."""

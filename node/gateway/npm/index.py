@@ -44,7 +44,7 @@ _NAME = re.compile(r"(@[A-Za-z0-9~._-]{1,100}/)?[A-Za-z0-9~_-][A-Za-z0-9~._-]{0,
 _TARBALL = re.compile(r"([^/]++(?:/[^/]++)?)/-/([^/]++)")
 _VERSION = re.compile(
     r"((?:@[A-Za-z0-9~._-]{1,100}/)?[A-Za-z0-9~_-][A-Za-z0-9~._-]{0,213})"
-    r"/([A-Za-z0-9^~*][A-Za-z0-9.+~^*-]{0,100})"
+    r"/([A-Za-z0-9^~*<>=][A-Za-z0-9.+~^*<>=| -]{0,100})"
 )
 # What npm asks beyond packages. The upstream is asked with the node's own credentials,
 # so nothing is passed on that could read or change an account.
@@ -139,7 +139,9 @@ class NpmIndex:
         path = request.parameters["path"]
         if match := _TARBALL.fullmatch(path):
             return await self.tarball(match[1], match[2])
-        if not is_package_name(path) and _VERSION.fullmatch(path):
+        is_reserved = path.startswith("-/")  # what could read an account is there
+        is_one = not is_package_name(path) and not is_reserved
+        if is_one and _VERSION.fullmatch(path):
             return self._relay(request)  # /NAME/VERSION: the document of one version
         short = _type(request.accept) == SHORT_TYPE
         # What only looks at packages installs nothing of what they need.

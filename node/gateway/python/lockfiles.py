@@ -105,13 +105,29 @@ def read_uv_lock(text: str) -> Locked:
 
 
 def read_poetry_lock(text: str) -> Locked:
-    """Read poetry.lock, also of before 1.1, and pdm.lock."""
+    """Read poetry.lock, also of before 1.1, and pdm.lock, also of before 2.8."""
     locked = Locked()
     document = toml.loads(text)
-    old = document.get("metadata", {}).get("files", {})
+    old = _files_apart(document.get("metadata", {}))
     for package in document.get("package", []):
-        _add(locked, package, package.get("files") or old.get(package["name"], []))
+        name = normalized(package["name"])
+        apart = old.get(name) or old.get(f"{name} {package.get('version', '')}", [])
+        _add(locked, package, package.get("files") or apart)
     return locked
+
+
+def _files_apart(metadata: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the files that older lockfiles keep apart from their packages.
+
+    By name, or by name and version; before poetry 1.0 they had hashes only.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for key, hashes in metadata.get("hashes", {}).items():
+        found[normalized(key)] = [{"hash": f"sha256:{one}"} for one in hashes]
+    for key, files in metadata.get("files", {}).items():
+        name, space, version = key.partition(" ")
+        found[normalized(name) + space + version] = files
+    return found
 
 
 def read_pipfile_lock(text: str) -> Locked:
@@ -175,7 +191,9 @@ def _is_own(package: dict[str, Any]) -> bool:
     """Tell whether a package is the project itself, or a part of its workspace."""
     source = package.get("source", {})
     own = ("editable", "virtual", "directory", "workspace")
-    return isinstance(source, dict) and any(one in source for one in own)
+    if not isinstance(source, dict):
+        return False
+    return source.get("type") == "directory" or any(one in source for one in own)
 
 
 def _file_in(url: str) -> str:

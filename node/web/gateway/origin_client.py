@@ -292,10 +292,22 @@ class HttpOrigin:
     async def relay(
         self, upstream: Upstream, request: RelayRequest
     ) -> AsyncIterator[OriginReply]:
-        """Pass a request on; raises OriginError."""
+        """Pass a request on; raises OriginError.
+
+        It is sent once more where the connection ended before any answer: a server may
+        close one that was kept open just then, and nothing here changes its state.
+        """
         headers = {"Accept-Encoding": "identity", **dict(request.headers)}
         asked = _Request(request.url, request.method, headers, body=request.body)
-        async with self._request(upstream, asked) as response:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(
+                    self._request(upstream, asked)
+                )
+            except BrokenOffError:
+                response = await stack.enter_async_context(
+                    self._request(upstream, asked)
+                )
             yield HttpReply(response)
 
     # --- one request -----------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_html_takes_time_in_proportion_to_the_page(text):
 
 LOCKFILES = [
     "requirements.txt", "uv.lock", "poetry.lock", "pylock.toml", "Cargo.lock",
-    "package-lock.json", "toy.opam",
+    "package-lock.json", "toy.opam", "pnpm-lock.yaml", "yarn.lock", "bun.lock",
 ]  # fmt: skip
 
 
@@ -197,8 +197,9 @@ LOCKFILES = [
         b"--hash" * 100_000 + b" " * 100_000,
         b"\\\n" * 300_000,
         b"a==" + b"1" * LONG,
+        b'packages:\n  "' + b'\\"' * 200_000 + b"," * 200_000,
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_a_lockfile_is_read_or_refused_in_time(name, content):
     start = time.monotonic()

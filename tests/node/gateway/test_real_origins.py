@@ -10,7 +10,12 @@ import threading
 
 import pytest
 
-from node.gateway.origin import BusyError, NotAllowedError, OriginError
+from node.gateway.origin import (
+    BusyError,
+    NotAllowedError,
+    OriginError,
+    RelayRequest,
+)
 from node.gateway.resolver import MissError
 from node.gateway.upstream import Upstream, without_user
 from node.gateway.upstreams import Upstreams
@@ -227,3 +232,43 @@ async def test_a_password_in_a_link_is_used_and_not_handed_out(tmp_path, from_pa
             assert await resolved(rig, named) == DATA
     assert asked[-1] == "Basic " + base64.b64encode(b"user:word").decode()
     assert "word" not in without_user(given)
+
+
+async def test_a_request_whose_connection_ended_is_passed_on_once_more(tmp_path):
+    """Servers close connections that were kept open, just when they are used."""
+    bodies = []
+
+    def answer(handler, number):
+        bodies.append(handler.path)
+        if number == 1:
+            handler.close_connection = True
+        else:
+            send(handler, 200, b"{}")
+
+    with serving(answer) as url:
+        client = HttpOrigin(upstreams_at(url))
+        try:
+            upstream = upstreams_at(url).all()[0]
+            async with client.relay(upstream, RelayRequest(url)) as reply:
+                assert (reply.status, len(bodies)) == (200, 2)
+        finally:
+            await client.close()
+
+
+@pytest.mark.parametrize("path", ["-/all", "-/npm/v1/tokens", "-/user/me"])
+async def test_what_could_read_an_account_is_not_passed_on(tmp_path, path):
+    async with opened_in(tmp_path) as door:
+        assert (await door.ask(f"/npm/{path}")).status == 404
+        assert door.rig.origin.relayed == []
+
+
+@pytest.mark.parametrize(
+    "range_", ["1.0.0", "%3E%3D1.0.0", "%3E1%20%3C2", "%5E1", "1%20%7C%7C%202"]
+)
+async def test_the_document_of_a_version_is_passed_on_as_it_was_asked_for(
+    tmp_path, range_
+):
+    async with opened_in(tmp_path) as door:
+        await door.ask(f"/npm/toy/{range_}?x=y")
+        (asked,) = door.rig.origin.relayed
+        assert asked.url == f"https://registry.npmjs.org/toy/{range_}?x=y"
