@@ -45,7 +45,7 @@ def read_pnpm_lock(text: str) -> Locked:
             for one in lines
             if (found := _LIST.match(one))
         }
-        _add(locked, (name, version), given, said)
+        _add(locked, release=(name, version), digests=given, said=said)
     return locked
 
 
@@ -87,7 +87,7 @@ def read_yarn_lock(text: str) -> Locked:
             continue
         if not line.startswith(" "):
             if release[0]:
-                _add(locked, release, digests, {})
+                _add(locked, release=release, digests=digests, said={})
             release, digests = (_name_in(words), ""), []
         elif words.startswith("version "):
             release = release[0], words.split(" ", 1)[1].strip('"')
@@ -124,12 +124,13 @@ def read_bun_lock(text: str) -> Locked:
             for key, value in about.items()
         }
         texts = [one for one in package[1:] if isinstance(one, str)]
-        _add(locked, (name, version), texts[-1:], said)
+        _add(locked, release=(name, version), digests=texts[-1:], said=said)
     return locked
 
 
 def _add(
     locked: Locked,
+    *,
     release: tuple[str, str],
     digests: Iterable[str],
     said: Mapping[str, Any],

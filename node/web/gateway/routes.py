@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 from collections.abc import Awaitable, Callable
 
@@ -33,6 +34,7 @@ from node.gateway.origin import (
 from node.gateway.pages import PageMissingError, UnreachableError
 from node.gateway.published import ClashError
 from node.gateway.resolver import MissError, StreamedFile
+from node.gateway.retry import PASSING, pause_before_retry
 from node.gateway.service import Gateway
 from node.web.gateway.serving import (
     MOVES,
@@ -172,21 +174,47 @@ class GatewayRoutes:
     async def _relay(
         self, request: web.Request, answer: RelayAnswer
     ) -> web.StreamResponse:
-        """Pass on what the upstream answers, as it comes."""
-        client = self._gateway.client
-        async with client.relay(answer.upstream, answer.request) as reply:
-            headers = {**dict(reply.headers), "Cache-Control": "no-store"}
-            if answer.is_file and _is_web_page(reply):
-                raise OriginError("it sent a web page in the place of a file")
-            response = web.StreamResponse(status=reply.status, headers=headers)
-            await response.prepare(request)
-            try:
-                async for part in reply.parts():
-                    await write(response, part)
-                await response.write_eof()
-            except (OriginError, TimeoutError):
-                abort(request)
-            return response
+        """Pass on what the upstream answers, as it comes.
+
+        A file is asked for again where the upstream failed for the moment.
+        """
+        for attempt in range(1, limits.PAGE_ATTEMPTS if answer.is_file else 1):
+            async with self._gateway.client.relay(
+                answer.upstream, answer.request
+            ) as reply:
+                wait = _pause_of(reply, attempt)
+                if wait is None:
+                    return await self._passed_on(request, answer, reply)
+            await asyncio.sleep(wait)
+        async with self._gateway.client.relay(answer.upstream, answer.request) as reply:
+            return await self._passed_on(request, answer, reply)
+
+    async def _passed_on(
+        self, request: web.Request, answer: RelayAnswer, reply: OriginReply
+    ) -> web.StreamResponse:
+        headers = {**dict(reply.headers), "Cache-Control": "no-store"}
+        if answer.is_file and _is_web_page(reply):
+            raise OriginError("it sent a web page in the place of a file")
+        response = web.StreamResponse(status=reply.status, headers=headers)
+        await response.prepare(request)
+        try:
+            async for part in reply.parts():
+                await write(response, part)
+            await response.write_eof()
+        except (OriginError, TimeoutError):
+            abort(request)
+        return response
+
+
+def _pause_of(reply: OriginReply, attempt: int) -> float | None:
+    """Return how long to wait before a file is asked for again; None to pass it on."""
+    if reply.status not in PASSING:
+        return None
+    given = {name.lower(): text for name, text in reply.headers}.get("retry-after")
+    if given is not None and not given.isdecimal():
+        return None
+    after = None if given is None else float(given)
+    return pause_before_retry(BusyError(reply.status, after), attempt)
 
 
 def _is_web_page(reply: OriginReply) -> bool:
@@ -242,7 +270,7 @@ def _failed(sentence: str, cause: OriginError | None, *, is_mirror: bool) -> Ref
     if isinstance(cause, NotAllowedError):
         return Refusal(403, sentence, 4)
     if isinstance(cause, BusyError):
-        seconds = 5 if cause.retry_after is None else round(cause.retry_after + 0.5)
+        seconds = 5 if cause.retry_after is None else math.ceil(cause.retry_after)
         status = 429 if cause.status == 429 else 503
         return Refusal(status, sentence, 4, Retry_After=str(seconds))
     return Refusal(404 if cause is None else 502, sentence, 4)

@@ -110,6 +110,7 @@ class MadeUpOrigin:
     relayed: list[RelayRequest] = field(default_factory=list)
     kind: str = "application/json"
     relay_kind: str = "application/json"
+    relay_statuses: list[int] = field(default_factory=list)
     sends_parts: bool = False
     parts: list[tuple[int, int]] = field(default_factory=list)
     dead: bool = False
@@ -149,7 +150,9 @@ class MadeUpOrigin:
     ) -> AsyncIterator[MadeUpReply]:
         self.relayed.append(request)
         headers = [("Content-Type", self.relay_kind)]
-        yield MadeUpReply(self._answer(request.url, self.files), headers=headers)
+        status = self.relay_statuses.pop(0) if self.relay_statuses else 200
+        body = self._answer(request.url, self.files)
+        yield MadeUpReply(body, status, headers)
 
     async def prepare(self, upstream: Upstream) -> None:
         self.upstreams.found_at(upstream.place, ["1.1.1.1"])

@@ -206,3 +206,17 @@ async def test_a_web_page_is_no_package(tmp_path):
         answer = await door.ask(path, Range="bytes=0-3")
         assert answer.status == 200
         assert ("Range", "bytes=0-3") in origin.relayed[-1].headers
+
+
+async def test_a_file_without_a_digest_is_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("node.gateway.retry.RETRY_AFTER_SECONDS_MAX", 0.5)
+    async with opened_in(tmp_path) as door:
+        origin = door.rig.origin
+        link = "<a href='https://files.test/toy-1.0.tar.gz'>toy</a>"
+        origin.kind, origin.pages[URL] = "text/html", link.encode()
+        origin.files["https://files.test/toy-1.0.tar.gz"] = b"bytes"
+        path = "/pypi/unverified/toy/toy-1.0.tar.gz"
+        for statuses, status in (([503, 200], 200), ([404, 200], 404)):
+            origin.relay_statuses = statuses
+            origin.relay_kind = "application/octet-stream"
+            assert (await door.ask(path)).status == status
