@@ -91,14 +91,14 @@ def lookup(
     A digest may be written as in lockfiles: sha256:<hex>, bare hex, sha256=<hex>,
     sha256-<base64> or ni:///sha-256;<base64url>.
     """
-    if lockfile is not None:
-        from node.cli.lockfiles import survey
-
-        survey(session, lockfile, everything, is_beside_digest=digest is not None)
+    if (lockfile is None) == (digest is None):
+        raise click.UsageError("expected either a DIGEST or --lockfile FILE")
+    if lockfile is None:
+        session.answer(session.ask("lookup", digest=digest), _lookup_words)
         return
-    if digest is None:
-        raise click.UsageError("expected a DIGEST or --lockfile FILE")
-    session.answer(session.ask("lookup", digest=digest), _lookup_words)
+    from node.cli.lockfiles import survey
+
+    survey(session, lockfile, everything=everything)
 
 
 def _leave_words(session: Session) -> None:

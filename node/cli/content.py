@@ -59,13 +59,14 @@ def share(
     digest of each: anyone who knows it can fetch the file. A folder gets one digest
     more, by which all of it can be fetched.
     """
-    if lockfile is not None or pip_cache:
+    is_of_tools = lockfile is not None or pip_cache
+    if is_of_tools == bool(files):
+        raise click.UsageError("expected either a FILE, --lockfile FILE or --pip-cache")
+    if is_of_tools:
         from node.cli.lockfiles import adopt
 
-        adopt(session, lockfile, is_beside_files=bool(files))
+        adopt(session, lockfile)
         return
-    if not files:
-        raise click.UsageError("expected a FILE to share")
     result = session.ask("share", files=[absolute(file) for file in files])
     session.answer(result, _share_words)
 
@@ -129,6 +130,8 @@ def fetch(
     """
     if output == "":
         raise click.UsageError("expected a path after -o")
+    if (lockfile is None) != bool(targets):
+        raise click.UsageError("expected either a TARGET or --lockfile FILE")
     if lockfile is not None:
         from node.cli.lockfiles import prefetch
 
@@ -139,11 +142,8 @@ def fetch(
             force=force,
             everything=everything,
             strict=strict,
-            is_beside_targets=bool(targets),
         )
         return
-    if not targets:
-        raise click.UsageError("expected a TARGET or --lockfile FILE")
     _fetch_targets(
         session,
         output,

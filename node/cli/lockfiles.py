@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from node.cli.files import absolute
 from node.cli.session import Session
 from node.cli.text import count, remark, say, size, table
@@ -31,10 +29,8 @@ def prefetch(
     force: bool,
     everything: bool,
     strict: bool,
-    is_beside_targets: bool,
 ) -> None:
     """Fetch what a lockfile names."""
-    _only(is_beside_targets, "TARGET")
     result = session.ask(
         "prefetch",
         lockfile=absolute(lockfile),
@@ -46,20 +42,16 @@ def prefetch(
     session.answer(result, _prefetch_words)
 
 
-def survey(
-    session: Session, lockfile: str, everything: bool, *, is_beside_digest: bool
-) -> None:
+def survey(session: Session, lockfile: str, *, everything: bool) -> None:
     """Say where what a lockfile names can be had."""
-    _only(is_beside_digest, "DIGEST")
     result = session.ask("survey", lockfile=absolute(lockfile), everything=everything)
     session.answer(result, _survey_words)
 
 
-def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> None:
-    """Offer what package managers have on disk."""
+def adopt(session: Session, lockfile: str | None) -> None:
+    """Offer what a lockfile names, or pip's cache, of what is on this disk."""
     from node.gateway.caches import cache_folders
 
-    _only(is_beside_files, "FILE")
     folders = cache_folders(dict(os.environ), Path.home())
     if lockfile is None:
         folders = {name: path for name, path in folders.items() if name == "pip"}
@@ -71,11 +63,6 @@ def adopt(session: Session, lockfile: str | None, *, is_beside_files: bool) -> N
         lockfile=None if lockfile is None else absolute(lockfile),
     )
     session.answer(result, _adopt_words)
-
-
-def _only(is_beside: bool, what: str) -> None:
-    if is_beside:
-        raise click.UsageError(f"expected --lockfile or a {what}, not both")
 
 
 def _prefetch_words(result: PrefetchResult) -> None:
