@@ -21,6 +21,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from node.gateway.limits import URL_CHARACTERS_MAX
+from node.gateway.named_file import NamedFile
 from node.gateway.upstream import Upstream, place_of
 from node.gateway.upstreams import Upstreams, is_public, reached
 
@@ -64,6 +65,15 @@ class BrokenOffError(OriginError):
     """The connection ended before the answer did."""
 
     is_passing = True
+
+
+class NotKeptError(OriginError):
+    """What the origin sends finds no room here; it can only be passed on."""
+
+    def __init__(self, message: str, *, upstream: Upstream, named: NamedFile) -> None:
+        super().__init__(message)
+        self.upstream = upstream
+        self.named = named
 
 
 class DownError(OriginError):

@@ -17,6 +17,7 @@ from node.gateway import limits
 from node.gateway.named_file import NamedFile
 from node.gateway.named_files import PREFIX_BYTES, NamedFiles
 from node.gateway.origin import OriginPage
+from node.gateway.upstream import identity_of
 from transfer import Digest
 from transfer.store.database import Database
 
@@ -120,15 +121,16 @@ class PageCache:
         `url` has no credentials; only its digest is kept. `public` says whether the
         upstream was found at public addresses; the future gives what was said last.
         """
-        mark = sha256(url.encode()).hexdigest()
+        mark = sha256(identity_of(url).encode()).hexdigest()
+        as_written = sha256(url.encode()).hexdigest()  # as 0.1 noted it
 
         def settle(connection: Connection) -> bool | None:
             row = connection.execute(
                 "SELECT mark, public FROM gateway_upstream WHERE name = ?", (name,)
             ).fetchone()
-            is_known = row is not None and row[0] == mark
+            is_known = row is not None and row[0] in (mark, as_written)
             last = bool(row[1]) if is_known and row[1] is not None else None
-            if is_known and public in (None, last):
+            if is_known and row[0] == mark and public in (None, last):
                 return last
             for table in () if is_known else _TABLES:
                 connection.execute(
@@ -138,9 +140,9 @@ class PageCache:
             self._total = None
             connection.execute(
                 "INSERT OR REPLACE INTO gateway_upstream VALUES (?,?,?)",
-                (name, mark, public),
+                (name, mark, last if public is None else public),
             )
-            return public
+            return last if public is None else public
 
         return self._database.submit(settle)
 

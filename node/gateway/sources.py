@@ -16,6 +16,7 @@ from node.gateway.leases import OriginLeases, Turn
 from node.gateway.named_file import NamedFile
 from node.gateway.origin import (
     MissingError,
+    NotKeptError,
     OriginClient,
     OriginError,
 )
@@ -30,6 +31,7 @@ from transfer import (
     Leecher,
     NoPeerError,
     Store,
+    StoreError,
     TransferError,
 )
 from transfer.growing_file import GrowingFile, SizeEvidence
@@ -236,12 +238,19 @@ class Sources:
             except TransferError as error:
                 # Not "there is no such file": another answer may be right.
                 if cause is None or isinstance(cause, MissingError):
-                    cause = OriginError(str(error))
+                    cause = self._not_taken_in(error, one)
                 reasons.append(f"{one.upstream}: {error}")
             log.info(
                 "the origin of %s failed: %s", one.file or file.digest, reasons[-1]
             )
         raise SourceError("; ".join(reasons), cause)
+
+    def _not_taken_in(self, error: TransferError, named: NamedFile) -> OriginError:
+        """Return what a client learns where a file came and could not be taken in."""
+        upstream = self._upstreams.get(named.upstream)
+        if upstream is None or not isinstance(error, StoreError):
+            return OriginError(str(error))
+        return NotKeptError(str(error), upstream=upstream, named=named)
 
     async def _head_start(
         self, file: InFlightFile, peers: asyncio.Task[Artifact]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,6 +59,24 @@ def without_user(url: str) -> str:
     parts = urlsplit(url)
     bare = parts.netloc.rpartition("@")[2]
     return url if bare == parts.netloc else url.replace(parts.netloc, bare, 1)
+
+
+def identity_of(url: str) -> str:
+    """Return what is the same for all spellings of an upstream's URL.
+
+    Scheme and host in one case, the port named, no credentials (RFC 3986, 6.2).
+    """
+    try:
+        parts, (host, port) = urlsplit(url), place_of(url)
+    except ValueError:
+        return url
+    host = host.rstrip(".")
+    with contextlib.suppress(UnicodeError):
+        host = host if host.isascii() else host.encode("idna").decode()
+    with contextlib.suppress(ValueError):
+        host = str(ip_address(host))
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{host}:{port}{as_folder(parts.path)}{query}"
 
 
 def as_folder(url: str) -> str:

@@ -257,10 +257,14 @@ class Store:
         if held is not None or digest.algorithm == NAME_ALGORITHM:
             return held
         for name in self.index.lacking(digest.algorithm):
-            with contextlib.suppress(NotHeldError, DamagedError):
+            try:
                 artifact = self.with_aliases(name)
-                if digest in artifact.digests:
-                    return artifact
+            except (NotHeldError, DamagedError):
+                continue
+            except StoreError:
+                return None  # aliases cannot be noted: the disk is full
+            if digest in artifact.digests:
+                return artifact
         return None
 
     def find_many(self, algorithm: str, raws: Sequence[bytes]) -> dict[bytes, Artifact]:

@@ -27,6 +27,7 @@ from node.gateway.origin import (
     ForbiddenUrlError,
     MissingError,
     NotAllowedError,
+    NotKeptError,
     OriginError,
     OriginPart,
     OriginReply,
@@ -44,6 +45,7 @@ from node.web.gateway.serving import (
     page_response,
     write,
 )
+from node.web.gateway.unkept import pass_on
 from node.web.guard import Refusal
 from node.web.headers import BASE, SOURCE
 
@@ -153,7 +155,12 @@ class GatewayRoutes:
         if request.method == "HEAD":
             size = await self._gateway.size(answer)
             return self._sender.head(request, answer.digest, size)
-        opened = await self._gateway.open(answer)
+        try:
+            opened = await self._gateway.open(answer)
+        except MissError as error:
+            if not isinstance(error.cause, NotKeptError):
+                raise
+            return await pass_on(request, self._gateway.client, error.cause)
         found = opened.content
         request[SOURCE] = opened.source
         if isinstance(found, StreamedFile):

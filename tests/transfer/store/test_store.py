@@ -353,6 +353,17 @@ def test_a_pending_alias_is_computed_when_it_is_asked_for(store, file):
     assert store.find(other.aliases["md5"]) == other
 
 
+def test_an_alias_that_cannot_be_noted_is_no_error(store, file, monkeypatch):
+    """On a full disk what is asked for is not held, as far as can be told."""
+    store.add(file, algorithms=("sha256",))
+
+    def refuse(_aliases):
+        raise StoreError("The catalogue failed: database or disk is full.")
+
+    monkeypatch.setattr(store.index, "set_aliases", refuse)
+    assert store.find_pending(Digest("sha512", bytes(64))) is None
+
+
 def test_many_threads_that_want_aliases_hash_once(store, file, monkeypatch):
     artifact = store.add(file, algorithms=["sha256"])
     hashed = []
