@@ -63,8 +63,9 @@ class OriginFetch:
     async def alone(self) -> Artifact:
         """Ask the origin; raises OriginError or TransferError.
 
-        A short file, or one that was put together of several answers, is asked for
-        once more where it is wrong: an answer may have been another's.
+        A short file, one whose origin said no length, or one that was put together of
+        several answers, is asked for once more where it is wrong: an answer may have
+        been another's, or cut off.
         """
         for is_last in (False, True):
             with self._new_intake() as intake:
@@ -72,8 +73,12 @@ class OriginFetch:
                     answers = await self._download(intake)
                     return await self._commit(intake)
                 except WrongBytesError as error:
-                    is_short = intake.length <= limits.PART_BYTES_MAX
-                    if is_last or not (is_short or answers > 1):
+                    is_doubtful = (
+                        answers > 1
+                        or intake.length <= limits.PART_BYTES_MAX
+                        or not intake.has_size
+                    )
+                    if is_last or not is_doubtful:
                         raise
                     log.info("%s is asked for anew: %s", self._named.file, error)
             await asyncio.sleep(limits.WRONG_PAUSE_SECONDS)
@@ -220,6 +225,11 @@ class OriginIntake:
     def length(self) -> int:
         """How many bytes have come."""
         return 0 if self._intake is None else self._intake.length
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the sender has said how long the file is."""
+        return self._coming is not None
 
     @property
     def opened(self) -> Intake:

@@ -208,8 +208,7 @@ async def test_a_web_page_is_no_package(tmp_path):
         assert ("Range", "bytes=0-3") in origin.relayed[-1].headers
 
 
-async def test_a_file_without_a_digest_is_asked_for_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("node.gateway.retry.RETRY_AFTER_SECONDS_MAX", 0.5)
+async def test_a_file_without_a_digest_is_asked_for_again(tmp_path):
     async with opened_in(tmp_path) as door:
         origin = door.rig.origin
         link = "<a href='https://files.test/toy-1.0.tar.gz'>toy</a>"

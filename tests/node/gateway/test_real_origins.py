@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from node.gateway import limits
 from node.gateway.origin import (
     BusyError,
     NotAllowedError,
@@ -272,3 +273,39 @@ async def test_the_document_of_a_version_is_passed_on_as_it_was_asked_for(
         await door.ask(f"/npm/toy/{range_}?x=y")
         (asked,) = door.rig.origin.relayed
         assert asked.url == f"https://registry.npmjs.org/toy/{range_}?x=y"
+
+
+async def test_a_file_that_stalls_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "ORIGIN_FIRST_SECONDS_MAX", 0.3)
+    asked = []
+
+    def answer(handler, number):
+        asked.append(handler.headers.get("Range"))
+        if number == 1:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(DATA)))
+            handler.end_headers()
+            handler.wfile.write(DATA[:CUT_AT])
+            handler.wfile.flush()
+            threading.Event().wait(1.0)
+            handler.close_connection = True
+        else:
+            part(handler, CUT_AT)
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
+    assert asked == [None, f"bytes={CUT_AT}-"]
+
+
+async def test_a_long_file_of_no_said_length_may_have_been_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PART_BYTES_MAX", 1000)
+
+    def answer(handler, number):
+        body = DATA[:CUT_AT] if number == 1 else DATA
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+        handler.close_connection = True
+
+    with serving(answer) as url:
+        async with asking(tmp_path, url) as (rig, named):
+            assert await resolved(rig, named) == DATA
