@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NAME_CHARACTERS = 2 * ALGORITHM_BYTES[NAME_ALGORITHM]
+_HEXADECIMAL = re.compile("[0-9a-fA-F]+")
 
 
 def make_shelves(fs: Fs, folder: Path) -> None:
@@ -42,30 +44,26 @@ def recover(committer: Committer) -> None:
             committer.fs.remove(leftover)
     # Shelf by shelf: the names of all files at once may not fit into the memory.
     for shelf in range(SHELVES):
+        folder = committer.artifacts / f"{shelf:02x}"
         with store_errors(committer.folder):
-            names = committer.index.names_on(shelf)
-            files = _files(committer.artifacts / f"{shelf:02x}")
-        for raw in names - files.keys():
-            lost = committer.index.find(Digest(NAME_ALGORITHM, raw))
+            names = {raw.hex() for raw in committer.index.names_on(shelf)}
+            files = _files(folder)
+        for name in names - files:
+            lost = committer.index.find(Digest(NAME_ALGORITHM, bytes.fromhex(name)))
             if lost is not None:
                 committer.drop_lost(lost)
-        for raw in files.keys() - names:
-            _adopt(committer, Digest(NAME_ALGORITHM, raw), Path(files[raw]))
+        for name in files - names:
+            if _HEXADECIMAL.fullmatch(name):  # others are no artifacts
+                digest = Digest(NAME_ALGORITHM, bytes.fromhex(name))
+                _adopt(committer, digest, folder / name)
 
 
-def _files(shelf: Path) -> dict[bytes, str]:
-    """Return the files on a shelf by their names; a shelf may be missing."""
-    found: dict[bytes, str] = {}
+def _files(shelf: Path) -> set[str]:
+    """Return the names on a shelf that may be artifacts'; the shelf may be missing."""
     if shelf.is_symlink() or not shelf.is_dir():
-        return found
-    for name in os.listdir(shelf):  # noqa: PTH208 (a million texts, no objects)
-        try:
-            raw = bytes.fromhex(name)
-        except ValueError:
-            continue
-        if len(name) == _NAME_CHARACTERS:
-            found[raw] = f"{shelf}/{name}"
-    return found
+        return set()
+    names = os.listdir(shelf)  # noqa: PTH208 (a million texts, no objects)
+    return {name for name in names if len(name) == _NAME_CHARACTERS}
 
 
 def _adopt(committer: Committer, name: Digest, path: Path) -> None:
