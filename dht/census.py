@@ -74,13 +74,15 @@ class Censuses:
         traversal = self._lookups.start(family, query, on_reply)
         known = core.known
         await traversal.run()
-        heard = [one.contact for one in traversal.lookup.candidates]
+        table = core.tables[family]
+        # Of the table also those that were silent a moment ago, which nobody asked.
+        heard = dict.fromkeys(one.contact for one in traversal.lookup.candidates)
+        heard |= dict.fromkeys(table)
         late = [one for one in heard if one not in answered]
         if len(heard) <= CENSUS_CONTACTS:
             calls = (self._rpc_client.write_token(one, core.node_id) for one in late)
             replies = await asyncio.gather(*calls)
             answered.update(one.contact for one in replies if one is not None)
-        table = core.tables[family]
         missed = sum(one not in answered for one in table)
         if len(heard) > CENSUS_CONTACTS or missed > MISSED_SHARE * len(table):
             answered.clear()
