@@ -7,7 +7,7 @@
    same, as wide as the network is sparse (`region_depth`). One lookup finds its
    keepers: all nodes that lie in the region, and the nearest others up to k. They get
    the slices of the region (`dht.own_inventory`, `dht.slice_sender`). In a small
-   network one lookup finds the keepers of all regions (`dht.census`).
+   network one census finds the keepers of all regions (`dht.census`).
 3. What a keeper has counts from the last renewal. A renewal gives the node record a
    later end, so it starts with no keepers (Kademlia paper, section 2.5, republishing).
    A keeper that has all slices still gets the node record alone.
@@ -118,7 +118,7 @@ class Announcer:
         """Contacts in the tables when a region was announced last."""
         self._locks: dict[tuple[Block, int], asyncio.Lock] = {}
         self._found: dict[tuple[Block, int], _Found] = {}
-        self._censuses = Censuses(core, rpc_client, lookups)
+        self._censuses = Censuses(core, rpc_client)
         self._node_records: dict[Address, NodeRecord] = {}
         self._expires_at = 0
         self._issued_at = 0

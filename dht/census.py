@@ -1,16 +1,19 @@
-"""A census: all nodes of a small network, met by one lookup.
+"""A census: all nodes of a small network, each asked once for its neighbours.
 
 Where a network is so small that a lookup for one region meets most of it, a sweep over
 many regions would ask every node again for each of them, and be given the same contacts
-each time: with 50 nodes that is two thirds of all bytes. So such a sweep begins with
-one lookup for more nodes than there are. Where it ends with fewer than it looked for,
-it has met them all, and the keepers of each region are the nearest of those.
+each time: with 50 nodes that is two thirds of all bytes. So such a sweep begins with a
+census, and the keepers of each region are the nearest of those that answered.
 
-It is the same rule as in a lookup: only nodes that answered with a proven id count, and
-of one group only two. But a lookup passes over those that are slow, and on a busy
-machine many are: keepers chosen from the others would be the wrong ones. So those that
-were passed over are asked once more, with the patience of a single request, and a
-census that lacks many contacts of the own table counts for nothing.
+1. Each node that is heard of is asked for the contacts nearest to its own id. A node
+   knows its neighbourhood best, and is known to its own neighbours: asked for one and
+   the same target, nodes would name those near that target and no others.
+2. As in a lookup only nodes that answered with a proven id count, and of one group only
+   two. But a lookup passes over those that are slow, and on a busy machine many are.
+   Here each has the time of a request, those too that were silent a moment ago.
+3. It counts for nothing where more than `CENSUS_CONTACTS` are heard of, as the network
+   is not small or somebody names contacts that do not exist; nor where many contacts
+   of the own table did not answer. Then each region has a lookup of its own.
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dht.contacts import unpack_contacts
+from dht.errors import DatagramError
 from dht.limits import (
     CENSUS_CONTACTS,
     GROUP_CONTACTS_PER_BUCKET_MAX,
     GROWTH_SHARE,
     KEEPERS_KNOWN_SECONDS,
+    REPLY_CONTACTS_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
 )
-from dht.traversal import Query
+from dht.wire import FindNode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +39,6 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import ProvenReply
-    from dht.lookups import Lookups
     from dht.rpc_client import RpcClient
 
 CENSUS_DEPTH_MAX: Final = 2
@@ -52,10 +58,9 @@ class _Census(NamedTuple):
 class Censuses:
     """The newest census of each address family."""
 
-    def __init__(self, core: Core, rpc_client: RpcClient, lookups: Lookups) -> None:
+    def __init__(self, core: Core, rpc_client: RpcClient) -> None:
         self._core = core
         self._rpc_client = rpc_client
-        self._lookups = lookups
         self._newest: dict[int, _Census] = {}
 
     async def take(self, family: int) -> int:
@@ -65,29 +70,47 @@ class Censuses:
         newest = self._newest.get(family)
         if newest is not None and self._is_recent(newest, now):
             return 0
-        answered: set[Contact] = set()
+        known, table = core.known, core.tables[family]
+        heard = dict.fromkeys(table)
+        asked: set[Contact] = set()
+        answered: dict[Contact, None] = {}
+        slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
 
-        def on_reply(reply: ProvenReply) -> None:
-            answered.add(reply.contact)
+        async def ask(contact: Contact) -> None:
+            async with slots:
+                body = FindNode(contact.node_id)
+                reply = await self._rpc_client.call(contact, body)
+            if reply is not None:
+                answered[contact] = None
+                heard.update(dict.fromkeys(self._contacts_in(reply, family)))
 
-        query = Query.storing(core.node_id, CENSUS_CONTACTS)
-        traversal = self._lookups.start(family, query, on_reply)
-        known = core.known
-        await traversal.run()
-        table = core.tables[family]
-        # Of the table also those that were silent a moment ago, which nobody asked.
-        heard = dict.fromkeys(one.contact for one in traversal.lookup.candidates)
-        heard |= dict.fromkeys(table)
-        late = [one for one in heard if one not in answered]
-        if len(heard) <= CENSUS_CONTACTS:
-            calls = (self._rpc_client.write_token(one, core.node_id) for one in late)
-            replies = await asyncio.gather(*calls)
-            answered.update(one.contact for one in replies if one is not None)
+        while len(heard) <= CENSUS_CONTACTS:
+            new = [one for one in heard if one not in asked]
+            if not new:
+                break
+            asked.update(new)
+            await asyncio.gather(*map(ask, new))
         missed = sum(one not in answered for one in table)
         if len(heard) > CENSUS_CONTACTS or missed > MISSED_SHARE * len(table):
             answered.clear()
         self._newest[family] = _Census(list(answered), now, max(known, core.known))
-        return traversal.lookup.requests + len(late)
+        return len(asked)
+
+    def _contacts_in(self, reply: ProvenReply, family: int) -> list[Contact]:
+        """Return the contacts of a family in a reply that it may name."""
+        try:
+            named = unpack_contacts(reply.body.contacts, REPLY_CONTACTS_MAX)
+        except DatagramError:
+            self._core.stats["refused.contacts"] += 1
+            return []
+        source, own = reply.contact.address, self._core.public_key
+        return [
+            one
+            for one in named
+            if one.address.family == family
+            and source.believes(one.address)
+            and one.public_key != own
+        ]
 
     def nearest(self, family: int, key: bytes) -> list[Contact]:
         """Return all nodes by distance to a key, two of a group; empty: not known."""

@@ -105,6 +105,26 @@ def test_a_small_network_is_asked_once_for_the_keepers_of_all_regions() -> None:
         swarm.run(scenario())
 
 
+def test_a_node_that_knows_few_chooses_the_right_keepers() -> None:
+    """Those far from it are named by their own neighbours."""
+    with virtual_time() as loop:
+        swarm = Swarm(loop, seed=88, cheap_keys=True)
+
+        async def scenario() -> None:
+            await swarm.grow(60)
+            provider = swarm.nodes[7]
+            table = provider._core.tables[4]
+            far = [one for one in table if (one.node_id[0] ^ provider.node_id[0]) >> 7]
+            for contact in far[2:]:
+                table.remove(contact)
+            await provider.offer(KEYS, 5000)
+            assert provider._core.stats["timeouts"] == 0
+            assert sum(is_near(swarm, provider, each) for each in KEYS) == len(KEYS)
+            await swarm.close()
+
+        swarm.run(scenario())
+
+
 def test_slow_nodes_are_no_reason_to_choose_other_keepers() -> None:
     """A lookup passes over them; the keepers of all regions are not chosen so."""
     with virtual_time() as loop:
