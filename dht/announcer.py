@@ -118,7 +118,7 @@ class Announcer:
         """Contacts in the tables when a region was announced last."""
         self._locks: dict[tuple[Block, int], asyncio.Lock] = {}
         self._found: dict[tuple[Block, int], _Found] = {}
-        self._censuses = Censuses(core, rpc_client)
+        self._censuses = Censuses(core, rpc_client, lookups)
         self._node_records: dict[Address, NodeRecord] = {}
         self._expires_at = 0
         self._issued_at = 0

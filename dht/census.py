@@ -5,9 +5,10 @@ many regions would ask every node again for each of them, and be given the same 
 each time: with 50 nodes that is two thirds of all bytes. So such a sweep begins with a
 census, and the keepers of each region are the nearest of those that answered.
 
-1. Each node that is heard of is asked for the contacts nearest to its own id. A node
-   knows its neighbourhood best, and is known to its own neighbours: asked for one and
-   the same target, nodes would name those near that target and no others.
+1. A short lookup in each eighth of all ids finds somebody there. Then each node that is
+   heard of is asked for the contacts nearest to its own id: it knows its neighbourhood
+   best. Asked for one target, all would name those near that target and no others; and
+   neighbours alone lead into no block of ids that holds more than k nodes.
 2. As in a lookup only nodes that answered with a proven id count, and of one group only
    two. But a lookup passes over those that are slow, and on a busy machine many are.
    Here each has the time of a request, those too that were silent a moment ago.
@@ -31,6 +32,7 @@ from dht.limits import (
     REPLY_CONTACTS_MAX,
     REQUESTS_IN_FLIGHT_MAX,
 )
+from dht.traversal import Query
 from dht.wire import FindNode
 
 if TYPE_CHECKING:
@@ -39,12 +41,23 @@ if TYPE_CHECKING:
     from dht.contacts import Contact
     from dht.core import Core
     from dht.in_flight import ProvenReply
+    from dht.lookups import Lookups
     from dht.rpc_client import RpcClient
 
 CENSUS_DEPTH_MAX: Final = 2
 """Regions are no deeper in networks that are small enough."""
 MISSED_SHARE: Final = 0.1
 """Of the contacts of the own table at most this part may not have answered."""
+_SEEDS: Final = 4
+"""Contacts that each of the first lookups finds."""
+
+
+def _seeding(eighth: int) -> Query:
+    target = bytes([eighth << 5 | 1 << 4]) + bytes(31)
+    return Query(target=target, body=FindNode(target), count=_SEEDS)
+
+
+_SEEDING: Final = [_seeding(eighth) for eighth in range(8)]
 
 
 class _Census(NamedTuple):
@@ -58,9 +71,10 @@ class _Census(NamedTuple):
 class Censuses:
     """The newest census of each address family."""
 
-    def __init__(self, core: Core, rpc_client: RpcClient) -> None:
+    def __init__(self, core: Core, rpc_client: RpcClient, lookups: Lookups) -> None:
         self._core = core
         self._rpc_client = rpc_client
+        self._lookups = lookups
         self._newest: dict[int, _Census] = {}
 
     async def take(self, family: int) -> int:
@@ -72,6 +86,9 @@ class Censuses:
             return 0
         known, table = core.known, core.tables[family]
         heard = dict.fromkeys(table)
+        traversals = [self._lookups.start(family, query) for query in _SEEDING]
+        for found in await asyncio.gather(*(each.run() for each in traversals)):
+            heard.update(dict.fromkeys(found))
         asked: set[Contact] = set()
         answered: dict[Contact, None] = {}
         slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
@@ -94,7 +111,7 @@ class Censuses:
         if len(heard) > CENSUS_CONTACTS or missed > MISSED_SHARE * len(table):
             answered.clear()
         self._newest[family] = _Census(list(answered), now, max(known, core.known))
-        return len(asked)
+        return len(asked) + sum(each.lookup.requests for each in traversals)
 
     def _contacts_in(self, reply: ProvenReply, family: int) -> list[Contact]:
         """Return the contacts of a family in a reply that it may name."""
