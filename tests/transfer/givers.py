@@ -125,6 +125,14 @@ class DripsAnAnswer(Giver):
             await asyncio.sleep(0.1)
 
 
+class TricklesAbsence(Giver):
+    """Says of one file after the other that it does not have it, and takes its time."""
+
+    async def on_ask(self, channel, ask, data):
+        await asyncio.sleep(0.3)
+        await channel.write(wire.encode(wire.Absent(ask.number, partial=False)))
+
+
 class IgnoresAsks(Giver):
     """Says hello and never answers an ask."""
 

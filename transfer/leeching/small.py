@@ -211,7 +211,7 @@ class SmallFetcher:
         if self._closed:
             raise ClosedError
         request = self._under_way.get(wanted.digest)
-        if request is None:
+        if request is None or request.is_given_up:
             request = SmallRequest(wanted.digest, wanted.small_bytes_max)
             self._under_way[wanted.digest] = request
             self._order(request, peer)

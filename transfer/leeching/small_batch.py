@@ -61,6 +61,11 @@ class SmallRequest:
     number: int = 0
     tries: int = 0
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return all(one.cancelled() for one in self.waiting)
+
 
 class SmallBatch:
     """One turn of a worker thread with one connection."""
@@ -147,7 +152,7 @@ class SmallBatch:
         given_up: list[tuple[SmallRequest, Outcome]] = []
         while self._unasked and len(self._owed) < ASKS_AT_ONCE_MAX:
             request = self._unasked.popleft()
-            if all(one.cancelled() for one in request.waiting):
+            if request.is_given_up:
                 given_up.append((request, None))
                 continue
             request.number = next(self._connection.numbers)

@@ -17,6 +17,7 @@ from transfer.errors import (
     AbsentError,
     BadChunkError,
     LargerError,
+    PeerSlowError,
     StoreError,
     WireError,
 )
@@ -135,7 +136,7 @@ class SmallSession:
         try:
             while part:
                 orders = [self._order(one, peer) for one in part]
-                outcomes = await asyncio.gather(*orders)
+                outcomes = await self._outcomes(orders)
                 pairs = list(zip(part, outcomes, strict=True))
                 self._sort_out(peer, asked, pairs)
                 part = [] if asked.fails else self._next(asked)
@@ -143,6 +144,24 @@ class SmallSession:
             asked.turns -= 1
         # What this one did not give may be left for others that had nothing to do.
         self._start_turns()
+
+    async def _outcomes(self, orders: list[asyncio.Future[Outcome]]) -> list[Outcome]:
+        """Wait for the outcomes, of one that gives hardly a byte not for long."""
+        limits = self._context.limits
+        window = limits.pace_window_seconds
+        least = limits.bytes_per_second_min * window
+        try:
+            had, pending = 0, set(orders)
+            while pending:
+                _, pending = await asyncio.wait(orders, timeout=window)
+                has = sum(map(_bytes_given, orders))
+                if has - had < least:
+                    break
+                had = has
+        finally:
+            for one in orders:
+                one.cancel()
+        return [PeerSlowError() if one.cancelled() else one.result() for one in orders]
 
     def _sort_out(
         self, peer: Peer, asked: _Asked, outcomes: list[tuple[Wanted, Outcome]]
@@ -161,3 +180,11 @@ class SmallSession:
                 self._context.bans.record(peer, wanted.digest, str(outcome))
         if given:
             self._on_given(given)
+
+
+def _bytes_given(order: asyncio.Future[Outcome]) -> int:
+    """Return how many bytes an order has brought by now."""
+    if not order.done() or order.cancelled() or order.exception() is not None:
+        return 0
+    outcome = order.result()
+    return outcome.size if isinstance(outcome, Artifact) else 0

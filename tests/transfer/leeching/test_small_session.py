@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -101,6 +103,21 @@ async def test_a_silent_peer_holds_up_nothing(new_node):
     came = await together(leecher, WANTED, found(nobody, seeder.peer))
     assert set(came) == {one.digest for one in WANTED}
     silent.close()
+
+
+async def test_who_takes_its_time_to_give_nothing_is_left(new_node):
+    """Of two, each file is had from the honest one, though the other answers first."""
+    files = FILES[:64]
+    honest = await new_node(encryption=False)
+    limits = replace(LIMITS, pace_window_seconds=0.5)
+    leecher = await new_node(encryption=False, leecher_limits=limits)
+    for data in files:
+        honest.store.add_bytes(data)
+    async with givers.TricklesAbsence(files) as bad:
+        began = time.monotonic()
+        came = await together(leecher, WANTED[:64], found(bad.peer, honest.peer))
+    assert time.monotonic() - began < 5
+    assert set(came) == {one.digest for one in WANTED[:64]}
 
 
 @pytest.mark.parametrize("kind", givers.GIVERS, ids=lambda kind: kind.__name__)
