@@ -39,7 +39,7 @@ class InFlightFile:
     @property
     def size(self) -> int | None:
         """What a page says of its length, in bytes."""
-        return next((one.size for one in self.named if one.size is not None), None)
+        return next((one.size for one in self.named if one.size), None)
 
     @staticmethod
     def now() -> float:

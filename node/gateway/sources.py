@@ -28,11 +28,13 @@ from node.results import SourceEntry
 from transfer import (
     Artifact,
     Digest,
+    Downloaded,
     Leecher,
     NoPeerError,
     Store,
     StoreError,
     TransferError,
+    WrongBytesError,
 )
 from transfer.growing_file import GrowingFile, SizeEvidence
 
@@ -166,18 +168,28 @@ class Sources:
         """Download from peers; `turn` is told who holds the lease, as a by-product."""
         on_holder = None if turn is None else turn.set_holder
         watch = _PeersWatch(file)
-        try:
+
+        async def download(size: int | None) -> Downloaded:
             async with contextlib.aclosing(
                 self._router.peers(file.digest, on_holder)
             ) as peers:
-                done = await self._leecher.download(
+                return await self._leecher.download(
                     file.digest,
                     peers,
-                    size=file.size,
+                    size=size,
                     on_progress=watch.on_progress,
                     on_file=watch.on_file,
                     in_order=True,
                 )
+
+        try:
+            try:
+                done = await download(file.size)
+            except WrongBytesError:
+                if file.size is None:
+                    raise
+                # Only the page says how long it is; the digest decides.
+                done = await download(None)
         except NoPeerError as error:
             for one in file.named:
                 self._lookup_missed.add(one.upstream, file.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from node.gateway import limits
 from node.gateway.resolver import MissError, StreamedFile
 from tests.node.gateway.rig import rig_in
-from transfer import Artifact, Digest
+from transfer import Artifact, Digest, WrongBytesError
 
 DATA = b"what a wheel holds" * 100
 LARGE = random.Random(1).randbytes(limits.STREAM_BYTES_MIN + 12_345)
@@ -25,6 +26,30 @@ async def test_what_peers_have_is_not_asked_of_the_origin(tmp_path):
         artifact = await rig.gateway.resolver.resolve(digest, named)
         assert artifact.digest == digest
         assert rig.origin.asked == []
+
+
+@pytest.mark.parametrize("size", [0, 5, 10**9])
+async def test_the_digest_decides_over_the_size_that_a_page_says(
+    tmp_path, monkeypatch, size
+):
+    """Peers have the right file, and the origin is gone."""
+    async with rig_in(tmp_path) as rig:
+        digest, named = rig.name(DATA)
+        rig.peers.offered[digest] = DATA
+        rig.origin.dead = True
+        bring, sizes = rig.peers.download, []
+
+        async def download(digest, peers, *, size=None, **more):
+            sizes.append(size)
+            if size not in (None, len(DATA)):
+                raise WrongBytesError
+            return await bring(digest, peers, **more)
+
+        monkeypatch.setattr(rig.peers, "download", download)
+        lying = [replace(one, size=size) for one in named]
+        artifact = await rig.gateway.resolver.resolve(digest, lying)
+        assert artifact.size == len(DATA)
+        assert sizes == ([size, None] if size else [None])
 
 
 async def test_what_no_peer_has_comes_from_the_origin_and_is_offered(tmp_path):
