@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.5
 _RETRY_SECONDS = 0.2
+_BROKEN_MAX = 5  # tries in a row, 12 s in all
 _LATELY_SECONDS = 1.0
 _SHARE_FACTOR = 4
 _FAST_BYTES_PER_SECOND = 1e6
@@ -155,6 +156,8 @@ class Swarm:
         """When the last new peer came."""
         self.bytes_given: Counter[Peer] = Counter()
         self._bytes_of_use: Counter[Peer] = Counter()
+        self._broken: Counter[Peer] = Counter()
+        """Tries in a row that were of no use."""
         """Bytes that peers gave, and those of chunks that broke off and are kept."""
         self.too_large: FullError | None = None
         """What is said of a manifest that could never be held."""
@@ -306,9 +309,23 @@ class Swarm:
             if await self._try(peer):
                 return
             if self._bytes_of_use[peer] < before + KEPT_BYTES_MIN:
-                self._context.backoff.start(peer)
+                self._broke_off(peer)
                 return
+            self._broken.pop(peer, None)
             await asyncio.sleep(_RETRY_SECONDS)
+
+    def _broke_off(self, peer: Peer) -> None:
+        """Leave a peer alone that was of no use; one that was before has some tries.
+
+        A line that breaks may do so in the middle of a handshake, or be down for some
+        seconds, and its peer may be the only one.
+        """
+        self._broken[peer] += 1
+        broken = self._broken[peer]
+        if self._bytes_of_use[peer] < KEPT_BYTES_MIN or broken > _BROKEN_MAX:
+            self._context.backoff.start(peer)
+        else:
+            self._later(peer, _RETRY_SECONDS * 2**broken, busy=True)
 
     async def _try(self, peer: Peer) -> bool:
         """Converse once; False if that failed and may be tried again."""
