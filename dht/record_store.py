@@ -1,6 +1,7 @@
 """The release records and delegations this node keeps for others.
 
-A lower order is refused. The same signed body is a renewal, from any sender. Another
+A lower order is refused. The same signed body is a renewal, from any sender, and
+counts for the sender with the smaller prefix from then on. Another
 signed body of the same order does not replace what is held, but is kept beside it as
 the proof that the publisher signed both. A record goes at its end, or 24 h after its
 last store. When there is no room, the largest prefix loses first
@@ -77,6 +78,7 @@ class RecordStore:
         if held is not None:
             if record.is_same(held.record):
                 held.until = max(held.until, until)
+                self._count_for(key, held, path)
                 return StoreResult(Stored.STORED)
             if record.order < held.record.order:
                 return StoreResult(Stored.OLDER, held.record.raw)
@@ -105,6 +107,22 @@ class RecordStore:
         for key in [key for key, held in self._keys.items() if held.until <= now]:
             self._drop(key)
 
+    def _count_for(self, key: bytes, held: _StoredRecord, path: Path) -> None:
+        """Count a record for another source that stores it, if that takes less room.
+
+        Else a flood could store a publisher's record first, as anybody may, and have
+        it go with the oldest of its own.
+        """
+        for depth, (one, other) in enumerate(zip(path, held.path, strict=False), 1):
+            if one == other:
+                continue
+            would_be = self._tree.of(path[:depth]) + held.room
+            if would_be < self._tree.of(held.path[:depth]):
+                self._take_out(key, held)
+                held.path = path
+                self._put_in(key, held)
+            return
+
     def _add_conflict(self, held: _StoredRecord, raw: bytes) -> None:
         """Keep the first proof that a publisher signed two records of one order."""
         if not held.conflict:
@@ -127,16 +145,24 @@ class RecordStore:
             oldest = next(iter(self._by_path[loser]))
             freed = 0 if oldest == key else freed
             self._drop(oldest)
+        self._tree.add(stored.path, -stored.room)
         self._drop(key)
-        self._keys[key] = stored
-        self._by_path.setdefault(stored.path, OrderedDict())[key] = None
+        self._put_in(key, stored)
         return StoreResult(Stored.STORED)
 
     def _drop(self, key: bytes) -> None:
         """Forget the record of a key, if one is kept."""
-        held = self._keys.pop(key, None)
-        if held is None:
-            return
+        held = self._keys.get(key)
+        if held is not None:
+            self._take_out(key, held)
+
+    def _put_in(self, key: bytes, stored: _StoredRecord) -> None:
+        self._keys[key] = stored
+        self._by_path.setdefault(stored.path, OrderedDict())[key] = None
+        self._tree.add(stored.path, stored.room)
+
+    def _take_out(self, key: bytes, held: _StoredRecord) -> None:
+        del self._keys[key]
         keys = self._by_path[held.path]
         del keys[key]
         if not keys:

@@ -227,3 +227,35 @@ def test_a_flood_of_records_from_one_prefix_locks_no_publisher_out(name: str) ->
         )
         assert result.status is Stored.STORED
     assert store.bytes_held <= 60_000
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_record_that_a_flood_stored_first_outlives_the_flood(name: str) -> None:
+    """Ten thousand sources, each with a valid record, beside one publisher.
+
+    The flood brings the publisher's record itself, before the publisher comes.
+    """
+    flood, where = FLOODS[name]
+    store, honest = RecordStore(bytes_max=600_000), release(2, name="honest")
+    place = honest.key(NETWORK)
+    records = [release(3, name=f"name{number}") for number in range(50)]
+
+    def put_all(first: int, last: int) -> None:
+        for number in range(first, last):
+            # The store believes its caller that a record belongs to the key.
+            wanted = b"%032d" % number
+            store.put(
+                wanted, records[number % 50], path=flood(number).path, now=0.0,
+                lifetime=HOUR,
+            )  # fmt: skip
+
+    store.put(place, honest, path=flood(0).path, now=0.0, lifetime=HOUR)
+    put_all(0, 300)
+    store.put(place, honest, path=where.path, now=0.0, lifetime=HOUR)
+    put_all(300, 10_000)
+    assert store.newest(place, 1.0) == honest
+    assert store.bytes_held <= 600_000
+    # Nor does the flood get it back by bringing it once more.
+    store.put(place, honest, path=flood(7).path, now=0.0, lifetime=HOUR)
+    put_all(10_000, 12_000)
+    assert store.newest(place, 1.0) == honest

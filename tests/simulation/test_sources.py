@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dht import Address, Contact, Network, ProviderRecord, provider_key
+from dht.keys import follow_key
 from dht.limits import PROVIDER_SECONDS, PROVIDERS_PER_KEY_MAX
 from tests.simulation.loop import VirtualClock, virtual_time
 from tests.simulation.swarm import PORT, CheapSigner, Swarm
@@ -32,6 +33,10 @@ def key(number: int) -> bytes:
 
 def in_48(number: int) -> Address:
     return Address(f"2a02:1:1:{number:x}::7", 5000)
+
+
+def in_16(number: int) -> Address:
+    return Address(f"91.7.{number % 250}.{1 + number // 250}", 5000)
 
 
 def in_lan(number: int) -> Address:
@@ -68,10 +73,16 @@ def false_providers(swarm: Swarm, wanted: bytes, place_of: Any, count: int) -> N
 @pytest.mark.parametrize(
     "fakes", [FAKES, pytest.param(10_000, marks=[pytest.mark.full])]
 )
-@pytest.mark.parametrize("attack", ["IPv6 /48", "one machine of a LAN"])
+@pytest.mark.parametrize("attack", ["IPv6 /48", "IPv4 /16", "one machine of a LAN"])
 def test_an_honest_provider_is_found_among_false_ones(attack: str, fakes: int) -> None:
-    """In every search, though it came last and every keeper was full."""
-    place_of = {"IPv6 /48": in_48, "one machine of a LAN": in_lan}[attack]
+    """In every search, though it came last and every keeper was full.
+
+    The followers of a name are kept in the same way, under a key of their own.
+    """
+    place_of = {"IPv6 /48": in_48, "IPv4 /16": in_16}.get(attack, in_lan)
+    wanted = key(1)
+    if attack == "IPv4 /16":
+        wanted = follow_key(Network(), b"p" * 32, "name")
     with virtual_time() as loop:
         swarm = Swarm(loop, seed=61, cheap_keys=True)
 
@@ -87,15 +98,15 @@ def test_an_honest_provider_is_found_among_false_ones(attack: str, fakes: int) -
                 swarm.nodes.append(node)
                 if known:
                     await node.join(known)
-            false_providers(swarm, key(1), place_of, fakes)
+            false_providers(swarm, wanted, place_of, fakes)
             honest = swarm.nodes[7]
-            report = await honest.offer([key(1)], 5000)
-            assert report.stored[key(1)] >= 18
+            report = await honest.offer([wanted], 5000)
+            assert report.stored[wanted] >= 18
             found = 0
             for number in range(50):
                 asker = swarm.nodes[8 + number % 20]
                 early = []
-                async for record in asker.find_providers(key(1)):
+                async for record in asker.find_providers(wanted):
                     early.append(record.public_key)
                     if len(early) == 32:
                         break
