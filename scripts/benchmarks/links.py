@@ -55,7 +55,14 @@ LOSSY = {
     Line(200, 30, 5, "bbr"): 20 * MB,
     Line(200, 150, 5, "bbr"): 20 * MB,
 }
-KINDS = {"unbounded": {Line(): UNBOUNDED_BYTES}, "clean": CLEAN, "lossy": LOSSY}
+ALL = {"unbounded": {Line(): UNBOUNDED_BYTES}, "clean": CLEAN, "lossy": LOSSY}
+KINDS = {
+    **ALL,
+    "lossy-bbr": {
+        line: size for line, size in LOSSY.items() if line.congestion == "bbr"
+    },
+}
+"""With parts of the others, which can be measured by themselves."""
 
 
 @dataclass
@@ -100,7 +107,7 @@ class Bench:
 
 def main() -> None:
     parser = make_parser("links", __doc__)
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(ALL))
     parser.add_argument("--runs", type=int, default=1)
     options = parser.parse_args()
     report = Report("links", options.json)
