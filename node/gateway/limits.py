@@ -43,6 +43,7 @@ DOWN_SECONDS = 5.0  # how long an upstream that cannot be reached is not asked a
 READ_AHEAD_UNUSED_MAX = 32  # pages that no client has asked for yet
 READ_AHEAD_SECONDS = 15.0  # after that, a guess was wrong and bars no others
 READ_AHEAD_WAITING_MAX = 256
+READ_AHEAD_AT_ONCE = 10  # pages under way; npm asks for 15 files at once, uv for 50
 READ_AHEAD_LINES_MAX = 2_000  # of a wheel's metadata
 READ_AHEAD_BYTES_MAX = 4 * 1024 * 1024  # of a packument
 FILES_PER_PAGE_MAX = 50_000

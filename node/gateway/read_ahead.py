@@ -7,6 +7,7 @@ and for all of a level together.
 1. Only pages and metadata are read ahead, never packages.
 2. It is a guess, so it is bounded: at most UNUSED_MAX pages that no client has asked
    for yet. Others wait until a client has caught up, or a guess has turned out wrong.
+   And few at once: an upstream sees no more connections than package managers open.
 3. What is read ahead is nothing more than a request that came early: it passes the
    same rules, is verified like any other, and is kept in the same places.
 """
@@ -17,6 +18,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from node.background import Background
@@ -35,6 +37,7 @@ class ReadAhead:
         self._unused: dict[Place, float] = {}
         """What was read ahead and not asked for yet, and since when."""
         self._waiting: OrderedDict[Place, Work] = OrderedDict()
+        self._under_way = 0
         self._asked: RecentKeys[Place] = RecentKeys(limits.PAGE_FRESH_SECONDS)
 
     def begin(self, place: Place, work: Work) -> None:
@@ -55,7 +58,7 @@ class ReadAhead:
         self._unused.pop(place, None)
         self._go_on(now)
 
-    def follow(self, work: Coroutine[Any, Any, object]) -> None:
+    def follow(self, work: Work) -> None:
         """Find out in the background what a page or a file leads to."""
         self._background.start(_quietly(work), "reading ahead")
 
@@ -65,16 +68,28 @@ class ReadAhead:
             return
         oldest = now - limits.READ_AHEAD_SECONDS
         self._unused = {one: at for one, at in self._unused.items() if at > oldest}
-        while self._waiting and len(self._unused) < limits.READ_AHEAD_UNUSED_MAX:
+        while (
+            self._waiting
+            and len(self._unused) < limits.READ_AHEAD_UNUSED_MAX
+            and self._under_way < limits.READ_AHEAD_AT_ONCE
+        ):
             place, work = self._waiting.popitem(last=False)
             self._unused[place] = now
-            self.follow(work())
+            self._under_way += 1
+            self.follow(partial(self._read, work))
+
+    async def _read(self, work: Work) -> None:
+        try:
+            await work()
+        finally:
+            self._under_way -= 1
+            self._go_on(_now())
 
 
-async def _quietly(work: Coroutine[Any, Any, object]) -> None:
+async def _quietly(work: Work) -> None:
     """Do what nobody waits for: whoever asks for it meets the same error again."""
     with contextlib.suppress(Exception):
-        await work
+        await work()
 
 
 def _now() -> float:

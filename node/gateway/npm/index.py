@@ -268,7 +268,9 @@ class NpmIndex:
 
         def look_ahead(page: StoredPage) -> None:
             if wanted is not None:
-                self._context.ahead.follow(self._look_ahead(page, wanted, short=short))
+                self._context.ahead.follow(
+                    partial(self._look_ahead, page, wanted, short=short)
+                )
 
         return PageRequest(
             upstream,

@@ -207,7 +207,9 @@ class PythonIndex:
 
         def look_ahead(page: StoredPage) -> None:
             if wanted is not None:
-                self._context.ahead.follow(self._look_ahead(page, wanted, extras))
+                self._context.ahead.follow(
+                    partial(self._look_ahead, page, wanted, extras)
+                )
 
         upstream = self._context.upstream(self._upstream)
         return PageRequest(

@@ -56,6 +56,7 @@ from node.gateway.upstream import Upstream, place_of, without_user
 from node.gateway.upstreams import Upstreams, is_public
 from node.web.gateway.certificates import tls_context
 from node.web.gateway.page_body import PageBody
+from transfer.single_flight import SingleFlight
 
 CONNECT_SECONDS_MAX = 5.0
 USER_AGENT = "caravan"
@@ -85,6 +86,9 @@ class GuardedResolver(AbstractResolver):
         self._upstreams = upstreams
         self._reach = Reach(upstream, upstreams)
         self._resolver = aiohttp.ThreadedResolver()
+        self._asked: SingleFlight[
+            tuple[str, int, socket.AddressFamily], list[ResolveResult]
+        ] = SingleFlight()
         self._proxies = proxy_hosts(upstream, proxies_of_environment())
 
     async def resolve(
@@ -105,8 +109,21 @@ class GuardedResolver(AbstractResolver):
             raise ForbiddenAddressError(str(error)) from error
         return [one for one in found if one["host"] in allowed]
 
+    async def _found(
+        self, host: str, port: int, family: socket.AddressFamily
+    ) -> list[ResolveResult]:
+        """Ask once for all connections that are opened at the same moment.
+
+        A name server drops questions that come by the dozen, which costs seconds.
+        """
+        key = (host, port, family)
+        return await self._asked.run(
+            key, lambda: self._resolver.resolve(host, port, family)
+        )
+
     async def close(self) -> None:
         """Release what the resolver holds."""
+        await self._asked.close()
         await self._resolver.close()
 
     async def _find_others(self) -> None:

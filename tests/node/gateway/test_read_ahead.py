@@ -109,19 +109,45 @@ async def test_guesses_that_no_client_follows_are_bounded(monkeypatch):
 
     for number in range(10):
         ahead.begin(("pypi", str(number)), lambda number=number: read(number))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     assert begun == [0, 1, 2]
     ahead.asked(("pypi", "1"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     assert begun == [0, 1, 2, 3]
     ahead.asked(("pypi", "4"))  # the client was quicker
     ahead.asked(("pypi", "0"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     assert begun == [0, 1, 2, 3, 5]
     monkeypatch.setattr(limits, "READ_AHEAD_SECONDS", 0.0)
     ahead.begin(("pypi", "11"), lambda: read(11))  # old guesses bar no others
-    await asyncio.sleep(0)
-    assert begun == [0, 1, 2, 3, 5, 6, 7, 8]
+    await asyncio.sleep(0.01)
+    assert begun == [0, 1, 2, 3, 5, 6, 7, 8, 9, 11]
+    await background.close()
+
+
+async def test_few_pages_are_read_ahead_at_once(monkeypatch):
+    """However many a package needs: a name server or a proxy may drop the rest."""
+    monkeypatch.setattr(limits, "READ_AHEAD_AT_ONCE", 2)
+    background = Background()
+    ahead = ReadAhead(background)
+    goes_on, under_way, most, done = asyncio.Event(), 0, 0, 0
+
+    async def read() -> None:
+        nonlocal under_way, most, done
+        under_way += 1
+        most = max(most, under_way)
+        await goes_on.wait()
+        under_way, done = under_way - 1, done + 1
+
+    for number in range(9):
+        ahead.begin(("npm", str(number)), read)
+    await asyncio.sleep(0.01)
+    assert under_way == 2
+    goes_on.set()
+    async with asyncio.timeout(5):
+        while done < 9:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert most == 2
     await background.close()
 
 
