@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,10 +146,19 @@ class FetchCommands:
     async def _bring_each(
         self, command: commands.FetchCommand, progress: Progress
     ) -> tuple[_Brought, list[tuple[str, NodeError]]]:
-        """Fetch each target by itself, so that one takes no other along.
+        """Bring what can be had of targets that could not be brought at once.
 
-        What came before is held, and is not fetched again.
+        What came before is held: that is brought together, each other target by
+        itself, so that none takes another along.
         """
+        together = await self._held_of(command.targets)
+        whole = _Brought([], {})
+        if together:
+            try:
+                whole = await self._bring(together, command, progress)
+            except NodeError:
+                together = []
+        alone = _without(command.targets, together)
         slots = asyncio.Semaphore(TARGETS_AT_ONCE)
 
         async def bring(text: str) -> _Brought | NodeError:
@@ -158,16 +168,26 @@ class FetchCommands:
                 except NodeError as error:
                     return error
 
-        found = await asyncio.gather(*map(bring, command.targets))
-        whole = _Brought([], {})
+        found = await asyncio.gather(*map(bring, alone))
         failed = []
-        for text, one in zip(command.targets, found, strict=True):
+        for text, one in zip(alone, found, strict=True):
             if isinstance(one, NodeError):
                 failed.append((text, one))
             else:
                 whole.targets += one.targets
-                whole.fetched = {**whole.fetched, **one.fetched}
+                whole.fetched.update(one.fetched)
         return whole, failed
+
+    async def _held_of(self, texts: Sequence[str]) -> list[str]:
+        """Return those of these targets that are digests of what is held."""
+        digests: dict[str, Digest] = {}
+        for text in texts:
+            with contextlib.suppress(NodeError):
+                target = parse_target(text, self._catalogue, self._trust_store)
+                if isinstance(target, DigestTarget):
+                    digests[text] = target.digest
+        held = await self._fetcher.held(digests.values())
+        return [text for text, digest in digests.items() if digest in held]
 
     def _follow(self, target: NameTarget) -> None:
         """Follow a name because it was fetched, unless it is followed already."""
@@ -236,6 +256,12 @@ class FetchCommands:
         packages = self._catalogue.packages_with(str(digest))
         name = packages[0][1] if packages else ""
         return name or self._catalogue.direct_file(str(digest))
+
+
+def _without(texts: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return these texts, each once, without the others."""
+    gone = set(others)
+    return [one for one in dict.fromkeys(texts) if one not in gone]
 
 
 def _in_order(

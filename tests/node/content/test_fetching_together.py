@@ -131,3 +131,24 @@ async def test_a_folder_of_many_files_comes_at_once(tmp_path, monkeypatch):
         for path in (tmp_path / "folder").iterdir():
             written = (tmp_path / "out" / path.name).read_bytes()
             assert written == path.read_bytes()
+
+
+async def test_one_that_nobody_has_leaves_the_others_together(tmp_path, monkeypatch):
+    """Only what is missing is searched for by itself."""
+    files = new_files(tmp_path / "files", 80)
+    async with (
+        running(tmp_path / "giver") as giver,
+        running(tmp_path / "taker", giver) as taker,
+    ):
+        shared = (await giver.run(ShareCommand(files=files))).artifacts
+        targets = [one.digest for one in shared]
+        missing = str(Digest.of(b"nobody has this"))
+        searched = count_searches(taker, monkeypatch)
+        with pytest.raises(NodeError, match="1 of 81 failed") as failure:
+            await taker.run(
+                FetchCommand(targets=[*targets[:40], missing, *targets[40:]])
+            )
+        brought = [one["digest"] for one in failure.value.details["artifacts"]]
+        assert brought == targets
+        assert set(map(str, searched)) == {targets[0], missing}
+        assert len(searched) <= 3
