@@ -35,8 +35,8 @@ class Opened:
     async def wait_for_connections(self, count: int) -> None:
         """Wait until the door has `count` connections open."""
         async with asyncio.timeout(30):
-            server = self.door._server.runner.server
-            while len(server.connections) != count:  # noqa: ASYNC110
+            room = self.door._server.room
+            while len(room) != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def wait_for_artifacts(self, count: int) -> None:

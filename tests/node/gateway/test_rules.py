@@ -234,7 +234,7 @@ def test_which_upstreams_are_private(url, share, addresses, private):
         {"pypi": "file:///etc"},
         {"pypi": "https://"},
         {"pypi": 5},
-        {"pypi": {"url": "https://a.test", "share": "no"}},
+        {"pypi": {"url": "https://a.test", "share": "perhaps"}},
         {"pypi": {"address": "https://a.test"}},
     ],
 )
