@@ -27,7 +27,7 @@ from node.gateway.index import IndexContext, PublishedQuery
 from node.gateway.named_file import NamedFile, parse_digests
 from node.gateway.origin import OriginError, OriginPart, RelayRequest, SlowError
 from node.gateway.page_cache import StoredPage
-from node.gateway.pages import PageMissingError, PageRequest
+from node.gateway.pages import PageMissingError, PageRequest, UnreachableError
 from node.gateway.published import PublishedPackage, UpstreamSays
 from node.gateway.python import simple
 from node.gateway.python.guesses import likely_wheel, needs_in
@@ -115,10 +115,18 @@ class PythonIndex:
         return data
 
     async def named(self, digest: Digest, file: str) -> list[NamedFile]:
-        """Return where a file is, by its project's page if that names it."""
+        """Return where a file is, by its project's page if that names it.
+
+        A page that is not known is read: this node may have answered with it and
+        ended before it was written, or another node gave the address.
+        """
         page = await self._page_of(file)
-        found = None if page is None else page.files.find(digest)
-        return [found] if found is not None else await self._context.pages.find(digest)
+        named = [] if page is None else _found_in(page, digest)
+        named = named or await self._context.pages.find(digest)
+        if not named and page is None and await self._learn_of(file):
+            page = await self._page_of(file)
+            named = [] if page is None else _found_in(page, digest)
+        return named
 
     async def origin_of(self, path: str) -> str:
         """Return the URL of the index, a project's page or a file at the upstream."""
@@ -278,6 +286,18 @@ class PythonIndex:
             return None
         return await self._context.pages.kept((self._upstream, f"{parsed[0]}/"))
 
+    async def _learn_of(self, file: str) -> bool:
+        """Read the page of the project that a file's name belongs to, if it may be."""
+        parsed = project_of(file)
+        if parsed is None or self._context.is_published(parsed[0], normalized):
+            return False
+        try:
+            async with asyncio.timeout(limits.LEARN_SECONDS_MAX):
+                await self.learn(parsed[0])
+        except (PageMissingError, UnreachableError, TimeoutError):
+            return False
+        return True
+
     async def _metadata_apart(
         self, digest: Digest, named: list[NamedFile], file: str
     ) -> bytes | None:
@@ -308,6 +328,12 @@ def _files_of(name: str, package: PublishedPackage) -> list[ProjectFile]:
             digests = tuple(map(str, parse_digests([entry.digest])))
             files.append(ProjectFile(entry.file, "", digests, entry.size))
     return files
+
+
+def _found_in(page: StoredPage, digest: Digest) -> list[NamedFile]:
+    """Return where a page says that a file is: one place, or none."""
+    found = page.files.find(digest)
+    return [] if found is None else [found]
 
 
 def is_end(wanted: str, named: Sequence[NamedFile]) -> bool:

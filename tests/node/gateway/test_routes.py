@@ -178,6 +178,29 @@ async def test_a_page_in_the_form_that_was_asked_for(tmp_path):
         assert answer.body == wheel("toy", "1.0", "hello")
 
 
+@pytest.mark.parametrize("name", ["toy-1.0-py3-none-any.whl", "toy-1.0.tar.gz"])
+async def test_an_address_counts_whose_page_this_node_does_not_know(tmp_path, name):
+    """A killed node, or another one, gave it."""
+    async with opened_in(tmp_path) as door:
+        url, digest = f"https://files.test/{name}", hashlib.sha256(SMALL).hexdigest()
+        entry = {"filename": name, "url": url, "hashes": {"sha256": digest}}
+        page = {"meta": {"api-version": "1.0"}, "files": [entry]}
+        door.rig.origin.pages[f"{INDEX}/toy/"] = json.dumps(page).encode()
+        door.rig.origin.files[url] = SMALL
+        answer = await door.ask(f"/pypi/files/sha256/{digest}/{name}")
+        assert (answer.status, answer.body) == (200, SMALL)
+
+
+async def test_no_page_is_asked_for_a_name_that_a_publisher_may_own(tmp_path):
+    async with opened_in(tmp_path) as door:
+        published = door.rig.gateway.indexes["pypi"]._context.published
+        published._trust.follow(bytes(32), "toy", "never")
+        digest = hashlib.sha256(SMALL).hexdigest()
+        path = f"/pypi/files/sha256/{digest}/toy-1.0-py3-none-any.whl"
+        assert (await door.ask(path)).status == 404
+        assert f"{INDEX}/toy/" not in door.rig.origin.asked
+
+
 async def test_metadata_is_taken_out_of_the_wheel(tmp_path):
     """It is not promised: an origin that sends no parts has to send the whole."""
     async with opened_in(tmp_path) as door:
