@@ -188,6 +188,7 @@ async def test_a_name_that_may_lead_to_other_bytes_is_asked_for_again(tmp_path):
         answer = await door.ask("/npm/toy/-/toy-1.0.0.tgz")
         assert (answer.status, answer.body) == (200, b"x")
         assert answer.headers["Cache-Control"] == "no-cache"
+        await door.wait_for_artifacts(1)
         held = await door.ask(f"/blob/sha256/{hashlib.sha256(b'x').hexdigest()}")
         assert "immutable" in held.headers["Cache-Control"]
 
