@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.demo.processes import clean_environment
@@ -32,6 +33,7 @@ def ask(home, *command: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.full
 async def test_a_node_with_64_descriptors_lives_through_a_thousand_connections(
     tmp_path,
 ):

@@ -180,6 +180,7 @@ def test_a_line_that_brings_nothing_is_not_a_slow_one():
     assert cap.value == LeecherLimits().connections_max
 
 
+@pytest.mark.full
 async def test_many_seeders_on_a_slow_line(new_node):
     """They share what the line brings; the file comes, and little of it twice."""
     limits = LeecherLimits(
