@@ -19,7 +19,7 @@ from transfer.content.digest import Digest
 from transfer.content.hashing import lower_priority
 from transfer.errors import ClosedError, FalseManifestError, WrongBytesError
 from transfer.growing_file import GrowingFile
-from transfer.leeching.bans import BackOff, Bans
+from transfer.leeching.bans import BackOff, Banned, Bans
 from transfer.leeching.connection_pool import ConnectionPool
 from transfer.leeching.context import LeecherContext
 from transfer.leeching.dial_limits import never_heard
@@ -161,11 +161,7 @@ class Leecher:
         banned = self._context.bans.of(wanted.digest)
         if wanted.may_be_small and wanted.digest not in self._flights:
             began = time.monotonic()
-            if isinstance(peers, AsyncIterator):
-                given, peers = await self._smalls.fetch_as_found(wanted, peers, banned)
-            else:
-                peers = tuple(peers)
-                given = await self._smalls.fetch(wanted, peers, banned)
+            given, peers = await self._ask_for_small(wanted, peers, banned)
             if given is not None:
                 return self._given(given, began, on_progress)
         download = self._downloads.get(wanted.digest)
@@ -297,6 +293,18 @@ class Leecher:
         under_way = len(self._flights) + len(self._smalls)
         received = self._bytes_received + self._smalls.bytes_received
         return LeecherStats(under_way, received, bad_peers)
+
+    async def _ask_for_small(
+        self,
+        wanted: Wanted,
+        peers: Iterable[Peer] | AsyncIterator[Peer],
+        banned: Banned,
+    ) -> tuple[Given | None, Iterable[Peer] | AsyncIterator[Peer]]:
+        """Ask peers for a whole small artifact; return as well those left to ask."""
+        if isinstance(peers, AsyncIterator):
+            return await self._smalls.fetch_as_found(wanted, peers, banned)
+        peers = tuple(peers)
+        return await self._smalls.fetch(wanted, peers, banned), peers
 
     def _given(
         self, given: Given, began: float, on_progress: Progress | None

@@ -45,12 +45,7 @@ POETRY_NOTE = (
 
 def pip(home: Path, base: str) -> Recipe:
     """Return how pip is pointed at the gateway at `base`."""
-    index, host = f"{base}/pypi/simple", plain_host(base)
-    lines = f"index-url = {index}"
-    environment = {"PIP_INDEX_URL": f"{index}/"}
-    if host:
-        lines += f"\ntrusted-host = {host}"
-        environment["PIP_TRUSTED_HOST"] = host
+    lines, environment = _pip_lines(base, "index-url")
     return Recipe(
         tool="pip",
         home=home,
@@ -70,12 +65,7 @@ def pip_beside_its_index(home: Path, base: str) -> Recipe:
 
     Of a file that both have, pip takes the one of the later index, which is this.
     """
-    index, host = f"{base}/pypi/simple", plain_host(base)
-    lines = f"extra-index-url = {index}"
-    environment = {"PIP_EXTRA_INDEX_URL": f"{index}/"}
-    if host:
-        lines += f"\ntrusted-host = {host}"
-        environment["PIP_TRUSTED_HOST"] = host
+    lines, environment = _pip_lines(base, "extra-index-url")
     return Recipe(
         tool="pip",
         home=home,
@@ -88,6 +78,17 @@ def pip_beside_its_index(home: Path, base: str) -> Recipe:
         notes=[PIP_NOTE, *_extra_indexes()],
         inspect=_extra_in_pip_conf,
     )
+
+
+def _pip_lines(base: str, option: str) -> tuple[str, dict[str, str]]:
+    """Return the lines that give pip the gateway by an option, and the variables."""
+    index, host = f"{base}/pypi/simple", plain_host(base)
+    lines = f"{option} = {index}"
+    environment = {f"PIP_{option.upper().replace('-', '_')}": f"{index}/"}
+    if host:
+        lines += f"\ntrusted-host = {host}"
+        environment["PIP_TRUSTED_HOST"] = host
+    return lines, environment
 
 
 def _pip_conf() -> Path:
