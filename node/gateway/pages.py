@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.01
+"""Short, so that a page is written before its client has read what it names."""
 
 
 @dataclass(slots=True)
