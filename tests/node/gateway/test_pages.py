@@ -228,16 +228,19 @@ async def test_a_page_is_packed_behind_the_first_answer(tmp_path, monkeypatch):
 
 
 async def test_clients_go_before_what_is_written(tmp_path, monkeypatch):
-    """A page is packed and written a moment later, or when it is to be read there."""
+    """While one waits, a page is packed and written when it is to be read there."""
     monkeypatch.setattr(limits, "PAGE_REST_SECONDS", 3600.0)
     async with rig_in(tmp_path) as rig:
         rig.origin.pages[f"{INDEX}/toy/"] = project("1.0")
         pages = rig.gateway.pages
+        other = pages._flights.run(("pypi", "slow/"), asyncio.Event().wait)
+        waiting = asyncio.create_task(other)
         page = await rig.gateway.indexes["pypi"].project("toy")
         await asyncio.sleep(0.05)
         assert pages.packed(page, "json") is None
         assert await pages.paths("pypi", "") == ["toy/"]
         assert pages.packed(page, "json") is not None
+        waiting.cancel()
 
 
 async def test_forms_that_are_made_from_others_are_not_written(tmp_path):
